@@ -1,0 +1,38 @@
+"""A range to Parquet files on this machine, beside a dlt pipeline and pandas."""
+
+from __future__ import annotations
+
+from .harness import Comparison, Goal, Options, compare, keep, server
+from .tables import table, verdicts
+
+NAMES = ("backfill", "dlt_parquet", "pandas_parquet")
+GOALS = (
+    Goal("backfill", "dlt_parquet", "cpu", 0.15),
+    Goal("backfill", "pandas_parquet", "cpu", 0.4),
+    Goal("backfill", "pandas_parquet", "peak_mb", 0.35),
+)
+COLUMNS = (
+    ("CPU us/call", "cpu_us", "{:.2f}"),
+    ("wall s", "wall", "{:.2f}"),
+    ("peak MB", "peak_mb", "{:.0f}"),
+    ("of it imports", "base_mb", "{:.0f}"),
+    ("requests", "requests", "{:.0f}"),
+    ("files", "files", "{:.0f}"),
+    ("bytes on disk", "file_bytes", "{:,.0f}"),
+)
+
+
+def run(options: Options) -> Comparison:
+    with server(options.calls) as service:
+        comparison = compare(
+            service,
+            f"{options.calls:,} calls to Parquet, {options.latency * 1000:g} ms latency",
+            NAMES,
+            options,
+            settings={"latency": options.latency},
+            watch=False,
+        )
+    print(table(comparison, COLUMNS))
+    print(verdicts(comparison, GOALS))
+    keep("backfill", comparison.to_dict(GOALS), options)
+    return comparison

@@ -1,0 +1,43 @@
+"""Time and memory as the range grows from 10,000 to 1,000,000 calls: ours stays flat, and `gather` holds all it got."""
+
+from __future__ import annotations
+
+from .harness import Comparison, Options, compare, keep, server
+from .tables import table
+
+NAMES = ("stream", "arrow", "httpx_gather", "httpx_pages")
+SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+SMOKE = (1_000, 4_000)
+FLAT_MB = 8.0  # what a million calls may peak above a hundred thousand
+
+
+def run(options: Options) -> list[Comparison]:
+    latency = min(options.latency, 0.02)  # memory is the question: a short latency asks it sooner
+    comparisons = []
+    for calls in SMOKE if options.smoke else SIZES:
+        with server(calls) as service:
+            comparison = compare(
+                service, f"{calls:,} calls", NAMES, options, settings={"latency": latency}, watch=False
+            )
+        print(f"{calls:,} calls")
+        print(table(comparison))
+        comparisons.append(comparison)
+    grown = _grown(comparisons)
+    for name, megabytes in grown.items():
+        word = "met" if megabytes <= FLAT_MB else "MISSED"
+        print(f"{word:>6}  {name} peaks {megabytes:+.1f} MB above 100,000 calls at 1,000,000 (goal: {FLAT_MB:g})")
+    result = {"comparisons": [one.to_dict() for one in comparisons], "grown_mb": grown, "goal_mb": FLAT_MB}
+    keep("growth", result, options)
+    return comparisons
+
+
+def _grown(comparisons: list[Comparison]) -> dict[str, float]:
+    sizes = {one.setting["calls"]: one for one in comparisons}
+    if not {100_000, 1_000_000} <= sizes.keys():
+        return {}
+    grown = {}
+    for name in ("stream", "arrow"):
+        small, large = sizes[100_000].median(name, "peak_mb"), sizes[1_000_000].median(name, "peak_mb")
+        if small is not None and large is not None:
+            grown[name] = large - small
+    return grown

@@ -1,0 +1,175 @@
+"""Runs one program and prints what it cost, as one JSON line: `python -m benchmarks.measure '{"program": ...}'`.
+
+The law of this room: every figure is this process's own. It stays on one core, imports are paid before the clock starts, and
+the loop is watched only when asked, since a watcher that wakes a thousand times a second costs CPU of its own.
+
+A program is a module of `benchmarks.programs` with `run(job, probe)`, plain or async; it returns how many calls it got and
+the sum of their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from time import perf_counter, process_time
+from types import SimpleNamespace
+
+try:
+    import resource
+except ImportError:  # Windows has no such module; CPU and wall clock are still measured
+    resource = None
+
+
+class Job(SimpleNamespace):
+    """What a program is asked to do.
+
+    Attributes:
+        program: its module's name.
+        base_url: up to `/rest/v1`; `url` has the whole path.
+        start: the first second of the range, inclusive. `end`: the last, inclusive.
+        concurrency: requests in flight, at most.
+        page_size: rows a request; None is the program's own choice.
+        folder: where files go, for programs that write some.
+        core: the core to stay on, or None.
+        watch: whether to watch the loop for stalls.
+    """
+
+    page_size = None
+    concurrency = 8
+    folder = None
+    core = None
+    watch = False
+
+    @property
+    def url(self) -> str:
+        return f"{self.base_url}/calls/insights"
+
+    def parameters(self, page: int = 1, limit: int | None = None) -> dict[str, str | int]:
+        """The query of one page, as a careful user of the endpoint writes it."""
+        return {
+            "start_date": self.start,
+            "end_date": self.end,
+            "order": "call_start_ASC",
+            "page": page,
+            "limit": limit or self.rows,
+        }
+
+    @property
+    def rows(self) -> int:
+        """Rows a request, for programs that do not choose: the endpoint's default."""
+        return self.page_size or 10_000
+
+
+HEADERS = {"username": "bench", "secureKey": "bench-key"}
+
+
+class Probe:
+    """The clock a program reports its first record to."""
+
+    def __init__(self) -> None:
+        self.first_record: float | None = None
+        self.started = 0.0
+
+    def first(self) -> None:
+        """The first record is in the hands of whoever asked for it."""
+        if self.first_record is None:
+            self.first_record = perf_counter() - self.started
+
+
+async def _watch(stalls: list[float]) -> None:
+    """Sleep a millisecond, again and again; what it took beyond that is how long nobody else had a turn either."""
+    while True:
+        before = perf_counter()
+        await asyncio.sleep(0.001)
+        stalls[0] = max(stalls[0], perf_counter() - before - 0.001)
+
+
+async def _watched(run, job: Job, probe: Probe, stalls: list[float]):
+    watcher = asyncio.create_task(_watch(stalls))
+    await asyncio.sleep(0.01)  # the watcher's first turns pay for the loop's own start
+    stalls[0] = 0.0
+    probe.started = perf_counter()
+    try:
+        return await run(job, probe)
+    finally:
+        await asyncio.sleep(0)  # so that a stall in the last turn is seen
+        await asyncio.sleep(0.002)
+        watcher.cancel()
+
+
+def peak_megabytes() -> float:
+    """The most memory this process ever held.
+
+    `VmHWM` where the system has it: `ru_maxrss` of a child that was started by a larger process begins at that one's size.
+    """
+    held = _status("VmHWM")
+    if held is None and resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return held or 0.0
+
+
+def _status(name: str) -> float | None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    for line in status.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return None
+
+
+def _cpu() -> float:
+    if resource is None:
+        return process_time()
+    total = 0.0
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        used = resource.getrusage(who)
+        total += used.ru_utime + used.ru_stime
+    return total
+
+
+def main(text: str) -> None:
+    job = Job(**json.loads(text))
+    if job.core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {job.core})
+    began = perf_counter()
+    run = importlib.import_module(f"benchmarks.programs.{job.program}").run
+    imported = perf_counter() - began
+    gc.collect()
+    base = peak_megabytes()
+    probe, stalls = Probe(), [0.0]
+    cpu, probe.started = _cpu(), perf_counter()
+    began = probe.started
+    if not inspect.iscoroutinefunction(run):
+        calls, checksum = run(job, probe)
+    elif job.watch:
+        calls, checksum = asyncio.run(_watched(run, job, probe, stalls))
+    else:
+        calls, checksum = asyncio.run(run(job, probe))
+    wall = perf_counter() - began
+    print(
+        json.dumps(
+            {
+                "calls": calls,
+                "checksum": checksum,
+                "cpu": _cpu() - cpu,
+                "wall": wall,
+                "peak_mb": peak_megabytes(),
+                "base_mb": base,
+                "import": imported,
+                "first_record": probe.first_record,
+                "stall_ms": stalls[0] * 1000 if job.watch and inspect.iscoroutinefunction(run) else None,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

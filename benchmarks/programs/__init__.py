@@ -1,0 +1,64 @@
+"""The programs that are measured, each a file of its own, written as a careful user of its libraries would write it.
+
+The law of this room: no program is made slower than it need be, and none knows what it is compared with.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple
+
+
+class Program(NamedTuple):
+    """One program.
+
+    Attributes:
+        name: its module here, and its name in results.
+        label: what a reader is told it is.
+        needs: the packages it imports.
+        ours: whether it is this project's.
+        writes: whether its calls end up in Parquet files rather than in its hands.
+    """
+
+    name: str
+    label: str
+    needs: tuple[str, ...]
+    ours: bool = False
+    writes: bool = False
+
+    def missing(self) -> list[str]:
+        """The packages it needs that are not installed; empty if it can run."""
+        return [package for package in self.needs if not _installed(package)]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # the parent of a submodule is missing
+        return False
+
+
+_OURS = ("iovox_async.session",)
+
+PROGRAMS: dict[str, Program] = {
+    program.name: program
+    for program in (
+        Program("stream", "iovox_async: stream", _OURS, ours=True),
+        Program("stream_aiohttp", "iovox_async: stream over aiohttp", (*_OURS, "httpx_aiohttp"), ours=True),
+        Program("arrow", "iovox_async: arrow", (*_OURS, "iovox_async.arrow", "pyarrow"), ours=True),
+        Program(
+            "backfill",
+            "iovox_async: backfill",
+            (*_OURS, "iovox_async.backfill", "pyarrow"),
+            ours=True,
+            writes=True,
+        ),
+        Program("httpx_gather", "httpx + gather + cattrs", ("httpx", "cattrs")),
+        Program("httpx_pages", "httpx, one page at a time, + cattrs", ("httpx", "cattrs")),
+        Program("httpx_page", "httpx.get of one page", ("httpx",)),
+        Program("aiohttp_gather", "aiohttp + gather + cattrs", ("aiohttp", "cattrs")),
+        Program("dlt_client", "dlt REST client, plain dicts", ("dlt",)),
+        Program("dlt_parquet", "dlt pipeline to Parquet", ("dlt", "pyarrow"), writes=True),
+        Program("pandas_parquet", "httpx + gather + pandas to Parquet", ("httpx", "pandas", "pyarrow"), writes=True),
+    )
+}

@@ -1,0 +1,26 @@
+"""The program most people write first: every page at once, all of them held."""
+
+from __future__ import annotations
+
+import httpx
+
+from ..measure import HEADERS, Job, Probe
+from ._records import Call, converter, gather_pages
+
+
+async def run(job: Job, probe: Probe) -> tuple[int, int]:
+    async with httpx.AsyncClient(headers=HEADERS, timeout=60) as client:
+
+        async def fetch(page: int) -> list[Call]:
+            response = await client.get(job.url, params=job.parameters(page))
+            response.raise_for_status()
+            return converter.structure(response.json(), list[Call])
+
+        calls = await gather_pages(fetch, job.concurrency, job.rows)
+    count = checksum = 0
+    for call in calls:
+        if not count:
+            probe.first()
+        count += 1
+        checksum += call.id
+    return count, checksum

@@ -1,0 +1,11 @@
+"""Every call of the range, as records, in order."""
+
+from __future__ import annotations
+
+from ..measure import Job, Probe
+from ._ours import count, session
+
+
+async def run(job: Job, probe: Probe) -> tuple[int, int]:
+    async with session(job) as insights:
+        return await count(insights, job, probe)

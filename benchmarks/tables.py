@@ -1,0 +1,52 @@
+"""Figures as plain text and as Markdown: the only place that decides how a number is written."""
+
+from __future__ import annotations
+
+from .harness import Comparison, Goal
+from .programs import PROGRAMS
+
+Column = tuple[str, str, str]  # heading, measure, format
+
+COLUMNS: tuple[Column, ...] = (
+    ("CPU us/call", "cpu_us", "{:.2f}"),
+    ("wall s", "wall", "{:.2f}"),
+    ("peak MB", "peak_mb", "{:.0f}"),
+    ("of it imports", "base_mb", "{:.0f}"),
+    ("stall ms", "stall_ms", "{:.1f}"),
+    ("first record s", "first_record", "{:.3f}"),
+    ("requests", "requests", "{:.0f}"),
+    ("rows skipped", "skipped", "{:,.0f}"),
+)
+
+
+def table(comparison: Comparison, columns: tuple[Column, ...] = COLUMNS) -> str:
+    """The medians of a comparison, a line a program, as a Markdown table that reads well as text too."""
+    rows = [["", *(heading for heading, _, _ in columns)]]
+    for name in comparison.names:
+        cells = [PROGRAMS[name].label]
+        for _, measure, form in columns:
+            value = comparison.median(name, measure)
+            cells.append("-" if value is None else form.format(value))
+        rows.append(cells)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_line(row, widths) for row in rows]
+    lines.insert(1, "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""]))
+    return "\n".join(lines)
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    first, *rest = zip(row, widths, strict=True)
+    cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def verdicts(comparison: Comparison, goals: tuple[Goal, ...]) -> str:
+    """One line a goal: what was promised, and what came out."""
+    lines = []
+    for judged in comparison.judged(goals):
+        word = "met" if judged["met"] else "MISSED"
+        lines.append(
+            f"{word:>6}  {judged['measure']} of {judged['ours']} is {judged['ratio']:.3f} of {judged['peer']} "
+            f"(goal: at most {judged['most']:g})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,31 @@
+"""What a range costs: CPU, wall clock, memory, stalls, first record and requests, beside the peers."""
+
+from __future__ import annotations
+
+from .harness import Comparison, Goal, Options, compare, keep, server
+from .tables import table, verdicts
+
+NAMES = ("stream", "arrow", "httpx_gather", "httpx_pages", "aiohttp_gather", "dlt_client")
+GOALS = (
+    Goal("stream", "httpx_gather", "cpu", 0.45),
+    Goal("stream", "httpx_gather", "wall", 0.65),
+    Goal("stream", "httpx_pages", "wall", 0.4),
+    Goal("stream", "httpx_gather", "peak_mb", 0.30),
+    Goal("stream", "httpx_gather", "stall_ms", 0.03),
+    Goal("arrow", "httpx_gather", "cpu", 0.25),
+)
+
+
+def run(options: Options) -> Comparison:
+    with server(options.calls) as service:
+        comparison = compare(
+            service,
+            f"{options.calls:,} calls, {options.latency * 1000:g} ms latency",
+            NAMES,
+            options,
+            settings={"latency": options.latency},
+        )
+    print(table(comparison))
+    print(verdicts(comparison, GOALS))
+    keep("throughput", comparison.to_dict(GOALS), options)
+    return comparison

@@ -1,0 +1,169 @@
+"""What an answer may hold: the endpoint's 56 response fields, and how they are named when asked.
+
+The law of this room: a field is known here under the name it is *asked* by. The names in answers differ
+(`talk_time_seconds` is answered as `talk_time_sec`, `tag_colour` as `tags[].colour`); `records` knows those.
+Problems leave as `UnfitError` with the cure; `query` adds the name of the parameter.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import ClassVar, TypeAlias
+
+from .values import UnfitError, items, said
+
+__all__ = ["AskedFields", "Field", "Fields", "as_fields", "as_order", "did_you_mean"]
+
+
+class Field(StrEnum):
+    """A response field under its asked name, in the order of the endpoint's table."""
+
+    ID = "id"
+    CALL_START = "call_start"
+    CALL_END = "call_end"
+    CALL_ORIGIN = "call_origin"
+    CALL_ORIGIN_LOCATION = "call_origin_location"
+    IOVOX_NUMBER = "iovox_number"
+    CALL_DESTINATION = "call_destination"
+    CALL_TIME = "call_time"
+    CALL_TIME_SECONDS = "call_time_seconds"
+    TALK_TIME = "talk_time"
+    TALK_TIME_SECONDS = "talk_time_seconds"
+    CALL_TYPE = "call_type"
+    CALL_RESULT = "call_result"
+    RULE_RESULT = "rule_result"
+    NODE_ID = "node_id"
+    NODE_NAME = "node_name"
+    NODE_TYPE = "node_type"
+    LINK_ID = "link_id"
+    LINK_NAME = "link_name"
+    LINK_TYPE = "link_type"
+    HAS_RECORDING = "has_recording"
+    EMAIL_ALERT = "email_alert"
+    DIRECTION = "direction"
+    LINK_CATEGORY_ID = "link_category_id"
+    LINK_CATEGORY_LABEL = "link_category_label"
+    LINK_CATEGORY_VALUE = "link_category_value"
+    CALL_CATEGORY_ID = "call_category_id"
+    CALL_CATEGORY_LABEL = "call_category_label"
+    CALL_CATEGORY_VALUE = "call_category_value"
+    NODE_CATEGORY_ID = "node_category_id"
+    NODE_CATEGORY_LABEL = "node_category_label"
+    NODE_CATEGORY_VALUE = "node_category_value"
+    CONTACT_CATEGORY_ID = "contact_category_id"
+    CONTACT_CATEGORY_LABEL = "contact_category_label"
+    CONTACT_CATEGORY_VALUE = "contact_category_value"
+    TAG_TEXT = "tag_text"
+    TAG_COLOUR = "tag_colour"
+    TAG_SOURCE_TYPE = "tag_source_type"
+    KEYWORD_RULES = "keyword_rules"
+    TASK_USERNAME = "task_username"
+    TASK_CREATED = "task_created"
+    TASK_ASSIGNED_USERNAME = "task_assigned_username"
+    TASK_REMINDER_DATE = "task_reminder_date"
+    TASK_REMINDER_MESSAGE = "task_reminder_message"
+    TASK_STATUS = "task_status"
+    TASK_DUE_DATE = "task_due_date"
+    COMMENT_ID = "comment_id"
+    COMMENT_CREATED = "comment_created"
+    COMMENT_USERNAME = "comment_username"
+    COMMENT_LANGUAGE = "comment_language"
+    COMMENT_TEXT = "comment_text"
+    CALL_OUTCOMES = "call_outcomes"
+    TRANSCRIPTION_ID = "transcription_id"
+    TRANSCRIPTION_LANGUAGE = "transcription_language"
+    TRANSCRIPTION_TEXT = "transcription_text"
+    TRANSCRIPTION_PHRASES = "transcription_phrases"
+
+
+_TABLE = tuple(Field)
+
+
+class Fields:
+    """Presets for `fields=`, tuples of `Field`; add two of them to have both."""
+
+    #: The 11 that the endpoint answers when none are asked for.
+    DEFAULT: ClassVar[tuple[Field, ...]] = (
+        Field.ID,
+        Field.CALL_START,
+        Field.CALL_END,
+        Field.CALL_ORIGIN,
+        Field.IOVOX_NUMBER,
+        Field.CALL_DESTINATION,
+        Field.TALK_TIME,
+        Field.CALL_RESULT,
+        Field.NODE_ID,
+        Field.LINK_ID,
+        Field.HAS_RECORDING,
+    )
+    #: The 23 that describe the call itself.
+    CALL: ClassVar[tuple[Field, ...]] = _TABLE[:23]
+    #: The 12 of the categories of the call, its node, its link and its contact.
+    CATEGORIES: ClassVar[tuple[Field, ...]] = _TABLE[23:35]
+    #: The 21 of tags, keyword rules, tasks, comments, outcomes and transcriptions.
+    INSIGHTS: ClassVar[tuple[Field, ...]] = _TABLE[35:]
+    #: All 56, in the order of the endpoint's table.
+    ALL: ClassVar[tuple[Field, ...]] = _TABLE
+
+
+#: What `fields=` takes: fields or their names, or one str in the endpoint's own form, `"id,call_start"`.
+AskedFields: TypeAlias = Iterable[Field | str] | str
+
+_NAMES = tuple(field.value for field in Field)
+_KNOWN = frozenset(_NAMES)
+#: The endpoint orders by every field but these three.
+_UNORDERED = frozenset({Field.LINK_CATEGORY_ID, Field.LINK_CATEGORY_LABEL, Field.LINK_CATEGORY_VALUE})
+_DIRECTIONS = ("ASC", "DESC")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name.lower()[:64], list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def as_fields(value: AskedFields | None) -> tuple[Field, ...] | None:
+    """Fields without repeats, in the order they were asked for.
+
+    Raises:
+        UnfitError: a name is unknown (all such are named, as the endpoint does), or there is none.
+    """
+    if value is None:
+        return None
+    asked = items(value, "the names of response fields")
+    if unknown := [name for name in asked if name not in _KNOWN]:
+        told = ", ".join(f"{said(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
+        more = f", and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise UnfitError(f"no such response field: {told}{more} (Field lists all {len(_NAMES)})")
+    return tuple(Field(name) for name in asked)
+
+
+def as_order(value: str | None) -> str | None:
+    """An order such as `call_start_DESC`: a response field's name, then `_ASC` or `_DESC`.
+
+    Raises:
+        UnfitError: it begins `field invalid` or `direction invalid`, as the endpoint tells the two apart.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UnfitError(f"must be a str such as 'call_start_ASC', not {type(value).__name__}")
+    order = str.__str__(value)
+    name, _, direction = order.rpartition("_")
+    if order in _KNOWN:
+        raise UnfitError(f"direction invalid: {said(order)} has none; write '{order}_ASC' or '{order}_DESC'")
+    if direction not in _DIRECTIONS:
+        if name in _KNOWN:
+            raise UnfitError(f"direction invalid: {said(direction)}; write '{name}_ASC' or '{name}_DESC'")
+        near = did_you_mean(order, (f"{known}_{way}" for known in _NAMES for way in _DIRECTIONS))
+        raise UnfitError(
+            f"field invalid: {said(order)}{near or '; write a response field and _ASC or _DESC, as in call_start_ASC'}"
+        )
+    if name in _UNORDERED:
+        raise UnfitError(f"field invalid: the endpoint does not order by {name}; choose another field")
+    if name not in _KNOWN:
+        near = did_you_mean(name, _NAMES) or "; Field lists them all"
+        raise UnfitError(f"field invalid: {said(name)} is not a response field{near}")
+    return order

@@ -1,0 +1,158 @@
+"""`Follow`: new calls as they come, without end.
+
+The law of this room: each poll reads again from the newest call less a look-back, by windows, and hands out what it
+has not handed out before. So calls that arrive late come all the same, and memory is bounded by the look-back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+from attrs import define, field
+
+from .errors import DecodeError, PagingError, RateLimited, RecordError, ServerError, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from types import TracebackType
+
+    from .records import Call
+    from .stream import CallStream
+
+__all__ = ["Follow"]
+
+logger = logging.getLogger("iovox_async")
+
+#: What may pass: an outage is waited out. Anything else would be the same at the next poll.
+OUTAGE = (TransportError, ServerError, RateLimited, DecodeError)
+
+
+@define(eq=False)
+class Poller:
+    """The state between polls; it never refers to the handle, so that this can be dropped.
+
+    Attributes:
+        read: a stream from a second on.
+        now: the account's local time.
+        sleep: waits for seconds.
+        newest: when the newest call so far began, or where following began.
+    """
+
+    read: Callable[[datetime], CallStream]
+    now: Callable[[], datetime]
+    sleep: Callable[[float], Awaitable[None]]
+    newest: datetime
+    since: datetime
+    every: float
+    lookback: timedelta
+    changes: bool
+    hidden: tuple[str, ...]
+    seen: dict[int, tuple[datetime, bytes]] = field(factory=dict)
+    polls: int = 0
+    outages: int = 0
+
+    def lower(self) -> datetime:
+        """The second from which the next poll reads."""
+        return max(self.since, self.newest - self.lookback)
+
+    def news(self, call: Call) -> bool:
+        """Whether a call is to be handed out; it is remembered either way."""
+        start = call.call_start.replace(tzinfo=None)
+        digest = _digest(call) if self.changes else b""
+        known = self.seen.get(call.id)
+        self.seen[call.id] = (start, digest)
+        # A start far in the future is a slip; it must not move the look-back beyond what is still to come.
+        self.newest = max(self.newest, min(start, self.now() + timedelta(days=1)))
+        return known is None or known[1] != digest
+
+    def forget(self) -> None:
+        """Drops what no poll will read again."""
+        lower = self.lower()
+        self.seen = {one: known for one, known in self.seen.items() if known[0] >= lower}
+
+
+def _digest(call: Call) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(call.to_dict()), digest_size=12).digest()
+
+
+async def _news(poller: Poller) -> AsyncGenerator[Call, None]:
+    while True:
+        pause = poller.every
+        try:
+            async with poller.read(poller.lower()) as calls:
+                async for call in calls:
+                    if poller.news(call):
+                        for name in poller.hidden:
+                            setattr(call, name, None)
+                        yield call
+        except (RecordError, PagingError):
+            raise
+        except OUTAGE as error:
+            poller.outages += 1
+            pause = max(pause, getattr(error, "retry_after", None) or 0.0)
+            logger.info("following pauses for %g seconds: %s", pause, type(error).__name__)
+        poller.polls += 1
+        poller.forget()
+        await poller.sleep(pause)
+
+
+class Follow:
+    """New calls without end: an async iterator of `Call`.
+
+    ::
+
+        async with insights.follow(every=60) as calls:
+            async for call in calls:
+                ...
+    """
+
+    __slots__ = ("__weakref__", "_iterator", "_poller")
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._iterator: AsyncGenerator[Call, None] | None = None
+
+    def __aiter__(self) -> AsyncIterator[Call]:
+        if self._iterator is None:
+            self._iterator = _news(self._poller)
+        return self._iterator
+
+    @property
+    def newest(self) -> datetime:
+        """When the newest call so far began (account local): a later `follow(since=newest)` goes on from there."""
+        return self._poller.newest
+
+    @property
+    def polls(self) -> int:
+        """Polls that have ended."""
+        return self._poller.polls
+
+    @property
+    def outages(self) -> int:
+        """Polls that failed and were waited out."""
+        return self._poller.outages
+
+    @property
+    def remembered(self) -> int:
+        """Calls that are remembered so that they come once: those of the look-back."""
+        return len(self._poller.seen)
+
+    async def aclose(self) -> None:
+        """Ends following."""
+        if self._iterator is not None:
+            await self._iterator.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Follow since {self._poller.since}: {self.polls} polls, newest {self.newest}>"

@@ -1,0 +1,371 @@
+"""One exchange: a query string in, a page or a typed error out. The only room that knows httpx.
+
+The law of this room: credentials go to the configured origin and nowhere else, an attempt ends when its time is up,
+and an answer is taken whole or not at all. (That no cancellation from outside reaches httpx is the law of `shelter`.)
+
+Known faults of httpx 0.28 that are absorbed here: its client copies custom headers to the target of a redirect (so
+its transport is used without its client, and a redirect is an error); its timeouts are per read (so each attempt has
+a deadline of its own); a cut gzip body passes as whole (so raw bytes are taken, and `wire` is strict); an idle
+connection that the server closed is an error (tried again at once); and its INFO line shows the full URL, phone
+numbers included (without its client there is no such line).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+from urllib.request import getproxies
+
+# Imported now, since their first use would otherwise stall a running loop.
+import anyio
+import anyio._backends._asyncio
+import httpcore  # noqa: F401
+import httpx
+
+from .errors import (
+    AuthenticationError,
+    BadRequest,
+    ConfigurationError,
+    DecodeError,
+    MissingExtraError,
+    PermissionDenied,
+    RateLimited,
+    ResponseError,
+    ServerError,
+    TimedOut,
+    TLSError,
+    TransportError,
+    UnexpectedRedirect,
+)
+from .pacing import Transient, parse_retry_after
+from .wire import ERROR_BYTES, Inflate, Page, PageReader, error_messages
+
+__all__ = ["BODY_BYTES", "Http", "check_base_url", "signer"]
+
+#: Bytes of one page, at most, as sent and as decoded: twice the largest page of long transcriptions.
+BODY_BYTES: Final = 512 * 1024 * 1024
+#: Codes that may pass, besides 429. Source: the endpoint's table (500) and common practice for the others.
+PASSING: Final = frozenset({408, 425, 500, 502, 503, 504, *range(520, 530)})
+
+Sign = Callable[[], list[tuple[bytes, bytes]]]
+
+
+def check_base_url(base_url: str) -> str:
+    """The address without a trailing slash.
+
+    Raises:
+        ConfigurationError: no address, or one that would send the key in the clear or to a stranger.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise ConfigurationError("base_url (IOVOX_URL): it is not a URL") from error
+    if url.userinfo:
+        raise ConfigurationError(
+            "base_url (IOVOX_URL): credentials do not belong in it; pass username and secure_key"
+        )
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigurationError("base_url (IOVOX_URL): https://host/path is wanted")
+    if url.query or url.fragment:
+        raise ConfigurationError("base_url (IOVOX_URL): it takes no query and no fragment")
+    loopback = url.host in {"localhost", "::1"} or url.host.startswith("127.")
+    if url.scheme == "http" and not loopback:
+        raise ConfigurationError(
+            f"base_url (IOVOX_URL): http would send the key to {url.host} in the clear; use https (http is for loopback)"
+        )
+    return str(url).rstrip("/")
+
+
+def _credential(value: str, name: str) -> bytes:
+    """The bytes of a credential. The value is never part of a message."""
+    if not isinstance(value, str) or not value:
+        problem = "it is empty"
+    elif value != value.strip():
+        problem = "it begins or ends with a blank"
+    elif not value.isascii() or not value.isprintable():
+        problem = "it holds a line break, a control character or a letter outside ASCII"
+    else:
+        return value.encode("ascii")
+    raise ConfigurationError(f"{name}: {problem}; copy it again from the iovox portal")
+
+
+def signer(username: str, secure_key: str) -> Sign:
+    """A function that gives the credential headers; only its closure holds the key.
+
+    No repr, `vars` or pickle shows a closure.
+
+    Raises:
+        ConfigurationError: a credential that cannot be sent as a header.
+    """
+    name, key = (
+        _credential(username, "username (IOVOX_USERNAME)"),
+        _credential(secure_key, "secure_key (IOVOX_SECURE_KEY)"),
+    )
+    return lambda: [(b"username", name), (b"secureKey", key)]
+
+
+_context: ssl.SSLContext | None = None
+_context_lock = threading.Lock()
+
+
+def ssl_context() -> ssl.SSLContext:
+    """The one SSL context of the process. Made once, since reading the certificates takes 25 ms."""
+    global _context  # noqa: PLW0603 - made once on purpose
+    with _context_lock:
+        if _context is None:
+            _context = httpx.create_ssl_context(trust_env=False)
+        return _context
+
+
+class Http:
+    """Exchanges with one endpoint.
+
+    Args:
+        base_url: as `check_base_url` returns it.
+        sign: gives the credential headers.
+        concurrency: connections, at most.
+        timeout: seconds for one attempt, from start to last byte.
+        proxy: a proxy's URL, "environment" to read HTTPS_PROXY and its like, or None.
+        transport: to use instead of httpx's own.
+        body_bytes: the largest page taken.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        sign: Sign,
+        *,
+        concurrency: int,
+        timeout: float,
+        proxy: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        body_bytes: int = BODY_BYTES,
+    ) -> None:
+        self._url = f"{base_url}/calls/insights"
+        self._sign = sign
+        self._concurrency = concurrency
+        self._timeout = timeout
+        self._proxy = _proxy(proxy, base_url)
+        self._transport = transport
+        self._body_bytes = body_bytes
+
+    async def open(self) -> None:
+        """Makes what exchanges need, without holding up the loop."""
+        if self._transport is not None:
+            return
+        if self._url.startswith("https") or (self._proxy is not None and self._proxy.url.scheme == "https"):
+            context = await anyio.to_thread.run_sync(ssl_context)
+        else:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self._transport is None:
+            limits = httpx.Limits(
+                max_connections=self._concurrency,
+                max_keepalive_connections=self._concurrency,
+                keepalive_expiry=30,
+            )
+            try:
+                self._transport = httpx.AsyncHTTPTransport(
+                    verify=context, limits=limits, proxy=self._proxy, trust_env=False
+                )
+            except ImportError as error:
+                raise MissingExtraError("a SOCKS proxy", "socks") from error
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    async def get(self, params: str, *, seconds: float) -> Page:
+        """One attempt at one page.
+
+        Args:
+            params: the query string.
+            seconds: the attempt's time, if less than the session's `timeout`.
+
+        Raises:
+            Transient: what may pass.
+            ExchangeError: what will not.
+        """
+        await self.open()
+        limit = min(self._timeout, seconds)
+        with anyio.move_on_after(limit):
+            return await self._exchange(params)
+        raise Transient(
+            TimedOut(f"no whole answer within {limit:g} seconds; raise timeout= if pages take that long"),
+            overload=True,
+            split=True,
+        )
+
+    async def _exchange(self, params: str) -> Page:
+        assert self._transport is not None
+        request = httpx.Request(
+            "GET",
+            f"{self._url}?{params}",
+            headers=[
+                (b"accept", b"application/json"),
+                (b"accept-encoding", b"gzip"),
+                (b"user-agent", b"iovox-async"),
+                *self._sign(),
+            ],
+            extensions={"timeout": {"connect": self._timeout, "read": self._timeout, "write": self._timeout}},
+        )
+        try:
+            response = await self._transport.handle_async_request(request)
+            try:
+                return await self._read(response)
+            finally:
+                await response.stream.aclose()  # type: ignore[union-attr]  # an async transport answers async
+        except (httpx.TransportError, OSError) as error:
+            failure = _translate(error)
+            target = failure.error if isinstance(failure, Transient) else failure
+            target.__cause__ = _bare(error)
+            raise failure from target.__cause__
+
+    async def _read(self, response: httpx.Response) -> Page:
+        status = response.status_code
+        if status == 204:
+            return PageReader.empty()
+        if status != 200:
+            raise _refusal(response, await self._head(response))
+        reader = PageReader()
+        too_large = False
+        html = "html" in response.headers.get("content-type", "")
+        try:
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            if encoding not in {"identity", "", "gzip", "x-gzip"}:
+                raise DecodeError(f"the page is encoded as {encoding[:40]!r}, and only gzip was offered")
+            inflate = Inflate() if "gzip" in encoding else None
+            size = 0
+            async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
+                size += len(data)
+                for piece in (data,) if inflate is None else inflate.feed(data):
+                    reader.feed(piece)
+                    if max(size, reader.size) > self._body_bytes:
+                        too_large = True
+                        raise DecodeError(f"the page is larger than {self._body_bytes} bytes")
+                    if inflate is not None:
+                        await asyncio.sleep(0)
+            if inflate is not None:
+                inflate.finish()
+            return reader.close(size)
+        except DecodeError as error:
+            # A page of markup is a gateway's and will hardly change; a page too large will be as large again.
+            lasting = 1 if too_large else 2 if html else None
+            raise Transient(error, split=not html, at_most=lasting) from error.__cause__
+
+    async def _head(self, response: httpx.Response) -> tuple[str, ...]:
+        """What an error body says; whatever is wrong with the body, the status counts."""
+        body = b""
+        with contextlib.suppress(httpx.TransportError, OSError, DecodeError):
+            inflate = Inflate() if "gzip" in response.headers.get("content-encoding", "") else None
+            async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
+                for piece in (data,) if inflate is None else inflate.feed(data):
+                    body += piece
+                    if len(body) >= ERROR_BYTES:
+                        break
+                if len(body) >= ERROR_BYTES:
+                    break
+        return tuple(self._redact(text) for text in error_messages(body))
+
+    def _redact(self, text: str) -> str:
+        for _, secret in self._sign():
+            text = text.replace(secret.decode(), "***")
+        return text
+
+
+def _refusal(response: httpx.Response, messages: tuple[str, ...]) -> Exception:
+    """The error of an answer that is not 200."""
+    status = response.status_code
+    wait = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+    if status == 429:
+        return Transient(
+            RateLimited(status, messages, retry_after=wait), overload=True, shared=True, retry_after=wait
+        )
+    if status in PASSING:
+        return Transient(
+            ServerError(status, messages, retry_after=wait),
+            overload=status >= 500,
+            shared=status == 503,
+            retry_after=wait,
+            split=status in {500, 502, 504},
+        )
+    if 300 <= status < 400:
+        return UnexpectedRedirect(status, _origin(response.headers.get("location")))
+    kinds: dict[int, type[ResponseError]] = {401: AuthenticationError, 403: PermissionDenied}
+    kind = BadRequest if 400 <= status < 500 else ServerError if status >= 500 else ResponseError
+    return kinds.get(status, kind)(status, messages)
+
+
+def _origin(location: str | None) -> str | None:
+    try:
+        url = httpx.URL(location or "")
+    except httpx.InvalidURL:
+        return None
+    return (
+        f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
+        if url.host
+        else "another path"
+    )
+
+
+def _translate(error: httpx.TransportError | OSError) -> Exception:
+    """The typed twin of each of httpx's transport errors."""
+    name = type(error).__name__
+    match error:
+        case httpx.TimeoutException():
+            return Transient(TimedOut(f"the network timed out ({name})"), overload=True, split=True)
+        case httpx.ConnectError() if certificate := _certificate_problem(error):
+            return TLSError(f"the server's certificate cannot be trusted: {certificate}")
+        case httpx.RemoteProtocolError() if "without sending a response" in str(error):
+            return Transient(TransportError("the server closed the connection without an answer"), stale=True)
+        case httpx.RemoteProtocolError():
+            cut = "closed connection" in str(error)
+            problem = "the answer was cut" if cut else "the answer is not HTTP"
+            return Transient(TransportError(f"{problem} ({error})"), split=cut, at_most=None if cut else 2)
+        case httpx.ProxyError() if "407" in str(error):
+            return BadRequest(407, ("the proxy refused",))
+        case httpx.LocalProtocolError() | httpx.UnsupportedProtocol():
+            return TransportError(f"the request cannot be sent ({name})")
+    problem = (
+        "no connection to the server" if isinstance(error, httpx.ConnectError) else "the connection failed"
+    )
+    return Transient(TransportError(f"{problem} ({name}: {str(error)[:120] or 'no reason given'})"))
+
+
+def _certificate_problem(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return "verification failed"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _bare(error: BaseException) -> BaseException:
+    """The error without the frames it passed: their variables hold the headers of the request."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _proxy(proxy: str | None, base_url: str) -> httpx.Proxy | None:
+    if proxy is None:
+        return None
+    if proxy == "environment":
+        proxy = getproxies().get(httpx.URL(base_url).scheme)
+        if proxy is None:
+            return None
+    try:
+        return httpx.Proxy(proxy)
+    except (ValueError, httpx.InvalidURL, TypeError) as error:
+        raise ConfigurationError(
+            'proxy: an URL like http://host:8080 or socks5://host:1080, or "environment", is wanted'
+        ) from error

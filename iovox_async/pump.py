@@ -1,0 +1,197 @@
+"""Runs a plan under the pacing, and hands what comes to one reader.
+
+The law of this room: one plain task owns the requests of a stream, the task group lives inside that task, and
+results and errors reach the reader as values. A reader that leaves stops the task; a reader that is slow stops the
+requests; and the reader awaits the task after the last piece, so a fault in it can never end a stream short.
+
+The bound: requests in flight and answers that wait for their turn are at most twice the concurrency, beyond which
+only what the reader waits for is let in; with the page in the reader's hands that is `2 x concurrency + 1` pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from attrs import define, field
+
+from .errors import ExchangeError, SessionError
+from .plan import LARGEST, Answer, Capacity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .http import Http
+    from .pacing import Gate, RetryPolicy
+    from .plan import Ask, Piece, Plan
+    from .shelter import Shelter
+    from .wire import Page
+
+__all__ = ["PAGE_BYTES", "Profile", "Pump"]
+
+logger = logging.getLogger("iovox_async")
+
+#: Bytes of JSON that a page aims at: small enough for flat memory, large enough that requests are few.
+PAGE_BYTES: Final = 2_250_000
+
+
+@define
+class Profile:
+    """What a session has learned about the answers for one choice of fields."""
+
+    capacity: Capacity = field(factory=Capacity)
+    #: Bytes of a row, as the last answers had it.
+    row_bytes: float | None = None
+
+    def saw(self, page: Page) -> None:
+        """Takes notice of a page."""
+        if page.rows:
+            size = page.size / page.rows
+            # Upwards at once, since a page too large is worse than one too small.
+            self.row_bytes = size if self.row_bytes is None else max(size, 0.5 * (size + self.row_bytes))
+
+    def limit(self) -> int:
+        """Rows of a page of about `PAGE_BYTES`."""
+        return LARGEST if self.row_bytes is None else max(1, min(LARGEST, int(PAGE_BYTES / self.row_bytes)))
+
+
+class Pump:
+    """The requests of one stream.
+
+    Args:
+        plan: which request next.
+        params: the query string of a request.
+        http: makes an exchange.
+        gate: the session's slots and retries.
+        shelter: the session's tasks.
+        policy: how often a request is tried.
+        profile: what is known of the answers.
+        page_size: rows a request, or None to follow the bytes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        params: Callable[[Ask], str],
+        *,
+        http: Http,
+        gate: Gate,
+        shelter: Shelter,
+        policy: RetryPolicy,
+        profile: Profile,
+        page_size: int | None,
+    ) -> None:
+        self.plan = plan
+        self.requests = 0
+        self.retries = 0
+        self.halved = 0
+        self.bytes = 0
+        self.peak = 0
+        self._params = params
+        self._http = http
+        self._gate = gate
+        self._policy = policy
+        self._profile = profile
+        self._page_size = page_size
+        self._wake = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._failure: Exception | None = None
+        self._task, self._scope = shelter.start(self._run)
+        self._task.add_done_callback(lambda _task: self._ready.set())
+
+    async def take(self) -> Piece | None:
+        """The next rows, or None after the last.
+
+        Raises:
+            IovoxError: what ended the stream; all that came before it in order was handed out.
+        """
+        while (piece := self.plan.pop()) is None:
+            if self._failure is not None:
+                await self.stop()
+                raise self._failure
+            if self._task.done():
+                # A fault of ours in the pump is raised here, and never taken for the end.
+                await self._task
+                if not self.plan.done:
+                    raise SessionError("the session was closed while a stream was being read")
+                return None
+            self._ready.clear()
+            await self._ready.wait()
+        self._wake.set()
+        return piece
+
+    async def stop(self) -> None:
+        """Ends all requests of the stream, and returns when they have ended."""
+        self._scope.cancel()
+        while not self._task.done():
+            await asyncio.shield(asyncio.wait([self._task]))
+        if not self._task.cancelled():
+            self._task.exception()
+
+    @property
+    def held(self) -> int:
+        """Requests in flight and answers that wait for their turn."""
+        return self.plan.flying + self.plan.waiting
+
+    async def _run(self) -> None:
+        async with anyio.create_task_group() as flights:
+            while not self.plan.settled and self._failure is None:
+                if self._may_ask():
+                    holder = object()
+                    await self._gate.enter(holder)
+                    # The reader and other answers went on while this waited for its slot.
+                    if self._may_ask():
+                        flights.start_soon(self._fly, self.plan.next(), holder)
+                    else:
+                        self._gate.leave(holder)
+                else:
+                    await self._wake.wait()
+                    self._wake.clear()
+            flights.cancel_scope.cancel()
+
+    def _may_ask(self) -> bool:
+        room = self.held < 2 * self._gate.concurrency
+        return self._failure is None and self.plan.ready(room=room)
+
+    async def _fly(self, ask: Ask, holder: object) -> None:
+        """One request, from its slot to its place in the plan."""
+        self.peak = max(self.peak, self.held)
+        try:
+            await self._request(ask)
+        except ExchangeError as error:
+            error.window, error.page = ask.window, ask.page
+            if error.splittable and self.plan.halvings(ask) > 0 and self._gate.spend():
+                self.plan.halve(ask, error.attempts)
+                self.halved += 1
+                logger.info("window halved after %s", type(error).__name__)
+            else:
+                self._failure = self._failure or error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader must learn of it
+            self._failure = self._failure or error
+        finally:
+            self._gate.leave(holder)
+            self._wake.set()
+            self._ready.set()
+
+    async def _request(self, ask: Ask) -> None:
+        params = self._params(ask)
+        attempts = ask.attempts
+
+        async def exchange(seconds: float) -> Page:
+            nonlocal attempts
+            self.requests += 1
+            self.retries += attempts > 0
+            attempts += 1
+            return await self._http.get(params, seconds=seconds)
+
+        split_at = max(ask.attempts + 1, self._policy.attempts - self.plan.halvings(ask))
+        page = await self._gate.run(exchange, self._policy, used=ask.attempts, split_at=split_at)
+        self.bytes += page.wire
+        self._profile.saw(page)
+        if self._page_size is None:
+            self.plan.limit = self._profile.limit()
+        self.plan.answer(ask, Answer(page.starts, page, page.ids))
+        page.starts = []
+        logger.debug("%s page %d: %d calls, %d bytes", ask.window, ask.page, page.rows, page.wire)

@@ -1,0 +1,263 @@
+"""From raw pages to records, in order: a stream without its handles.
+
+The law of this room: raw bytes wait, and records are made as the reader asks for them, in slices small enough that the
+loop turns. Within a second, calls are handed out by id, so that a second and an id say exactly what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from itertools import islice
+from operator import attrgetter, eq
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, evolve, field, frozen
+
+from .errors import SessionError
+from .plan import SECOND, PagePlan
+from .position import Position
+from .reading import SETTLING, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from .plan import Piece
+    from .pump import Pump
+    from .records import Call
+    from .structure import Structurer
+    from .wire import Segment
+
+__all__ = ["Page", "Reader", "StreamStats", "where"]
+
+
+@frozen
+class Page:
+    """Some calls, as one answer held them.
+
+    Attributes:
+        number: from 1, in the order of delivery.
+        calls: the calls.
+        raw: the JSON they came in, byte for byte. Where the stream leaves calls out (those before a `resume`, beyond
+            `max_calls`, or unreadable), they are in here all the same.
+    """
+
+    number: int
+    calls: list[Call]
+    raw: bytes = field(repr=False)
+
+
+@frozen
+class StreamStats:
+    """What a stream has done so far; a value that no longer changes.
+
+    Attributes:
+        requests: requests sent, each attempt counted.
+        retries: how many of them were repeats.
+        calls: calls handed out.
+        bytes: bytes of pages received, as they came over the wire.
+        duplicates: calls that came on two pages and were dropped the second time (`paging="pages"` only).
+        skipped: records left out because they could not be read (`on_error="skip"`).
+        bent: records that were read although a value had an unusual form.
+        halved: windows that were halved because they kept failing.
+        in_flight: requests under way.
+        waiting: pages received that wait for their turn.
+        held_peak: the most pages held at a time: in flight, waiting, and in the reader's hands.
+        progress: share of the date range handed out, 0..1.
+        final_until: up to when the result cannot change any more; later calls may still arrive or be enriched.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    calls: int = 0
+    bytes: int = 0
+    duplicates: int = 0
+    skipped: int = 0
+    bent: int = 0
+    halved: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    held_peak: int = 0
+    progress: float = 0.0
+    final_until: datetime | None = None
+
+
+#: Where a call stands in its range: its start and its id.
+where = attrgetter("call_start", "id")
+_microsecond = attrgetter("microsecond")
+
+
+def place(call: Call) -> tuple[datetime, int]:
+    """What calls are handed out by: the second, then the id."""
+    return call.call_start.replace(microsecond=0), call.id
+
+
+@define(eq=False)
+class Reader:
+    """The records of a pump: a stream without its handles. It never refers to them, so that they can be dropped."""
+
+    reading: Reading
+    make_pump: Callable[[Reading], Pump]
+    structurer: Structurer
+    timezone: Any
+    pump: Pump | None = None
+    calls: int = 0
+    #: The last call handed out, or its start and id where these are hidden.
+    last: Any = None
+    closed: bool = False
+    mode: str | None = None
+    _piece: Piece | None = None
+    _segments: Iterator[tuple[int, Segment]] | None = None
+    _held: list[Call] = field(factory=list)
+
+    # Pieces.
+
+    async def piece(self) -> Piece | None:
+        """The next rows, or None after the last."""
+        if self.closed:
+            raise SessionError(
+                "the stream is closed; make a new one (resume=stream.position goes on where it stood)"
+            )
+        if self.reading.max_calls is not None and self.calls >= self.reading.max_calls:
+            return None
+        if self.pump is None:
+            self.pump = self.make_pump(self.reading)
+        self._piece = None
+        self._piece = await self.pump.take()
+        return self._piece
+
+    async def batch(self) -> list[Call] | None:
+        """The next records, a few milliseconds' worth, or None after the last."""
+        while True:
+            if self._segments is None:
+                piece = await self.piece()
+                if piece is None:
+                    return None
+                self._segments = piece.body.pick(piece.rows)
+                self._held = []
+            found = next(self._segments, None)
+            if found is None:
+                self._segments = None
+                batch, self._held = self._held, []
+            else:
+                index, segment = found
+                batch = self._held + self.structurer.batch(segment.data, index)
+                self._held = []
+                if self.reading.windows and batch:
+                    batch, self._held = self._split_ties(batch)
+            batch = self._limited(batch)
+            if batch:
+                return batch
+
+    async def page(self) -> tuple[list[Call], bytes] | None:
+        """The records of the next piece and their JSON, or None after the last."""
+        while (piece := await self.piece()) is not None:
+            calls: list[Call] = []
+            for index, segment in piece.body.pick(piece.rows):
+                calls += self.structurer.batch(segment.data, index)
+                await asyncio.sleep(0)
+            calls = self._limited(calls)
+            if calls:
+                return calls, piece.body.raw(piece.rows)
+        return None
+
+    def _split_ties(self, batch: list[Call]) -> tuple[list[Call], list[Call]]:
+        """The records whose second is complete, ordered by id within a second; and the rest, held back."""
+        second = batch[-1].call_start.replace(microsecond=0)
+        place = len(batch) - 1
+        while place and batch[place - 1].call_start.replace(microsecond=0) == second:
+            place -= 1
+        return batch[:place], batch[place:]
+
+    def _limited(self, batch: list[Call]) -> list[Call]:
+        """The records in order, from the position on, and no more than were asked for."""
+        if self.reading.windows:
+            starts = [call.call_start for call in batch]
+            if any(map(_microsecond, starts)) or any(map(eq, starts, islice(starts, 1, None))):
+                batch.sort(key=place, reverse=self.reading.descending)
+        resume = self.reading.resume
+        if resume is not None and resume.id is not None and batch:
+            known, second, down = resume.id, resume.second, self.reading.descending
+            batch = [
+                call
+                for call in batch
+                if self._naive(call.call_start) != second or (call.id < known if down else call.id > known)
+            ]
+        if self.reading.max_calls is not None:
+            del batch[max(0, self.reading.max_calls - self.calls) :]
+        return batch
+
+    def _naive(self, moment: datetime) -> datetime:
+        return moment.replace(microsecond=0, tzinfo=None)
+
+    async def arrow(self) -> pa.RecordBatch | None:
+        """The next piece as a record batch, or None after the last."""
+        from .arrow import piece_to_batch
+
+        while (piece := await self.piece()) is not None:
+            segments = [segment for _, segment in piece.body.pick(piece.rows)]
+            batch, last = await piece_to_batch(segments, self.structurer, self.reading, self.calls)
+            if batch.num_rows:
+                self.last = last
+                self.calls += batch.num_rows
+                return batch
+        return None
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        self.closed = True
+        self._piece, self._segments, self._held = None, None, []
+        if self.pump is not None:
+            await self.pump.stop()
+
+    # What is known of the stream.
+
+    def position(self) -> str | None:
+        """Where it stands, or None where that says nothing about what is left."""
+        reading = self.reading
+        if not (reading.windows and reading.ordered):
+            return None
+        last = self.last if isinstance(self.last, tuple | None) else where(self.last)
+        if last is None and reading.resume is not None:
+            return str(reading.resume)
+        start, end = reading.lo, reading.hi - SECOND
+        if reading.resume is not None:
+            start, end = reading.resume.start, reading.resume.end
+        if last is None:
+            last = (end if reading.descending else start, None)
+        query = reading.query.fingerprint()
+        return str(Position(reading.descending, start, end, self._naive(last[0]), last[1], query))
+
+    def stats(self) -> StreamStats:
+        """What it has done so far."""
+        reading, pump = self.reading, self.pump
+        final = min(reading.hi - SECOND, reading.began - SETTLING)
+        known = StreamStats(
+            calls=self.calls,
+            skipped=self.structurer.skipped,
+            bent=self.structurer.bent,
+            final_until=final if self.timezone is None else final.replace(tzinfo=self.timezone),
+        )
+        if pump is None:
+            return known
+        in_hand = self._piece is not None
+        return evolve(
+            known,
+            requests=pump.requests,
+            retries=pump.retries,
+            bytes=pump.bytes,
+            halved=pump.halved,
+            duplicates=pump.plan.duplicates if isinstance(pump.plan, PagePlan) else 0,
+            in_flight=pump.plan.flying,
+            waiting=pump.plan.waiting,
+            held_peak=pump.peak + in_hand,
+            progress=self._progress(pump),
+        )
+
+    def _progress(self, pump: Pump) -> float:
+        if pump.plan.done and self._piece is None:
+            return 1.0
+        total = (self.reading.hi - self.reading.lo) / SECOND
+        return max(0.0, min(1.0, 1.0 - pump.plan.seconds_left / max(1.0, total)))

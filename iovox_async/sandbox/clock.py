@@ -1,0 +1,58 @@
+"""Seconds and how the endpoint writes them.
+
+The law of this room: inside the sandbox an instant is a whole number of seconds on the account's own clock, which has
+no zone; outside it is `YYYY-MM-DD HH:MM:SS`.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import date, datetime, timedelta
+
+DAY, HOUR = 86_400, 3_600
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the account's clock has no zone
+
+
+@functools.lru_cache(maxsize=4096)
+def _day(number: int) -> str:
+    return (_EPOCH + timedelta(days=number)).strftime("%Y-%m-%d")
+
+
+def text(second: int) -> str:
+    """The instant as the endpoint writes it."""
+    number, rest = divmod(second, DAY)
+    return f"{_day(number)} {rest // HOUR:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+
+
+def second(value: str | date, rest: str = "00:00:00") -> int:
+    """The instant of a date, a datetime or a text; what a date leaves out is taken from `rest`.
+
+    Raises:
+        ValueError: it is no date.
+    """
+    if isinstance(value, datetime):
+        moment = value.replace(tzinfo=None)
+    elif isinstance(value, date):
+        moment = datetime.fromisoformat(f"{value.isoformat()} {rest}")
+    else:
+        moment = datetime.fromisoformat(value if len(value) > len("2024-01-01") else f"{value} {rest}")
+    return (moment - _EPOCH) // timedelta(seconds=1)
+
+
+def duration(value: str | float | timedelta) -> int:
+    """Whole seconds of a `timedelta`, a number, or `HH:MM:SS`.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    if isinstance(value, timedelta):
+        return value // timedelta(seconds=1)
+    if not isinstance(value, str):
+        return int(value)
+    hours, minutes, seconds = value.split(":")
+    return int(hours) * HOUR + int(minutes) * 60 + int(seconds)
+
+
+def weekday(number: int) -> int:
+    """Day of the week of a day's number; Monday is 0, and day 0 was a Thursday."""
+    return (number + 3) % 7

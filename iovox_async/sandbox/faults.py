@@ -1,0 +1,151 @@
+"""What may go wrong with the sandbox, on request.
+
+The law of this room: a `Faults` is a description and nothing runs here. Which request fails, and how, follows from its
+number and the sandbox's seed alone, so a run can be repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias, get_args
+
+import attrs
+
+from iovox_async.errors import ConfigurationError
+
+#: How a request fails: with a status, on the wire, or with a 200 that is no answer.
+Kind: TypeAlias = Literal[
+    # A status, with an error body in `error_format`; "429" and "503" carry `retry_after`, "302" a Location.
+    "302",
+    "401",
+    "403",
+    "404",
+    "408",
+    "429",
+    "500",
+    "502",
+    "503",
+    "504",
+    # The body is cut in half: by a Content-Length that is not met, a last chunk that never comes, or a plain close.
+    "cut",
+    "cut_chunked",
+    "cut_clean",
+    # The connection is reset, before the first byte or after half of the body.
+    "reset",
+    "reset_midway",
+    # Nothing comes, nothing comes after half of the body, or a byte comes every `drip_seconds`.
+    "hang",
+    "hang_midway",
+    "drip",
+    # The framing is right, and the gzip body is cut in half, lacks its trailer, or has a wrong checksum.
+    "gzip_cut",
+    "gzip_no_trailer",
+    "gzip_crc",
+    # 200 with bytes that are no JSON, with no bytes, or with a web page.
+    "garbage",
+    "empty",
+    "html",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def _kinds(value: Kind | Iterable[Kind]) -> tuple[Kind, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _known(_: Any, __: Any, kinds: tuple[str, ...]) -> None:
+    if not kinds:
+        raise ConfigurationError("Faults(kind=...) names no kind of fault")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigurationError(f"no such kind of fault: {kind!r}; there are {', '.join(KINDS)}")
+
+
+def _from(least: float, most: float = math.inf) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: float | None) -> None:
+        if value is not None and not least <= value <= most:
+            bound = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            raise ConfigurationError(f"Faults({attribute.name}=...) must be {bound}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """How the sandbox misbehaves; without arguments, it does not.
+
+    Requests are numbered from 1, in the order of arrival, since the sandbox was made or its counters were reset.
+    A request that is refused (401, 400) meets no fault and still has a number.
+    """
+
+    #: Seconds before every answer, and random seconds on top of them, at most.
+    latency: float = attrs.field(default=0.0, validator=_from(0))
+    jitter: float = attrs.field(default=0.0, validator=_from(0))
+
+    #: Which requests fail: this share of them, every n-th, the first n, these, all that come after n,
+    #: and those whose answer would hold more rows than n. Whatever applies, applies.
+    error_rate: float = attrs.field(default=0.0, validator=_from(0, 1))
+    every_nth: int = attrs.field(default=0, validator=_from(0))
+    fail_first: int = attrs.field(default=0, validator=_from(0))
+    fail_at: tuple[int, ...] = attrs.field(default=(), converter=tuple[int, ...])
+    fail_after: int | None = attrs.field(default=None, validator=_from(0))
+    heavy_rows: int | None = attrs.field(default=None, validator=_from(0))
+    #: How they fail; of several kinds, one is drawn for each request.
+    kind: tuple[Kind, ...] = attrs.field(default="500", converter=_kinds, validator=_known)
+    #: The Retry-After of "429" and "503": seconds, or any text; None: the header is left out.
+    retry_after: float | str | None = None
+    #: Seconds between the bytes of "drip".
+    drip_seconds: float = attrs.field(default=0.05, validator=_from(0))
+    #: How error bodies are written.
+    error_format: Literal["xml", "json", "text"] = "xml"
+
+    #: The server holds at most this many rows a page, whatever is asked, once it had `page_cap_after` requests.
+    page_cap: int | None = attrs.field(default=None, validator=_from(1))
+    page_cap_after: int = attrs.field(default=0, validator=_from(0))
+    #: Rows of equal rank change places from request to request.
+    shuffle_ties: bool = False
+    #: Calls of the very second of `end_date` are left out.
+    exclusive_end: bool = False
+    #: Every page is the first one; the dates are not looked at.
+    ignore_page: bool = False
+    ignore_dates: bool = False
+
+    #: Rows that come and go before each request, at random times of the sandbox's range; 0.5: before every second.
+    inserts: float = attrs.field(default=0.0, validator=_from(0))
+    deletes: float = attrs.field(default=0.0, validator=_from(0))
+
+    #: Answers are compressed for clients that accept gzip.
+    gzip: bool = False
+
+    def verdict(self, number: int, seed: int) -> Kind | None:
+        """How request `number` fails, `heavy_rows` apart; None: it does not."""
+        fails = (
+            number <= self.fail_first
+            or number in self.fail_at
+            or (self.every_nth and number % self.every_nth == 0)
+            or (self.fail_after is not None and number > self.fail_after)
+            or (self.error_rate and random.Random(f"rate {seed} {number}").random() < self.error_rate)  # noqa: S311 - a game
+        )
+        return self.drawn(number, seed) if fails else None
+
+    def drawn(self, number: int, seed: int) -> Kind:
+        """The kind of failure that request `number` meets if it fails."""
+        if len(self.kind) == 1:
+            return self.kind[0]
+        return random.Random(f"kind {seed} {number}").choice(self.kind)  # noqa: S311 - a game
+
+    def delay(self, number: int, seed: int) -> float:
+        """Seconds before request `number` is answered."""
+        if not self.jitter:
+            return self.latency
+        return self.latency + self.jitter * random.Random(f"delay {seed} {number}").random()  # noqa: S311 - a game
+
+    def cap(self, number: int) -> int | None:
+        """Most rows that the answer to request `number` may hold."""
+        return self.page_cap if number > self.page_cap_after else None
+
+    def arrivals(self, number: int) -> tuple[int, int]:
+        """Rows to insert and to delete before request `number`."""
+        return tuple(int(number * each) - int((number - 1) * each) for each in (self.inserts, self.deletes))  # type: ignore[return-value] # a pair in, a pair out

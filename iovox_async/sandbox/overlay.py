@@ -1,0 +1,81 @@
+"""Values that a test gives, as the store keeps them.
+
+The law of this room: a call is described in the words of an answer (`talk_time`, `has_recording`, `tags`), and every
+name an answer or a question uses is understood; an unknown one is refused, since a typo would prove nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from iovox_async.errors import QueryError
+
+from . import clock
+from .fields import NESTED, SCALARS
+from .fragments import Fragments
+
+
+def _stamp(rest: str) -> Callable[[Any], str]:
+    return lambda value: clock.text(clock.second(value, rest))
+
+
+def _truth(value: Any) -> int:
+    return int(value is True or str(value).upper() == "TRUE")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+#: What a name means: the column and how its value is read.
+_READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    **{name: (name, _text) for name in SCALARS},
+    "id": ("id", int),
+    "call_start": ("call_start", _stamp("00:00:00")),
+    "call_end": ("call_end", _stamp("23:59:59")),
+    "has_recording": ("has_recording", _truth),
+    **{
+        f"{column}{suffix}": (column, clock.duration)
+        for column in ("call_time", "talk_time")
+        for suffix in ("", "_sec", "_seconds")
+    },
+}
+
+
+def columns(given: Mapping[str, Any], fragments: Fragments) -> dict[str, Any]:
+    """The columns that a description sets.
+
+    Raises:
+        QueryError: a name is unknown, or a value is none of its kind.
+    """
+    found: dict[str, Any] = {}
+    for name, value in {**given, **(given.get("categories") or {})}.items():
+        if name == "categories":
+            continue
+        if name in NESTED:
+            found[name] = fragments.number(name, value)
+            continue
+        if name not in _READ:
+            raise QueryError(name, "the sandbox knows no such field; use the names of an answer")
+        column, read = _READ[name]
+        try:
+            found[column] = read(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise QueryError(name, f"the sandbox cannot read this value ({type(error).__name__})") from error
+    return found
+
+
+def completed(now: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The columns that are set, and the end of the call where they move it and do not set it.
+
+    Args:
+        now: the call as it is.
+        found: the columns to set.
+    """
+    after = {**now, **found}
+    if "call_end" in found or not {"call_start", "call_time", "talk_time"} & found.keys():
+        return found
+    # A call lasts at least as long as the talk in it.
+    lasts = max(after["call_time"], after["talk_time"]) if "call_time" not in found else after["call_time"]
+    return {**found, "call_time": lasts, "call_end": clock.text(clock.second(after["call_start"]) + lasts)}

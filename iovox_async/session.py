@@ -1,0 +1,468 @@
+"""`AsyncInsights`: the session, one a program.
+
+The law of this room: it holds what all requests share (connections, slots, retries, what was learned of the answers)
+and turns arguments into a `Reading`; everything else is done elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from attrs import evolve
+
+from .errors import ConfigurationError, QueryError
+from .fields import Field, Fields
+from .follow import Follow, Poller
+from .http import Http, check_base_url, signer
+from .pacing import Gate, RetryPolicy, seconds
+from .plan import LARGEST, SECOND, PagePlan, Plan, WindowPlan
+from .pump import Profile, Pump
+from .query import Filters, InsightsQuery
+from .reader import Reader
+from .reading import SETTLING, Paging, Reading, resolve
+from .shelter import Shelter
+from .stream import CallStream, Page
+from .structure import Structurer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+
+    from .dates import Moment
+    from .fields import AskedFields
+    from .plan import Ask
+    from .records import Call
+    from .wire import Page as WirePage
+
+__all__ = ["BASE_URL", "AsyncInsights"]
+
+BASE_URL: Final = "https://rest.iovox.com/rest/v1"
+#: Rows of a page read by page numbers where nothing is asked for: moderate whatever the fields.
+PAGE_ROWS: Final = 2_500
+#: Bytes of a query string that asks for ids: a URL of 4 KiB passes every proxy.
+URL_BYTES: Final = 3_500
+EARLIEST: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - as above; before the service existed
+
+OnError = Literal["raise", "skip"]
+
+
+class AsyncInsights:
+    """A session with the endpoint: `stream` for a range of calls, `page` for one page, `get` for calls by id.
+
+    ::
+
+        async with AsyncInsights() as insights:
+            async for call in insights.stream("2024-01-01", "2024-03-31", call_result="ANSWERED"):
+                print(call.id, call.call_start, call.talk_time)
+
+    Make one for a program and share it: the limits hold for all it does. It belongs to one event loop and one process.
+
+    Args:
+        username: the account's API user; else the environment's IOVOX_USERNAME.
+        secure_key: its key; else IOVOX_SECURE_KEY. It appears in no repr, log, error or file.
+        base_url: else IOVOX_URL, else the service's own. https, or http to this machine.
+        concurrency: requests in flight, at most, over all streams of the session.
+        page_size: rows a request asks for, 1 to 20,000; None follows the bytes of the records (about 2 MB a page).
+        retry: how often and how long a request is tried.
+        timeout: seconds, or a timedelta, for one attempt, wall clock from start to last byte.
+        timezone: the account's time zone, as a tzinfo or an IANA name; given, dates may be aware and those of records
+            are. The endpoint never says, so without it all dates are naive and local to the account.
+        proxy: a proxy's URL (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and its like.
+            The environment is not looked at otherwise.
+        transport: an `httpx.AsyncBaseTransport` to use instead of httpx's own; closed with the session.
+
+    Raises:
+        ConfigurationError: something is missing or malformed; the message names the argument and the variable.
+    """
+
+    def __init__(
+        self,
+        username: str | None = None,
+        secure_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        concurrency: int = 8,
+        page_size: int | None = None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        timeout: float | timedelta = 60.0,
+        timezone: tzinfo | str | None = None,
+        proxy: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        # The key leaves this frame at once, so that no traceback that shows variables can show it.
+        username = _setting(username, "username", "IOVOX_USERNAME")
+        sign = signer(username, _setting(secure_key, "secure_key", "IOVOX_SECURE_KEY"))
+        secure_key = None
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError(f"concurrency: a whole number from 1 is wanted, not {concurrency!r}")
+        if not isinstance(retry, RetryPolicy):
+            raise ConfigurationError("retry: a RetryPolicy is wanted")
+        wait = seconds(timeout, "timeout")
+        if not wait:
+            raise ConfigurationError("timeout: more than 0 seconds are wanted")
+        address = check_base_url(base_url or os.environ.get("IOVOX_URL") or BASE_URL)
+        self._page_size = _page_size(page_size)
+        self._timezone = _zone(timezone)
+        self._retry = retry
+        self._gate = Gate(concurrency)
+        self._shelter = Shelter()
+        self._http = Http(
+            address, sign, concurrency=concurrency, timeout=wait, proxy=proxy, transport=transport
+        )
+        self._profiles: dict[tuple[Field, ...], Profile] = {}
+        self._user = username
+        self._address = address
+
+    # Reading.
+
+    def stream(
+        self,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        query: InsightsQuery | None = None,
+        order: str = "call_start_ASC",
+        fields: AskedFields = Fields.DEFAULT,
+        page_size: int | None = None,
+        ordered: bool = True,
+        paging: Paging = "auto",
+        max_calls: int | None = None,
+        resume: str | None = None,
+        on_error: OnError = "raise",
+        **filters: Unpack[Filters],
+    ) -> CallStream:
+        """The calls of a range, each exactly once, as an async iterator.
+
+        Nothing is sent until the first record is asked for. By windows (`paging="windows"`, what "auto" means for an
+        order by `call_start`) a call that exists during the whole pull comes exactly once, whatever arrives, vanishes
+        or changes meanwhile. By page numbers (`paging="pages"`, the only way for other orders) that holds only while
+        the data stands still: in a simulation of a live server (3,000 calls, pages of 200, eight at once, inserts and
+        deletes between requests), every one of 100 pulls by page numbers lost calls.
+
+        Args:
+            start: the first second, inclusive: str, date or datetime. None: the first of this month.
+            end: the last second, inclusive; a bare date means 23:59:59. None: now, fixed when this is called.
+            query: an `InsightsQuery` instead of, or beside, the arguments.
+            order: a field with `_ASC` or `_DESC`.
+            fields: what to ask for: a preset of `Fields`, or names.
+            page_size: rows a request; None: the session's.
+            ordered: hand calls out in order; False: windows as they finish, which starts sooner on uneven data.
+            paging: "auto", "windows" or "pages", see above.
+            max_calls: calls to hand out, at most.
+            resume: the `.position` of an earlier stream with the same arguments: go on exactly after it.
+            on_error: "raise" a `RecordError` at a record that cannot be read, or "skip" it and count it.
+            **filters: the endpoint's own filters, see `Filters`.
+
+        Raises:
+            QueryError: an argument that the endpoint would refuse or misread.
+        """
+        asked = InsightsQuery.from_filters(
+            start,
+            end,
+            query=query,
+            order=order,
+            fields=fields,
+            default_order="call_start_ASC",
+            default_fields=Fields.DEFAULT,
+            **filters,
+        )
+        reading = resolve(
+            asked,
+            now=self._now(),
+            timezone=self._timezone,
+            ordered=ordered,
+            paging=paging,
+            max_calls=max_calls,
+            resume=resume,
+        )
+        size = self._page_size if page_size is None else _page_size(page_size)
+        if size is None and query is not None:
+            size = query.limit
+        structurer = self._structurer(reading.query.fields, on_error)
+        return CallStream(
+            Reader(reading, lambda reading: self._pump(reading, size), structurer, self._timezone)
+        )
+
+    async def page(
+        self,
+        start: InsightsQuery | Moment | None = None,
+        end: Moment | None = None,
+        *,
+        query: InsightsQuery | None = None,
+        number: int = 1,
+        size: int = 10_000,
+        order: str = "call_start_DESC",
+        fields: AskedFields = Fields.DEFAULT,
+        on_error: OnError = "raise",
+        **filters: Unpack[Filters],
+    ) -> Page:
+        """One page, by one request: the endpoint as it is, with its defaults.
+
+        Args:
+            start: a whole `InsightsQuery`, or the first second; None: the first of this month.
+            end: the last second; None: today's last.
+            query: an `InsightsQuery` instead of, or beside, the arguments.
+            number: the page's number, from 1.
+            size: rows a page, 1 to 20,000.
+            order: a field with `_ASC` or `_DESC`.
+            fields: what to ask for.
+            on_error: as for `stream`.
+            **filters: the endpoint's own filters.
+
+        Raises:
+            QueryError: an argument that the endpoint would refuse.
+            IovoxError: the request failed for good.
+        """
+        if isinstance(start, InsightsQuery):
+            query, start = start, None
+        asked = InsightsQuery.from_filters(
+            start,
+            end,
+            query=query,
+            order=order,
+            fields=fields,
+            default_order="call_start_DESC",
+            default_fields=Fields.DEFAULT,
+            **filters,
+        ).localized(self._timezone)
+        number = asked.page if query is not None and number == 1 else number
+        size = asked.limit if query is not None and asked.limit is not None and size == 10_000 else size
+        params = asked.params(page=number, limit=size)
+        body = await self._request(params)
+        structurer = self._structurer(asked.fields, on_error)
+        calls = [
+            call
+            for index, segment in body.pick(range(body.rows))
+            for call in structurer.batch(segment.data, index)
+        ]
+        return Page(number, calls, body.raw(range(body.rows)))
+
+    async def get(
+        self,
+        *ids: int | str | Iterable[int | str],
+        fields: AskedFields = Fields.DEFAULT,
+        on_error: OnError = "raise",
+    ) -> list[Call]:
+        """The calls with these ids, in the order of the ids; those that do not exist are left out.
+
+        Long lists are split, so that no URL grows past 4 KiB.
+
+        Raises:
+            QueryError: an id that is no number.
+            IovoxError: a request failed for good.
+        """
+        flat = [one for item in ids for one in ([item] if isinstance(item, int | str) else item)]
+        if not flat:
+            return []
+        wanted = InsightsQuery(ids=flat, fields=fields).ids or ()
+        hidden = () if Field.ID in _asked(fields) else ("id",)
+        asked = _asked(fields) + tuple(Field(name) for name in hidden)
+        structurer = self._structurer(asked, on_error)
+        found: dict[int, Call] = {}
+        for some in _url_sized(wanted):
+            left = list(some)
+            while left:
+                # The service began after EARLIEST and clocks differ by less than a day: no call lies outside.
+                query = InsightsQuery(
+                    start_date=EARLIEST, end_date=self._now() + timedelta(days=1), ids=left, fields=asked
+                )
+                body = await self._request(query.params(limit=len(left)))
+                before = len(found)
+                for index, segment in body.pick(range(body.rows)):
+                    found.update((call.id, call) for call in structurer.batch(segment.data, index))
+                left = [one for one in left if one not in found]
+                # A server may hold fewer rows a page than asked for: ask on while that brings any.
+                if len(found) == before or self._profile(asked).capacity.proves_end(body.rows, len(some)):
+                    break
+        calls = [found[one] for one in wanted if one in found]
+        for call in calls:
+            for name in hidden:
+                setattr(call, name, None)
+        return calls
+
+    def follow(
+        self,
+        since: Moment | None = None,
+        *,
+        every: float | timedelta = 60,
+        lookback: float | timedelta = SETTLING,
+        changes: bool = False,
+        fields: AskedFields = Fields.DEFAULT,
+        on_error: OnError = "raise",
+        **filters: Unpack[Filters],
+    ) -> Follow:
+        """New calls without end: polls, and hands out each call once.
+
+        An outage is waited out; refusals (401, 403, a wrong query) are raised. Memory holds the ids of the look-back.
+
+        Args:
+            since: the first second; None: now.
+            every: seconds, or a timedelta, between polls.
+            lookback: seconds, or a timedelta, before the newest call that each poll reads again: calls arrive late, and
+                transcripts take up to half an hour. Two hours by default.
+            changes: hand a call out again when its content has changed.
+            fields: what to ask for.
+            on_error: as for `stream`.
+            **filters: the endpoint's own filters.
+
+        Raises:
+            QueryError: an argument that the endpoint would refuse or misread.
+        """
+        asked = InsightsQuery.from_filters(since, fields=fields, **filters).localized(self._timezone)
+        chosen = _asked(fields)
+        hidden = tuple(name for name in ("id", "call_start") if Field(name) not in chosen)
+        query = evolve(asked, start_date=None, fields=chosen + tuple(Field(name) for name in hidden))
+        begin = asked.start_date or self._now()
+
+        def read(lower: datetime) -> CallStream:
+            # The account's clock may be ahead of this one; calls that have not begun do not exist.
+            return self.stream(lower, self._now() + timedelta(days=1), query=query, on_error=on_error)
+
+        pause = seconds(every, "every")
+        back = timedelta(seconds=seconds(lookback, "lookback"))
+        return Follow(
+            Poller(
+                read, self._now, self._gate.sleep, begin, begin, pause, back, changes=changes, hidden=hidden
+            )
+        )
+
+    # Life.
+
+    async def __aenter__(self) -> Self:
+        self._shelter.check()
+        await self._http.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends all that is under way and closes all connections. Harmless when done before."""
+        await self._shelter.aclose()
+        await self._http.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncInsights {self._address}: {self._gate.in_flight} of {self._gate.concurrency} requests in flight>"
+
+    def __reduce__(self) -> Any:
+        raise ConfigurationError(
+            "a session holds connections and a key and cannot be pickled; make one in each process"
+        )
+
+    # Parts.
+
+    def _now(self) -> datetime:
+        """The account's local time; without a time zone, this machine's."""
+        return datetime.now(self._timezone).replace(microsecond=0, tzinfo=None)
+
+    def _profile(self, fields: tuple[Field, ...]) -> Profile:
+        return self._profiles.setdefault(fields, Profile())
+
+    def _structurer(self, fields: Iterable[Field] | None, on_error: OnError) -> Structurer:
+        if on_error not in {"raise", "skip"}:
+            raise QueryError("on_error", f'"raise" or "skip" is wanted, not {on_error!r}')
+        return Structurer(tuple(fields or Fields.DEFAULT), timezone=self._timezone, on_error=on_error)
+
+    async def _request(self, params: str) -> WirePage:
+        """One request outside any stream."""
+
+        async def work() -> WirePage:
+            holder = object()
+            await self._gate.enter(holder)
+            try:
+                return await self._gate.run(lambda left: self._http.get(params, seconds=left), self._retry)
+            finally:
+                self._gate.leave(holder)
+
+        return await self._shelter.run(work)
+
+    def _pump(self, reading: Reading, page_size: int | None) -> Pump:
+        query = reading.query
+        fields = _asked(query.fields or Fields.DEFAULT) + tuple(Field(name) for name in reading.hidden)
+        profile = self._profile(fields)
+        plan: Plan
+        if reading.windows:
+            plan = WindowPlan(
+                reading.lo,
+                reading.hi,
+                descending=reading.descending,
+                ordered=reading.ordered,
+                limit=page_size or profile.limit(),
+                capacity=profile.capacity,
+            )
+        else:
+            page_size = page_size or PAGE_ROWS
+            plan = PagePlan(
+                reading.lo,
+                reading.hi - SECOND,
+                order=query.order or "call_start_ASC",
+                limit=page_size,
+                ahead=self._gate.concurrency,
+                capacity=profile.capacity,
+            )
+
+        def params(ask: Ask) -> str:
+            return query.params(
+                page=ask.page,
+                limit=ask.limit,
+                start_date=ask.lo,
+                end_date=ask.hi,
+                order=ask.order,
+                fields=fields,
+            )
+
+        return Pump(
+            plan,
+            params,
+            http=self._http,
+            gate=self._gate,
+            shelter=self._shelter,
+            policy=self._retry,
+            profile=profile,
+            page_size=page_size,
+        )
+
+
+def _setting(value: str | None, name: str, variable: str) -> str:
+    value = os.environ.get(variable) if value is None else value
+    if value is None:
+        raise ConfigurationError(f"{name}: pass {name}= or set the environment variable {variable}")
+    return value
+
+
+def _page_size(value: int | None) -> int | None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST
+    ):
+        raise ConfigurationError(f"page_size: a whole number from 1 to {LARGEST} is wanted, not {value!r}")
+    return value
+
+
+def _zone(value: tzinfo | str | None) -> tzinfo | None:
+    if value is None or isinstance(value, tzinfo):
+        return value
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
+        raise ConfigurationError(f"timezone: {value!r} is no IANA time zone, like Europe/London") from error
+
+
+def _asked(fields: AskedFields) -> tuple[Field, ...]:
+    return InsightsQuery(fields=fields).fields or Fields.DEFAULT
+
+
+def _url_sized(ids: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
+    begin, size = 0, 0
+    for place, one in enumerate(ids):
+        size += len(str(one)) + 1
+        if size > URL_BYTES - 700:
+            yield ids[begin:place]
+            begin, size = place, len(str(one)) + 1
+    yield ids[begin:]

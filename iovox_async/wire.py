@@ -1,0 +1,357 @@
+"""Bytes to raw records and back, bounded. The only room that knows JSON and gzip.
+
+The law of this room: any bytes at all end in rows or in a `DecodeError`, in pieces small enough that no single
+step is long, and never in more memory than its caller allowed.
+
+A page is split while it arrives. The splitter looks for a place where one record seems to end and the next to
+begin, and then lets the decoder read everything before it: if that is a complete list of JSON values, the place
+is proven (a JSON value cannot end in two places), and if not, it was inside a record and is not used. So a page
+of any size becomes segments of about `SEGMENT_BYTES`, each a JSON array on its own, and is never joined.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from bisect import bisect_left
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree as ET
+
+import msgspec
+from attrs import define, field, frozen
+
+from .errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["SEGMENT_BYTES", "Inflate", "Page", "PageReader", "Segment", "error_messages", "scrub"]
+
+#: Bytes of JSON in one segment: about 400 calls of the default fields, a millisecond of work.
+SEGMENT_BYTES: Final = 128 * 1024
+#: Bytes of decoded body handed on in one step.
+STEP_BYTES: Final = 1024 * 1024
+#: Bytes of an error body that are looked at.
+ERROR_BYTES: Final = 64 * 1024
+
+_BLANKS: Final = b" \t\r\n"
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What the plan must know of a row: when it began."""
+
+    call_start: datetime | None = None
+
+
+class _Key(msgspec.Struct, gc=False):
+    """What tells one row from another."""
+
+    id: int | str | None = None
+
+
+_heads = msgspec.json.Decoder(list[_Head])
+_head = msgspec.json.Decoder(_Head)
+_keys = msgspec.json.Decoder(list[_Key])
+_key = msgspec.json.Decoder(_Key)
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# The outermost opening and the first key of the first record: the splitter expects it to open every record.
+_OPENING: Final = re.compile(rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:')
+
+
+@frozen
+class Segment:
+    """Some rows of a page: a JSON array, byte for byte as the server sent them."""
+
+    data: bytes = field(repr=False)
+    rows: int
+
+    def split(self) -> list[bytes]:
+        """Each row's own bytes."""
+        return [bytes(raw) for raw in _raws.decode(self.data)]
+
+    def pick(self, rows: list[int]) -> Segment:
+        """A segment of these rows only (places counted within this segment)."""
+        if len(rows) == self.rows:
+            return self
+        pieces = self.split()
+        return Segment(b"[" + b",".join([pieces[row] for row in rows]) + b"]", len(rows))
+
+
+@define
+class Page:
+    """A whole answer.
+
+    Attributes:
+        segments: its rows, in the order of the answer.
+        starts: when each row began; None where that cannot be read. Emptied once a plan has seen them.
+        size: bytes of JSON.
+        wire: bytes as they came, compressed or not.
+    """
+
+    segments: tuple[Segment, ...]
+    starts: list[datetime | None] = field(repr=False)
+    size: int
+    wire: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return sum(segment.rows for segment in self.segments)
+
+    def pick(self, rows: Sequence[int]) -> Iterator[tuple[int, Segment]]:
+        """These rows, in ascending places: segment by segment, each with the place of its first row."""
+        begin = 0
+        for segment in self.segments:
+            end = begin + segment.rows
+            low, high = bisect_left(rows, begin), bisect_left(rows, end)
+            if high > low:
+                yield rows[low], segment.pick([row - begin for row in rows[low:high]])
+            begin = end
+
+    def raw(self, rows: Sequence[int]) -> bytes:
+        """These rows as one JSON array."""
+        return b"[" + b",".join(segment.data[1:-1] for _, segment in self.pick(rows)) + b"]"
+
+    def ids(self) -> list[int | str | None]:
+        """The id of each row; read on demand, since only a crowded second and page numbers need them."""
+        return [key for segment in self.segments for key in _ids_of(segment)]
+
+
+def _ids_of(segment: Segment) -> list[int | str | None]:
+    try:
+        return [key.id for key in _keys.decode(segment.data)]
+    except msgspec.ValidationError:
+        return [_id_of(raw) for raw in _raws.decode(segment.data)]
+
+
+def _id_of(raw: msgspec.Raw) -> int | str | None:
+    try:
+        return _key.decode(raw).id
+    except msgspec.ValidationError:
+        return None
+
+
+def _start_of(raw: msgspec.Raw) -> datetime | None:
+    try:
+        return _head.decode(raw).call_start
+    except msgspec.ValidationError:
+        return None
+
+
+@define
+class PageReader:
+    """Splits a page as it arrives: `feed` bytes, then `close` to get the `Page`.
+
+    Raises:
+        DecodeError: the bytes are not a list of calls. What an empty result may look like (`[]`, `null`, `{}`)
+            is a page of no rows; a single call's object is a page of one.
+    """
+
+    _parts: list[bytes] = field(factory=list)
+    _held: int = 0
+    _wanted: int = SEGMENT_BYTES
+    _segments: list[Segment] = field(factory=list)
+    _starts: list[datetime | None] = field(factory=list)
+    #: Bytes of JSON so far.
+    size: int = 0
+    _opened: bool = False
+    _boundary: re.Pattern[bytes] | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes; splits off a segment when enough are held."""
+        self._parts.append(data)
+        self._held += len(data)
+        self.size += len(data)
+        while self._held >= self._wanted and self._cut():
+            pass
+
+    @staticmethod
+    def empty() -> Page:
+        """The page of an answer without a body."""
+        return Page((), [], 0, 0)
+
+    def close(self, wire: int | None = None) -> Page:
+        """The page, once all its bytes were fed; `wire` counts them as they came, compressed or not."""
+        body = b"".join(self._parts)
+        self._parts.clear()
+        self._held = 0
+        if not self._opened:
+            body = body.removeprefix(_BOM).strip(_BLANKS)
+            body = body if body.startswith(b"[") else _as_list(body)
+            self._take(body)
+        else:
+            body = body.rstrip(_BLANKS)
+            if not body.endswith(b"]"):
+                raise DecodeError("the page ends before its list does: it was cut on the way")
+            self._take(b"[" + body)
+        return Page(tuple(self._segments), self._starts, self.size, self.size if wire is None else wire)
+
+    def _cut(self) -> bool:
+        """Splits one segment off the front; False when none can be split off yet."""
+        body = b"".join(self._parts)
+        if not self._opened:
+            lead = body.removeprefix(_BOM).lstrip(_BLANKS)
+            first = _OPENING.match(lead[1:].lstrip(_BLANKS)) if lead.startswith(b"[") else None
+            if first is None:
+                self._wanted = 2 * self._held
+                return False
+            self._boundary = re.compile(rb"\}\s*,\s*(?=\{\s*" + re.escape(first[1]) + rb"\s*:)")
+            self._opened = True
+            body = lead[1:]
+        assert self._boundary is not None
+        for start, end in _last_matches(self._boundary, body, self._wanted):
+            try:
+                self._take(b"[" + body[: start + 1] + b"]")
+            except DecodeError:
+                continue
+            self._hold(body[end:], SEGMENT_BYTES)
+            return True
+        # Nothing to split at: a record longer than the buffer, or no JSON. Wait for twice as much, so that the
+        # work stays in proportion to the bytes; `close` has the last word.
+        self._hold(body, 2 * len(body))
+        return False
+
+    def _hold(self, body: bytes, wanted: int) -> None:
+        self._parts = [body]
+        self._held = len(body)
+        self._wanted = wanted
+
+    def _take(self, data: bytes) -> None:
+        starts: list[datetime | None]
+        try:
+            try:
+                starts = [head.call_start for head in _heads.decode(data)]
+            except msgspec.ValidationError:
+                starts = [_start_of(raw) for raw in _raws.decode(data)]
+        except (ValueError, RecursionError) as error:
+            # Bytes of a page are personal data: only the decoder's own words about them are passed on.
+            raise DecodeError(f"the page is not JSON ({scrub(str(error))})") from error
+        if starts:
+            self._segments.append(Segment(data, len(starts)))
+            self._starts += starts
+
+
+def _last_matches(pattern: re.Pattern[bytes], body: bytes, wanted: int) -> Iterator[tuple[int, int]]:
+    """The last few places where the pattern matches, near `wanted` bytes or before, latest first."""
+    reach = min(len(body), wanted + 4096)
+    back = 8192
+    while True:
+        begin = max(0, reach - back)
+        spans = [match.span() for match in pattern.finditer(body, begin, reach)]
+        if spans or begin == 0:
+            yield from reversed(spans[-3:])
+            return
+        back *= 4
+
+
+def _as_list(body: bytes) -> bytes:
+    """The forms other than a list that an answer may take, as a list."""
+    if not body:
+        raise DecodeError("the page is empty")
+    if body == b"null":
+        return b"[]"
+    if body.startswith(b"{"):
+        try:
+            keys = _object.decode(body)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"the page is not JSON ({scrub(str(error))})") from error
+        if not keys:
+            return b"[]"
+        if "id" in keys:
+            return b"[" + body + b"]"
+        said = error_messages(body)
+        raise DecodeError(f"the page is an object and not a call: {'; '.join(said)}")
+    kind = "HTML" if body[:1] == b"<" else "no list of calls"
+    raise DecodeError(f"the page is {kind}")
+
+
+@define
+class Inflate:
+    """A strict gzip decoder: every member whole and checked, in steps that its caller can count and stop.
+
+    Raises:
+        DecodeError: the stream is damaged or cut.
+    """
+
+    _engine: Any = field(factory=lambda: zlib.decompressobj(31))
+    _fresh: bool = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bytes that these bytes inflate to, in steps of at most `STEP_BYTES`."""
+        more = bool(data)
+        while more:
+            self._fresh = False
+            try:
+                out = self._engine.decompress(data, STEP_BYTES)
+            except zlib.error as error:
+                raise DecodeError(f"the page's gzip is damaged ({error})") from error
+            if out:
+                yield out
+            if self._engine.eof:
+                data = self._engine.unused_data
+                self._engine = zlib.decompressobj(31)
+                self._fresh = True
+                more = bool(data)
+            else:
+                data = self._engine.unconsumed_tail
+                # A full step may leave output inside the engine although all input was taken.
+                more = bool(data) or len(out) == STEP_BYTES
+
+    def finish(self) -> None:
+        """To be called at the end of the body."""
+        if not self._fresh:
+            raise DecodeError("the page's gzip ends before its trailer: it was cut on the way")
+
+
+_DIGITS: Final = re.compile(r"\d{7,}")
+
+
+def scrub(text: str) -> str:
+    """The text without what may be a phone number: long runs of digits keep their last three."""
+    return _DIGITS.sub(lambda run: "…" + run[0][-3:], text)
+
+
+def error_messages(body: bytes) -> tuple[str, ...]:
+    """What an error body says: from XML as the older pages show it, from JSON, or as text."""
+    body = body[:ERROR_BYTES].strip()
+    found = _xml_messages(body) or _json_messages(body)
+    if not found:
+        text = re.sub(r"<[^>]*>", " ", body.decode("utf-8", "replace"))
+        found = [text]
+    tidy = (" ".join(scrub(text).split())[:200] for text in found)
+    return tuple(text for text in tidy if text)[:8]
+
+
+def _xml_messages(body: bytes) -> list[str]:
+    # A document type is where entity bombs live; an honest error has none.
+    if not body.startswith(b"<") or b"<!" in body:
+        return []
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - capped in size and free of entities, see above
+    except ET.ParseError:
+        return []
+    return [text for node in root.iter("error") if (text := "".join(node.itertext()).strip())]
+
+
+def _json_messages(body: bytes) -> list[str]:
+    try:
+        data = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return []
+    return _strings(data)
+
+
+def _strings(data: object, depth: int = 4) -> list[str]:
+    match data:
+        case str():
+            return [data]
+        case list() if depth:
+            return [text for item in data for text in _strings(item, depth - 1)]
+        case dict() if depth:
+            names = ("error", "errors", "message", "messages", "detail", "error_description", "description")
+            known = [data[name] for name in names if name in data]
+            return [text for item in (known or list(data.values())) for text in _strings(item, depth - 1)]
+    return []

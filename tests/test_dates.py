@@ -1,0 +1,318 @@
+"""What dates mean: precisions, fractions, zones, gaps and folds."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iovox_async.errors import QueryError
+from iovox_async.query import InsightsQuery
+
+LONDON = ZoneInfo("Europe/London")
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+class Odd(datetime):
+    """A subclass with a will of its own, as pandas' Timestamp."""
+
+
+class NotATime(datetime):
+    """Like pandas' NaT: a datetime by type, and without a year."""
+
+    year = float("nan")
+
+
+class NoOffset(tzinfo):
+    """A tzinfo that knows no offset: such a datetime is naive by Python's definition."""
+
+    def utcoffset(self, _when):
+        return None
+
+    def dst(self, _when):
+        return None
+
+    def tzname(self, _when):
+        return None
+
+
+# (given, the first second it means, the last second it means)
+PRECISIONS = [
+    ("2024-02-29", "2024-02-29 00:00:00", "2024-02-29 23:59:59"),
+    ("2024-02-29 13", "2024-02-29 13:00:00", "2024-02-29 13:59:59"),
+    ("2024-02-29T13", "2024-02-29 13:00:00", "2024-02-29 13:59:59"),
+    ("2024-02-29 13:45", "2024-02-29 13:45:00", "2024-02-29 13:45:59"),
+    ("2024-02-29 13:45:15", "2024-02-29 13:45:15", "2024-02-29 13:45:15"),
+    ("2024-02-29T13:45:15", "2024-02-29 13:45:15", "2024-02-29 13:45:15"),
+    (date(2024, 2, 29), "2024-02-29 00:00:00", "2024-02-29 23:59:59"),
+    (datetime(2024, 2, 29), "2024-02-29 00:00:00", "2024-02-29 00:00:00"),
+    (datetime(2024, 2, 29, 1, 2, 3, 999_999), "2024-02-29 01:02:03", "2024-02-29 01:02:03"),
+    (datetime(2024, 2, 29, 1, 2, 3, fold=1), "2024-02-29 01:02:03", "2024-02-29 01:02:03"),
+    (Odd(2024, 2, 29, 1, 2, 3, 4), "2024-02-29 01:02:03", "2024-02-29 01:02:03"),
+    (datetime(2024, 2, 29, 1, tzinfo=NoOffset()), "2024-02-29 01:00:00", "2024-02-29 01:00:00"),
+    (datetime.min, "0001-01-01 00:00:00", "0001-01-01 00:00:00"),
+]
+
+
+@pytest.mark.parametrize(("value", "first", "last"), PRECISIONS, ids=[repr(row[0]) for row in PRECISIONS])
+def test_a_date_means_its_first_second_as_start_and_its_last_as_end(value, first, last):
+    """Rounding goes outwards for what names a stretch, and cuts fractions of a second."""
+    query = InsightsQuery(start_date=value, end_date=value)
+    assert type(query.start_date) is type(query.end_date) is datetime
+    assert (str(query.start_date), str(query.end_date)) == (first, last)
+    assert query.start_date.tzinfo is query.end_date.tzinfo is None
+    assert query.params() == f"page=1&start_date={first}&end_date={last}".replace(" ", "+")
+    assert attrs.evolve(query) == query
+
+
+@pytest.mark.parametrize("name", ["start_date", "end_date"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param("2024-1-01", "write YYYY-MM-DD HH:MM:SS", id="one digit"),
+        pytest.param("2024-01-01 ", "write YYYY-MM-DD", id="trailing blank"),
+        pytest.param("2024-01-01 10:00:00\n", "write YYYY-MM-DD", id="newline"),
+        pytest.param("2024-01-01  10", "write YYYY-MM-DD", id="two blanks"),
+        pytest.param("2024-01-01+10:00:00", "write YYYY-MM-DD", id="plus"),
+        pytest.param("2024-01-01 10:00:00.5", "write YYYY-MM-DD", id="fraction"),
+        pytest.param("٢٠٢٤-01-01", "write YYYY-MM-DD", id="other digits"),
+        pytest.param("", "write YYYY-MM-DD", id="empty"),
+        pytest.param("yesterday", "write YYYY-MM-DD", id="word"),
+        pytest.param("x" * 500, r"x\.\.\. is not the endpoint's format", id="long"),
+        pytest.param("2024-01-01T00:00:00Z", "give a datetime with tzinfo", id="Z"),
+        pytest.param("2024-01-01T00:00:00+01:00", "give a datetime with tzinfo", id="offset"),
+        pytest.param("2023-02-29", "day is out of range", id="no leap year"),
+        pytest.param("2024-13-01", "month must be in 1..12", id="month 13"),
+        pytest.param("0000-01-01", "year 0 is out of range|year must be in 1", id="year 0"),
+        pytest.param("2024-01-01 24", "hour must be in 0..23", id="hour 24"),
+        pytest.param("2024-01-01 10:60", "minute must be in 0..59", id="minute 60"),
+        pytest.param("2024-06-30 23:59:60", "second must be in 0..59", id="leap second"),
+        pytest.param("9999-12-31", "past the year 9998", id="past the end"),
+        pytest.param(datetime.max, "past the year 9998", id="datetime.max"),
+        pytest.param(
+            datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), "ends of the calendar", id="aware min"
+        ),
+        pytest.param(1704067200, "must be a str, date or datetime, not int", id="epoch"),
+        pytest.param(True, "not bool", id="bool"),
+        pytest.param(NotATime(2024, 1, 1), "is no date", id="not a time"),
+    ],
+)
+def test_what_is_no_date_is_refused(name, value, message):
+    """The error names the parameter, repeats the value and says what to write."""
+    with pytest.raises(QueryError, match=message) as caught:
+        InsightsQuery(**{name: value})
+    assert caught.value.parameter == name
+    assert len(str(caught.value)) < 250
+
+
+def test_the_end_may_be_the_start_but_not_before_it():
+    """One second is a range; a negative one is not."""
+    assert InsightsQuery(start_date="2024-01-01 10:00:00", end_date="2024-01-01 10:00:00")
+    with pytest.raises(
+        QueryError, match=r"^end_date: 2024-01-01 09:59:59 lies before start_date 2024-01-01 10:00:00"
+    ):
+        InsightsQuery(start_date="2024-01-01 10", end_date="2024-01-01 09")
+
+
+class TestAware:
+    def test_stays_aware_until_localized(self):
+        """The zone is kept, and fractions are cut."""
+        query = InsightsQuery(start_date=datetime(2024, 7, 1, 12, 0, 0, 7, tzinfo=NEW_YORK))
+        assert query.start_date == datetime(2024, 7, 1, 12, tzinfo=NEW_YORK)
+        assert query.start_date.tzinfo is NEW_YORK
+
+    def test_is_compared_as_an_instant(self):
+        """Across zones, and across the passes of an hour that comes twice, only the instant counts."""
+        noon = datetime(2024, 7, 1, 12, tzinfo=LONDON)
+        assert InsightsQuery(start_date=noon, end_date=datetime(2024, 7, 1, 7, tzinfo=NEW_YORK))
+        with pytest.raises(QueryError, match="lies before"):
+            InsightsQuery(start_date=noon, end_date=datetime(2024, 7, 1, 11, 59, tzinfo=LONDON))
+        first, second = (datetime(2024, 10, 27, 1, 30, tzinfo=LONDON, fold=fold) for fold in (0, 1))
+        assert InsightsQuery(start_date=first) != InsightsQuery(start_date=second)
+        assert InsightsQuery(start_date=first, end_date=second)
+        with pytest.raises(QueryError, match="lies before"):
+            InsightsQuery(start_date=second, end_date=first)
+
+    def test_needs_a_zone(self):
+        """Without the account's zone an instant has no meaning there."""
+        with pytest.raises(QueryError, match="timezone=") as caught:
+            InsightsQuery(end_date=datetime(2024, 1, 1, tzinfo=UTC)).localized(None)
+        assert caught.value.parameter == "end_date"
+
+    @pytest.mark.parametrize("timezone", [None, LONDON])
+    def test_naive_dates_are_the_accounts_own(self, timezone):
+        """They stay as they are, zone or not, and even where the clock skipped them."""
+        query = InsightsQuery(start_date="2024-03-31 01:30", end_date="2024-10-27 01:30")
+        assert query.localized(timezone) is query
+
+    def test_a_conflict_of_keywords_is_seen_across_folds(self):
+        """Two passes of one wall time are two different starts."""
+        first, second = (datetime(2024, 10, 27, 1, 30, tzinfo=LONDON, fold=fold) for fold in (0, 1))
+        with pytest.raises(QueryError, match="query= and start="):
+            InsightsQuery.from_filters(second, query=InsightsQuery(start_date=first))
+        utc = datetime(2024, 10, 27, 1, 30, tzinfo=UTC)
+        assert InsightsQuery.from_filters(utc, query=InsightsQuery(start_date=second)).start_date == utc
+
+    def test_naive_and_aware_meet_in_the_accounts_zone(self):
+        """One end may be account-local and the other an instant; their order is checked once the zone is known."""
+        query = InsightsQuery(start_date="2024-07-01", end_date=datetime(2024, 7, 1, 3, tzinfo=UTC))
+        local = query.localized(LONDON)
+        assert (local.start_date, local.end_date) == (datetime(2024, 7, 1), datetime(2024, 7, 1, 4))
+        with pytest.raises(QueryError, match="lies before"):
+            query.localized(NEW_YORK)
+
+    def test_a_zone_may_be_too_far_from_the_calendars_end(self):
+        """An instant in the first hours of year 1 has no wall time west of UTC."""
+        with pytest.raises(QueryError, match=r"^start_date: .*calendar"):
+            InsightsQuery(start_date=datetime.min.replace(tzinfo=UTC)).localized(NEW_YORK)
+
+
+# London: 2024-03-31 01:00Z skips 01:00-02:00; 2024-10-27 01:00Z gives 01:00-02:00 twice.
+# New York: 2024-03-10 07:00Z skips 02:00-03:00; 2024-11-03 06:00Z gives 01:00-02:00 twice.
+def london(day, hour, minute=0, second=0, *, fold=0):
+    return datetime(2024, 10, day, hour, minute, second, tzinfo=LONDON, fold=fold)
+
+
+def new_york(month, day, hour, minute=0, second=0, *, fold=0):
+    return datetime(2024, month, day, hour, minute, second, tzinfo=NEW_YORK, fold=fold)
+
+
+CLOCKS = [
+    pytest.param(
+        datetime(2024, 7, 1, tzinfo=UTC), datetime(2024, 7, 2, tzinfo=UTC), LONDON,
+        "2024-07-01 01:00:00", "2024-07-02 01:00:00", id="summer",
+    ),
+    pytest.param(
+        datetime(2024, 7, 1, 9, tzinfo=NEW_YORK), datetime(2024, 7, 1, 10, tzinfo=NEW_YORK), LONDON,
+        "2024-07-01 14:00:00", "2024-07-01 15:00:00", id="another zone",
+    ),
+    pytest.param(
+        london(27, 1, 45), london(27, 1, 15, fold=1), LONDON,
+        "2024-10-27 01:00:00", "2024-10-27 01:59:59", id="late in the first pass to early in the second",
+    ),
+    pytest.param(
+        london(27, 1, 15), london(27, 1, 45), LONDON,
+        "2024-10-27 01:15:00", "2024-10-27 01:45:00", id="within the first pass",
+    ),
+    pytest.param(
+        london(27, 1, 15, fold=1), london(27, 1, 45, fold=1), LONDON,
+        "2024-10-27 01:15:00", "2024-10-27 01:45:00", id="within the second pass",
+    ),
+    pytest.param(
+        london(27, 0, 30), london(27, 1, 15, fold=1), LONDON,
+        "2024-10-27 00:30:00", "2024-10-27 01:59:59", id="an end in the second pass covers the first",
+    ),
+    pytest.param(
+        london(27, 1, 45), london(27, 3), LONDON,
+        "2024-10-27 01:00:00", "2024-10-27 03:00:00", id="a start in the first pass covers the second",
+    ),
+    pytest.param(
+        london(27, 1, 59, 59), london(27, 1, fold=1), LONDON,
+        "2024-10-27 01:00:00", "2024-10-27 01:59:59", id="two seconds across the fold",
+    ),
+    pytest.param(
+        london(27, 1, fold=1), london(27, 1, fold=1), LONDON,
+        "2024-10-27 01:00:00", "2024-10-27 01:00:00", id="the first second of the second pass",
+    ),
+    pytest.param(
+        london(26, 12), london(27, 12), LONDON,
+        "2024-10-26 12:00:00", "2024-10-27 12:00:00", id="a fold far inside changes nothing",
+    ),
+    pytest.param(
+        datetime(2024, 10, 27, 0, 45, tzinfo=UTC), datetime(2024, 10, 27, 1, 15, tzinfo=UTC), LONDON,
+        "2024-10-27 01:00:00", "2024-10-27 01:59:59", id="the same given in UTC",
+    ),
+    pytest.param(
+        london(27, 1, 45), None, LONDON,
+        "2024-10-27 01:00:00", "None", id="an open end may lie behind the fold",
+    ),
+    pytest.param(
+        None, london(27, 1, 15, fold=1), LONDON,
+        "None", "2024-10-27 01:59:59", id="an open start may lie before the fold",
+    ),
+    pytest.param(
+        "2024-10-27 01:30", london(27, 1, 15, fold=1), LONDON,
+        "2024-10-27 01:30:00", "2024-10-27 01:59:59", id="a naive start before an end in the second pass",
+    ),
+    pytest.param(
+        new_york(11, 3, 1, 45), new_york(11, 3, 1, 15, fold=1), NEW_YORK,
+        "2024-11-03 01:00:00", "2024-11-03 01:59:59", id="New York's fold",
+    ),
+    pytest.param(
+        new_york(3, 10, 1, 59, 59), new_york(3, 10, 3), NEW_YORK,
+        "2024-03-10 01:59:59", "2024-03-10 03:00:00", id="two seconds across New York's gap",
+    ),
+    pytest.param(
+        new_york(3, 10, 2, 30), new_york(3, 10, 4), NEW_YORK,
+        "2024-03-10 03:30:00", "2024-03-10 04:00:00", id="a skipped start is read by the offset before",
+    ),
+    pytest.param(
+        new_york(3, 10, 1), new_york(3, 10, 2, 30, fold=1), NEW_YORK,
+        "2024-03-10 01:00:00", "2024-03-10 01:30:00", id="a skipped end with fold=1 is read by the offset after",
+    ),
+    pytest.param(
+        datetime(2024, 3, 31, 1, 30, tzinfo=LONDON), datetime(2024, 3, 31, 1, 30, tzinfo=LONDON), LONDON,
+        "2024-03-31 02:30:00", "2024-03-31 02:30:00", id="a time London skipped",
+    ),
+    pytest.param(
+        datetime(2024, 4, 6, 14, 45, tzinfo=UTC), datetime(2024, 4, 6, 15, 5, tzinfo=UTC), ZoneInfo("Australia/Lord_Howe"),
+        "2024-04-07 01:30:00", "2024-04-07 01:59:59", id="a fold of half an hour",
+    ),
+    pytest.param(
+        datetime(1900, 1, 1, tzinfo=UTC), datetime(1900, 1, 2, tzinfo=UTC), ZoneInfo("Europe/Amsterdam"),
+        None, None, id="offsets with seconds",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("start", "end", "zone", "first", "last"), CLOCKS)
+def test_a_range_of_instants_becomes_the_wall_time_that_covers_it(start, end, zone, first, last):
+    """Folds widen the range to all the wall showed; gaps are read as Python reads them; the result is naive."""
+    local = InsightsQuery(start_date=start, end_date=end).localized(zone)
+    if first is not None:
+        assert (str(local.start_date), str(local.end_date)) == (first, last)
+    assert all(value is None or value.tzinfo is None for value in (local.start_date, local.end_date))
+    assert local.params().startswith("page=1&")
+
+
+# Instants at which a clock is set back (by 1 h, 1 h, 30 min, 3 h, 24 h), and one at which it leaps ahead.
+TURNS = [
+    (LONDON, datetime(2024, 10, 27, 1, tzinfo=UTC)),
+    (NEW_YORK, datetime(2024, 11, 3, 6, tzinfo=UTC)),
+    (ZoneInfo("Australia/Lord_Howe"), datetime(2024, 4, 6, 15, tzinfo=UTC)),
+    (ZoneInfo("Antarctica/Casey"), datetime(2010, 3, 4, 15, tzinfo=UTC)),
+    (ZoneInfo("Pacific/Kwajalein"), datetime(1969, 9, 30, 13, tzinfo=UTC)),
+    (LONDON, datetime(2024, 3, 31, 1, tzinfo=UTC)),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(TURNS), st.integers(-200, 200), st.integers(0, 300))
+def test_no_second_of_an_aware_range_is_left_out(turn, offset, minutes):
+    """Near any turn of the clock, the range is exactly from the least to the greatest time the wall showed."""
+    zone, at = turn
+    start = at + timedelta(minutes=offset)
+    end = start + timedelta(minutes=minutes)
+    local = InsightsQuery(start_date=start, end_date=end).localized(zone)
+    # Turns happen at whole minutes, so minutes and the seconds before them show every extreme.
+    instants = [start + timedelta(minutes=n) for n in range(minutes + 1)]
+    instants += [moment - timedelta(seconds=1) for moment in instants[1:]]
+    shown = [moment.astimezone(zone).replace(tzinfo=None, fold=0) for moment in instants]
+    assert (local.start_date, local.end_date) == (min(shown), max(shown))
+
+
+@given(st.datetimes(), st.datetimes(), st.sampled_from([None, UTC, LONDON, NEW_YORK]))
+def test_any_two_datetimes_make_a_query_or_a_query_error(first, second, zone):
+    """No date on any calendar ends in another exception."""
+    try:
+        query = InsightsQuery(start_date=first.replace(tzinfo=zone), end_date=second.replace(tzinfo=zone))
+        local = query.localized(LONDON)
+    except QueryError as error:
+        assert error.parameter in {"start_date", "end_date"}  # noqa: PT017 - either outcome is right
+        return
+    assert local.start_date <= local.end_date
+    assert local.params().count(":") == 4

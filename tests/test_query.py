@@ -1,0 +1,577 @@
+"""The endpoint's parameter and error tables, held against `InsightsQuery`."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import typing
+from datetime import UTC, date, datetime
+from enum import Enum, IntEnum
+from urllib.parse import parse_qs
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iovox_async.errors import BAD_REQUESTS, IovoxError, QueryError
+from iovox_async.query import Field, Fields, Filters, InsightsQuery
+
+
+class Result(str, Enum):  # noqa: UP042 - as older code writes it: its str() is not its value
+    ANSWERED = "ANSWERED"
+
+
+class Page(IntEnum):
+    SECOND = 2
+
+
+class Index:
+    """A whole number that is no int, as numpy's are."""
+
+    def __index__(self):
+        return 41
+
+
+# (the endpoint's name, ours, what is given, what is stored, what is sent): the endpoint's table, row by row.
+PARAMETERS = [
+    ("page", "page", 3, 3, "3"),
+    ("limit", "limit", 20_000, 20_000, "20000"),
+    ("order", "order", "call_start_DESC", "call_start_DESC", "call_start_DESC"),
+    (
+        "start_date",
+        "start_date",
+        "2022-01-01 13:45:15",
+        datetime(2022, 1, 1, 13, 45, 15),
+        "2022-01-01+13:45:15",
+    ),
+    ("end_date", "end_date", date(2022, 1, 11), datetime(2022, 1, 11, 23, 59, 59), "2022-01-11+23:59:59"),
+    ("date_constant", "date_constant", "YESTERDAY", "YESTERDAY", "YESTERDAY"),
+    ("id", "ids", [30683207599876, "7", 7], (30683207599876, 7), "30683207599876,7"),
+    ("node_id", "node_id", 2, "2", "2"),
+    ("node_name", "node_name", "Brighton Motors", "Brighton Motors", "Brighton+Motors"),
+    ("node_type", "node_type", "a&b=c#d", "a&b=c#d", "a%26b%3Dc%23d"),
+    ("link_id", "link_id", "53", "53", "53"),
+    ("link_name", "link_name", "Zoë, Köln: 1+1", "Zoë, Köln: 1+1", "Zo%C3%AB,+K%C3%B6ln:+1%2B1"),
+    ("link_type", "link_type", "default-type", "default-type", "default-type"),
+    ("call_result", "call_result", Result.ANSWERED, "ANSWERED", "ANSWERED"),
+    ("rule_result", "rule_result", "Call to an Operator", "Call to an Operator", "Call+to+an+Operator"),
+    ("call_origin", "call_origin", 447966111222, "447966111222", "447966111222"),
+    ("call_origin_encoded", "call_origin_encoded", "447966111222", "447966111222", "447966111222"),
+    ("iovox_number", "iovox_number", "0448456111222", "0448456111222", "0448456111222"),
+    ("call_destination", "call_destination", "+44 7966 123456", "+44 7966 123456", "%2B44+7966+123456"),
+    ("direction", "direction", "IN", "IN", "IN"),
+    ("link_category_ids", "link_category_ids", "1,2,3", ("1", "2", "3"), "1,2,3"),
+    ("call_category_ids", "call_category_ids", (3, "2", 3), ("3", "2"), "3,2"),
+    ("node_category_ids", "node_category_ids", 5, ("5",), "5"),
+    ("contact_category_ids", "contact_category_ids", {"b", "a"}, ("a", "b"), "a,b"),
+    ("tag_text", "tag_text", "100% sure?", "100% sure?", "100%25+sure%3F"),
+    ("tag_colour", "tag_colour", ["gold", "RED", "Gold"], ("GOLD", "RED"), "GOLD,RED"),
+    (
+        "keyword_rules",
+        "keyword_rules",
+        "Test Drive discussed",
+        "Test Drive discussed",
+        "Test+Drive+discussed",
+    ),
+    ("call_outcomes", "call_outcomes", "Sale/made", "Sale/made", "Sale%2Fmade"),
+    ("response_fields", "fields", [Field.ID, "call_start"], (Field.ID, Field.CALL_START), "id,call_start"),
+]
+NAMES = [row[1] for row in PARAMETERS]
+#: Filters that are one text.
+TEXTS = [n for n in NAMES[7:28] if not n.endswith("_ids") and n not in {"tag_colour", "iovox_number"}]
+#: Comma lists of free texts.
+LISTS = [n for n in NAMES if n.endswith("_category_ids")]
+PHONES = ["call_origin", "call_origin_encoded", "iovox_number", "call_destination"]
+
+
+@pytest.mark.parametrize(("asked", "name", "value", "stored", "sent"), PARAMETERS, ids=NAMES)
+def test_every_parameter_is_stored_plain_and_sent_encoded(asked, name, value, stored, sent):
+    """Each row of the parameter table: our name takes the value, the endpoint's name carries it."""
+    query = InsightsQuery(**{name: value})
+    assert getattr(query, name) == stored
+    assert type(getattr(query, name)) is type(stored)
+    expected = f"page={sent}" if name == "page" else f"page=1&{asked}={sent}"
+    assert query.params() == expected
+    assert InsightsQuery().params(**{name: value}) == expected
+    assert attrs.evolve(query) == query
+
+
+def test_the_table_is_complete():
+    """The 29 rows are the class's parameters, in order; the filters are those from `ids` to `call_outcomes`."""
+    assert [field.name for field in attrs.fields(InsightsQuery)] == NAMES
+    assert len(NAMES) == 29
+    assert [*Filters.__annotations__] == NAMES[6:28]
+    assert set(typing.get_type_hints(Filters)) == set(NAMES[6:28])
+
+
+def test_a_query_asks_nothing_by_default():
+    """All parameters are optional; only the page is always said."""
+    assert InsightsQuery().params() == "page=1"
+    assert InsightsQuery() == InsightsQuery(**dict.fromkeys(NAMES[1:]))
+    assert InsightsQuery().filters() == {}
+
+
+# The endpoint's error table: (how its row begins, our parameter's name there, arguments, what our message says).
+REFUSED = [
+    ("Order Field Invalid", "order", {"order": "required_fields_ASC"}, "field invalid"),
+    ("Order Field Invalid", "order", {"order": "link_category_label_ASC"}, "choose another field"),
+    ("Order Direction Invalid", "order", {"order": "call_start_DOWN"}, "direction invalid.*'call_start_ASC'"),
+    ("Page number not an integer", "page", {"page": "1"}, "must be a whole number, not str"),
+    ("Page number not an integer", "page", {"page": True}, "must be a whole number, not bool"),
+    ("Page number not an integer", "page", {"page": 1.0}, "must be a whole number, not float"),
+    ("Page number not an integer", "page", {"page": None}, "must be a whole number, not NoneType"),
+    ("Page number not an integer", "page", {"page": 0}, "between 1 and .*, not 0: pages are counted from 1"),
+    ("Page number not an integer", "page", {"page": 10**5000}, "must be between 1 and"),
+    ("Limit not an integer", "limit", {"limit": "ten"}, "must be a whole number, not str"),
+    ("Limit not an integer", "limit", {"limit": False}, "must be a whole number, not bool"),
+    ("Limit must be between", "limit", {"limit": 0}, "must be between 1 and 20000, not 0"),
+    ("Limit must be between", "limit", {"limit": 20_001}, "must be between 1 and 20000, not 20001"),
+    ("Limit must be between", "limit", {"limit": -1}, "must be between 1 and 20000, not -1"),
+    ("Start Date invalid", "start_date", {"start_date": "01/02/2024"}, "write YYYY-MM-DD HH:MM:SS"),
+    (
+        "Start Date invalid",
+        "start_date",
+        {"start_date": 20240101},
+        "must be a str, date or datetime, not int",
+    ),
+    (
+        "End Date invalid",
+        "end_date",
+        {"end_date": "2024-02-30"},
+        "on no calendar or clock: day is out of range",
+    ),
+    ("End Date invalid", "end_date", {"start_date": "2024-02-02", "end_date": "2024-02-01"}, "swap them"),
+    ("Iovox Number not an integer", "iovox_number", {"iovox_number": "+448456111222"}, "must be digits only"),
+    ("Iovox Number not an integer", "iovox_number", {"iovox_number": "٤٤٨"}, "must be digits only"),
+    ("Iovox Number not an integer", "iovox_number", {"iovox_number": True}, "not bool"),
+    ("Required fields", "response_fields", {"fields": "fieldone,fieldtwo"}, "'fieldone', 'fieldtwo'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "parameter", "arguments", "message"),
+    REFUSED,
+    ids=[f"{number}-{row[0]}" for number, row in enumerate(REFUSED)],
+)
+def test_what_the_endpoint_refuses_is_refused_before_it_is_sent(row, parameter, arguments, message):
+    """Each row of the error table that blames a parameter: ours blames the same one and says the cure."""
+    with pytest.raises(QueryError, match=message) as caught:
+        InsightsQuery(**arguments)
+    assert caught.value.parameter == parameter
+    assert str(caught.value).startswith(f"{parameter}: ")
+    assert (row, parameter) in {(begins, blamed) for begins, blamed, _ in BAD_REQUESTS}
+
+
+def test_every_row_of_the_error_table_has_a_case():
+    """No row that blames a parameter is left out."""
+    assert {row[0] for row in REFUSED} == {begins for begins, blamed, _ in BAD_REQUESTS if blamed}
+
+
+# What the endpoint would misread in silence.
+MISREAD = [
+    pytest.param("date_constant", {"date_constant": "TODAY"}, "must be 'YESTERDAY'", id="another constant"),
+    pytest.param(
+        "date_constant",
+        {"date_constant": "YESTERDAY", "start_date": "2024-01-01"},
+        "leave out",
+        id="and start",
+    ),
+    pytest.param(
+        "date_constant", {"date_constant": "YESTERDAY", "end_date": "2024-01-01"}, "leave out", id="and end"
+    ),
+    pytest.param("id", {"ids": []}, "is empty", id="no ids are not all calls"),
+    pytest.param("id", {"ids": ""}, "is empty", id="empty str of ids"),
+    pytest.param("id", {"ids": "1,,2"}, "item 2 is empty", id="empty item"),
+    pytest.param("id", {"ids": "1,2,"}, "item 3 is empty", id="trailing comma"),
+    pytest.param("id", {"ids": ["1,2"]}, "item 1 holds a comma", id="comma smuggled in"),
+    pytest.param("id", {"ids": [1, "x"]}, "item 2 is no call id", id="letters"),
+    pytest.param("id", {"ids": "²"}, "item 1 is no call id", id="a digit that is none"),
+    pytest.param("id", {"ids": "1" * 21}, "at most 20 digits", id="too long"),
+    pytest.param("id", {"ids": [10**5000]}, "too long", id="longer than Python prints"),
+    pytest.param("id", {"ids": -1}, "must not be negative", id="negative"),
+    pytest.param("id", {"ids": [True]}, "item 1 must be a str or a whole number, not bool", id="bool item"),
+    pytest.param("id", {"ids": True}, "must be ids of calls, one or several, not bool", id="bool"),
+    pytest.param("id", {"ids": b"12"}, "not bytes", id="bytes are numbers when iterated"),
+    pytest.param("id", {"ids": {1: 2}}, "not dict", id="mapping"),
+    pytest.param("id", {"ids": [None]}, "item 1 must be a str", id="None inside"),
+    pytest.param("id", {"ids": 1.5}, "not float", id="float"),
+    pytest.param("tag_colour", {"tag_colour": "PINK"}, "choose from BLUE, GREEN, GOLD, RED", id="colour"),
+    pytest.param("tag_colour", {"tag_colour": "RED,,"}, "item 2 is empty", id="empty colour"),
+    pytest.param("tag_colour", {"tag_colour": ["RED,BLUE"]}, "holds a comma", id="colours smuggled in"),
+    pytest.param("tag_colour", {"tag_colour": "RED, BLUE"}, "item 2 begins or ends with a blank", id="blank"),
+    pytest.param("node_name", {"node_name": 5}, "must be a str, not int", id="a name is no number"),
+    pytest.param("node_id", {"node_id": True}, "must be a str or a whole number, not bool", id="bool key"),
+    pytest.param("node_id", {"node_id": 1.0}, "must be a str or a whole number, not float", id="float key"),
+    pytest.param("node_id", {"node_id": -1}, "must not be negative", id="negative key"),
+    pytest.param("call_origin", {"call_origin": [447966111222]}, "not list", id="a single filter is no list"),
+]
+
+
+@pytest.mark.parametrize(("parameter", "arguments", "message"), MISREAD)
+def test_what_the_endpoint_would_misread_is_refused(parameter, arguments, message):
+    """Values that the endpoint takes for something else never reach it."""
+    with pytest.raises(QueryError, match=message) as caught:
+        InsightsQuery(**arguments)
+    assert caught.value.parameter == parameter
+    assert isinstance(caught.value, IovoxError)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *LISTS])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("", "is empty", id="empty"),
+        pytest.param(" x", "blank", id="leading blank"),
+        pytest.param("x\u00a0", "blank", id="trailing no-break space"),
+        pytest.param("  ", "blank", id="only blanks"),
+        pytest.param("a\nb", "control character.* position 2", id="newline"),
+        pytest.param("a\x00", "control character.* position 2", id="NUL"),
+        pytest.param("\x7f", "control character", id="DEL"),
+        pytest.param("a\u2028b", "control character", id="line separator"),
+        pytest.param("a\ud800", "half a character at position 2", id="lone surrogate"),
+    ],
+)
+def test_no_text_is_mended_in_silence(name, text, problem):
+    """Empty, blank-edged and control-holding texts are refused by every text filter and in every list."""
+    with pytest.raises(QueryError, match=problem) as caught:
+        InsightsQuery(**{name: text if name in TEXTS else [text]})
+    assert caught.value.parameter == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "attribute", "stored"),
+    [
+        pytest.param({"ids": Index()}, "ids", (41,), id="single number like numpy's"),
+        pytest.param({"ids": [Index(), "0041"]}, "ids", (41,), id="one id in two writings"),
+        pytest.param({"ids": range(3)}, "ids", (0, 1, 2), id="range"),
+        pytest.param({"ids": {10, 9}}, "ids", (10, 9), id="a set is sorted as text"),
+        pytest.param({"node_id": Index()}, "node_id", "41", id="key like numpy's"),
+        pytest.param({"node_id": "A-1"}, "node_id", "A-1", id="key of letters"),
+        pytest.param({"page": Page.SECOND}, "page", 2, id="IntEnum"),
+        pytest.param({"limit": 1}, "limit", 1, id="smallest page"),
+        pytest.param(
+            {"tag_colour": "blue,GOLD"}, "tag_colour", ("BLUE", "GOLD"), id="colours in small letters"
+        ),
+        pytest.param(
+            {"date_constant": "yesterday"}, "date_constant", "YESTERDAY", id="constant in small letters"
+        ),
+        pytest.param({"tag_text": "👩‍👩‍👧 née"}, "tag_text", "👩‍👩‍👧 née", id="any script"),
+    ],
+)
+def test_values_are_taken_in_the_forms_people_have(arguments, attribute, stored):
+    """Enumerations, numpy-like numbers, sets and small letters mean what they look like."""
+    value = getattr(InsightsQuery(**arguments), attribute)
+    assert value == stored
+    assert type(value) is type(stored)
+
+
+class TestParams:
+    def test_changes_are_for_one_string_only(self):
+        """A change replaces or removes a parameter, and leaves the query as it was."""
+        query = InsightsQuery(
+            start_date="2024-01-01", end_date="2024-01-02", limit=10, call_result="ANSWERED"
+        )
+        before = query.params()
+        assert query.params(page=2, limit=None, end_date="2024-01-01 10", fields="id", ids=range(2)) == (
+            "page=2&start_date=2024-01-01+00:00:00&end_date=2024-01-01+10:59:59&id=0,1&call_result=ANSWERED"
+            "&response_fields=id"
+        )
+        assert query.params() == before
+
+    @pytest.mark.parametrize(
+        ("changes", "parameter"),
+        [
+            ({"limit": 0}, "limit"),
+            ({"page": "2"}, "page"),
+            ({"fields": "x"}, "response_fields"),
+            ({"end_date": "2023-01-01"}, "end_date"),
+            ({"date_constant": "YESTERDAY"}, "date_constant"),
+            ({"start_date": datetime(2024, 1, 1, tzinfo=UTC)}, "start_date"),
+            ({"colour": "RED"}, "colour"),
+        ],
+        ids=str,
+    )
+    def test_changes_are_validated_as_at_construction(self, changes, parameter):
+        """A change cannot make an invalid question either."""
+        with pytest.raises(QueryError) as caught:
+            InsightsQuery(start_date="2024-01-01", end_date="2024-01-02").params(**changes)
+        assert caught.value.parameter == parameter
+
+    def test_an_unknown_change_suggests_the_nearest(self):
+        """A slip of the pen is told what it was near."""
+        with pytest.raises(QueryError, match=r"tag_color: is no parameter .*did you mean 'tag_colour'\?"):
+            InsightsQuery().params(tag_color="RED")
+
+    def test_an_aware_date_cannot_be_sent(self):
+        """The endpoint has no zones, so an instant must be localized first."""
+        with pytest.raises(QueryError, match=r"^end_date: has a time zone.*localized"):
+            InsightsQuery(end_date=datetime(2024, 1, 1, tzinfo=UTC)).params()
+
+
+class TestFingerprint:
+    def test_tells_filters_order_and_fields_apart(self):
+        """What is asked changes the fingerprint; where and how it is read does not."""
+        query = InsightsQuery(call_result="ANSWERED", ids=[1, 2], tag_colour="RED,BLUE")
+        same = [
+            {"page": 9},
+            {"limit": 5},
+            {"start_date": "2024-01-01"},
+            {"end_date": "2024-01-01"},
+            {"ids": "2,1"},
+            {"tag_colour": {"blue", "red"}},
+        ]
+        other = [{"call_result": "MISSED"}, {"order": "id_ASC"}, {"fields": "id"}, {"ids": 1}, {"node_id": 1}]
+        prints = {attrs.evolve(query, **change).fingerprint() for change in same}
+        assert prints == {query.fingerprint()}
+        assert len({attrs.evolve(query, **change).fingerprint() for change in other} | prints) == 6
+
+    def test_is_the_same_in_every_process(self):
+        """Hash randomisation does not reach it."""
+        code = (
+            "from iovox_async.query import InsightsQuery;"
+            "print(InsightsQuery(node_name='Zoë', tag_colour={'RED','GOLD'}, fields='id').fingerprint())"
+        )
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, text=True
+        ).stdout.strip()
+        query = InsightsQuery(fields="id", tag_colour="GOLD,RED", node_name="Zoë")
+        assert query.fingerprint() == told
+        assert len(told) == 10
+        assert int(told, 16) >= 0
+
+
+class TestFromFilters:
+    def test_without_a_query_it_is_the_arguments(self):
+        """Dates, defaults and filters make the query; None is not given."""
+        made = InsightsQuery.from_filters(
+            "2024-01-01",
+            "2024-01-31",
+            default_order="call_start_ASC",
+            default_fields="id",
+            node_id=None,
+            link_id=1,
+        )
+        assert made == InsightsQuery(
+            start_date="2024-01-01", end_date="2024-01-31", order="call_start_ASC", fields="id", link_id="1"
+        )
+
+    def test_a_query_keeps_what_it_sets_and_takes_what_it_leaves_open(self):
+        """A method's own defaults never argue with the query, and new arguments join it."""
+        query = InsightsQuery(
+            page=3, limit=7, order="id_DESC", fields="id", start_date="2024-01-01", node_id=1
+        )
+        made = InsightsQuery.from_filters(
+            end="2024-01-31",
+            query=query,
+            order="call_start_ASC",
+            default_order="call_start_ASC",
+            fields=list(Fields.DEFAULT),
+            default_fields=Fields.DEFAULT,
+            link_id=2,
+        )
+        assert made == attrs.evolve(query, end_date="2024-01-31", link_id=2)
+
+    def test_saying_the_same_twice_is_no_quarrel(self):
+        """Two writings of one value agree."""
+        query = InsightsQuery(start_date="2024-01-01", ids=[1, 2], call_origin="447966111222")
+        assert (
+            InsightsQuery.from_filters(date(2024, 1, 1), query=query, ids="1,2", call_origin=447966111222)
+            == query
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "parameter", "message"),
+        [
+            pytest.param({"start": "2024-01-02"}, "start_date", "query= and start=", id="start"),
+            pytest.param({"end": "2024-01-30"}, "end_date", "query= and end=", id="end"),
+            pytest.param({"order": "id_ASC"}, "order", "query= and order=", id="order"),
+            pytest.param({"fields": "call_end"}, "response_fields", "query= and fields=", id="fields"),
+            pytest.param({"ids": "2"}, "id", "query= and ids=", id="ids"),
+            pytest.param(
+                {"call_origin": "447966111333"}, "call_origin", "query= and call_origin=", id="phone"
+            ),
+        ],
+    )
+    def test_saying_two_things_is_refused(self, arguments, parameter, message):
+        """A contradiction names both places, and no phone number."""
+        query = InsightsQuery(
+            start_date="2024-01-01",
+            end_date="2024-01-31",
+            order="id_DESC",
+            fields="id",
+            ids="1",
+            call_origin="447966111222",
+        )
+        with pytest.raises(QueryError, match=message) as caught:
+            InsightsQuery.from_filters(query=query, **arguments)
+        assert caught.value.parameter == parameter
+        assert "447966111" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("call_resul", r"did you mean 'call_result'\?"),
+            ("tag_color", r"did you mean 'tag_colour'\?"),
+            ("zzz", "^zzz: is no filter$"),
+            ("id", "give ids="),
+            ("response_fields", "give fields="),
+            ("start_date", "give start,"),
+            ("end_date", "give end,"),
+            ("date_constant", "give start and end, or query="),
+            ("page", "number="),
+            ("limit", "page_size="),
+        ],
+    )
+    def test_an_unknown_filter_is_told_where_it_belongs(self, name, message):
+        """A misspelt filter never silently means "all calls"."""
+        with pytest.raises(QueryError, match=message) as caught:
+            InsightsQuery.from_filters(**{name: None})
+        assert caught.value.parameter == name
+
+    def test_dates_argue_with_a_constant(self):
+        """A start beside the query's `YESTERDAY` is refused."""
+        with pytest.raises(QueryError, match=r"^date_constant: "):
+            InsightsQuery.from_filters("2024-01-01", query=InsightsQuery(date_constant="YESTERDAY"))
+
+
+class TestValue:
+    def test_is_frozen_hashable_and_pickles(self):
+        """A query is a value: it cannot change, may be a key, and travels between processes."""
+        query = InsightsQuery(
+            start_date=datetime(2024, 1, 1, tzinfo=UTC),
+            ids=[1],
+            fields=Fields.ALL,
+            call_origin="447966111222",
+        )
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            query.page = 2
+        with pytest.raises((AttributeError, TypeError)):
+            object.__setattr__(query, "extra", 1)
+        twin = pickle.loads(pickle.dumps(query))
+        assert twin == query
+        assert {query: 1}[twin] == 1
+
+    def test_positional_arguments_are_refused(self):
+        """29 parameters have no order worth remembering."""
+        with pytest.raises(TypeError):
+            InsightsQuery(1)
+
+    @pytest.mark.parametrize(
+        ("arguments", "shown"),
+        [
+            pytest.param({}, "InsightsQuery()", id="nothing set"),
+            pytest.param(
+                {"end_date": "2024-01-31", "page": 2, "tag_colour": "red"},
+                "InsightsQuery(page=2, end_date='2024-01-31 23:59:59', tag_colour='RED')",
+                id="only what is set",
+            ),
+            pytest.param({"fields": Fields.ALL}, "InsightsQuery(fields=Fields.ALL)", id="preset"),
+            pytest.param({"fields": "id,call_end"}, "InsightsQuery(fields='id,call_end')", id="fields"),
+            pytest.param({"ids": range(10)}, "InsightsQuery(ids='0,1,2,3,4,5,6,7'… (10))", id="many ids"),
+            pytest.param({"node_id": 447966111222}, "InsightsQuery(node_id='447966111222')", id="no phone"),
+            pytest.param({"call_origin": "447966111222"}, "InsightsQuery(call_origin='…222')", id="phone"),
+            pytest.param({"iovox_number": "1234"}, "InsightsQuery(iovox_number='…')", id="short phone"),
+            pytest.param(
+                {"rule_result": "Forward call to: 442035447179"},
+                "InsightsQuery(rule_result='Forward call to: …179')",
+                id="phone within a text",
+            ),
+            pytest.param(
+                {"node_name": "Unit 12, +44 (0)20 3544-7179, 2nd floor"},
+                "InsightsQuery(node_name='Unit 12, …179, 2nd floor')",
+                id="phone within a name, as people write it",
+            ),
+        ],
+    )
+    def test_repr_shows_what_is_set_and_no_phone_number(self, arguments, shown):
+        """The repr is short and safe to log."""
+        assert repr(InsightsQuery(**arguments)) == shown
+
+    @pytest.mark.parametrize("name", PHONES)
+    @pytest.mark.parametrize("form", ["{} ", "{}\n", "{}x\x00", " {}"], ids=repr)
+    def test_no_error_holds_a_phone_number(self, name, form):
+        """What is wrong with a number is said without the number."""
+        with pytest.raises(QueryError) as caught:
+            InsightsQuery(**{name: form.format("447966111222")})
+        assert "7966" not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    @pytest.mark.parametrize("name", PHONES)
+    @pytest.mark.parametrize(
+        "value", [[447966111222], 447966111222.0, ("447966111222",), -447966111222], ids=repr
+    )
+    def test_no_error_holds_a_phone_number_of_a_wrong_type(self, name, value):
+        """Nor where it came in a list or as a float."""
+        with pytest.raises(QueryError) as caught:
+            InsightsQuery(**{name: value})
+        assert "7966" not in str(caught.value)
+
+
+# Hypothesis: any text, the odd ones often.
+ANY_TEXT = st.one_of(
+    st.text(st.characters(), max_size=30),
+    st.text("aé&=#%+,;:/? \n\r\t\x00\u2028\ud83d", max_size=12),
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES[6:28]), st.one_of(ANY_TEXT, st.lists(ANY_TEXT, max_size=3)), max_size=4
+    )
+)
+def test_anything_is_refused_or_sent_safely(arguments):
+    """Any text either raises `QueryError`, or arrives at the other end as it was and brings no parameter along."""
+    try:
+        query = InsightsQuery(**arguments)
+    except QueryError as error:
+        assert error.parameter == "id" or error.parameter in arguments  # noqa: PT017 - either outcome is right
+        return
+    sent = query.params()
+    assert sent.isascii()
+    assert sent.isprintable()
+    assert not set(sent) & set(' #"<>\\^`{|}')
+    arrived = parse_qs(sent, strict_parsing=True, errors="strict")
+    expected = {"page": ["1"]}
+    for name, value in query.filters().items():
+        items = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        expected["id" if name == "ids" else name] = [items]
+    assert arrived == expected
+
+
+PRINTABLE = st.text(
+    st.characters(exclude_categories=("C", "Z"), exclude_characters=","), min_size=1, max_size=15
+)
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(TEXTS, PRINTABLE),
+        **dict.fromkeys(LISTS, st.lists(PRINTABLE, min_size=1, max_size=4)),
+        "ids": st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4),
+        "iovox_number": st.from_regex(r"[0-9]{1,15}", fullmatch=True),
+        "tag_colour": st.sets(st.sampled_from(["BLUE", "GREEN", "GOLD", "RED"]), min_size=1),
+        "fields": st.lists(st.sampled_from(Field), min_size=1),
+        "limit": st.integers(1, 20_000),
+        "page": st.integers(1, 10_000),
+        "order": st.sampled_from([f"{f}_{d}" for f in Fields.CALL for d in ("ASC", "DESC")]),
+        "start_date": st.datetimes(datetime(1, 1, 1), datetime(2024, 1, 1)),
+        "end_date": st.datetimes(datetime(2024, 1, 1), datetime(9998, 12, 31)),
+    },
+)
+
+
+@given(QUERIES)
+def test_a_valid_query_round_trips_through_its_query_string(arguments):
+    """What a server parses out of `params()` makes the same query again."""
+    query = InsightsQuery(**arguments)
+    arrived = {name: value[0] for name, value in parse_qs(query.params(), strict_parsing=True).items()}
+    ours = {
+        {"id": "ids", "response_fields": "fields"}.get(name, name): value for name, value in arrived.items()
+    }
+    numbers = {name: int(ours.pop(name)) for name in ("page", "limit") if name in ours}
+    assert InsightsQuery(**ours, **numbers) == query
+    assert InsightsQuery(**dict(reversed(arguments.items()))).fingerprint() == query.fingerprint()
+    assert InsightsQuery.from_filters(query=query) == query
