@@ -27,7 +27,9 @@ QUESTIONS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure iovox_async beside its peers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure iovox_async beside its peers."
+    )
     parser.add_argument("--only", type=_names(QUESTIONS), default=tuple(QUESTIONS), metavar="QUESTION,...")
     parser.add_argument("--programs", type=_names(PROGRAMS), default=(), metavar="PROGRAM,...")
     parser.add_argument("--runs", type=int, default=5, help="rounds of a comparison (5)")

@@ -10,7 +10,7 @@ import json
 from array import array
 from bisect import bisect_left, bisect_right
 from datetime import date, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 Shape = Literal["smooth", "daily"]
@@ -141,7 +141,7 @@ def _moments(calls: int, shape: Shape) -> array[int]:
     # Cumulative shares are rounded, not the hours themselves, so that the hours add up to all calls.
     marks = [round(calls * share / shares[-1]) for share in shares]
     moments = array("q")
-    for hour, (begin, end) in enumerate(zip(marks, marks[1:], strict=False)):
+    for hour, (begin, end) in enumerate(pairwise(marks)):
         moments.extend(first + hour * 3600 + call * 3600 // (end - begin) for call in range(end - begin))
     return moments
 
@@ -161,7 +161,9 @@ def _rows(moments: array[int], tails: tuple[bytes, ...]) -> tuple[bytes | bytear
         return days[day - first_day] + clock[second]
 
     def row(call: int, moment: int) -> bytes:
-        noise = call * 2_654_435_761 & 0xFFFF_FFFF  # Knuth's multiplicative hash: scattered, and the same anywhere
+        noise = (
+            call * 2_654_435_761 & 0xFFFF_FFFF
+        )  # Knuth's multiplicative hash: scattered, and the same anywhere
         result = _RESULTS[noise >> 7 & 7]
         talk = noise >> 10 & 511 if result == b"ANSWERED" else 0
         return _DEFAULT_ROW % (
@@ -194,11 +196,71 @@ def _join(rows) -> tuple[bytearray, array[int]]:
 
 def _insights() -> tuple[bytes, ...]:
     """64 endings of a row with what the insights fields add, 4 to 10 KB each, 7 KB on average."""
-    words = (
-        "hello this is john speaking how can i help you yes i called yesterday about the gold one and your colleague "
-        "said there was someone already good to see it is it still available unfortunately it has been sold okay thank "
-        "you we do have a few others which are similar in price could i pop by tomorrow at twelve that sounds great"
-    ).split()
+    words = [
+        "hello",
+        "this",
+        "is",
+        "john",
+        "speaking",
+        "how",
+        "can",
+        "i",
+        "help",
+        "you",
+        "yes",
+        "i",
+        "called",
+        "yesterday",
+        "about",
+        "the",
+        "gold",
+        "one",
+        "and",
+        "your",
+        "colleague",
+        "said",
+        "there",
+        "was",
+        "someone",
+        "already",
+        "good",
+        "to",
+        "see",
+        "it",
+        "is",
+        "it",
+        "still",
+        "available",
+        "unfortunately",
+        "it",
+        "has",
+        "been",
+        "sold",
+        "okay",
+        "thank",
+        "you",
+        "we",
+        "do",
+        "have",
+        "a",
+        "few",
+        "others",
+        "which",
+        "are",
+        "similar",
+        "in",
+        "price",
+        "could",
+        "i",
+        "pop",
+        "by",
+        "tomorrow",
+        "at",
+        "twelve",
+        "that",
+        "sounds",
+        "great",
+    ]
     tails = []
     for talk in range(64):
         phrases = []

@@ -26,7 +26,9 @@ def run(options: Options) -> list[Comparison]:
         for title, case in cases.items():
             settings = {"latency": options.latency, **case}
             if case["gzip"] and not options.smoke:  # once without a clock, so that all answers are packed
-                compare(service, title, NAMES, Options(runs=1, only=options.only), settings=settings, watch=False)
+                compare(
+                    service, title, NAMES, Options(runs=1, only=options.only), settings=settings, watch=False
+                )
             comparison = compare(service, title, NAMES, options, settings=settings)
             print(title)
             print(table(comparison, (*COLUMNS, ("bytes received", "bytes", "{:,.0f}"))))

@@ -25,7 +25,9 @@ def run(options: Options) -> list[Comparison]:
     grown = _grown(comparisons)
     for name, megabytes in grown.items():
         word = "met" if megabytes <= FLAT_MB else "MISSED"
-        print(f"{word:>6}  {name} peaks {megabytes:+.1f} MB above 100,000 calls at 1,000,000 (goal: {FLAT_MB:g})")
+        print(
+            f"{word:>6}  {name} peaks {megabytes:+.1f} MB above 100,000 calls at 1,000,000 (goal: {FLAT_MB:g})"
+        )
     result = {"comparisons": [one.to_dict() for one in comparisons], "grown_mb": grown, "goal_mb": FLAT_MB}
     keep("growth", result, options)
     return comparisons

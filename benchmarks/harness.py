@@ -77,7 +77,9 @@ class Comparison:
     def ratio(self, ours: str, peer: str, measure: str) -> float | None:
         """The median over rounds of the ratio within a round, so that a slow minute falls on both."""
         pairs = [
-            (one[ours].get(measure), one[peer].get(measure)) for one in self.rounds if ours in one and peer in one
+            (one[ours].get(measure), one[peer].get(measure))
+            for one in self.rounds
+            if ours in one and peer in one
         ]
         ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs]
         return median(ratios) if ratios else None
@@ -91,9 +93,21 @@ class Comparison:
         return judged
 
     def to_dict(self, goals: tuple[Goal, ...] = ()) -> dict[str, Any]:
-        measures = ("cpu_us", "cpu", "wall", "first_record", "peak_mb", "base_mb", "stall_ms", "requests", "skipped")
+        measures = (
+            "cpu_us",
+            "cpu",
+            "wall",
+            "first_record",
+            "peak_mb",
+            "base_mb",
+            "stall_ms",
+            "requests",
+            "skipped",
+        )
         medians = {
-            name: {measure: value for measure in measures if (value := self.median(name, measure)) is not None}
+            name: {
+                measure: value for measure in measures if (value := self.median(name, measure)) is not None
+            }
             for name in self.names
         }
         return {
@@ -126,7 +140,17 @@ class Server:
 @contextmanager
 def server(calls: int, *, shape: str = "daily", kind: str = "default") -> Iterator[Server]:
     """A server on a core of its own, ended with the block."""
-    command = [sys.executable, "-m", "benchmarks.server", "--calls", str(calls), "--shape", shape, "--kind", kind]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.server",
+        "--calls",
+        str(calls),
+        "--shape",
+        shape,
+        "--kind",
+        kind,
+    ]
     if (core := _cores()[1]) is not None:
         command += ["--core", str(core)]
     process = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True)
@@ -181,7 +205,9 @@ def run(
     figures |= {name: stats[name] for name in ("requests", "rows", "bytes", "skipped", "max_in_flight")}
     whole = program.name != "httpx_page"
     if whole and (figures["calls"], figures["checksum"]) != (facts["calls"], facts["checksum"]):
-        raise ProgramError(f"{program.name} brought back {figures['calls']} calls of {facts['calls']}, or the wrong ones")
+        raise ProgramError(
+            f"{program.name} brought back {figures['calls']} calls of {facts['calls']}, or the wrong ones"
+        )
     figures["cpu_us"] = figures["cpu"] / max(1, figures["calls"]) * 1e6
     return figures
 

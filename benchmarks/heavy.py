@@ -1,7 +1,8 @@
 """Records of 7 KB in pages of 20,000, 140 MB each: does the loop still turn, and what is held.
 
 The page size is forced here; left to itself, a session asks for pages of 2 to 2.5 MB whatever a record weighs, which is the
-second half of this question.
+second half of this question. Ours structures every phrase of every transcription; the peer takes twelve fields and lets
+the rest fall, so its CPU is no measure for ours here.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ STALL_MS = 100.0
 
 def run(options: Options) -> list[Comparison]:
     calls = 400 if options.smoke else 40_000
-    forced = {name: {"page_size": min(20_000, calls // 2), "concurrency": 2} for name in NAMES}
+    free = {name: {"fields": "ALL"} for name in NAMES}
+    forced = {name: {**free[name], "page_size": min(20_000, calls // 2), "concurrency": 2} for name in NAMES}
     comparisons = []
     with server(calls, kind="insights") as service:
-        for title, jobs in (("pages of 20,000, two in flight", forced), ("pages as the program chooses", {})):
-            names = NAMES if jobs else NAMES[:2]
+        for title, jobs in (
+            ("pages of 20,000, two in flight", forced),
+            ("pages as the program chooses", free),
+        ):
+            names = NAMES if jobs is forced else NAMES[:2]
             settings = {"latency": options.latency}
             comparison = compare(service, title, names, options, settings=settings, jobs=jobs)
             print(title)

@@ -35,6 +35,7 @@ class Job(SimpleNamespace):
         start: the first second of the range, inclusive. `end`: the last, inclusive.
         concurrency: requests in flight, at most.
         page_size: rows a request; None is the program's own choice.
+        fields: what our own programs ask for, a name of `Fields`; the server sends what it has.
         folder: where files go, for programs that write some.
         core: the core to stay on, or None.
         watch: whether to watch the loop for stalls.
@@ -42,6 +43,7 @@ class Job(SimpleNamespace):
 
     page_size = None
     concurrency = 8
+    fields = "DEFAULT"
     folder = None
     core = None
     watch = False

@@ -6,6 +6,7 @@ colour scheme, so it is legible on a light page and on a dark one.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from math import ceil, log10
@@ -84,7 +85,7 @@ def bars(title: str, note: str, panels: list[Panel]) -> str:
 
 def lines(title: str, note: str, x_unit: str, y_unit: str, series: list[Series]) -> str:
     """Lines over a logarithmic x axis and a linear y axis that begins at zero; each is named at its end."""
-    left, right, top, bottom, height = 64, 208, 84, 52, 400
+    left, right, top, bottom, height = 64, 250, 104, 52, 420
     xs = sorted({x for one in series for x, _ in one.points})
     highest = max(y for one in series for _, y in one.points)
     step = _step(highest)
@@ -100,8 +101,8 @@ def lines(title: str, note: str, x_unit: str, y_unit: str, series: list[Series])
         _, y = place(xs[0], number * step)
         parts.append(f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{WIDTH - right}" y2="{y:.1f}"/>')
         parts.append(_text(left - 8, y + 4, f"{number * step:,g}", "small", anchor="end"))
-    for x in xs:
-        parts.append(_text(place(x, 0)[0], height - bottom + 20, f"{x:,.0f}", "small", anchor="middle"))
+    below = height - bottom + 20
+    parts += [_text(place(x, 0)[0], below, f"{x:,.0f}", "small", anchor="middle") for x in xs]
     parts.append(_text((left + WIDTH - right) / 2, height - bottom + 40, x_unit, "small", anchor="middle"))
     ends = _apart([place(*one.points[-1])[1] for one in series], 17)
     for number, one in enumerate(series):
@@ -152,7 +153,7 @@ def _apart(places: list[float], distance: float) -> list[float]:
     """The same heights, in the same order, moved upwards until no two names overlap."""
     order = sorted(range(len(places)), key=places.__getitem__, reverse=True)
     moved = list(places)
-    for lower, upper in zip(order, order[1:], strict=False):
+    for lower, upper in itertools.pairwise(order):
         moved[upper] = min(moved[upper], moved[lower] - distance)
     return moved
 
@@ -185,10 +186,8 @@ def _throughput(result: dict[str, Any]) -> dict[str, str]:
         *_panel(result, "Longest time the event loop stood still", "milliseconds", "stall_ms"),
         *_panel(result, "First record after", "seconds", "first_record"),
     ]
-    return {
-        "time.svg": bars(f"Reading {calls}", note, time),
-        "responsiveness.svg": bars(f"While reading {calls}", note, turn),
-    }
+    found = {"time.svg": (f"Reading {calls}", time), "responsiveness.svg": (f"While reading {calls}", turn)}
+    return {file: bars(title, note, panels) for file, (title, panels) in found.items() if panels}
 
 
 def _growth(result: dict[str, Any]) -> dict[str, str]:

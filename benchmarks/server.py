@@ -127,7 +127,10 @@ class Connection(asyncio.Protocol):
         elif url.path != ENDPOINT:
             self._send(404, (b"[]",))
         else:
-            self._calls(parameters, packed=bool(service.settings.gzip) and "gzip" in headers.get("accept-encoding", ""))
+            self._calls(
+                parameters,
+                packed=bool(service.settings.gzip) and "gzip" in headers.get("accept-encoding", ""),
+            )
 
     def _calls(self, parameters: dict[str, str], *, packed: bool) -> None:
         service, counters = self._service, self._service.counters

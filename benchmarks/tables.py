@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from .harness import Comparison, Goal
+from typing import TYPE_CHECKING
+
 from .programs import PROGRAMS
+
+if TYPE_CHECKING:
+    from .harness import Comparison, Goal
 
 Column = tuple[str, str, str]  # heading, measure, format
 
@@ -21,6 +25,8 @@ COLUMNS: tuple[Column, ...] = (
 
 def table(comparison: Comparison, columns: tuple[Column, ...] = COLUMNS) -> str:
     """The medians of a comparison, a line a program, as a Markdown table that reads well as text too."""
+    if not comparison.names:
+        return "nothing that could run here"
     rows = [["", *(heading for heading, _, _ in columns)]]
     for name in comparison.names:
         cells = [PROGRAMS[name].label]
@@ -30,7 +36,9 @@ def table(comparison: Comparison, columns: tuple[Column, ...] = COLUMNS) -> str:
         rows.append(cells)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
-    lines.insert(1, "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""]))
+    lines.insert(
+        1, "|".join(["", "-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:]), ""])
+    )
     return "\n".join(lines)
 
 

@@ -212,11 +212,13 @@ class BadRequest(ResponseError):
 
     @property
     def parameter(self) -> str | None:
+        """The endpoint's name of the parameter that is wrong, or None."""
         row = self._row
         return row[1] if row else None
 
     @property
     def resolution(self) -> str:
+        """What to do about it."""
         row = self._row
         if row:
             return row[2]

@@ -16,9 +16,8 @@ import asyncio
 import contextlib
 import ssl
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.request import getproxies
 
 # Imported now, since their first use would otherwise stall a running loop.
@@ -45,14 +44,15 @@ from .errors import (
 from .pacing import Transient, parse_retry_after
 from .wire import ERROR_BYTES, Inflate, Page, PageReader, error_messages
 
-__all__ = ["BODY_BYTES", "Http", "check_base_url", "signer"]
+if TYPE_CHECKING:
+    from .settings import Sign
+
+__all__ = ["BODY_BYTES", "Http", "check_base_url"]
 
 #: Bytes of one page, at most, as sent and as decoded: twice the largest page of long transcriptions.
 BODY_BYTES: Final = 512 * 1024 * 1024
 #: Codes that may pass, besides 429. Source: the endpoint's table (500) and common practice for the others.
 PASSING: Final = frozenset({408, 425, 500, 502, 503, 504, *range(520, 530)})
-
-Sign = Callable[[], list[tuple[bytes, bytes]]]
 
 
 def check_base_url(base_url: str) -> str:
@@ -79,34 +79,6 @@ def check_base_url(base_url: str) -> str:
             f"base_url (IOVOX_URL): http would send the key to {url.host} in the clear; use https (http is for loopback)"
         )
     return str(url).rstrip("/")
-
-
-def _credential(value: str, name: str) -> bytes:
-    """The bytes of a credential. The value is never part of a message."""
-    if not isinstance(value, str) or not value:
-        problem = "it is empty"
-    elif value != value.strip():
-        problem = "it begins or ends with a blank"
-    elif not value.isascii() or not value.isprintable():
-        problem = "it holds a line break, a control character or a letter outside ASCII"
-    else:
-        return value.encode("ascii")
-    raise ConfigurationError(f"{name}: {problem}; copy it again from the iovox portal")
-
-
-def signer(username: str, secure_key: str) -> Sign:
-    """A function that gives the credential headers; only its closure holds the key.
-
-    No repr, `vars` or pickle shows a closure.
-
-    Raises:
-        ConfigurationError: a credential that cannot be sent as a header.
-    """
-    name, key = (
-        _credential(username, "username (IOVOX_USERNAME)"),
-        _credential(secure_key, "secure_key (IOVOX_SECURE_KEY)"),
-    )
-    return lambda: [(b"username", name), (b"secureKey", key)]
 
 
 _context: ssl.SSLContext | None = None
@@ -233,21 +205,16 @@ class Http:
         if status != 200:
             raise _refusal(response, await self._head(response))
         reader = PageReader()
-        too_large = False
         html = "html" in response.headers.get("content-type", "")
         try:
             encoding = response.headers.get("content-encoding", "identity").strip().lower()
-            if encoding not in {"identity", "", "gzip", "x-gzip"}:
-                raise DecodeError(f"the page is encoded as {encoding[:40]!r}, and only gzip was offered")
-            inflate = Inflate() if "gzip" in encoding else None
+            inflate = _inflate(encoding)
             size = 0
             async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
                 size += len(data)
                 for piece in (data,) if inflate is None else inflate.feed(data):
                     reader.feed(piece)
-                    if max(size, reader.size) > self._body_bytes:
-                        too_large = True
-                        raise DecodeError(f"the page is larger than {self._body_bytes} bytes")
+                    self._check_size(max(size, reader.size))
                     if inflate is not None:
                         await asyncio.sleep(0)
             if inflate is not None:
@@ -255,8 +222,12 @@ class Http:
             return reader.close(size)
         except DecodeError as error:
             # A page of markup is a gateway's and will hardly change; a page too large will be as large again.
-            lasting = 1 if too_large else 2 if html else None
+            lasting = 1 if reader.size > self._body_bytes else 2 if html else None
             raise Transient(error, split=not html, at_most=lasting) from error.__cause__
+
+    def _check_size(self, size: int) -> None:
+        if size > self._body_bytes:
+            raise DecodeError(f"the page is larger than {self._body_bytes} bytes")
 
     async def _head(self, response: httpx.Response) -> tuple[str, ...]:
         """What an error body says; whatever is wrong with the body, the status counts."""
@@ -273,9 +244,13 @@ class Http:
         return tuple(self._redact(text) for text in error_messages(body))
 
     def _redact(self, text: str) -> str:
-        for _, secret in self._sign():
-            text = text.replace(secret.decode(), "***")
-        return text
+        return text.replace(dict(self._sign())[b"secureKey"].decode(), "***")
+
+
+def _inflate(encoding: str) -> Inflate | None:
+    if encoding not in {"identity", "", "gzip", "x-gzip"}:
+        raise DecodeError(f"the page is encoded as {encoding[:40]!r}, and only gzip was offered")
+    return Inflate() if "gzip" in encoding else None
 
 
 def _refusal(response: httpx.Response, messages: tuple[str, ...]) -> Exception:

@@ -31,6 +31,7 @@ from .errors import (
     ExchangeError,
     PermissionDenied,
     ResponseError,
+    TimedOut,
 )
 
 T = TypeVar("T")
@@ -54,9 +55,13 @@ def seconds(value: float | timedelta, name: str) -> float:
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise ConfigurationError(f"{name}: seconds as a number or a timedelta are wanted, not {value!r}")
+    try:
+        number = float(number)
+    except OverflowError:
+        number = math.inf
     if not 0 <= number < math.inf:
         raise ConfigurationError(f"{name}: {number} is not a duration; 0 seconds or more are wanted")
-    return float(number)
+    return number
 
 
 def _wait(value: float | timedelta) -> float:
@@ -211,7 +216,7 @@ class Gate:
 
     def _failed(self, failure: Transient, started: float) -> None:
         # Requests that flew together fail together: that is one overload, not many.
-        if failure.overload and started >= self._halved_at:
+        if failure.overload and started > self._halved_at:
             self._round = 0
             self._halved_at = self.clock()
             self.limiter.total_tokens = max(1, int(self.limiter.total_tokens) // 2)
@@ -220,7 +225,7 @@ class Gate:
 
     def spend(self) -> bool:
         """Takes one retry from the budget; False when it is used up."""
-        if self.retries >= BUDGET_SHARE * self.requests + BUDGET_RESERVE:
+        if self.retries + 1 > BUDGET_SHARE * self.requests + BUDGET_RESERVE:
             return False
         self.retries += 1
         return True
@@ -248,20 +253,24 @@ class Gate:
         began = self.clock()
         number = used
         fresh = False
+        last: ExchangeError | None = None
 
         def stop(state: RetryCallState) -> bool:
             assert state.outcome is not None
             failure = state.outcome.exception()
             assert isinstance(failure, Transient)
-            last = policy.attempts if failure.at_most is None else min(policy.attempts, failure.at_most)
+            tries = policy.attempts if failure.at_most is None else min(policy.attempts, failure.at_most)
             if failure.split and split_at is not None:
-                last = min(last, split_at)
-            if number >= last or (failure.retry_after or 0) > policy.retry_after_maximum:
-                return True
-            if self.clock() - began + state.upcoming_sleep >= policy.total or not self.spend():
+                tries = min(tries, split_at)
+            if (failure.retry_after or 0) > policy.retry_after_maximum:
                 return True
             if failure.shared:
+                # Also when this request is given up: what it was told concerns all.
                 self._paused_until = max(self._paused_until, self.clock() + state.upcoming_sleep)
+            if number >= tries or self.clock() - began + state.upcoming_sleep >= policy.total:
+                return True
+            if not self.spend():
+                return True
             logger.info("retry %d of %d: %s", number, policy.attempts - 1, type(failure.error).__name__)
             return False
 
@@ -273,9 +282,12 @@ class Gate:
             return max(self.rng.uniform(0, ceiling), failure.retry_after or 0)
 
         async def attempt() -> T:
-            nonlocal number, fresh
+            nonlocal number, fresh, last
             while True:
-                await self._cool_down()
+                if not await self._cool_down(began + policy.total):
+                    raise last or TimedOut(
+                        "the server asked all requests to pause, for longer than RetryPolicy.total allows one to take"
+                    )
                 self.check()
                 number += 1
                 started = self.clock()
@@ -287,6 +299,10 @@ class Gate:
                         number -= 1
                         continue
                     self._failed(failure, started)
+                    last = failure.error
+                    raise
+                except (AuthenticationError, PermissionDenied) as error:
+                    self._refused(error)
                     raise
                 self._succeeded()
                 return result
@@ -300,15 +316,14 @@ class Gate:
             failure.error.attempts = number
             failure.error.splittable = failure.split
             raise failure.error from failure.error.__cause__
-        except (AuthenticationError, PermissionDenied) as error:
-            if number:
-                error.attempts = number
-                self._refused(error)
-            raise
         except ExchangeError as error:
             error.attempts = max(1, number)
             raise
 
-    async def _cool_down(self) -> None:
+    async def _cool_down(self, deadline: float) -> bool:
+        """Waits while all pause; False, at once, where that would go on beyond the deadline."""
         while (left := self._paused_until - self.clock()) > 0:
+            if self._paused_until >= deadline:
+                return False
             await self.sleep(left)
+        return True

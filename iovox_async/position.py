@@ -16,8 +16,14 @@ from .errors import QueryError
 
 __all__ = ["Position"]
 
-_STAMP: Final = "%Y%m%dT%H%M%S"
-_FORM: Final = re.compile(r"1([ad])-(\d{8}T\d{6})-(\d{8}T\d{6})-(\d{8}T\d{6})-(-?\d*)-([0-9a-f]{10})")
+_FORM: Final = re.compile(
+    r"1([ad])-(\d{8}T\d{6})-(\d{8}T\d{6})-(\d{8}T\d{6})-(-?\d{1,40})?-([0-9a-f]{10})", re.ASCII
+)
+
+
+def _stamp(moment: datetime) -> str:
+    # Not strftime, which writes years before 1000 with fewer digits.
+    return moment.isoformat("T", "seconds").replace("-", "").replace(":", "")
 
 
 @frozen
@@ -41,7 +47,7 @@ class Position:
     query: str
 
     def __str__(self) -> str:
-        moments = "-".join(moment.strftime(_STAMP) for moment in (self.start, self.end, self.second))
+        moments = "-".join(map(_stamp, (self.start, self.end, self.second)))
         return (
             f"1{'d' if self.descending else 'a'}-{moments}-{'' if self.id is None else self.id}-{self.query}"
         )
@@ -60,10 +66,11 @@ class Position:
             )
         direction, *moments, number, query = form.groups()
         try:
-            # The endpoint's dates have no zone.
-            start, end, second = (datetime.strptime(moment, _STAMP) for moment in moments)  # noqa: DTZ007
+            start, end, second = map(datetime.fromisoformat, moments)
         except ValueError as error:
             raise QueryError("resume", "it is no position: it holds a date that does not exist") from error
+        if not start <= second <= end:
+            raise QueryError("resume", f"it is no position: {second} is not in its range {start} .. {end}")
         return cls(direction == "d", start, end, second, int(number) if number else None, query)
 
     def check(self, *, query: str, descending: bool, start: datetime | None, end: datetime | None) -> None:

@@ -18,7 +18,7 @@ import anyio
 from attrs import define, field
 
 from .errors import ExchangeError, SessionError
-from .plan import LARGEST, Answer, Capacity
+from .plan import LARGEST, SECOND, Answer, Capacity, PagePlan, WindowPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     from .http import Http
     from .pacing import Gate, RetryPolicy
     from .plan import Ask, Piece, Plan
+    from .reading import Reading
     from .shelter import Shelter
     from .wire import Page
 
-__all__ = ["PAGE_BYTES", "Profile", "Pump"]
+__all__ = ["PAGE_BYTES", "Profile", "Pump", "plan_for"]
 
 logger = logging.getLogger("iovox_async")
 
 #: Bytes of JSON that a page aims at: small enough for flat memory, large enough that requests are few.
 PAGE_BYTES: Final = 2_250_000
+#: Rows of a page read by page numbers where nothing is asked for: moderate whatever the fields.
+PAGE_ROWS: Final = 2_500
 
 
 @define
@@ -55,6 +58,32 @@ class Profile:
     def limit(self) -> int:
         """Rows of a page of about `PAGE_BYTES`."""
         return LARGEST if self.row_bytes is None else max(1, min(LARGEST, int(PAGE_BYTES / self.row_bytes)))
+
+
+def plan_for(
+    reading: Reading, profile: Profile, page_size: int | None, concurrency: int
+) -> tuple[Plan, int | None]:
+    """The plan that reads this, and the rows a request if they are fixed."""
+    if reading.windows:
+        windows = WindowPlan(
+            reading.lo,
+            reading.hi,
+            descending=reading.descending,
+            ordered=reading.ordered,
+            limit=page_size or profile.limit(),
+            capacity=profile.capacity,
+        )
+        return windows, page_size
+    size = page_size or PAGE_ROWS
+    pages = PagePlan(
+        reading.lo,
+        reading.hi - SECOND,
+        order=reading.query.order or "call_start_ASC",
+        limit=size,
+        ahead=concurrency,
+        capacity=profile.capacity,
+    )
+    return pages, size
 
 
 class Pump:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .structure import Structurer
     from .wire import Segment
 
-__all__ = ["Page", "Reader", "StreamStats", "where"]
+__all__ = ["CLOSED", "Page", "Reader", "StreamStats", "where"]
 
 
 @frozen
@@ -84,6 +84,8 @@ class StreamStats:
     final_until: datetime | None = None
 
 
+CLOSED = "the stream is closed; make a new one (resume=stream.position goes on where it stood)"
+
 #: Where a call stands in its range: its start and its id.
 where = attrgetter("call_start", "id")
 _microsecond = attrgetter("microsecond")
@@ -107,6 +109,7 @@ class Reader:
     #: The last call handed out, or its start and id where these are hidden.
     last: Any = None
     closed: bool = False
+    finished: bool = False
     mode: str | None = None
     _piece: Piece | None = None
     _segments: Iterator[tuple[int, Segment]] | None = None
@@ -117,15 +120,15 @@ class Reader:
     async def piece(self) -> Piece | None:
         """The next rows, or None after the last."""
         if self.closed:
-            raise SessionError(
-                "the stream is closed; make a new one (resume=stream.position goes on where it stood)"
-            )
+            raise SessionError(CLOSED)
         if self.reading.max_calls is not None and self.calls >= self.reading.max_calls:
+            self.finished = True
             return None
         if self.pump is None:
             self.pump = self.make_pump(self.reading)
         self._piece = None
         self._piece = await self.pump.take()
+        self.finished = self._piece is None
         return self._piece
 
     async def batch(self) -> list[Call] | None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final, Literal
 from attrs import evolve, frozen
 
 from .errors import QueryError
-from .fields import Field
+from .fields import Field, Fields
 from .plan import SECOND
 from .position import Position
 
 if TYPE_CHECKING:
     from .query import InsightsQuery
 
-__all__ = ["SETTLING", "Paging", "Reading", "resolve"]
+__all__ = ["SETTLING", "Paging", "Reading", "resolve", "with_keys"]
 
 #: How long a call may still change or arrive after it began: long calls, late delivery, transcription.
 SETTLING: Final = timedelta(hours=2)
@@ -39,6 +39,7 @@ class Reading:
         descending: latest first.
         windows: read by windows; else by page numbers.
         ordered: hand windows out in order.
+        fields: what to ask for, keys included.
         hidden: names of fields that were asked for only to keep order, and are not handed out.
         max_calls: calls to hand out, at most.
         resume: where an earlier stream stood.
@@ -51,10 +52,16 @@ class Reading:
     descending: bool
     windows: bool
     ordered: bool
+    fields: tuple[Field, ...]
     hidden: tuple[str, ...]
     max_calls: int | None
     resume: Position | None
     began: datetime
+
+
+def with_keys(fields: tuple[Field, ...], keys: tuple[str, ...] = ("id", "call_start")) -> tuple[Field, ...]:
+    """The fields, and after them those that order and position stand on, where they are missing."""
+    return fields + tuple(Field(key) for key in keys if key not in fields)
 
 
 def resolve(
@@ -95,10 +102,12 @@ def resolve(
     lo, hi = start, end + SECOND
     if position is not None:
         lo, hi = (lo, position.second + SECOND) if descending else (position.second, hi)
-    hidden = tuple(
-        name for name in ("id", "call_start") if windows and Field(name) not in (query.fields or ())
+    chosen = query.fields or Fields.DEFAULT
+    fields = with_keys(chosen) if windows else chosen
+    hidden = tuple(str(name) for name in fields[len(chosen) :])
+    return Reading(
+        query, lo, hi, descending, windows, ordered, fields, hidden, _max_calls(max_calls), position, now
     )
-    return Reading(query, lo, hi, descending, windows, ordered, hidden, _max_calls(max_calls), position, now)
 
 
 def _windows(paging: Paging, order: str) -> bool:

@@ -10,20 +10,20 @@ import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import evolve
 
 from .errors import ConfigurationError, QueryError
 from .fields import Field, Fields
 from .follow import Follow, Poller
-from .http import Http, check_base_url, signer
+from .http import Http, check_base_url
+from .lookup import lookup
 from .pacing import Gate, RetryPolicy, seconds
-from .plan import LARGEST, SECOND, PagePlan, Plan, WindowPlan
-from .pump import Profile, Pump
+from .pump import Profile, Pump, plan_for
 from .query import Filters, InsightsQuery
 from .reader import Reader
-from .reading import SETTLING, Paging, Reading, resolve
+from .reading import SETTLING, Paging, Reading, resolve, with_keys
+from .settings import Secret, checked_page_size, positive_seconds, signer, time_zone, whole
 from .shelter import Shelter
 from .stream import CallStream, Page
 from .structure import Structurer
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["BASE_URL", "AsyncInsights"]
 
 BASE_URL: Final = "https://rest.iovox.com/rest/v1"
-#: Rows of a page read by page numbers where nothing is asked for: moderate whatever the fields.
-PAGE_ROWS: Final = 2_500
-#: Bytes of a query string that asks for ids: a URL of 4 KiB passes every proxy.
-URL_BYTES: Final = 3_500
-EARLIEST: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - as above; before the service existed
 
 OnError = Literal["raise", "skip"]
 
@@ -94,20 +89,17 @@ class AsyncInsights:
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        # The key leaves this frame at once, so that no traceback that shows variables can show it.
-        username = _setting(username, "username", "IOVOX_USERNAME")
-        sign = signer(username, _setting(secure_key, "secure_key", "IOVOX_SECURE_KEY"))
-        secure_key = None
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency: a whole number from 1 is wanted, not {concurrency!r}")
+        # The key leaves the variables of this frame at once, so that no traceback that shows them can show it.
+        key, secure_key = Secret(secure_key, "IOVOX_SECURE_KEY"), None
+        user = Secret(username, "IOVOX_USERNAME")
+        sign = signer(user, key)
+        concurrency = whole(concurrency, "concurrency")
         if not isinstance(retry, RetryPolicy):
             raise ConfigurationError("retry: a RetryPolicy is wanted")
-        wait = seconds(timeout, "timeout")
-        if not wait:
-            raise ConfigurationError("timeout: more than 0 seconds are wanted")
+        wait = positive_seconds(timeout, "timeout")
         address = check_base_url(base_url or os.environ.get("IOVOX_URL") or BASE_URL)
-        self._page_size = _page_size(page_size)
-        self._timezone = _zone(timezone)
+        self._page_size = checked_page_size(page_size)
+        self._timezone = time_zone(timezone)
         self._retry = retry
         self._gate = Gate(concurrency)
         self._shelter = Shelter()
@@ -115,8 +107,8 @@ class AsyncInsights:
             address, sign, concurrency=concurrency, timeout=wait, proxy=proxy, transport=transport
         )
         self._profiles: dict[tuple[Field, ...], Profile] = {}
-        self._user = username
         self._address = address
+        self._account = f"{user.reveal().decode()} at {address}"
 
     # Reading.
 
@@ -180,10 +172,10 @@ class AsyncInsights:
             max_calls=max_calls,
             resume=resume,
         )
-        size = self._page_size if page_size is None else _page_size(page_size)
+        size = self._page_size if page_size is None else checked_page_size(page_size)
         if size is None and query is not None:
             size = query.limit
-        structurer = self._structurer(reading.query.fields, on_error)
+        structurer = self._structurer(reading.fields, on_error)
         return CallStream(
             Reader(reading, lambda reading: self._pump(reading, size), structurer, self._timezone)
         )
@@ -259,31 +251,10 @@ class AsyncInsights:
         flat = [one for item in ids for one in ([item] if isinstance(item, int | str) else item)]
         if not flat:
             return []
-        wanted = InsightsQuery(ids=flat, fields=fields).ids or ()
-        hidden = () if Field.ID in _asked(fields) else ("id",)
-        asked = _asked(fields) + tuple(Field(name) for name in hidden)
-        structurer = self._structurer(asked, on_error)
-        found: dict[int, Call] = {}
-        for some in _url_sized(wanted):
-            left = list(some)
-            while left:
-                # The service began after EARLIEST and clocks differ by less than a day: no call lies outside.
-                query = InsightsQuery(
-                    start_date=EARLIEST, end_date=self._now() + timedelta(days=1), ids=left, fields=asked
-                )
-                body = await self._request(query.params(limit=len(left)))
-                before = len(found)
-                for index, segment in body.pick(range(body.rows)):
-                    found.update((call.id, call) for call in structurer.batch(segment.data, index))
-                left = [one for one in left if one not in found]
-                # A server may hold fewer rows a page than asked for: ask on while that brings any.
-                if len(found) == before or self._profile(asked).capacity.proves_end(body.rows, len(some)):
-                    break
-        calls = [found[one] for one in wanted if one in found]
-        for call in calls:
-            for name in hidden:
-                setattr(call, name, None)
-        return calls
+        asked = InsightsQuery(ids=flat, fields=fields)
+        every_field = with_keys(asked.fields or Fields.DEFAULT, ("id",))
+        structurer = self._structurer(every_field, on_error)
+        return await lookup(asked, every_field, self._request, structurer, self._now() + timedelta(days=1))
 
     def follow(
         self,
@@ -314,9 +285,10 @@ class AsyncInsights:
             QueryError: an argument that the endpoint would refuse or misread.
         """
         asked = InsightsQuery.from_filters(since, fields=fields, **filters).localized(self._timezone)
-        chosen = _asked(fields)
-        hidden = tuple(name for name in ("id", "call_start") if Field(name) not in chosen)
-        query = evolve(asked, start_date=None, fields=chosen + tuple(Field(name) for name in hidden))
+        chosen = asked.fields or Fields.DEFAULT
+        every_field = with_keys(chosen)
+        hidden = tuple(str(name) for name in every_field[len(chosen) :])
+        query = evolve(asked, start_date=None, fields=every_field)
         begin = asked.start_date or self._now()
 
         def read(lower: datetime) -> CallStream:
@@ -347,6 +319,11 @@ class AsyncInsights:
         """Ends all that is under way and closes all connections. Harmless when done before."""
         await self._shelter.aclose()
         await self._http.close()
+
+    @property
+    def account(self) -> str:
+        """Whose calls these are: the API user and the service's address."""
+        return self._account
 
     def __repr__(self) -> str:
         return f"<AsyncInsights {self._address}: {self._gate.in_flight} of {self._gate.concurrency} requests in flight>"
@@ -384,29 +361,8 @@ class AsyncInsights:
         return await self._shelter.run(work)
 
     def _pump(self, reading: Reading, page_size: int | None) -> Pump:
-        query = reading.query
-        fields = _asked(query.fields or Fields.DEFAULT) + tuple(Field(name) for name in reading.hidden)
-        profile = self._profile(fields)
-        plan: Plan
-        if reading.windows:
-            plan = WindowPlan(
-                reading.lo,
-                reading.hi,
-                descending=reading.descending,
-                ordered=reading.ordered,
-                limit=page_size or profile.limit(),
-                capacity=profile.capacity,
-            )
-        else:
-            page_size = page_size or PAGE_ROWS
-            plan = PagePlan(
-                reading.lo,
-                reading.hi - SECOND,
-                order=query.order or "call_start_ASC",
-                limit=page_size,
-                ahead=self._gate.concurrency,
-                capacity=profile.capacity,
-            )
+        query, fields, profile = reading.query, reading.fields, self._profile(reading.fields)
+        plan, page_size = plan_for(reading, profile, page_size, self._gate.concurrency)
 
         def params(ask: Ask) -> str:
             return query.params(
@@ -428,41 +384,3 @@ class AsyncInsights:
             profile=profile,
             page_size=page_size,
         )
-
-
-def _setting(value: str | None, name: str, variable: str) -> str:
-    value = os.environ.get(variable) if value is None else value
-    if value is None:
-        raise ConfigurationError(f"{name}: pass {name}= or set the environment variable {variable}")
-    return value
-
-
-def _page_size(value: int | None) -> int | None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST
-    ):
-        raise ConfigurationError(f"page_size: a whole number from 1 to {LARGEST} is wanted, not {value!r}")
-    return value
-
-
-def _zone(value: tzinfo | str | None) -> tzinfo | None:
-    if value is None or isinstance(value, tzinfo):
-        return value
-    try:
-        return ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
-        raise ConfigurationError(f"timezone: {value!r} is no IANA time zone, like Europe/London") from error
-
-
-def _asked(fields: AskedFields) -> tuple[Field, ...]:
-    return InsightsQuery(fields=fields).fields or Fields.DEFAULT
-
-
-def _url_sized(ids: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
-    begin, size = 0, 0
-    for place, one in enumerate(ids):
-        size += len(str(one)) + 1
-        if size > URL_BYTES - 700:
-            yield ids[begin:place]
-            begin, size = place, len(str(one)) + 1
-    yield ids[begin:]

@@ -28,11 +28,11 @@ class Shelter:
     """Runs work in tasks of its own, which no native cancellation reaches.
 
     A caller who is cancelled leaves at once; the work is cancelled through its own scope, gives back what it holds,
-    and ends a moment later. `aclose` waits for the last of it.
+    and ends a moment later. `aclose` cancels all that is left, and waits for it.
     """
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False
 
@@ -70,8 +70,8 @@ class Shelter:
             return None
 
         task = asyncio.create_task(sheltered())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = scope
+        task.add_done_callback(self._tasks.pop)
         return task, scope
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -92,7 +92,9 @@ class Shelter:
         return len(self._tasks)
 
     async def aclose(self) -> None:
-        """Takes no more work, and waits for what is left."""
+        """Takes no more work, cancels what is under way, and returns when it has ended."""
         self._closed = True
-        if self._tasks:
+        for scope in self._tasks.values():
+            scope.cancel()
+        while self._tasks:
             await asyncio.shield(asyncio.wait(list(self._tasks)))

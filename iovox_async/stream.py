@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from .errors import IovoxError, SessionError
-from .reader import Page, Reader, StreamStats, where
+from .reader import CLOSED, Page, Reader, StreamStats, where
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -124,6 +124,8 @@ class CallStream:
             raise SessionError(
                 f"the stream is being read as {reader.mode}; make another one to read it as {mode}"
             )
+        if reader.closed and not reader.finished:
+            raise SessionError(CLOSED)
         reader.mode = mode
         if self._iterator is None:
             self._iterator = make(reader)

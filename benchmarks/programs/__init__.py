@@ -59,6 +59,11 @@ PROGRAMS: dict[str, Program] = {
         Program("aiohttp_gather", "aiohttp + gather + cattrs", ("aiohttp", "cattrs")),
         Program("dlt_client", "dlt REST client, plain dicts", ("dlt",)),
         Program("dlt_parquet", "dlt pipeline to Parquet", ("dlt", "pyarrow"), writes=True),
-        Program("pandas_parquet", "httpx + gather + pandas to Parquet", ("httpx", "pandas", "pyarrow"), writes=True),
+        Program(
+            "pandas_parquet",
+            "httpx + gather + pandas to Parquet",
+            ("httpx", "pandas", "pyarrow"),
+            writes=True,
+        ),
     )
 }

@@ -34,7 +34,9 @@ converter = Converter()
 converter.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
 
 
-async def gather_pages(fetch: Callable[[int], Awaitable[list[Any]]], concurrency: int, rows: int) -> list[Any]:
+async def gather_pages(
+    fetch: Callable[[int], Awaitable[list[Any]]], concurrency: int, rows: int
+) -> list[Any]:
     """All pages, up to the first that is short, `concurrency` at once, in order.
 
     `fetch(page)` returns the rows of one page. The workers take the next number as soon as they are free, so no round

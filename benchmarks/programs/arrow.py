@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow.compute as pc
 
-from ..measure import Job, Probe
-from ._ours import session
+from ._ours import calls_of, session
+
+if TYPE_CHECKING:
+    from ..measure import Job, Probe
 
 
 async def run(job: Job, probe: Probe) -> tuple[int, int]:
     calls = checksum = 0
-    async with session(job) as insights, insights.stream(job.start, job.end) as stream:
+    async with session(job) as insights, calls_of(insights, job) as stream:
         async for batch in stream.arrow():
             if not calls:
                 probe.first()

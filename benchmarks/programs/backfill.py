@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from iovox_async import InsightsQuery
 from iovox_async.backfill import Backfill
 
-from ..measure import Job, Probe
 from ._ours import session
+
+if TYPE_CHECKING:
+    from ..measure import Job, Probe
 
 
 async def run(job: Job, probe: Probe) -> tuple[int, int]:  # noqa: ARG001  files have no first record

@@ -8,11 +8,15 @@ from pathlib import Path
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__LOG_LEVEL"] = "ERROR"
 
+from typing import TYPE_CHECKING
+
 import dlt
 from dlt.destinations import filesystem
 
-from ..measure import Job, Probe
 from .dlt_client import client
+
+if TYPE_CHECKING:
+    from ..measure import Job, Probe
 
 
 def run(job: Job, probe: Probe) -> tuple[int, int]:  # noqa: ARG001  files have no first record

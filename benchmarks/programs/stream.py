@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from ..measure import Job, Probe
+from typing import TYPE_CHECKING
+
 from ._ours import count, session
+
+if TYPE_CHECKING:
+    from ..measure import Job, Probe
 
 
 async def run(job: Job, probe: Probe) -> tuple[int, int]:

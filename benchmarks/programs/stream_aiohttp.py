@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import aiohttp
 from httpx_aiohttp import AiohttpTransport
 
-from ..measure import Job, Probe
 from ._ours import count, session
+
+if TYPE_CHECKING:
+    from ..measure import Job, Probe
 
 
 async def run(job: Job, probe: Probe) -> tuple[int, int]:

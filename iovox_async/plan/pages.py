@@ -89,7 +89,8 @@ class PagePlan:
     def next(self) -> Ask:
         """The next page."""
         self._asked += 1
-        ask = Ask(self._lo, self._hi, self._order, self.limit, page=self._asked)
+        most = self.capacity.most
+        ask = Ask(self._lo, self._hi, self._order, self.limit, page=self._asked, most=most)
         self._flying.append(ask)
         return ask
 
@@ -109,7 +110,7 @@ class PagePlan:
         else:
             # The first page was full, or the second has told what the first could not.
             self._alone = False
-        if self.capacity.proves_end(rows, ask.limit):
+        if ask.proves_end(rows):
             self._last = ask.page
             for page in [page for page in self._answers if page > ask.page]:
                 del self._answers[page]
@@ -118,6 +119,9 @@ class PagePlan:
         self._answers[ask.page] = answer
 
     def _check_repeat(self, page: int, ids: tuple[Any, ...]) -> None:
+        if None in ids:
+            # Rows without ids cannot be told apart.
+            return
         known = self._prints.setdefault(hash(ids), page)
         if known != page:
             raise PagingError(

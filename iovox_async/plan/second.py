@@ -7,26 +7,35 @@ The steps, each only when the one before proved nothing:
 
 1. page 1, by `call_start` ascending (the window plan has done that);
 2. page 2, with a limit of what page 1 held, so that it begins right behind it however the server caps its pages.
-   If it is empty, page 1 is read again: the same calls before and after an empty page 2 are all there were. (An
-   empty page 2 alone is not enough: a call of page 1 may have gone meanwhile, and one of page 2 moved up.)
+   If it is empty, page 1 is read again: if all its calls are still there, they were there when page 2 was empty, and
+   so they were all there was. (An empty page 2 alone is not enough: a call of page 1 may have gone meanwhile, and one
+   of page 2 moved up.)
 3. page 1 with the largest page;
-4. page by page, by `id`, which has no ties, until two passes agree.
+4. page by page, by `id`, which has no ties, until a pass finds again all that the one before found. (A call moves out
+   of a pass only when one before it vanishes, and that one is missed in the next pass. Calls that come twice show
+   that one arrived; that pass counts for nothing.)
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
 from .values import LARGEST, Answer, Ask, Capacity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 __all__ = ["SecondReader"]
 
-#: Passes over a crowded second, and rounds of step 2, before it is given up.
+#: Rounds of step 2, and then passes of step 4, before the second is given up.
 ROUNDS: Final = 8
+#: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
+PAGES: Final = 1_000
+#: Passes in a row in which page 2 was page 1 again, before the server is taken for one that ignores page numbers.
+REPEATS: Final = 3
 
 Rows = list[tuple[Any, list[int]]]
 
@@ -44,22 +53,28 @@ class SecondReader:
         self._lo = ask.lo
         self._hi = ask.hi
         self._capacity = capacity
-        self._held = answer
-        self._size = len(answer.starts)
         self._limit = ask.limit
-        self._step = self._next_page
+        self._hold(answer)
+        self._step: Callable[[], Ask] = self._next_page
         self._rounds = 0
-        self._pass: Rows = []
-        self._pass_ids: list[Any] = []
-        self._before: list[Any] | None = None
+        self._repeats = 0
+        #: The pass under way: its rows of this second, the ids of all its rows, and those of its first page.
+        self._rows: Rows = []
+        self._ids: set[Any] = set()
+        self._first: list[Any] = []
         self._page = 1
+        self._before: set[Any] | None = None
 
     def next(self) -> Ask:
         """The next request."""
         return self._step()
 
     def answer(self, ask: Ask, answer: Answer, starts: list[datetime]) -> Rows | None:
-        """The rows of the second, once they are proven."""
+        """The rows of the second, once they are proven.
+
+        Raises:
+            PagingError: the second cannot be read: its calls change too fast, or the server ignores page numbers.
+        """
         if ask.order == "id_ASC":
             return self._after_pass_page(ask, answer, starts)
         if ask.page == 1:
@@ -70,25 +85,35 @@ class SecondReader:
             self._step = self._again
         return None
 
+    def _ask(self, order: str, limit: int, page: int) -> Ask:
+        return Ask(self._lo, self._hi, order, limit, page=page, most=self._capacity.most)
+
+    def _own(self, starts: list[datetime]) -> list[int]:
+        return [row for row, start in enumerate(starts) if start < self._hi]
+
     # Steps 1 to 3.
 
+    def _hold(self, answer: Answer) -> None:
+        self._size = len(answer.starts)
+        self._held = Counter(answer.ids())
+
     def _next_page(self) -> Ask:
-        return Ask(self._lo, self._hi, "call_start_ASC", self._size, page=2)
+        return self._ask("call_start_ASC", self._size, 2)
 
     def _again(self) -> Ask:
-        return Ask(self._lo, self._hi, "call_start_ASC", self._limit)
+        return self._ask("call_start_ASC", self._limit, 1)
 
     def _largest_page(self) -> Ask:
         self._limit = LARGEST
         return self._again()
 
     def _after_first_page(self, ask: Ask, answer: Answer, starts: list[datetime]) -> Rows | None:
-        own = [row for row, start in enumerate(starts) if start < self._hi]
+        own = self._own(starts)
         behind = len(own) < len(starts)
-        agreed = self._step == self._again and set(answer.ids()) == set(self._held.ids())
-        if behind or agreed or self._capacity.proves_end(len(starts), ask.limit):
+        agreed = self._step == self._again and self._held <= Counter(answer.ids())
+        if behind or agreed or ask.proves_end(len(starts)):
             return [(answer.body, own)]
-        self._held, self._size = answer, len(starts)
+        self._hold(answer)
         self._rounds += 1
         self._step = self._next_page if self._rounds < ROUNDS else self._pass_page
         return None
@@ -96,29 +121,37 @@ class SecondReader:
     # Step 4.
 
     def _pass_page(self) -> Ask:
-        return Ask(self._lo, self._hi, "id_ASC", self._size, page=self._page)
+        return self._ask("id_ASC", self._size, self._page)
 
     def _after_pass_page(self, ask: Ask, answer: Answer, starts: list[datetime]) -> Rows | None:
+        ids = list(answer.ids())
+        known = len(self._ids)
+        self._ids.update(ids)
+        whole = len(self._ids) == known + len(ids)
         if self._page == 1:
-            self._pass, self._pass_ids = [], []
-        if starts:
-            ids = answer.ids()
-            own = [row for row, start in enumerate(starts) if start < self._hi]
-            self._pass.append((answer.body, own))
-            self._pass_ids += [ids[row] for row in own]
-        if starts and not self._capacity.proves_end(len(starts), ask.limit):
+            self._first = ids
+        elif not whole:
+            self._repeats = self._repeats + 1 if self._page == 2 and ids == self._first else 0
+        self._rows.append((answer.body, self._own(starts)))
+        if whole and not ask.proves_end(len(starts)) and self._page < PAGES:
             self._page += 1
             return None
-        self._page = 1
-        ids = self._pass_ids
-        whole = len(set(ids)) == len(ids)
-        if whole and self._before is not None and set(self._before) == set(ids):
-            return self._pass
-        self._before = ids if whole else None
+        if whole and self._page < PAGES and self._before is not None and self._before <= self._ids:
+            return self._rows
+        self._after_pass(whole=whole)
+        return None
+
+    def _after_pass(self, *, whole: bool) -> None:
+        if self._repeats >= REPEATS:
+            raise PagingError(
+                f"the server answers the same page whatever its number, and one page cannot hold the second {self._lo} "
+                "with certainty. Narrow the query with filters"
+            )
         self._rounds += 1
-        if self._rounds > 2 * ROUNDS:
+        if self._page >= PAGES or self._rounds >= 2 * ROUNDS:
             raise PagingError(
                 f"the second {self._lo} holds more calls than one page, and they change faster than they can be "
                 f"read: {ROUNDS} passes did not agree. Narrow the query with filters, or try again later"
             )
-        return None
+        self._before = self._ids if whole else None
+        self._rows, self._ids, self._page = [], set(), 1

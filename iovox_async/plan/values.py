@@ -1,7 +1,9 @@
 """The words that plans and the pump share. Values only: nothing here decides anything but `Capacity`.
 
 The law of this room: two answers prove an end, an empty one, and one that is shorter both than what was asked for
-and than the longest answer yet; for a server may hold fewer rows a page than asked for and not say so.
+and than the longest answer known when it was asked for; for a server may hold fewer rows a page than asked for and
+not say so. (Known when it was asked for, since an answer that was overtaken by a longer one may have been given
+before the server held so many rows a page.)
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ class Ask:
     page: int = 1
     #: Attempts that a larger window in its place has used up.
     attempts: int = 0
+    #: The longest answer known when it was asked.
+    most: int = 0
+
+    def proves_end(self, rows: int) -> bool:
+        """Whether an answer of so many rows is known to be all there is."""
+        return rows == 0 or rows < min(self.limit, self.most)
 
     @property
     def window(self) -> str:
@@ -81,7 +89,7 @@ class Capacity:
             self.most = rows
 
     def proves_end(self, rows: int, limit: int) -> bool:
-        """Whether an answer of so many rows is known to be all there is."""
+        """Whether an answer of so many rows is all there is, where requests go one by one."""
         return rows == 0 or rows < min(limit, self.most)
 
     def page(self, limit: int) -> int:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, field
 
+from ..errors import PagingError
 from .second import SecondReader
 from .values import LARGEST, SECOND, Answer, Ask, Capacity, Piece, check_rows, filled
 
@@ -164,7 +165,7 @@ class WindowPlan:
             else:
                 cell = self._cut(place, limit)
             order = "call_start_ASC" if cell.hi - cell.lo <= SECOND else self._order
-            cell.ask = Ask(cell.lo, cell.hi, order, limit, attempts=cell.attempts)
+            cell.ask = Ask(cell.lo, cell.hi, order, limit, attempts=cell.attempts, most=self.capacity.most)
         cell.state = "flying"
         return cell.ask
 
@@ -198,8 +199,8 @@ class WindowPlan:
         """Takes the answer to a request.
 
         Raises:
-            PagingError: the server does not filter or order by what it was asked, or a second holds more calls
-                than can be read.
+            PagingError: the server does not filter or order by what it was asked, no start in a whole answer can be
+                read, or a second holds more calls than can be read.
         """
         place = self._place(ask)
         cell = self._cells[place]
@@ -212,7 +213,12 @@ class WindowPlan:
         if cell.second is not None:
             self._after_second(place, ask, answer, starts)
             return
-        proven = self.capacity.proves_end(rows, ask.limit)
+        proven = ask.proves_end(rows)
+        if not proven and cell.seconds > 1 and all(start is None for start in answer.starts):
+            raise PagingError(
+                f"no call_start can be read in an answer for {ask.window}, so it cannot be told where it ends. "
+                'Pass paging="pages" to read by page numbers'
+            )
         self._learn(cell, ask, starts, proven=proven)
         if proven:
             self._finish(place, [self._piece(cell, answer, *_span(starts, cell.lo, cell.hi, ask.order))])

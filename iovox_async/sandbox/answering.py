@@ -33,7 +33,6 @@ PIECE = 256 * 1024
 _JSON = (b"content-type", b"application/json")
 _GZIP = (b"content-encoding", b"gzip")
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><h1>Welcome to the Wi-Fi</h1></body></html>\n"
-_ELSEWHERE = b"https://elsewhere.example.com/rest/v1/calls/insights"
 #: What an error says; the rest have HTTP's own words.
 _WORDS = {401: "HTTP 401: Unauthorized", 403: "HTTP 403: Forbidden", 500: "Internal Server Error"}
 
@@ -149,7 +148,11 @@ class Exchange:
         await self._whole(200, body, (_JSON, *extra))
 
     async def _refuse(self, refusal: Refusal, *extra: Header) -> None:
-        written = {"xml": (_xml, b"application/xml"), "json": (_json, b"application/json"), "text": (_text, b"text/plain")}
+        written = {
+            "xml": (_xml, b"application/xml"),
+            "json": (_json, b"application/json"),
+            "text": (_text, b"text/plain"),
+        }
         write, mime = written[self._faults.error_format]
         await self._whole(refusal.status, write(refusal), ((b"content-type", mime), *extra))
 
@@ -178,7 +181,7 @@ class Exchange:
 
     def _advice(self, status: int) -> tuple[Header, ...]:
         if status == 302:
-            return ((b"location", _ELSEWHERE),)
+            return ((b"location", self._faults.location.encode("latin-1")),)
         if status in {429, 503} and self._faults.retry_after is not None:
             return ((b"retry-after", str(self._faults.retry_after).encode("latin-1")),)
         return ()
@@ -212,7 +215,9 @@ def _xml(refusal: Refusal) -> bytes:
 
 
 def _json(refusal: Refusal) -> bytes:
-    return json.dumps({"errors": [{"status": refusal.status, "error": text} for text in refusal.messages]}).encode()
+    return json.dumps(
+        {"errors": [{"status": refusal.status, "error": text} for text in refusal.messages]}
+    ).encode()
 
 
 def _text(refusal: Refusal) -> bytes:

@@ -87,8 +87,10 @@ class Sandbox:
         self._added = 0
         self._arrived: set[int] = set()
         self._vanished: set[int] = set()
+        self._moved = (0, 0)
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
+        self._served = 0
         self._store.insert(self._drawing.calls(calls, self._first, self._last, chance("calls", seed)))
 
     def __repr__(self) -> str:
@@ -146,16 +148,18 @@ class Sandbox:
                 self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="iovox-sandbox")
             return self._workers
 
-    def rest(self) -> None:
-        """Ends the threads; they come back when they are needed."""
+    def held(self, more: int) -> None:
+        """One server more, or one less; with the last one the threads end, to come back when they are needed."""
         with self._lock:
-            workers, self._workers = self._workers, None
+            self._served += more
+            workers = None if self._served > 0 else self._workers
+            self._workers = self._workers if workers is None else None
         if workers is not None:
             workers.shutdown()
 
     def close(self) -> None:
         """Ends the threads and forgets the calls. Not needed after `serve`; a sandbox that is dropped is closed."""
-        self.rest()
+        self.held(0)
         self._store.close()
 
     # ----------------------------------------------------------------------------------------- its counters
@@ -173,6 +177,7 @@ class Sandbox:
     def reset_stats(self) -> None:
         """Counters back to zero; the next request is number 1, also for the faults."""
         self.tally.reset()
+        self._moved = (0, 0)
 
     # -------------------------------------------------------------------------------------------- its truth
 
@@ -189,11 +194,11 @@ class Sandbox:
         Args:
             start: first day or second; None: no bound.
             end: last day or second, included; None: no bound.
-            fields: asked names; None: all.
+            fields: asked names; None: all of them.
             filters: the endpoint's parameters that choose calls; comma lists take any iterable.
 
         Raises:
-            QueryError: there is no such filter, or a date is none.
+            QueryError: there is no such filter or field, or a date is none.
         """
         ask = self._ask(start, end, filters, fields)
         with self._store.changing():
@@ -215,6 +220,9 @@ class Sandbox:
         for name in filters:
             if name not in asking.FILTERS:
                 raise QueryError(name, f"no filter of the sandbox; there are {', '.join(asking.FILTERS)}")
+        asked = tuple(names or fields.NAMES)
+        if unknown := set(asked) - fields.NAMES:
+            raise QueryError("fields", f"unknown: {', '.join(sorted(unknown))}")
         try:
             bounds = [
                 None if day is None else clock.text(clock.second(day, rest))
@@ -223,9 +231,9 @@ class Sandbox:
         except ValueError as error:
             raise QueryError("start or end", "no date") from error
         given = {
-            name: value
-            if isinstance(value, str)
-            else ",".join(map(str, value if _several(value) else [value]))
+            name: ",".join(map(str, value))
+            if isinstance(value, Iterable) and not isinstance(value, str)
+            else str(value)
             for name, value in filters.items()
             if value is not None
         }
@@ -237,7 +245,7 @@ class Sandbox:
             start=bounds[0],
             end=bounds[1],
             conditions=asking.conditions(given),
-            fields=tuple(fields.NAMES if names is None else names),
+            fields=asked,
         )
 
     @property
@@ -314,11 +322,13 @@ class Sandbox:
         cap = faults.cap(number)
         draw = chance("live", self.seed, number)
         with self._store.changing():
-            arriving, leaving = faults.arrivals(number)
-            for _ in range(arriving):
+            # What was due before requests that failed is made up for.
+            due = faults.due(number)
+            for _ in range(due[0] - self._moved[0]):
                 self._arrive({}, draw)
-            gone = [self._store.at(draw.random()) for _ in range(leaving)]
+            gone = [self._store.at(draw.random()) for _ in range(due[1] - self._moved[1])]
             self._vanished.update(self._store.delete([each for each in gone if each is not None]))
+            self._moved = (max(due[0], self._moved[0]), max(due[1], self._moved[1]))
             ask = attrs.evolve(
                 ask,
                 page=1 if faults.ignore_page else ask.page,
@@ -329,7 +339,3 @@ class Sandbox:
             # Odd, so that different ids stay different as long as they can.
             shuffle = draw.randrange(1, 1_000_003, 2) if faults.shuffle_ties else None
             return self._store.page(ask, exclusive_end=faults.exclusive_end, shuffle=shuffle)
-
-
-def _several(value: object) -> bool:
-    return isinstance(value, Iterable)

@@ -10,11 +10,12 @@ import gzip
 import socket
 import struct
 from email.utils import formatdate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from iovox_async.errors import TransportError
 
-from .faults import Kind
+if TYPE_CHECKING:
+    from .faults import Kind
 
 #: The key of the ASGI scope that holds the connection.
 WIRE = "iovox_sandbox.wire"
@@ -55,7 +56,7 @@ async def break_off(kind: Kind, body: bytes, wire: Wire | None) -> int:
     """
     if wire is None:
         raise TransportError(f"the sandbox's fault {kind!r} needs a connection: use sandbox.serve()")
-    half = b"" if kind == "reset" else body[: max(len(body) // 2, 1)]
+    half = b"" if kind in {"close", "reset"} else body[: max(len(body) // 2, 1)]
     framing = f"Content-Length: {len(body)}"
     sent = half
     if kind == "cut_chunked":

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import clock, scripts, town
 from .dialogues import Dialogue, dialogues, words
 from .fields import NESTED, SCALARS
-from .fragments import Fragments
+
+if TYPE_CHECKING:
+    from .fragments import Fragments
 
 #: Columns of the store's table, in order.
 COLUMNS = (*(name for name in SCALARS if not name.endswith("_seconds")), *NESTED)

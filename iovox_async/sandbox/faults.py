@@ -32,7 +32,8 @@ Kind: TypeAlias = Literal[
     "cut",
     "cut_chunked",
     "cut_clean",
-    # The connection is reset, before the first byte or after half of the body.
+    # The connection is closed before the first byte, or reset, before the first byte or after half of the body.
+    "close",
     "reset",
     "reset_midway",
     # Nothing comes, nothing comes after half of the body, or a byte comes every `drip_seconds`.
@@ -93,9 +94,11 @@ class Faults:
     fail_after: int | None = attrs.field(default=None, validator=_from(0))
     heavy_rows: int | None = attrs.field(default=None, validator=_from(0))
     #: How they fail; of several kinds, one is drawn for each request.
-    kind: tuple[Kind, ...] = attrs.field(default="500", converter=_kinds, validator=_known)
+    kind: tuple[Kind, ...] = attrs.field(default=("500",), converter=_kinds, validator=_known)
     #: The Retry-After of "429" and "503": seconds, or any text; None: the header is left out.
     retry_after: float | str | None = None
+    #: Where "302" sends the client.
+    location: str = "https://elsewhere.example.com/rest/v1/calls/insights"
     #: Seconds between the bytes of "drip".
     drip_seconds: float = attrs.field(default=0.05, validator=_from(0))
     #: How error bodies are written.
@@ -118,6 +121,8 @@ class Faults:
 
     #: Answers are compressed for clients that accept gzip.
     gzip: bool = False
+    #: Seconds after which an idle connection is closed; those that are open keep what they were opened with.
+    keep_alive: float = attrs.field(default=75.0, validator=_from(0))
 
     def verdict(self, number: int, seed: int) -> Kind | None:
         """How request `number` fails, `heavy_rows` apart; None: it does not."""
@@ -146,6 +151,6 @@ class Faults:
         """Most rows that the answer to request `number` may hold."""
         return self.page_cap if number > self.page_cap_after else None
 
-    def arrivals(self, number: int) -> tuple[int, int]:
-        """Rows to insert and to delete before request `number`."""
-        return tuple(int(number * each) - int((number - 1) * each) for each in (self.inserts, self.deletes))  # type: ignore[return-value] # a pair in, a pair out
+    def due(self, number: int) -> tuple[int, int]:
+        """Rows that have come and gone by the time of request `number`."""
+        return int(number * self.inserts), int(number * self.deletes)

@@ -22,7 +22,7 @@ DEFAULT = (
 )  # fmt: skip
 
 #: Stands in a stored transcription for its id and for the name of the call's node; SQL fills them in.
-ID_TOKEN, NODE_TOKEN = "@@id@@", "@@node@@"  # noqa: S105 - tokens of a template, not secrets
+ID_TOKEN, NODE_TOKEN = "@@id@@", "@@node@@"
 
 #: Ids of fragments of view `v` begin at `v << VIEW_BITS`; view 0 is the fragments as they were stored.
 VIEW_BITS = 32
@@ -211,7 +211,7 @@ _NODE_NAME = "substr(json_quote(c.node_name),2,length(json_quote(c.node_name))-2
 
 def _fragment(column: str, view: int) -> str:
     shift = f"+{view << VIEW_BITS}" if view else ""
-    return f"(SELECT f.json FROM fragments f WHERE f.id=c.{column}{shift})"
+    return f"(SELECT f.json FROM fragments f WHERE f.id=c.{column}{shift})"  # noqa: S608 - own names
 
 
 def _list_sql(column: str, view: int) -> str:

@@ -7,13 +7,15 @@ name an answer or a question uses is understood; an unknown one is refused, sinc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iovox_async.errors import QueryError
 
 from . import clock
 from .fields import NESTED, SCALARS
-from .fragments import Fragments
+
+if TYPE_CHECKING:
+    from .fragments import Fragments
 
 
 def _stamp(rest: str) -> Callable[[Any], str]:

@@ -199,7 +199,7 @@ COMMENTS = (
     "Declined the offer of a test drive. Going to think about it.",
     "Asked for the {colour} one; told him it was sold. Offered the {model} instead.",
     "Long-standing customer, please keep the courtesy car free on {day}.",
-    "She said “far too dear” at £{price} – try a lower deposit.",
+    "She said “far too dear” at £{price}; try a lower deposit.",
     "Second call about the same car. Asked {agent} to follow up.",
     "No decision yet.\nCalled twice, no answer the second time.",
 )

@@ -12,21 +12,24 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from . import fields
-from .asking import Ask
 from .drawing import COLUMNS, Row
 from .fragments import Fragments, shown
 
+if TYPE_CHECKING:
+    from .asking import Ask
+
+_CALLS = ", ".join(("id INTEGER PRIMARY KEY", *(f"{column} NOT NULL" for column in COLUMNS[1:])))
 _SCHEMA = f"""
-CREATE TABLE calls (id INTEGER PRIMARY KEY, {", ".join(f"{column} NOT NULL" for column in COLUMNS[1:])});
+CREATE TABLE calls ({_CALLS});
 CREATE TABLE fragments (id INTEGER PRIMARY KEY, kind TEXT, json TEXT NOT NULL);
 CREATE TABLE marks (kind TEXT, value TEXT, fragment INTEGER, PRIMARY KEY (kind, value, fragment)) WITHOUT ROWID;
 INSERT INTO fragments VALUES (0, NULL, '[]');
-"""
+"""  # noqa: S608 - own names
 #: Made after the first calls are in, which is faster.
 _INDEX = "CREATE INDEX IF NOT EXISTS calls_by_start ON calls (call_start)"
 _INSERT = f"INSERT INTO calls VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608 - question marks only

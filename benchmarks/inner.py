@@ -1,0 +1,124 @@
+"""The inner functions, timed one by one: `python -m pytest benchmarks/inner.py --benchmark-only`.
+
+The law of this room: each takes the same 10,000 rows of the default fields, or 200 rows with transcriptions, so that figures
+divide into microseconds a call and add up to what `throughput` shows. References stand beside them: what the standard
+library, msgspec and plain cattrs do with the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from benchmarks.answers import Answers
+from benchmarks.programs._records import Call as PlainCall
+from benchmarks.programs._records import converter
+from iovox_async import Fields, InsightsQuery
+from iovox_async.structure import Structurer
+from iovox_async.wire import Inflate, Page, PageReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNK = 64 * 1024  # what httpx reads from a socket in one turn
+KINDS = {"default": (10_000, Fields.DEFAULT), "insights": (200, Fields.ALL)}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def rows(kind) -> int:
+    return KINDS[kind][0]
+
+
+@pytest.fixture(scope="module")
+def body(kind) -> bytes:
+    answers = Answers(KINDS[kind][0], kind=kind)
+    return b"[" + answers.body(answers.find({"limit": "20000", "order": "call_start_ASC"})) + b"]"
+
+
+@pytest.fixture
+def timed(benchmark, rows) -> Callable:
+    """Times a function that takes no arguments, and notes microseconds a call beside pytest-benchmark's own figures."""
+
+    def time(function):
+        result = benchmark.pedantic(function, rounds=7, warmup_rounds=1)
+        if benchmark.stats is not None:  # None where benchmarks are switched off
+            benchmark.extra_info["us_a_call"] = round(benchmark.stats.stats.min / rows * 1e6, 3)
+        return result
+
+    return time
+
+
+def split(body: bytes) -> Page:
+    reader = PageReader()
+    for place in range(0, len(body), CHUNK):
+        reader.feed(body[place : place + CHUNK])
+    return reader.close()
+
+
+def test_split_a_page(timed, body, rows):
+    assert timed(lambda: split(body)).rows == rows
+
+
+def test_inflate_a_page(timed, body):
+    packed = gzip.compress(body, 6, mtime=0)
+
+    def inflate() -> int:
+        engine = Inflate()
+        size = sum(
+            len(step)
+            for place in range(0, len(packed), CHUNK)
+            for step in engine.feed(packed[place : place + CHUNK])
+        )
+        engine.finish()
+        return size
+
+    assert timed(inflate) == len(body)
+
+
+def test_structure_a_page(timed, body, kind, rows):
+    page = split(body)
+    structurer = Structurer(KINDS[kind][1])
+
+    def structure() -> int:
+        return sum(len(structurer.batch(segment.data, 0)) for segment in page.segments)
+
+    assert timed(structure) == rows
+
+
+def test_write_records_back(timed, body, kind, rows):
+    structurer = Structurer(KINDS[kind][1])
+    calls = [call for segment in split(body).segments for call in structurer.batch(segment.data, 0)]
+    assert len(timed(lambda: [call.to_dict() for call in calls])) == rows
+
+
+def test_a_query_string(benchmark):
+    query = InsightsQuery(start_date="2024-01-01", end_date="2024-03-31")
+    assert "limit=500" in benchmark(lambda: query.params(page=1, limit=500))
+
+
+def test_reference_json_loads(timed, body, rows):
+    assert len(timed(lambda: json.loads(body))) == rows
+
+
+def test_reference_msgspec_untyped(timed, body, rows):
+    decoder = msgspec.json.Decoder()
+    assert len(timed(lambda: decoder.decode(body))) == rows
+
+
+def test_reference_msgspec_split_only(timed, body, rows):
+    decoder = msgspec.json.Decoder(list[msgspec.Raw])
+    assert len(timed(lambda: decoder.decode(body))) == rows
+
+
+def test_reference_plain_cattrs(timed, body, rows):
+    decoded = json.loads(body)
+    assert len(timed(lambda: converter.structure(decoded, list[PlainCall]))) == rows

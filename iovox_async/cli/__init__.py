@@ -1,0 +1,28 @@
+"""The command `iovox`.
+
+The law of this room: it is a door. It turns words into arguments of the package and answers into text; nothing below
+imports it. Data goes to stdout and everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 unfinished but
+resumable, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from iovox_async.errors import MissingExtraError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    try:
+        from .app import iovox
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in {"click", "rich", "rich_click"}:
+            raise
+        print(MissingExtraError("the command iovox", "cli"), file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    iovox(prog_name="iovox")

@@ -1,0 +1,231 @@
+"""`iovox calls`: the calls of a range, as JSON Lines or CSV.
+
+The law of this room: whatever ends it, the user knows what was written, and where it can be gone on from, the line that
+goes on says so exactly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Literal
+
+import attrs
+import rich_click as click
+from click.exceptions import Exit
+
+from iovox_async import CallStream, Field, InsightsQuery, IovoxError
+
+from ..account import Account, session_options
+from ..again import Remembering, again
+from ..console import at_terminal, complain, note, number
+from ..filters import FIELDS, filter_options
+from ..formats import FORMATS, Format, written
+from ..helping import with_examples
+from ..output import Output, open_output
+from ..progress import Meter, can_draw, summary, watching
+from ..running import UNFINISHED, in_options, run
+
+__all__ = ["calls"]
+
+
+@attrs.define
+class Pull:
+    """One run of the command.
+
+    Attributes:
+        stream: the arguments of `AsyncInsights.stream`.
+        ctx: the command as it was called, for the line that goes on.
+        position: where all that was written ends.
+        done: calls written.
+    """
+
+    account: Account
+    stream: dict[str, Any]
+    form: Format
+    output: Output
+    ctx: click.Context
+    position: str | None = None
+    done: int = 0
+
+    async def run(self) -> None:
+        """Reads and writes until all is written."""
+        began = time.monotonic()
+        draw = can_draw(data_to_stdout=self.output.keeps_parts)
+        async with self.account.session() as insights, insights.stream(**self.stream) as calls:
+            meter = Meter(lambda: calls.stats, limit=self.stream["max_calls"])
+            try:
+                async with self.output, watching(meter, draw=draw):
+                    await self._copy(calls)
+            except IovoxError as error:
+                complain(in_options(error))
+                if self._tell_how_to_go_on("Go on"):
+                    raise Exit(UNFINISHED) from None
+                raise Exit(1) from None
+            except asyncio.CancelledError:
+                self._tell_how_to_go_on("Interrupted. Go on")
+                raise
+        stats = calls.stats
+        if stats.skipped:
+            note(
+                f"{number(stats.skipped, 'record', 'records')} could not be read and were left out.",
+                style="yellow",
+            )
+        if at_terminal("stderr"):
+            note(summary(stats, time.monotonic() - began), style="dim")
+
+    async def _copy(self, calls: CallStream) -> None:
+        # Appended to what an earlier run wrote, a second head would be in the way.
+        if self.stream["resume"] is None and (head := self.form.head()):
+            await self.output.write(head)
+        async for page in calls.pages():
+            data = await written(self.form, page.calls)
+            before = self.output.writes
+            try:
+                await self.output.write(data)
+            finally:
+                # Also when it was cancelled and had ended; when it had not, nobody knows where it stands.
+                ended = self.output.writes > before
+                self.position = calls.position if ended else None
+                self.done += len(page.calls) * ended
+
+    def _tell_how_to_go_on(self, words: str) -> bool:
+        """Tells the line that writes exactly the rest, if what was written stays and the rest is known."""
+        if not (self.output.keeps_parts and self.position and (self.done or self.stream["resume"])):
+            return False
+        new = {"--resume": self.position}
+        if limit := self.stream["max_calls"]:
+            new["--max"] = str(limit - self.done)
+        # A constant date means another day tomorrow; the position knows the dates.
+        line = again(self.ctx, new, without={"--date-constant"})
+        note(f"{words} after {number(self.done, 'call', 'calls')} with: {line}")
+        return True
+
+
+@click.command(
+    cls=Remembering,
+    help=with_examples(
+        """
+        The calls of a range, each exactly once, one JSON document a line.
+
+        Both dates are inclusive and in the account's local time. A failure after some output ends with exit code 3 and the
+        command that writes exactly the rest.
+        """,
+        ("a quarter, with a bar of progress", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
+        (
+            "a spreadsheet of last night's unanswered calls",
+            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result MISSED --format csv -o missed.csv',
+        ),
+        (
+            "what was said in calls that somebody tagged red",
+            "iovox calls 2024-03-01 --tag-colour RED --fields default,transcription_text | jq .transcriptions",
+        ),
+    ),
+)
+@click.argument(
+    "start",
+    required=False,
+    help="First second: YYYY-MM-DD, or 'YYYY-MM-DD HH:MM:SS'. Left out: the first of this month.",
+    panel="Reading",
+)
+@click.argument(
+    "end",
+    required=False,
+    help="Last second, inclusive; a bare date means its last second. Left out: now.",
+    panel="Reading",
+)
+@click.option(
+    "--date-constant",
+    type=click.Choice(["YESTERDAY"], case_sensitive=False),
+    metavar="YESTERDAY",
+    help="Instead of START and END: the whole of yesterday.",
+    panel="Reading",
+)
+@click.option(
+    "--fields",
+    type=FIELDS,
+    default="default",
+    help="What to ask for: names (iovox fields lists them) and presets (default, call, categories, insights, all), "
+    "separated by commas.",
+    panel="Reading",
+)
+@click.option(
+    "--order",
+    metavar="FIELD_ASC|FIELD_DESC",
+    default="call_start_ASC",
+    help="Any other than by call_start is read by page numbers, which lose calls while the data moves.",
+    panel="Reading",
+)
+@click.option(
+    "--max",
+    "max_calls",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Calls to write, at most.",
+    panel="Reading",
+)
+@click.option(
+    "--resume",
+    metavar="POSITION",
+    default=None,
+    help="Go on where an earlier run of the same command ended; it printed the position.",
+    panel="Reading",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="End at a record that cannot be read, or leave it out and say so.",
+    panel="Reading",
+)
+@click.option(
+    "--paging",
+    type=click.Choice(["auto", "windows", "pages"]),
+    default="auto",
+    help="By windows of time, exact while the data moves, or by page numbers. auto: windows if ordered by call_start.",
+    panel="Reading",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default="jsonl",
+    help="One JSON document a line, or CSV with nested fields as JSON and spreadsheet formulas made harmless.",
+    panel="Output",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default=None,
+    help="Write here, whole or not at all, instead of to stdout.",
+    panel="Output",
+)
+@filter_options
+@session_options
+@click.pass_context
+def calls(
+    ctx: click.RichContext,
+    /,
+    *,
+    account: Account,
+    filters: dict[str, Any],
+    form: Literal["jsonl", "csv"],
+    output: str | None,
+    fields: tuple[Field, ...],
+    date_constant: str | None,
+    **stream: Any,
+) -> None:
+    """Reads and writes the calls of a range."""
+    query = None if date_constant is None else InsightsQuery(date_constant=date_constant)
+    arguments = {**stream, **filters, "query": query, "fields": fields}
+    pull = Pull(
+        account,
+        arguments,
+        FORMATS[form](fields),
+        open_output(output),
+        ctx,
+        position=stream["resume"],
+    )
+    run(pull.run)

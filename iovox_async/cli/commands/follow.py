@@ -1,0 +1,151 @@
+"""`iovox follow`: new calls as they come.
+
+The law of this room: each call is out as soon as it is known, and an outage is told, waited out and told to be over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import rich_click as click
+
+from ..account import Account, session_options
+from ..again import Remembering, again
+from ..console import at_terminal, clean, note
+from ..filters import FIELDS, filter_options
+from ..formats import JsonLines
+from ..helping import with_examples
+from ..lines import line
+from ..output import Output, open_output
+from ..running import run
+
+if TYPE_CHECKING:
+    from iovox_async import Call
+    from iovox_async.follow import Follow
+
+__all__ = ["follow"]
+
+
+@attrs.frozen
+class Following:
+    """One run of the command."""
+
+    account: Account
+    arguments: dict[str, Any]
+    pretty: bool
+    output: Output
+    ctx: click.Context
+
+    async def run(self) -> None:
+        """Writes calls until it is told to end."""
+        async with self.account.session() as insights, insights.follow(**self.arguments) as calls:
+            telling = asyncio.create_task(self._tell_of_outages(calls))
+            try:
+                if at_terminal("stderr"):
+                    note(f"New calls from {calls.newest:%Y-%m-%d %H:%M:%S} on; Ctrl-C ends it.", style="dim")
+                async with self.output:
+                    async for call in calls:
+                        await self.output.write(self._text(call))
+            except asyncio.CancelledError:
+                since = calls.newest.isoformat(" ", "seconds")
+                note(f"Interrupted. Go on with: {again(self.ctx, {'--since': since})}")
+                raise
+            finally:
+                telling.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await telling
+
+    def _text(self, call: Call) -> bytes:
+        if not self.pretty:
+            return JsonLines(()).body([call])
+        return f"{clean(line(call))}\n".encode()
+
+    async def _tell_of_outages(self, calls: Follow) -> None:
+        out, known = False, 0
+        polls = calls.polls
+        while True:
+            await asyncio.sleep(0.1)
+            if calls.polls == polls:
+                continue
+            polls, failed = calls.polls, calls.outages > known
+            known = calls.outages
+            if failed != out:
+                out = failed
+                every = self.arguments["every"]
+                note(
+                    f"No answer; asking again every {every:g} seconds." if failed else "Answers are back.",
+                    style="yellow" if failed else "green",
+                )
+
+
+@click.command(
+    cls=Remembering,
+    help=with_examples(
+        """
+        New calls as they come, until Ctrl-C; each once.
+
+        An outage is waited out. What is refused (a wrong key, a wrong query) ends it.
+        """,
+        ("watch", "iovox follow --fields call"),
+        ("feed something", 'iovox follow --since "2024-03-31 08:00" --changes --fields all | ./consumer'),
+    ),
+)
+@click.option(
+    "--since", metavar="DATE", default=None, help="The first second; left out: now.", panel="Reading"
+)
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    help="Seconds between polls.",
+    panel="Reading",
+)
+@click.option(
+    "--lookback",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=7200.0,
+    help="Seconds before the newest call that each poll reads again: calls come late, transcripts half an hour late.",
+    panel="Reading",
+)
+@click.option(
+    "--changes",
+    is_flag=True,
+    help="Show a call again when its content has changed, as when its transcript comes.",
+    panel="Reading",
+)
+@click.option(
+    "--fields",
+    type=FIELDS,
+    default="default",
+    help="What to ask for: names and presets, separated by commas; see iovox fields.",
+    panel="Reading",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="End at a record that cannot be read, or leave it out.",
+    panel="Reading",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["auto", "jsonl", "line"]),
+    default="auto",
+    help="JSON documents, or a line for the eye. auto: lines at a terminal, else JSON.",
+    panel="Output",
+)
+@filter_options
+@session_options
+@click.pass_context
+def follow(
+    ctx: click.RichContext, /, *, account: Account, filters: dict[str, Any], form: str, **arguments: Any
+) -> None:
+    """Writes new calls until it is told to end."""
+    pretty = form == "line" or (form == "auto" and at_terminal("stdout"))
+    run(Following(account, {**arguments, **filters}, pretty, open_output(None), ctx).run)

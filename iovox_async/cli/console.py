@@ -1,0 +1,142 @@
+"""What is told to people: consoles, the log, numbers in words.
+
+The law of this room: stderr is for people and stdout for data, and nothing that came over the network reaches a
+terminal with control characters in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import unicodedata
+from typing import Any, NoReturn
+
+from click.exceptions import Exit
+from rich.console import Console
+from rich.filesize import decimal
+from rich.highlighter import NullHighlighter
+from rich.text import Text
+
+__all__ = [
+    "LEVELS",
+    "at_terminal",
+    "clean",
+    "complain",
+    "err",
+    "hush",
+    "note",
+    "number",
+    "out",
+    "size",
+    "span",
+    "start_log",
+]
+
+LEVELS = ("debug", "info", "warning", "error")
+#: Columns of a console that is no terminal: whoever reads a pipe folds lines as they like.
+_ENDLESS = 10_000
+#: Characters that turn the direction of the text that follows them.
+_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+class Screen(Console):
+    """A console that ends quietly when its reader has left."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Nobody reads any more: that is no failure."""
+        hush()
+        raise Exit(0)
+
+
+def _screen(*, stderr: bool) -> Screen:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if _is_terminal(stream) or "COLUMNS" in os.environ else _ENDLESS
+    return Screen(stderr=stderr, width=width, highlighter=NullHighlighter(), markup=False, emoji=False)
+
+
+def out() -> Screen:
+    """The console for answers."""
+    return _screen(stderr=False)
+
+
+def err() -> Screen:
+    """The console for everything else."""
+    return _screen(stderr=True)
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # none at all, or closed
+        return False
+
+
+def at_terminal(name: str) -> bool:
+    """Whether "stdin", "stdout" or "stderr" is a terminal."""
+    return _is_terminal(getattr(sys, name))
+
+
+def hush() -> None:
+    """Lets stdout lead nowhere, so that its end is quiet too."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):  # no real stdout, as in a test
+        pass
+
+
+def note(text: str, *, style: str = "") -> None:
+    """One line to stderr."""
+    err().print(Text(clean(text), style), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """What went wrong, in one line to stderr."""
+    err().print(Text.assemble(("Error: ", "bold red"), clean(text)), soft_wrap=True)
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            note(f"{record.levelname.lower()}: {self.format(record)}", style="dim")
+        except Exception:  # noqa: BLE001 - as every handler of logging
+            self.handleError(record)
+
+
+def start_log(level: str) -> None:
+    """Shows the package's own log from `level` on. httpx's stays away: its lines hold whole addresses."""
+    logger = logging.getLogger("iovox_async")
+    for old in [handler for handler in logger.handlers if isinstance(handler, _Handler)]:
+        logger.removeHandler(old)
+    logger.addHandler(_Handler())
+    logger.setLevel(level.upper())
+
+
+def clean(text: str) -> str:
+    """A text that a terminal shows and never obeys; line breaks stay."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    obeyed = unicodedata.category(character) in {"Cc", "Cs"} or unicodedata.bidirectional(character) in _TURNS
+    return "\ufffd" if obeyed and character != "\n" else character
+
+
+def number(value: float, one: str = "", many: str = "") -> str:
+    """A whole number as people write it, with its noun: `1 retry`, `12,500 calls`."""
+    told = f"{value:,.0f}"
+    return f"{told} {one if value == 1 else many}" if one else told
+
+
+def size(octets: float) -> str:
+    """Bytes as people write them: `31.2 MB`."""
+    return decimal(int(octets))
+
+
+def span(seconds: float) -> str:
+    """A duration: `02:05`, `1:02:05`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"

@@ -1,0 +1,122 @@
+"""How far a stream is, told while it runs.
+
+The law of this room: a bar is drawn only where a person sees it and nothing else writes, never reaches its end before
+the stream does, and costs the stream nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from .console import at_terminal, err, note, number, size
+
+if TYPE_CHECKING:
+    from iovox_async import StreamStats
+
+__all__ = ["Meter", "can_draw", "summary", "watching"]
+
+#: Seconds between two looks, and over which the rate is taken.
+_LOOK, _RECENT = 0.1, 3.0
+#: Seconds between two lines where no bar can be drawn.
+_LINE = 1.0
+
+
+def can_draw(*, data_to_stdout: bool = False) -> bool:
+    """Whether a bar can be drawn on stderr: it is a terminal, and no data is written to the same one."""
+    return (
+        at_terminal("stderr")
+        and not err().is_dumb_terminal
+        and not (data_to_stdout and at_terminal("stdout"))
+    )
+
+
+class Meter:
+    """The figures of a stream as time goes by."""
+
+    def __init__(self, stats: Callable[[], StreamStats], *, limit: int | None = None) -> None:
+        self._stats = stats
+        self._limit = limit
+        self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def look(self) -> tuple[float, StreamStats, float]:
+        """The share that is done, below 1 until all is; the figures; calls a second of late."""
+        stats, now = self._stats(), time.monotonic()
+        self._seen.append((now, stats.calls))
+        while len(self._seen) > 2 and now - self._seen[1][0] > _RECENT:
+            self._seen.popleft()
+        then, calls = self._seen[0]
+        rate = (stats.calls - calls) / (now - then) if now > then else 0.0
+        share = stats.progress
+        if self._limit:
+            share = max(share, stats.calls / self._limit)
+        return min(share, 1.0), stats, rate
+
+
+@contextlib.asynccontextmanager
+async def watching(meter: Meter, *, draw: bool, lines: bool = False) -> AsyncIterator[None]:
+    """Tells of a stream for as long as the block runs: by a bar, else by lines where they are wanted."""
+    if not (draw or lines):
+        yield
+        return
+    telling = asyncio.create_task(_draw(meter) if draw else _write_lines(meter))
+    try:
+        yield
+    finally:
+        telling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await telling
+
+
+async def _draw(meter: Meter) -> None:
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[share]}", style="bold"),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    # No thread of its own: the figures change in this one, and are read between two changes.
+    with Progress(*columns, console=err(), auto_refresh=False, transient=True, expand=True) as bar:
+        task = bar.add_task("", total=1.0, share="", told="")
+        while True:
+            share, stats, rate = meter.look()
+            bar.update(task, completed=share, share=f"{_percent(share)}%", told=_told(stats, rate))
+            bar.refresh()
+            await asyncio.sleep(_LOOK)
+
+
+async def _write_lines(meter: Meter) -> None:
+    while True:
+        await asyncio.sleep(_LINE)
+        share, stats, rate = meter.look()
+        note(f"{_percent(share):>3}%  {_told(stats, rate)}")
+
+
+def _percent(share: float) -> int:
+    return min(99, int(share * 100))
+
+
+def _told(stats: StreamStats, rate: float) -> str:
+    parts = [number(stats.calls, "call", "calls"), f"{number(rate)}/s", size(stats.bytes)]
+    if stats.retries:
+        parts.append(number(stats.retries, "retry", "retries"))
+    return "  ".join(parts)
+
+
+def summary(stats: StreamStats, seconds: float) -> str:
+    """What a stream did, in a line."""
+    parts = [
+        number(stats.calls, "call", "calls"),
+        f"{number(stats.calls / max(seconds, 1e-3))} a second",
+        number(stats.requests, "request", "requests"),
+        number(stats.retries, "retry", "retries"),
+        size(stats.bytes),
+    ]
+    return f"{', '.join(parts)} in {seconds:.1f} s"

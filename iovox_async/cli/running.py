@@ -1,0 +1,89 @@
+"""From a coroutine to an exit code.
+
+The law of this room: a command runs in one loop, ends cleanly on every signal that asks it to, and no failure of the
+package or of the network reaches the user as a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import rich_click as click
+from click.exceptions import Exit
+
+from iovox_async import ConfigurationError, IovoxError, QueryError
+
+from .console import complain, hush
+
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "UNFINISHED", "USAGE", "in_options", "run"]
+
+T = TypeVar("T")
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNFINISHED: Final = 3
+INTERRUPTED: Final = 130
+
+#: Names of arguments and parameters that differ from their options by more than dashes.
+_OPTIONS = {
+    "start": "START",
+    "start_date": "START",
+    "end": "END",
+    "end_date": "END",
+    "id": "--id",
+    "response_fields": "--fields",
+    "max_calls": "--max",
+    "base_url": "IOVOX_URL",
+    "username": "IOVOX_USERNAME",
+    "secure_key": "IOVOX_SECURE_KEY",
+}
+#: A cure in the words of Python, as messages give it: on_error="skip", timezone=, timezone="Europe/London".
+_CURE = re.compile(r'\b(on_error|paging|page_size|timezone|proxy|concurrency|timeout)=(?:"([^"]*)")?')
+
+
+def in_options(error: IovoxError | click.ClickException) -> str:
+    """An error's message in the words of this command line."""
+    name, colon, rest = str(error).partition(": ")
+    if colon and re.fullmatch(r"[a-z_]+", name) and isinstance(error, QueryError | ConfigurationError):
+        told = f"{_OPTIONS.get(name, '--' + name.replace('_', '-'))}: {rest}"
+    else:
+        told = str(error)
+    return _CURE.sub(lambda cure: f"--{cure[1].replace('_', '-')} {cure[2] or ''}".strip(), told)
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs a coroutine in a loop of its own; what goes wrong becomes a message and an exit code."""
+    try:
+        return asyncio.run(_watched(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise Exit(INTERRUPTED) from None
+    except (QueryError, ConfigurationError) as error:
+        raise click.UsageError(in_options(error), click.get_current_context(silent=True)) from None
+    except click.UsageError:
+        raise
+    except (IovoxError, click.ClickException) as error:
+        complain(in_options(error))
+        raise Exit(FAILED) from None
+    except BrokenPipeError:
+        # The reader has what it wanted and left.
+        hush()
+        raise Exit(DONE) from None
+
+
+async def _watched(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Asyncio turns Ctrl-C into a cancellation; this does the same for the other ways to be asked to end."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What was set to be ignored (nohup) stays ignored. Outside the main thread signals are someone else's.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+                loop.add_signal_handler(number, task.cancel)
+    return await work()

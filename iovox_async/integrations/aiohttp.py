@@ -1,0 +1,141 @@
+"""aiohttp: one session an application, calls as a streamed answer, errors as sensible ones.
+
+The law of this room: the application's loop is never held up, and a client that goes away takes its requests with it.
+
+::
+
+    from iovox_async.integrations.aiohttp import error_middleware, insights_ctx, insights_of, ndjson_response
+
+    async def calls(request: web.Request) -> web.StreamResponse:
+        return await ndjson_response(request, insights_of(request).stream("2024-01-01", "2024-01-31"))
+
+    app = web.Application(middlewares=[error_middleware])
+    app.cleanup_ctx.append(insights_ctx())
+    app.router.add_get("/calls", calls)
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from typing import Final
+
+from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
+from iovox_async.records import Call
+from iovox_async.session import AsyncInsights
+
+from .answers import answer
+from .feed import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
+
+try:
+    from aiohttp import web
+    from aiohttp.typedefs import Handler
+except ImportError as error:
+    raise MissingExtraError("iovox_async.integrations.aiohttp", "aiohttp") from error
+
+__all__ = [
+    "INSIGHTS",
+    "error_middleware",
+    "events_response",
+    "insights_ctx",
+    "insights_of",
+    "ndjson_response",
+]
+
+#: The key of the session: `app[INSIGHTS]`; in a sub-application `request.config_dict[INSIGHTS]`.
+INSIGHTS: Final = web.AppKey("INSIGHTS", AsyncInsights)
+#: Seconds between looks at whether the client is still there; aiohttp tells nobody of it.
+LOOK: Final = 0.1
+
+
+def insights_ctx(
+    make: Callable[[], AsyncInsights] = AsyncInsights,
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """For `app.cleanup_ctx`: opens one session for the application and closes it at the end.
+
+    Args:
+        make: makes the session when the application starts; by default from IOVOX_USERNAME and IOVOX_SECURE_KEY.
+    """
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        async with make() as insights:
+            app[INSIGHTS] = insights
+            yield
+
+    return context
+
+
+def insights_of(request: web.Request) -> AsyncInsights:
+    """The application's session, also in a sub-application.
+
+    Raises:
+        ConfigurationError: the application has no session.
+    """
+    try:
+        return request.config_dict[INSIGHTS]
+    except KeyError as error:
+        raise ConfigurationError(
+            "the application has no session: app.cleanup_ctx.append(insights_ctx())"
+        ) from error
+
+
+async def ndjson_response(
+    request: web.Request, calls: AsyncIterable[Call], *, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Answers with a line of JSON a call.
+
+    An error before the first call is raised, and so becomes an answer with a status of its own (`error_middleware`).
+    After that the status is sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a
+    key `error`), and the connection is broken off, so that no client can take what it got for the whole.
+    `stream(..., resume=position)` goes on behind the last call that was sent.
+
+    Args:
+        request: the request to answer.
+        calls: a `CallStream`, a `Follow` or any iterable of calls; closed when all is sent, or when the client goes away.
+        headers: more headers.
+    """
+    return await _stream(request, calls, Lines(), NDJSON, headers)
+
+
+async def events_response(
+    request: web.Request, calls: AsyncIterable[Call], *, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """The same as server-sent events: a call a message, its `id` the stream's position; `end` after the last.
+
+    An answer that broke ends with an event `failure`. Pass the header `Last-Event-ID` on as `stream(resume=...)`, and
+    a browser that reconnects goes on exactly after the last call it got.
+    """
+    return await _stream(request, calls, Events(), EVENTS, headers)
+
+
+async def _stream(
+    request: web.Request, calls: AsyncIterable[Call], form: Form, kind: str, headers: Mapping[str, str] | None
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": kind, **HEADERS, **(headers or {})})
+
+    async def begin() -> None:
+        await response.prepare(request)
+
+    async def gone() -> None:
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - as LOOK says
+            await asyncio.sleep(LOOK)
+
+    whole = await deliver(
+        calls, form, begin=begin, write=response.write, gone=gone, head=request.method == "HEAD"
+    )
+    if not whole:
+        # aiohttp's own word for it, which it takes without a log line.
+        raise ConnectionResetError("the client is gone")
+    await response.write_eof()
+    return response
+
+
+@web.middleware
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Lets errors of this package become answers: 422, 502, 503 with Retry-After, 504, 500 (see `answers`)."""
+    try:
+        return await handler(request)
+    except IovoxError as error:
+        if request.writer.output_size:
+            # Its answer has begun: aiohttp breaks the connection off.
+            raise
+        given = answer(error)
+        return web.json_response(given.body, status=given.status, headers=given.headers)

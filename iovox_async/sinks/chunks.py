@@ -1,0 +1,126 @@
+"""Calls in the two forms they come in, with what a table needs to know of them: where they begin, and which they are.
+
+The law of this room: a chunk holds calls in the order of their start, and its sums depend on the calls alone, not on their
+form, their order, or how they were cut.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from ..records import Call
+
+__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdSum", "cut"]
+
+_MASK: Final = (1 << 64) - 1
+
+
+@frozen
+class IdSum:
+    """Which calls some calls are, in 24 bytes: their number, and the sums of their ids and of the squares of these.
+
+    Two sets of ids that differ have the same sums only by a coincidence of one in 2^64 and less.
+    """
+
+    rows: int = 0
+    total: int = 0
+    squares: int = 0
+
+    @classmethod
+    def of(cls, ids: Iterable[int]) -> Self:
+        """The sums of these ids."""
+        known = list(ids)
+        return cls(len(known), sum(known) & _MASK, sum(one * one for one in known) & _MASK)
+
+    def __add__(self, other: IdSum) -> IdSum:
+        return IdSum(
+            self.rows + other.rows,
+            (self.total + other.total) & _MASK,
+            (self.squares + other.squares) & _MASK,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.total:016x}{self.squares:016x}"
+
+
+class Chunk(Protocol):
+    """Some calls."""
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+
+    @property
+    def data(self) -> Any:
+        """What a format's writer takes."""
+
+    def start(self, row: int) -> datetime:
+        """When one began, in the account's wall time."""
+
+    def slice(self, begin: int, end: int) -> Chunk:
+        """Some of them."""
+
+    def ids(self) -> IdSum:
+        """Which they are."""
+
+
+@frozen
+class CallChunk:
+    """Calls as records."""
+
+    data: Sequence[Call]
+
+    @property
+    def rows(self) -> int:
+        return len(self.data)
+
+    def start(self, row: int) -> datetime:
+        return self.data[row].call_start.replace(tzinfo=None)
+
+    def slice(self, begin: int, end: int) -> CallChunk:
+        return CallChunk(self.data[begin:end])
+
+    def ids(self) -> IdSum:
+        return IdSum.of(call.id for call in self.data)
+
+
+@frozen
+class ArrowChunk:
+    """Calls as a `pyarrow.RecordBatch`."""
+
+    data: Any
+
+    @property
+    def rows(self) -> int:
+        rows: int = self.data.num_rows
+        return rows
+
+    def start(self, row: int) -> datetime:
+        start: datetime = self.data.column("call_start")[row].as_py()
+        return start.replace(tzinfo=None)
+
+    def slice(self, begin: int, end: int) -> ArrowChunk:
+        return ArrowChunk(self.data.slice(begin, end - begin))
+
+    def ids(self) -> IdSum:
+        import pyarrow.compute as pc
+
+        ids = self.data.column("id")
+        # Both wrap at 64 bits, as the mask does.
+        total = pc.sum(ids).as_py() or 0
+        squares = pc.sum(pc.multiply(ids, ids)).as_py() or 0
+        return IdSum(self.rows, total & _MASK, squares & _MASK)
+
+
+def cut(chunk: Chunk, begin: int, before: datetime) -> int:
+    """The first row from `begin` on that does not begin before this moment."""
+    # Most chunks lie within one part, and a look at the last row says so.
+    if not chunk.rows or chunk.start(chunk.rows - 1) < before:
+        return chunk.rows
+    return bisect_left(range(chunk.rows), before, begin, key=chunk.start)

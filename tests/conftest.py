@@ -1,0 +1,58 @@
+"""What all tests share: no variable of the environment reaches them, and sessions that do not wait."""
+
+import os
+import random
+
+import hypothesis
+import pytest
+
+from iovox_async import AsyncInsights
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=20_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+BASE = "https://rest.iovox.test/rest/v1"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("IOVOX_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+class Clock:
+    """Time that passes only when somebody waits for it."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.waits = []
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock():
+    """Time that passes only when somebody waits for it."""
+    return Clock()
+
+
+@pytest.fixture
+def open_session(clock):
+    """Makes sessions whose back-off takes no time."""
+
+    def make(base_url=BASE, **options):
+        options = {"username": "demo", "secure_key": "demo-key", **options}
+        insights = AsyncInsights(base_url=base_url, **options)
+        insights._gate.clock = clock
+        insights._gate.sleep = clock.sleep
+        insights._gate.rng = random.Random(7)
+        return insights
+
+    return make

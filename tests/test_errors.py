@@ -1,0 +1,126 @@
+"""The tree of errors: complete, documented, picklable, and helpful."""
+
+import pickle
+
+import pytest
+
+import iovox_async
+from iovox_async import errors
+
+KINDS = sorted(
+    (
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.IovoxError)
+    ),
+    key=lambda kind: kind.__name__,
+)
+MADE = {
+    errors.QueryError: lambda: errors.QueryError("limit", "give 1 to 20000"),
+    errors.MissingExtraError: lambda: errors.MissingExtraError("Arrow", "arrow"),
+    errors.RecordError: lambda: errors.RecordError(17, "$[17].call_start", "it is no date"),
+    errors.UnexpectedRedirect: lambda: errors.UnexpectedRedirect(302, "https://elsewhere.example"),
+    **{
+        kind: lambda kind=kind: kind(kind is errors.BadRequest and 400 or 503, ("said",), attempts=3, page=2)
+        for kind in KINDS
+        if issubclass(kind, errors.ResponseError) and kind is not errors.UnexpectedRedirect
+    },
+}
+
+
+def make(kind):
+    return MADE.get(kind, lambda: kind("what happened"))()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_survives_pickling_with_all_it_knows(kind):
+    """An error that crosses processes keeps its message, its attributes and its position."""
+    error = make(kind)
+    error.position = "1a-somewhere"
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+    assert again.args == error.args
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_stands_in_the_tree_of_the_module_docstring_under_its_base(kind):
+    """The drawn tree is the real one, indentation included."""
+    lines = errors.__doc__.splitlines()
+    names = {
+        line.split()[0]: len(line) - len(line.lstrip())
+        for line in lines
+        if line.startswith("      ") or line.startswith("    Iovox")
+    }
+    assert kind.__name__ in names
+    base = kind.__mro__[1]
+    if kind is not errors.IovoxError:
+        assert names[kind.__name__] == names[base.__name__] + 2
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_is_public(kind):
+    """Whatever can be raised can be caught by name from the package."""
+    assert getattr(iovox_async, kind.__name__) is kind
+    assert kind.__name__ in errors.__all__
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (errors.ConfigurationError, ValueError),
+        (errors.QueryError, ValueError),
+        (errors.SessionError, RuntimeError),
+        (errors.MissingExtraError, ImportError),
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_errors_of_the_caller_are_also_the_builtin_that_a_caller_expects(kind, builtin):
+    """`except ValueError` catches a wrong argument."""
+    assert issubclass(kind, builtin)
+
+
+def test_an_error_of_an_exchange_tells_attempts_window_and_page():
+    """Where it happened is part of the message, wherever that became known."""
+    error = errors.ServerError(500, ("Internal Server Error",))
+    assert str(error) == "HTTP 500: Internal Server Error. The server failed; try again later."
+    error.attempts, error.window, error.page = 5, "2024-01-01 00:00:00 .. 2024-01-02 00:00:00", 1
+    assert str(error) == (
+        "HTTP 500: Internal Server Error after 5 attempts (window 2024-01-01 00:00:00 .. 2024-01-02 00:00:00, page 1). "
+        "The server failed; try again later."
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "parameter", "cure"),
+    [
+        ("Request Method must be GET. POST attempted", None, "GET"),
+        ("Order Field Invalid", "order", "allowed fields"),
+        ("Order Direction Invalid", "order", "_ASC or _DESC"),
+        ("Page number not an integer", "page", "non-numerics"),
+        ("Limit not an integer", "limit", "non-numerics"),
+        ("Limit must be between 1 and 20000", "limit", "20000"),
+        ("Start Date invalid", "start_date", "start_date"),
+        ("End Date invalid", "end_date", "end_date"),
+        ("Iovox Number not an integer", "iovox_number", "digits"),
+        ("Required fields olvalid: fieldone, fieldtwo", "response_fields", "invalid fields"),
+        ("Something new", None, "Correct the request"),
+    ],
+)
+def test_a_bad_request_names_the_parameter_and_the_cure_of_the_endpoints_own_table(said, parameter, cure):
+    """Each row of the endpoint's error table is known by its words."""
+    error = errors.BadRequest(400, (said,))
+    assert error.parameter == parameter
+    assert cure in error.resolution
+    assert error.resolution in str(error)
+
+
+def test_a_refused_key_is_told_about_the_list_of_addresses():
+    """A right key from an unlisted address gets 401 too, and the message says so."""
+    assert "IP addresses" in str(errors.AuthenticationError(401))
+
+
+def test_a_long_wait_is_told_with_its_length():
+    """The server's own Retry-After reaches the reader of the message."""
+    assert "wait 900 seconds" in str(errors.RateLimited(429, retry_after=900.0))

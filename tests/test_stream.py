@@ -1,0 +1,342 @@
+"""Streams over a real socket: every call, in order, in bounded memory, and left at any moment without a trace."""
+
+import asyncio
+import gc
+
+import pytest
+
+from iovox_async import (
+    Fields,
+    PagingError,
+    QueryError,
+    RetryPolicy,
+    ServerError,
+    SessionError,
+)
+from iovox_async.sandbox import Faults, Sandbox
+
+START, END = "2024-01-01", "2024-03-31"
+
+
+async def settled(sandbox):
+    """Waits, a turn of the loop at a time, until the server has no request and no connection in hand."""
+    for _ in range(2000):
+        if not sandbox.stats.concurrent:
+            return
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture(scope="module")
+def quarter():
+    """A quarter of calls, shared by the tests that do not change it."""
+    return Sandbox(calls=20_000, start=START, end=END)
+
+
+async def test_a_stream_hands_out_every_call_once_in_order(quarter, open_session):
+    """The main job, with nothing but dates."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END) as calls:
+            ids = [call.id async for call in calls]
+        assert ids == quarter.ids()
+        assert calls.stats.calls == 20_000
+        assert calls.stats.progress == 1.0
+        assert calls.stats.in_flight == calls.stats.waiting == 0
+        assert calls.stats.bytes > 1_000_000
+
+
+@pytest.mark.parametrize("page_size", [50, 1_000, 20_000, None])
+@pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
+@pytest.mark.parametrize("concurrency", [1, 3, 16])
+async def test_page_size_order_and_concurrency_do_not_change_what_comes(
+    order, page_size, concurrency, open_session
+):
+    """The same calls, ascending or descending, in small pages or large, one at a time or many."""
+    sandbox = Sandbox(calls=2_000, start=START, end=END, faults=Faults(shuffle_ties=True))
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
+        ids = [call.id async for call in insights.stream(START, END, order=order, page_size=page_size)]
+    truth = sandbox.ids()
+    assert ids == (truth if order.endswith("ASC") else truth[::-1])
+    assert sandbox.stats.skipped == 0
+    assert sandbox.stats.peak <= concurrency
+
+
+@pytest.mark.parametrize("exclusive", [False, True], ids=["inclusive", "exclusive"])
+@pytest.mark.parametrize("cap", [None, 300], ids=["whole", "capped"])
+async def test_both_readings_of_the_end_and_a_lower_cap_give_the_same_calls(exclusive, cap, open_session):
+    """The documentation contradicts itself about both, so neither may matter."""
+    sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(exclusive_end=exclusive, page_cap=cap))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
+
+
+async def test_windows_as_they_finish_are_the_same_calls(quarter, open_session):
+    """`ordered=False` changes the order, and nothing else."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        stream = insights.stream(START, END, ordered=False, page_size=500)
+        ids = [call.id async for call in stream]
+        assert stream.position is None
+    assert sorted(ids) == sorted(quarter.ids())
+
+
+async def test_page_numbers_read_any_order(quarter, open_session):
+    """Orders other than by `call_start` go by page numbers."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        stream = insights.stream(
+            START, END, order="talk_time_DESC", fields=["id", "talk_time"], page_size=2_000
+        )
+        calls = await stream.collect()
+        assert stream.position is None
+    assert sorted(call.id for call in calls) == sorted(quarter.ids())
+    talks = [call.talk_time for call in calls]
+    assert talks == sorted(talks, reverse=True)
+
+
+async def test_filters_choose_calls_on_the_server(quarter, open_session):
+    """Keyword filters reach the endpoint under its own names."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        ids = [call.id async for call in insights.stream(START, END, call_result="ANSWERED")]
+    assert 0 < len(ids) < 20_000
+    assert ids == quarter.ids(call_result="ANSWERED")
+
+
+async def test_fields_without_id_and_start_hand_out_only_what_was_asked(quarter, open_session):
+    """Both are asked for all the same, to keep order and position, and not handed out."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        stream = insights.stream(START, "2024-01-05", fields=["node_name"])
+        names = []
+        async for call in stream:
+            assert call.id is None
+            assert call.call_start is None
+            names.append(call.node_name)
+            last = stream.position
+        rest = await insights.stream(START, "2024-01-05", fields=["node_name"], resume=last).collect()
+    assert names == [row["node_name"] for row in quarter.rows(START, "2024-01-05", fields=["node_name"])]
+    assert rest == []
+
+
+async def test_pages_of_a_stream_hold_all_calls_and_their_json(quarter, open_session):
+    """`.pages()` is the same stream, an answer at a time."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END, page_size=3_000) as stream:
+            pages = [page async for page in stream.pages()]
+    assert [page.number for page in pages] == list(range(1, len(pages) + 1))
+    assert [call.id for page in pages for call in page.calls] == quarter.ids()
+    assert all(page.raw.startswith(b'[{"id"') and page.raw.endswith(b"}]") for page in pages)
+
+
+async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session):
+    """A few calls cost a few requests."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        ids = [call.id async for call in insights.stream(START, END, max_calls=10)]
+        assert ids == quarter.ids()[:10]
+        assert [call async for call in insights.stream(START, END, max_calls=0)] == []
+
+
+async def test_an_empty_range_is_one_request(open_session):
+    """Nothing there is nothing asked twice."""
+    sandbox = Sandbox(calls=0, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        stream = insights.stream(START, END)
+        assert await stream.collect() == []
+        assert stream.stats.requests == 1
+
+
+async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session):
+    """A hundred thousand calls and a reader who takes his time: the bound holds."""
+    sandbox = Sandbox(calls=100_000, start=START, end=END)
+    concurrency = 4
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
+        count, most = 0, 0
+        async with insights.stream(START, END, page_size=1_000) as calls:
+            async for _ in calls:
+                count += 1
+                if count % 2_000 == 0:
+                    await asyncio.sleep(0.002)
+                    stats = calls.stats
+                    most = max(most, stats.in_flight + stats.waiting + 1)
+            assert count == 100_000
+            assert most <= 2 * concurrency + 1
+            assert calls.stats.held_peak <= 2 * concurrency + 1
+
+
+async def test_a_slow_reader_stops_the_requests(open_session):
+    """Back-pressure: while nobody reads, no more than the bound is asked for."""
+    sandbox = Sandbox(calls=20_000, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
+        async with insights.stream(START, END, page_size=300) as calls:
+            async for _ in calls:
+                break
+            before = -1
+            while before != sandbox.stats.requests:
+                before = sandbox.stats.requests
+                await asyncio.sleep(0.03)
+            assert calls.stats.waiting <= 2 * 2
+            assert before <= 2 * 2 + 2
+
+
+@pytest.mark.parametrize("way", ["break", "async with", "error", "cancel", "aclose"])
+async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
+    """However a reader goes, all work ends and the session can be used again."""
+    sandbox = Sandbox(calls=5_000, start=START, end=END, faults=Faults(latency=0.005))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        before = asyncio.all_tasks()
+
+        async def read():
+            if way == "break":
+                async for _ in insights.stream(START, END, page_size=100):
+                    break
+                return
+            async with insights.stream(START, END, page_size=100) as calls:
+                async for _ in calls:
+                    if way == "async with":
+                        break
+                    if way == "error":
+                        raise LookupError("the reader's own")
+                    if way == "aclose":
+                        await calls.aclose()
+                        break
+                    if way == "cancel":
+                        await asyncio.Event().wait()
+
+        if way == "cancel":
+            task = asyncio.create_task(read())
+            while not sandbox.stats.answered:
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        elif way == "error":
+            with pytest.raises(LookupError):
+                await read()
+        else:
+            await read()
+        gc.collect()
+        for _ in range(1000):
+            if asyncio.all_tasks() <= before:
+                break
+            await asyncio.sleep(0.001)
+        assert asyncio.all_tasks() <= before
+        assert insights._gate.in_flight == 0
+        await settled(sandbox)
+        assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
+
+
+async def test_an_error_in_the_middle_arrives_bare_typed_and_with_a_position(open_session):
+    """What came before it is handed out; the position in it goes on exactly there."""
+    sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(fail_after=6, kind="500"))
+    policy = RetryPolicy(attempts=2)
+    async with sandbox.serve() as base_url, open_session(base_url, retry=policy, concurrency=2) as insights:
+        ids = []
+        with pytest.raises(ServerError) as caught:
+            async for call in insights.stream(START, END, page_size=200):
+                ids.append(call.id)
+        assert ids == sandbox.ids()[: len(ids)]
+        assert 0 < len(ids) < 3_000
+        assert caught.value.window
+        sandbox.faults = Faults()
+        rest = insights.stream(START, END, page_size=200, resume=caught.value.position)
+        assert ids + [call.id async for call in rest] == sandbox.ids()
+
+
+async def test_a_fault_of_ours_in_a_worker_raises_instead_of_ending_the_stream_short(
+    open_session, monkeypatch
+):
+    """The worst failure a backfill can have is a quiet short stream."""
+    sandbox = Sandbox(calls=3_000, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        answered = 0
+        real = insights._http.get
+
+        async def planted(params, *, seconds):
+            nonlocal answered
+            answered += 1
+            if answered == 5:
+                raise KeyError("planted")
+            return await real(params, seconds=seconds)
+
+        monkeypatch.setattr(insights._http, "get", planted)
+        with pytest.raises(KeyError, match="planted"):
+            await insights.stream(START, END, page_size=200).collect()
+
+
+async def test_a_position_after_any_call_goes_on_exactly_there(open_session):
+    """Every place of a stream with many ties, both directions, while calls arrive behind the position."""
+    sandbox = Sandbox(calls=0, start=START, end="2024-01-01")
+    sandbox.add(
+        {"call_start": f"2024-01-01 00:00:{second:02}"} for second in (1, 1, 1, 2, 3, 3, 3, 3, 4, 9, 9)
+    )
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        for order in ("call_start_ASC", "call_start_DESC"):
+            truth = sandbox.ids() if order.endswith("ASC") else sandbox.ids()[::-1]
+            positions = []
+            stream = insights.stream(START, START, order=order, page_size=3)
+            async for _ in stream:
+                positions.append(stream.position)
+            for place, position in enumerate(positions):
+                rest = insights.stream(START, START, order=order, page_size=3, resume=position)
+                assert [call.id async for call in rest] == truth[place + 1 :]
+
+
+async def test_a_position_is_refused_by_another_query(open_session):
+    """Filters, order, fields and dates must be the same; dates left out come from the position."""
+    sandbox = Sandbox(calls=50, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        stream = insights.stream(START, END, call_result="ANSWERED")
+        async for _ in stream:
+            break
+        position = stream.position
+        for other in (
+            {"call_result": "BUSY"},
+            {"call_result": "ANSWERED", "order": "call_start_DESC"},
+            {"call_result": "ANSWERED", "fields": Fields.ALL},
+            {},
+        ):
+            with pytest.raises(QueryError, match="another query"):
+                insights.stream(START, END, resume=position, **other)
+        with pytest.raises(QueryError, match="end"):
+            insights.stream(START, "2024-02-01", resume=position, call_result="ANSWERED")
+        with pytest.raises(QueryError, match="no position"):
+            insights.stream(START, END, resume="yesterday", call_result="ANSWERED")
+        with pytest.raises(QueryError, match="in order"):
+            insights.stream(START, END, resume=position, call_result="ANSWERED", ordered=False)
+        rest = [call.id async for call in insights.stream(resume=position, call_result="ANSWERED")]
+        assert rest == sandbox.ids(call_result="ANSWERED")[1:]
+
+
+async def test_a_server_that_ignores_page_or_dates_is_an_error_and_not_a_loop(open_session):
+    """Exactness stands on both; without them the truth cannot be read, and that is said."""
+    sandbox = Sandbox(calls=500, start=START, end=END, faults=Faults(ignore_page=True))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        with pytest.raises(PagingError, match="ignores page"):
+            await insights.stream(START, END, paging="pages", page_size=100).collect()
+        sandbox.faults = Faults(ignore_dates=True)
+        with pytest.raises(PagingError, match='paging="pages"'):
+            await insights.stream("2024-02-01", "2024-02-02").collect()
+
+
+async def test_a_stream_is_read_in_one_way_only(quarter, open_session):
+    """Two ways at once would share the calls out by chance."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END) as calls:
+            async for _ in calls:
+                break
+            with pytest.raises(SessionError, match="as calls"):
+                calls.pages()
+        with pytest.raises(SessionError, match="closed"):
+            await calls.collect()
+
+
+async def test_a_closed_session_says_so(quarter, open_session):
+    """Streams and pages alike, before and during."""
+    async with quarter.serve() as base_url:
+        async with open_session(base_url) as insights:
+            stream = insights.stream(START, END, page_size=100)
+            async for _ in stream:
+                break
+        with pytest.raises(SessionError, match="closed"):
+            async for _ in stream:
+                pass
+        with pytest.raises(SessionError, match="closed"):
+            await insights.page(START, END)
+        with pytest.raises(SessionError, match="closed"):
+            await insights.stream(START, END).collect()
