@@ -28,6 +28,10 @@ from .programs import PROGRAMS, Program
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("iovox-async", "httpx", "aiohttp", "cattrs", "msgspec", "pyarrow", "pandas", "dlt")
+MEASURES = (
+    *("cpu_us", "cpu", "wall", "first_record", "peak_mb", "base_mb", "stall_ms", "stall_own_ms", "switches"),
+    *("requests", "skipped", "bytes", "files", "file_bytes"),
+)
 
 Run = dict[str, Any]
 
@@ -93,20 +97,9 @@ class Comparison:
         return judged
 
     def to_dict(self, goals: tuple[Goal, ...] = ()) -> dict[str, Any]:
-        measures = (
-            "cpu_us",
-            "cpu",
-            "wall",
-            "first_record",
-            "peak_mb",
-            "base_mb",
-            "stall_ms",
-            "requests",
-            "skipped",
-        )
         medians = {
             name: {
-                measure: value for measure in measures if (value := self.median(name, measure)) is not None
+                measure: value for measure in MEASURES if (value := self.median(name, measure)) is not None
             }
             for name in self.names
         }
@@ -264,7 +257,7 @@ def compare(
             figures[program.name] = run(service, program, settings=settings, **job)
             if watch:
                 seen = run(service, program, settings=settings, watch=True, **job)
-                figures[program.name]["stall_ms"] = seen["stall_ms"]
+                figures[program.name] |= {measure: seen[measure] for measure in ("stall_ms", "stall_own_ms")}
         comparison.rounds.append({program.name: figures[program.name] for program in programs})
     return comparison
 

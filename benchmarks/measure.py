@@ -17,7 +17,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, thread_time
 from types import SimpleNamespace
 
 try:
@@ -85,17 +85,22 @@ class Probe:
 
 
 async def _watch(stalls: list[float]) -> None:
-    """Sleep a millisecond, again and again; what it took beyond that is how long nobody else had a turn either."""
+    """Sleep a millisecond, again and again; what it took beyond that is how long nobody else had a turn either.
+
+    The second figure is the most CPU that the loop's own thread used between two wakings. Where it is far below the
+    first, another process had the core, and the first says little about the program.
+    """
     while True:
-        before = perf_counter()
+        before, worked = perf_counter(), thread_time()
         await asyncio.sleep(0.001)
         stalls[0] = max(stalls[0], perf_counter() - before - 0.001)
+        stalls[1] = max(stalls[1], thread_time() - worked)
 
 
 async def _watched(run, job: Job, probe: Probe, stalls: list[float]):
     watcher = asyncio.create_task(_watch(stalls))
     await asyncio.sleep(0.01)  # the watcher's first turns pay for the loop's own start
-    stalls[0] = 0.0
+    stalls[:] = [0.0, 0.0]
     probe.started = perf_counter()
     try:
         return await run(job, probe)
@@ -137,6 +142,11 @@ def _cpu() -> float:
     return total
 
 
+def _switches() -> int:
+    """How often the system took the core away: many, and the machine was not ours alone."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource is not None else 0
+
+
 def main(text: str) -> None:
     job = Job(**json.loads(text))
     if job.core is not None and hasattr(os, "sched_setaffinity"):
@@ -146,12 +156,14 @@ def main(text: str) -> None:
     imported = perf_counter() - began
     gc.collect()
     base = peak_megabytes()
-    probe, stalls = Probe(), [0.0]
+    watched = job.watch and inspect.iscoroutinefunction(run)
+    switches = _switches()
+    probe, stalls = Probe(), [0.0, 0.0]
     cpu, probe.started = _cpu(), perf_counter()
     began = probe.started
     if not inspect.iscoroutinefunction(run):
         calls, checksum = run(job, probe)
-    elif job.watch:
+    elif watched:
         calls, checksum = asyncio.run(_watched(run, job, probe, stalls))
     else:
         calls, checksum = asyncio.run(run(job, probe))
@@ -167,7 +179,9 @@ def main(text: str) -> None:
                 "base_mb": base,
                 "import": imported,
                 "first_record": probe.first_record,
-                "stall_ms": stalls[0] * 1000 if job.watch and inspect.iscoroutinefunction(run) else None,
+                "stall_ms": stalls[0] * 1000 if watched else None,
+                "stall_own_ms": stalls[1] * 1000 if watched else None,
+                "switches": _switches() - switches,
             }
         )
     )

@@ -17,6 +17,7 @@ COLUMNS: tuple[Column, ...] = (
     ("peak MB", "peak_mb", "{:.0f}"),
     ("of it imports", "base_mb", "{:.0f}"),
     ("stall ms", "stall_ms", "{:.1f}"),
+    ("own part ms", "stall_own_ms", "{:.1f}"),
     ("first record s", "first_record", "{:.3f}"),
     ("requests", "requests", "{:.0f}"),
     ("rows skipped", "skipped", "{:,.0f}"),

@@ -128,27 +128,23 @@ class Tolerant:
             hooks[name] = (asked, self.converter.get_structure_hook(asked))
         nothing = {"id": None, "call_start": None} if issubclass(kind, Call) else {}
         required = sorted(self._required) if nothing else ()
-        aliases = ALIASES if nothing else {}
 
         def structure(data: Any, _: Any) -> Any:
             if not isinstance(data, Mapping):
                 _unfit(data, "an object")
             values: dict[str, Any] = dict(nothing)
             extra: dict[str, Any] = {}
-            for key, value in data.items():
-                name = key
-                hook = hooks.get(key)
-                if hook is None and (name := aliases.get(key, key)) not in data:
-                    hook = hooks.get(name)
+            for name, value in (_renamed(data) if nothing else data).items():
+                hook = hooks.get(name)
                 if hook is None:
-                    extra[key] = value
+                    extra[name] = value
                     continue
                 try:
                     read = values[name] = hook[1](value, hook[0])
                 except _Misfit as error:
                     raise error.within(f".{name}") from None
                 if read is None and isinstance(value, str) and value.strip():
-                    extra[key] = value
+                    extra[name] = value
             for name in required:
                 if values.get(name) is None:
                     raise _Misfit("is missing", f".{name}")
@@ -323,6 +319,19 @@ def _is_list(known: Any) -> bool:
 
 def _as_is(data: Any, _: Any) -> Any:
     return data
+
+
+def _renamed(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same object, with values under the names of answers that came under those they are asked by."""
+    taken = {key: name for key, name in ALIASES.items() if key in data and _is_blank(data.get(name))}
+    if not taken:
+        return data
+    replaced = set(taken.values())
+    return {taken.get(key, key): value for key, value in data.items() if key not in replaced}
+
+
+def _is_blank(data: Any) -> bool:
+    return data is None or (isinstance(data, str) and not data.strip())
 
 
 def _stripped(data: Any, meant: str) -> str:

@@ -326,6 +326,8 @@ class AsyncInsights:
         return self._account
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_account"):
+            return "<AsyncInsights, refused>"
         return f"<AsyncInsights {self._address}: {self._gate.in_flight} of {self._gate.concurrency} requests in flight>"
 
     def __reduce__(self) -> Any:

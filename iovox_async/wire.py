@@ -15,7 +15,7 @@ import re
 import zlib
 from bisect import bisect_left
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -42,7 +42,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 class _Head(msgspec.Struct, gc=False):
     """What the plan must know of a row: when it began."""
 
-    call_start: datetime | None = None
+    #: The endpoint's dates have no zone; one that has cannot be compared with those asked for.
+    call_start: Annotated[datetime, msgspec.Meta(tz=False)] | None = None
 
 
 class _Key(msgspec.Struct, gc=False):
@@ -123,21 +124,22 @@ class Page:
 def _ids_of(segment: Segment) -> list[int | str | None]:
     try:
         return [key.id for key in _keys.decode(segment.data)]
-    except msgspec.ValidationError:
+    except ValueError:
         return [_id_of(raw) for raw in _raws.decode(segment.data)]
 
 
 def _id_of(raw: msgspec.Raw) -> int | str | None:
+    # Not only of the wrong type: text that was skipped so far may turn out not to be UTF-8.
     try:
         return _key.decode(raw).id
-    except msgspec.ValidationError:
+    except ValueError:
         return None
 
 
 def _start_of(raw: msgspec.Raw) -> datetime | None:
     try:
         return _head.decode(raw).call_start
-    except msgspec.ValidationError:
+    except ValueError:
         return None
 
 
@@ -162,11 +164,14 @@ class PageReader:
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes; splits off a segment when enough are held."""
-        self._parts.append(data)
-        self._held += len(data)
         self.size += len(data)
-        while self._held >= self._wanted and self._cut():
-            pass
+        # In steps, since each cut copies what is held: a page that comes in one piece would be copied at every cut.
+        for begin in range(0, len(data), SEGMENT_BYTES):
+            part = data[begin : begin + SEGMENT_BYTES]
+            self._parts.append(part)
+            self._held += len(part)
+            while self._held >= self._wanted and self._cut():
+                pass
 
     @staticmethod
     def empty() -> Page:
@@ -224,7 +229,7 @@ class PageReader:
         try:
             try:
                 starts = [head.call_start for head in _heads.decode(data)]
-            except msgspec.ValidationError:
+            except (msgspec.ValidationError, UnicodeDecodeError):
                 starts = [_start_of(raw) for raw in _raws.decode(data)]
         except (ValueError, RecursionError) as error:
             # Bytes of a page are personal data: only the decoder's own words about them are passed on.

@@ -236,11 +236,14 @@ def test_a_key_named_extra_is_an_unknown_key():
 
 
 def test_fields_may_be_answered_under_the_name_they_are_asked_by():
-    """`talk_time_seconds` is `talk_time_sec`; where both come, the known one counts and the other is kept."""
+    """`talk_time_seconds` is `talk_time_sec`; where both have a value, the known one counts and the other is kept."""
     call = structure({**RECORD, "talk_time_seconds": 5, "call_time_seconds": "6"}, Call)
     assert (call.talk_time_sec, call.call_time_sec, call.extra) == (5, 6, {})
     both = structure({**RECORD, "talk_time_seconds": 5, "talk_time_sec": 7}, Call)
     assert (both.talk_time_sec, both.extra) == (7, {"talk_time_seconds": 5})
+    for nothing in (None, "", " "):
+        one = structure({**RECORD, "talk_time_seconds": 5, "talk_time_sec": nothing}, Call)
+        assert (one.talk_time_sec, one.extra) == (5, {})
 
 
 def test_missing_fields_are_none_and_missing_lists_are_not_asked():

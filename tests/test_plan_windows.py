@@ -385,7 +385,7 @@ def test_what_remains_goes_ahead_of_windows_in_flight():
     assert second.lo == first.hi
     plan.answer(first, answer(30, 31, 32, 33))
     third = plan.next()
-    assert (third.lo, third.hi) == (at(33), first.hi)
+    assert at(33) == third.lo < third.hi <= first.hi
 
 
 def test_a_later_answer_waits_for_its_turn_unless_order_is_no_matter():
@@ -523,7 +523,7 @@ def test_a_server_that_ignores_page_is_found_out_and_never_asked_for_ever(rows: 
     server = Server(random.Random(2), 1000, cap=10, ignores=frozenset({"page"}))
     server.fill([at(500)] * rows)
     with pytest.raises(PagingError, match="same page"):
-        pull(WindowPlan(at(0), at(1000), limit=10), server, most=40)
+        pull(WindowPlan(at(0), at(1000), limit=10), server, most=60)
 
 
 def starts(*seconds: float | None) -> Answer:

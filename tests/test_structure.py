@@ -419,62 +419,102 @@ def test_structurers_of_several_threads_do_not_disturb_each_other():
 
 # Both ways give the same records.
 
-texts = st.text(max_size=6) | st.sampled_from(["2", "447598455773", ""])
-moments = st.datetimes().map(lambda at: at.isoformat(" ")) | st.sampled_from(
-    [
-        "2024-02-26 04:39:59",
-        "2024-02-26T04:39:59.5",
-        "0000-00-00 00:00:00",
-        "",
-        "2024-02-26",
-        "2024-02-26t04:39:59.1234567",
-    ]
-)
+texts = st.text(max_size=6)
+moments = st.datetimes().map(lambda at: at.isoformat(" "))
 spans = st.integers(-400_000, 400_000).map(
     lambda n: f"{'-' * (n < 0)}{abs(n) // 3600:02}:{abs(n) // 60 % 60:02}:{abs(n) % 60:02}"
 )
-flags = st.sampled_from(["TRUE", "FALSE", "true", True, ""])
-odd = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-anything = odd | st.lists(odd, max_size=2) | st.dictionaries(st.text(max_size=4), odd, max_size=2)
-
-
-def objects(kind):
-    """Objects of one class of part, mostly as the server would write them."""
-    return st.fixed_dictionaries(
-        {}, optional={name: values(type_) for name, type_ in types_of(kind).items()}
-    ).flatmap(lambda data: st.just(data) | st.just(data) | st.just(data) | st.just({**data, "grown": 1}))
-
-
-def values(type_):
-    """Values of one type, as the server would write them; now and then anything else."""
-    known = str(type_)
-    if "list" in known:
-        (item,) = type_.__args__
-        usual = st.lists(anything if "Any" in known else objects(item), max_size=2)
-    elif "Categories" in known:
-        usual = objects(Categories)
-    elif "datetime.datetime" in known:
-        usual = moments
-    elif "timedelta" in known:
-        usual = spans
-    elif "bool" in known:
-        usual = flags
-    else:
-        usual = st.integers() if "int" in known else texts
-    return st.one_of(usual, usual, usual, usual, usual, st.none(), anything)
-
-
-calls = st.fixed_dictionaries(
-    {"id": st.integers(0, 2**63) | anything, "call_start": moments},
-    optional={
-        name: values(type_) for name, type_ in types_of(Call).items() if name not in {"id", "call_start"}
-    }
-    | {"grown": anything, "talk_time_seconds": st.integers(0, 9)},
+leaves = st.sampled_from(
+    [
+        *(
+            None,
+            True,
+            False,
+            0,
+            1,
+            -1,
+            1.0,
+            1.5,
+            2**63,
+            10**30,
+            "",
+            " ",
+            "2",
+            "-7",
+            "447598455773",
+            "é",
+            "TRUE",
+            "true",
+        ),
+        *("00:02:05", "0:2:5", "125", "2024-02-26", "2024-02-26T04:39:59.5", "2024-02-26t04:39:59.1234567"),
+        *(
+            "0000-00-00 00:00:00",
+            "2024-02-26 04:39:59Z",
+            "2024-02-26 04:39:60",
+            "9999-12-31 23:59:59.9999999",
+        ),
+    ]
+)
+anything = (
+    leaves
+    | st.lists(leaves, max_size=2)
+    | st.dictionaries(st.sampled_from(["text", "grown"]), leaves, max_size=2)
 )
 
 
+def usual(type_):
+    """Values of one type, as the server writes them; null is one of them."""
+    known = str(type_)
+    if "list" in known:
+        (item,) = type_.__args__
+        return st.lists(leaves if "Any" in known else objects(item), max_size=2) | st.none()
+    if "Categories" in known:
+        return objects(Categories) | st.none()
+    if "datetime.datetime" in known:
+        return moments | st.none()
+    if "timedelta" in known:
+        return spans | st.none()
+    if "bool" in known:
+        return st.sampled_from(["TRUE", "FALSE", None])
+    return (st.integers() if "int" in known else texts) | st.none()
+
+
+def objects(kind):
+    """Objects of one class of part, with any of its keys."""
+    return st.fixed_dictionaries({}, optional={name: usual(type_) for name, type_ in types_of(kind).items()})
+
+
+def places(data, path=()):
+    """Every place in a record at which something else might stand."""
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+    if isinstance(data, dict):
+        yield from ((*path, key) for key in ("grown", "more", "talk_time_seconds", "extra"))
+
+
+@st.composite
+def some_calls(draw):
+    """Records as the server writes them; in up to two places, of one or of all records, something else stands."""
+    other = {name: usual(type_) for name, type_ in types_of(Call).items() if name not in {"id", "call_start"}}
+    kept = draw(st.sets(st.sampled_from(sorted(other)), max_size=8))
+    keys = {"id": st.integers(0, 2**63), "call_start": moments}
+    records = draw(st.lists(st.fixed_dictionaries(keys | {name: other[name] for name in kept}), max_size=4))
+    for _ in range(draw(st.integers(0, 2)) if records else 0):
+        path = draw(st.sampled_from(list(places(records[0]))))
+        value = draw(anything)
+        for data in draw(st.sampled_from([records, records[:1]])):
+            target = data
+            with contextlib.suppress(LookupError, TypeError):
+                for key in path[:-1]:
+                    target = target[key]
+                target[path[-1]] = value
+    return records
+
+
 @given(
-    st.lists(calls, max_size=4),
+    some_calls(),
     st.sampled_from([Fields.DEFAULT, Fields.ALL, Fields.CALL, ("id", "call_start"), None]),
     st.sampled_from([None, LONDON]),
 )

@@ -33,9 +33,10 @@ class Program(NamedTuple):
 
 def _installed(package: str) -> bool:
     try:
-        return importlib.util.find_spec(package) is not None
+        spec = importlib.util.find_spec(package)
     except ModuleNotFoundError:  # the parent of a submodule is missing
         return False
+    return spec is not None and spec.origin is not None  # a folder without code has no origin
 
 
 _OURS = ("iovox_async.session",)

@@ -24,7 +24,7 @@ async def session(job: Job, **options: Any) -> AsyncIterator[AsyncInsights]:
     does. The real endpoint is HTTPS, so they are loaded here, on the clock and in the way the session does it.
     """
     if "transport" not in options:
-        pass
+        await anyio.to_thread.run_sync(ssl_context)
     opened = AsyncInsights(
         "bench",
         "bench-key",

@@ -73,7 +73,7 @@ class Events:
     After the last call comes an event `end`; an answer that broke ends with an event `failure`, as in `Lines`.
     """
 
-    patience: float | None = 0.5
+    patience: float | None = 1.0
     heartbeat: float | None = 15.0
     pause = b": still here\n\n"
     end = b"event: end\ndata: {}\n\n"

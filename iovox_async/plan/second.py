@@ -34,8 +34,6 @@ __all__ = ["SecondReader"]
 ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
 PAGES: Final = 1_000
-#: Passes in a row in which page 2 was page 1 again, before the server is taken for one that ignores page numbers.
-REPEATS: Final = 3
 
 Rows = list[tuple[Any, list[int]]]
 
@@ -142,13 +140,13 @@ class SecondReader:
         return None
 
     def _after_pass(self, *, whole: bool) -> None:
-        if self._repeats >= REPEATS:
-            raise PagingError(
-                f"the server answers the same page whatever its number, and one page cannot hold the second {self._lo} "
-                "with certainty. Narrow the query with filters"
-            )
         self._rounds += 1
         if self._page >= PAGES or self._rounds >= 2 * ROUNDS:
+            if self._repeats >= ROUNDS:
+                raise PagingError(
+                    f"the server answers the same page whatever its number, and one page cannot hold the second "
+                    f"{self._lo} with certainty. Narrow the query with filters"
+                )
             raise PagingError(
                 f"the second {self._lo} holds more calls than one page, and they change faster than they can be "
                 f"read: {ROUNDS} passes did not agree. Narrow the query with filters, or try again later"

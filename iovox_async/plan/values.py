@@ -9,7 +9,7 @@ before the server held so many rows a page.)
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from attrs import define, frozen
 
@@ -144,6 +144,8 @@ class Plan(Protocol):
 
 def filled(starts: Sequence[datetime | None], ask: Ask) -> list[datetime]:
     """The starts, where one that cannot be read takes its neighbour's: its row then fails in its turn."""
+    if None not in starts:
+        return cast("list[datetime]", list(starts))
     known = next((start for start in starts if start is not None), ask.lo)
     complete = []
     for start in starts:

@@ -35,7 +35,7 @@ __all__ = [
 #: Rows of a Parquet row group: enough to compress well, few enough for parallel readers.
 GROUP_ROWS: Final = 1 << 17
 #: Bytes of a row group in memory, at most: a page or two more than this, whatever the calls hold.
-GROUP_BYTES: Final = 16 << 20
+GROUP_BYTES: Final = 32 << 20
 #: What a spreadsheet takes for a formula, unless it is a plain number; the wide forms are how Japanese input writes them.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)

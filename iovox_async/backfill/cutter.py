@@ -1,0 +1,125 @@
+"""Calls of a stretch into the files of its partitions, as they come.
+
+The law of this room: calls come in order, so one file is open at a time, and a partition is done when a call of a later one
+comes, or the end. A chunk is written before the next one is read, so memory holds pages, never partitions.
+"""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..sinks import Chunk, IdSum, cut
+from .job import Need, file_of
+from .manifest import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..sinks import Draft, Format, Store
+
+__all__ = ["Cutter"]
+
+_BUFFER = 1 << 18
+
+
+class Cutter:
+    """Writes one stretch. Its methods block; they are called in threads, one at a time.
+
+    Args:
+        store: where to.
+        form: in which format.
+        fields: what was asked for.
+        wanted: the stretch, in order.
+        sealed_until: partitions that end no later than this are final.
+    """
+
+    def __init__(
+        self, store: Store, form: Format, fields: Sequence[str], wanted: Sequence[Need], sealed_until: datetime
+    ) -> None:
+        self._store = store
+        self._form = form
+        self._fields = fields
+        self._wanted = wanted
+        self._sealed_until = sealed_until
+        self._at = 0
+        self._file: _File | None = None
+
+    def feed(self, chunk: Chunk) -> list[Entry]:
+        """Writes some calls, and returns the partitions that are done.
+
+        Raises:
+            BackfillError: they cannot be written.
+        """
+        done = []
+        begin = 0
+        while begin < chunk.rows:
+            last = self._at == len(self._wanted) - 1
+            end = chunk.rows if last else cut(chunk, begin, self._wanted[self._at].hi)
+            if end > begin:
+                if self._file is None:
+                    name = file_of(self._wanted[self._at].name, self._form.suffix)
+                    self._file = _File(self._store.draft(name), self._form, self._fields)
+                self._file.write(chunk.slice(begin, end) if end - begin < chunk.rows else chunk)
+            if end < chunk.rows:
+                done.append(self._end())
+            begin = end
+        return done
+
+    def finish(self) -> list[Entry]:
+        """Ends what is left of the stretch.
+
+        Raises:
+            BackfillError: it cannot be written.
+        """
+        return [self._end() for _ in range(self._at, len(self._wanted))]
+
+    def discard(self) -> None:
+        """Leaves nothing of the file that is being written."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.draft.discard()
+
+    def _end(self) -> Entry:
+        """Ends the partition, and its file if it has one."""
+        need = self._wanted[self._at]
+        sealed = need.hi <= self._sealed_until
+        entry = Entry(partition=need.name, lo=need.lo, hi=need.hi, sealed=sealed, ids=str(IdSum()))
+        if self._file is not None:
+            file = self._file
+            file.finish()
+            entry = Entry(
+                partition=need.name,
+                lo=need.lo,
+                hi=need.hi,
+                sealed=sealed,
+                rows=file.ids.rows,
+                ids=str(file.ids),
+                file=file.draft.name,
+                bytes=file.draft.size,
+                sha256=file.draft.digest,
+            )
+            self._file = None
+        self._at += 1
+        return entry
+
+
+class _File:
+    """A file that is being written."""
+
+    def __init__(self, draft: Draft, form: Format, fields: Sequence[str]) -> None:
+        self.draft = draft
+        self.ids = IdSum()
+        # Formats write in small pieces.
+        self._buffer: Any = io.BufferedWriter(draft, _BUFFER)
+        self._writer = form.writer(self._buffer, fields)
+
+    def write(self, chunk: Chunk) -> None:
+        self.ids += chunk.ids()
+        self._writer.write(chunk.data)
+
+    def finish(self) -> None:
+        self._writer.finish()
+        self._buffer.flush()
+        self.draft.commit()

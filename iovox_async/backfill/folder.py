@@ -1,0 +1,188 @@
+"""The folder of a job: its lock, its manifest, its files.
+
+The law of this room: the manifest is the truth. A file is complete and named before the manifest names it; a sealed partition
+that is to be replaced is first marked as open; and what the manifest does not name is swept at the start. So whenever a
+process ends, and however, what the manifest calls sealed is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ..errors import ManifestDamaged
+from ..sinks import TEMPORARY
+from .manifest import MANIFEST, Entry, Manifest
+
+if TYPE_CHECKING:
+    from ..sinks import Store
+    from ..sinks.locks import Lock
+    from .job import Job
+
+__all__ = ["REPORT", "Folder"]
+
+logger = logging.getLogger("iovox_async")
+
+REPORT: Final = "report.json"
+#: Names that a job gives: nothing else in a folder is ever removed.
+_TABLE: Final = re.compile(
+    r"calls/(?:date=\d{4}-\d\d-\d\d|month=\d{4}-\d\d)/part-0\.(?:parquet|jsonl|jsonl\.zst|csv)"
+)
+_TEMPORARY: Final = re.compile(
+    r"\.(?:calls\.(?:date|month)=[\d-]+\.part-0\.[a-z.]+|manifest\.jsonl|report\.json)" + re.escape(TEMPORARY)
+)
+
+
+class Folder:
+    """The folder of a job. Its methods block; they are called in threads.
+
+    Attributes:
+        store: where the folder is.
+        manifest: what is in it; there after `open`.
+        again: names of partitions whose files must be read again: what was found damaged.
+    """
+
+    manifest: Manifest
+
+    def __init__(self, store: Store, job: Job) -> None:
+        self.store = store
+        self.again: set[str] = set()
+        self._job = job
+        self._lock: Lock | None = None
+        self._renewed = 0.0
+        self._writing = threading.Lock()
+
+    def open(self, start: datetime, *, repair: bool = False) -> None:
+        """Locks the folder, reads what is in it, and sweeps what does not belong there.
+
+        Args:
+            start: the first second that is asked for.
+            repair: do not stop at what is damaged, but note it in `again`, after looking into every file.
+
+        Raises:
+            JobLocked: another process is at work there.
+            JobMismatch: the folder belongs to another job.
+            ManifestDamaged: the manifest, or a file that it names, is not what it was.
+        """
+        self.store.prepare()
+        lock = self.store.lock()
+        lock.take()
+        self._lock = lock
+        self._renewed = time.monotonic()
+        files = self.store.listing()
+        data = self.store.read(MANIFEST)
+        if data is None:
+            strays = sorted(filter(_TABLE.fullmatch, files))
+            if strays and not repair:
+                raise ManifestDamaged(
+                    f"{self.store} holds {strays[0]} and no {MANIFEST}: choose an empty folder, "
+                    "or --repair (repair=True) to read everything again in its place"
+                )
+            self.manifest = Manifest(self._job, start)
+        else:
+            self.manifest = Manifest.load(data, self._job, start)
+            if self.manifest.damage and not repair:
+                raise ManifestDamaged(
+                    f"{self.store}/{MANIFEST} is damaged ({', '.join(self.manifest.damage[:5])}): "
+                    "--repair (repair=True) reads again what cannot be trusted, and keeps the rest"
+                )
+        self._look(files, repair=repair)
+        self._sweep(files)
+        if data is None or self.manifest.damage or start < self.manifest.start:
+            self.manifest.start = min(start, self.manifest.start)
+            self.manifest.damage = []
+            self._write()
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def alive(self) -> None:
+        """Keeps the lock, where it must be kept.
+
+        Raises:
+            JobLocked: another process took it over.
+        """
+        lock = self._lock
+        if lock is None or lock.renew_every is None:
+            return
+        with self._writing:
+            if time.monotonic() - self._renewed > lock.renew_every:
+                lock.renew()
+                self._renewed = time.monotonic()
+
+    def reopen(self, names: Iterable[str]) -> None:
+        """Says that these are about to be replaced: until they are, nobody relies on their files."""
+        sealed = [name for name in names if (entry := self.manifest.entries.get(name)) and entry.sealed]
+        if sealed:
+            for name in sealed:
+                entry = self.manifest.entries[name]
+                self.manifest.entries[name] = msgspec.structs.replace(entry, sealed=False)
+            self._write()
+
+    def commit(self, entries: Iterable[Entry]) -> None:
+        """Names files that are in their place; what they leave without a file loses it."""
+        with self._writing:
+            left = []
+            for entry in entries:
+                old = self.manifest.entries.get(entry.partition)
+                if old is not None and old.file and old.file != entry.file:
+                    left.append(old.file)
+                self.manifest.entries[entry.partition] = entry
+            self._write()
+            for name in left:
+                self.store.remove(name)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Writes a small file, whole or not at all."""
+        with self.store.draft(name) as draft:
+            draft.write(data)
+            draft.commit()
+
+    def damaged(self) -> set[str]:
+        """Names of partitions whose files are not what was written, after a look into every file."""
+        files = self.store.listing()
+        return {
+            entry.partition
+            for entry in self.manifest.entries.values()
+            if entry.file
+            and (files.get(entry.file) != entry.bytes or self.store.digest(entry.file) != entry.sha256)
+        }
+
+    def _write(self) -> None:
+        self.replace(MANIFEST, self.manifest.dump())
+
+    def _look(self, files: dict[str, int], *, repair: bool) -> None:
+        """Compares the files with the manifest: their sizes, and with `repair` all of them."""
+        entries = self.manifest.entries
+        wrong = {
+            name: entry for name, entry in entries.items() if entry.file and files.get(entry.file) != entry.bytes
+        }
+        sealed = [entry for entry in wrong.values() if entry.sealed]
+        if sealed and not repair:
+            file = sealed[0].file or ""
+            told = f"{files[file]:,} bytes instead of {sealed[0].bytes:,}" if file in files else "missing"
+            more = f", and {len(sealed) - 1} more files are wrong" if len(sealed) > 1 else ""
+            raise ManifestDamaged(
+                f"{self.store}/{file} is damaged ({told}){more}: --repair (repair=True) reads just these again"
+            )
+        # An open partition may have been replaced by a process that ended before it could say so.
+        self.again = set(wrong) | (self.damaged() if repair else set())
+        for name in self.again:
+            logger.info("partition %s is damaged and is read again", name)
+
+    def _sweep(self, files: dict[str, int]) -> None:
+        known = {entry.file for entry in self.manifest.entries.values()}
+        for name in files:
+            if (_TABLE.fullmatch(name) and name not in known) or _TEMPORARY.fullmatch(name):
+                logger.info("%s was left by an earlier run and is removed", name)
+                self.store.remove(name)

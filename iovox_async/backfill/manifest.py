@@ -1,0 +1,189 @@
+"""What is in a folder: one line for the job, one for each partition, one for the end.
+
+The law of this room: nothing is believed that does not match its checksum. Each line has one of its own, bound to the job, and
+the last line has one of all; so a damaged manifest is never taken for a whole one, and what is whole in it is not lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from attrs import define, field
+
+from ..errors import BackfillError, JobMismatch
+from .job import Job, differences
+
+__all__ = ["MANIFEST", "Entry", "Manifest"]
+
+MANIFEST: Final = "manifest.jsonl"
+VERSION: Final = 1
+_CHECK: Final = re.compile(rb',"check":"([0-9a-f]{32})"\}\Z')
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition that is there.
+
+    Attributes:
+        partition: its name.
+        lo: the first second it holds.
+        hi: the second after the last.
+        sealed: it ended longer before it was read than calls take to settle; else it is read again.
+        rows: calls.
+        ids: which, as `IdSum` writes it.
+        file: the name of its file; None where there are no calls.
+        bytes: the file's size.
+        sha256: the file's checksum.
+    """
+
+    partition: str
+    lo: datetime
+    hi: datetime
+    sealed: bool
+    rows: int = 0
+    ids: str = ""
+    file: str | None = None
+    bytes: int = 0
+    sha256: str = ""
+
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    backfill: int
+    job: Job
+    start: datetime
+
+
+class _Version(msgspec.Struct, frozen=True):
+    backfill: int
+
+
+class _End(msgspec.Struct, frozen=True, kw_only=True):
+    partitions: int
+    sha256: str
+
+
+@define
+class Manifest:
+    """What is in a folder.
+
+    Attributes:
+        job: whose folder it is.
+        start: the first second that was ever asked for.
+        entries: what is there, by the partitions' names.
+        damage: what was found wrong when it was read, in words.
+    """
+
+    job: Job
+    start: datetime
+    entries: dict[str, Entry] = field(factory=dict)
+    damage: list[str] = field(factory=list)
+    #: Lines as they were written last; an entry does not change, so it is encoded once.
+    _lines: dict[str, tuple[Entry, bytes]] = field(factory=dict)
+
+    def dump(self) -> bytes:
+        """The manifest as a file."""
+        key = self.job.key
+        lines = [_signed(_Head(backfill=VERSION, job=self.job, start=self.start), b"")]
+        for name in sorted(self.entries):
+            entry = self.entries[name]
+            known = self._lines.get(name)
+            if known is None or known[0] is not entry:
+                known = self._lines[name] = (entry, _signed(entry, key))
+            lines.append(known[1])
+        body = b"\n".join(lines) + b"\n"
+        end = _End(partitions=len(self.entries), sha256=hashlib.sha256(body).hexdigest())
+        return body + msgspec.json.encode(end) + b"\n"
+
+    @classmethod
+    def load(cls, data: bytes, job: Job, start: datetime) -> Manifest:
+        """The manifest of a file, as far as it can be believed; `damage` tells what could not.
+
+        Args:
+            data: the file.
+            job: the job that is to be done in the folder.
+            start: what to take for its start if that cannot be read.
+
+        Raises:
+            JobMismatch: the folder belongs to another job.
+            BackfillError: a newer version of this package wrote it.
+        """
+        first, _, rest = data.partition(b"\n")
+        manifest = cls(job, start)
+        head = None
+        if (body := _checked(first, b"")) is not None:
+            _check_version(body)
+            head = _decoded(body, _Head)
+        if head is None:
+            manifest.damage.append("line 1")
+        else:
+            if told := differences(head.job, job):
+                raise JobMismatch(
+                    f"the folder belongs to another job, which differs in {', '.join(told)}: "
+                    "give the same, or choose another folder"
+                )
+            manifest.start = head.start
+        manifest._read(data, rest)
+        if head is None and manifest.entries:
+            manifest.start = min(entry.lo for entry in manifest.entries.values())
+        return manifest
+
+    def _read(self, data: bytes, rest: bytes) -> None:
+        """The lines after the first."""
+        *lines, last, after = (b"", *rest.split(b"\n")) if b"\n" in rest else (rest, b"", b"")
+        key = self.job.key
+        for number, line in enumerate(lines, 1):
+            if number == 1 and not line:
+                continue
+            body = _checked(line, key)
+            entry = None if body is None else _decoded(body, Entry)
+            if entry is None:
+                self.damage.append(f"line {number}")
+            else:
+                self.entries[entry.partition] = entry
+                self._lines[entry.partition] = (entry, line)
+        end = _decoded(last, _End)
+        whole = data[: len(data) - len(last) - len(after) - 1]
+        if end is None or after or end.sha256 != hashlib.sha256(whole).hexdigest():
+            # The last line of a file that was cut may be a whole entry.
+            body = _checked(last, key)
+            entry = None if body is None else _decoded(body, Entry)
+            if entry is not None:
+                self.entries[entry.partition] = entry
+            self.damage.append("the last line")
+
+
+def _signed(value: msgspec.Struct, key: bytes) -> bytes:
+    body = msgspec.json.encode(value)
+    return body[:-1] + b',"check":"' + _sum(body, key) + b'"}'
+
+
+def _sum(body: bytes, key: bytes) -> bytes:
+    return hashlib.sha256(key + body).hexdigest()[:32].encode()
+
+
+def _checked(line: bytes, key: bytes) -> bytes | None:
+    """The line without its checksum, or None where that does not match."""
+    match = _CHECK.search(line)
+    if match is None:
+        return None
+    body = line[: match.start()] + b"}"
+    return body if _sum(body, key) == match[1] else None
+
+
+def _decoded[T: msgspec.Struct](body: bytes, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _check_version(body: bytes) -> None:
+    version = _decoded(body, _Version)
+    if version is not None and version.backfill > VERSION:
+        raise BackfillError(
+            f"a newer version of this package wrote {MANIFEST} (form {version.backfill}, this one reads {VERSION}): "
+            'pip install --upgrade "iovox-async"'
+        )

@@ -1,0 +1,148 @@
+"""Following: new calls as they come, each once, through outages, in bounded memory."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from iovox_async import AuthenticationError, QueryError, RetryPolicy
+from iovox_async.sandbox import Faults, Sandbox
+
+DAY = "2024-05-06"
+
+
+@pytest.fixture
+def sandbox():
+    return Sandbox(calls=0, start=DAY, end=DAY)
+
+
+def at(*times):
+    return [{"call_start": f"{DAY} {time}"} for time in times]
+
+
+class Rounds:
+    """Stands in for the pause between polls: runs what the next round is to find, then lets it begin."""
+
+    def __init__(self, *steps):
+        self.steps, self.pauses = list(steps), []
+
+    async def __call__(self, seconds):
+        self.pauses.append(seconds)
+        if not self.steps:
+            await asyncio.Event().wait()
+        self.steps.pop(0)()
+
+
+async def take(follow, count):
+    calls = []
+    async for call in follow:
+        calls.append(call)
+        if len(calls) == count:
+            return calls
+    raise AssertionError("following ended by itself")
+
+
+async def test_new_calls_come_once_also_those_that_arrive_late(sandbox, open_session):
+    """The look-back finds what arrived behind the newest call; what was handed out is not repeated."""
+    sandbox.add(at("10:00:00", "10:05:00"))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        insights._gate.sleep = rounds = Rounds(
+            lambda: sandbox.add(at("10:20:00")),
+            lambda: sandbox.add(at("09:10:00", "10:30:00")),
+            lambda: None,
+            lambda: sandbox.add(at("10:31:00")),
+        )
+        async with insights.follow(f"{DAY} 09:00", every=60) as follow:
+            calls = await take(follow, 6)
+            assert follow.newest == datetime(2024, 5, 6, 10, 31)
+            assert follow.polls == 4
+    starts = [call.call_start.strftime("%H:%M") for call in calls]
+    assert starts == ["10:00", "10:05", "10:20", "09:10", "10:30", "10:31"]
+    assert rounds.pauses == [60, 60, 60, 60]
+
+
+async def test_changed_calls_come_again_when_asked_for(sandbox, open_session):
+    """A late transcript or tag hands the call out a second time, and an unchanged one not."""
+    first, second = sandbox.add(at("10:00:00", "10:01:00"))
+    for changes, count, ids in ((True, 3, [first, second, first]), (False, 3, [first, second, None])):
+        async with sandbox.serve() as base_url, open_session(base_url) as insights:
+            insights._gate.sleep = Rounds(
+                lambda: sandbox.change(first, node_name="changed" if changes else "again"),
+                lambda: sandbox.add(at("11:00:00")) if not changes else None,
+            )
+            fields = ["id", "call_start", "node_name"]
+            async with insights.follow(f"{DAY} 09:00", changes=changes, fields=fields) as follow:
+                found = [call.id for call in await take(follow, count)]
+        assert [one for one, known in zip(found, ids, strict=True) if known] == [one for one in ids if one]
+        assert (found[2] == first) is changes
+
+
+async def test_an_outage_is_waited_out_and_nothing_is_lost(sandbox, open_session):
+    """Errors that may pass pause following; what came meanwhile comes afterwards."""
+    sandbox.add(at("10:00:00"))
+
+    def fail():
+        sandbox.add(at("10:10:00"))
+        sandbox.faults = Faults(fail_after=0, kind="500")
+
+    def mend():
+        sandbox.faults = Faults()
+
+    async with sandbox.serve() as base_url, open_session(base_url, retry=RetryPolicy(attempts=1)) as insights:
+        insights._gate.sleep = Rounds(fail, lambda: None, mend)
+        async with insights.follow(f"{DAY} 09:00") as follow:
+            calls = await take(follow, 2)
+            assert follow.outages == 2
+    assert [call.call_start.hour for call in calls] == [10, 10]
+
+
+async def test_a_refusal_is_raised(sandbox, open_session):
+    """A wrong key does not mend itself by waiting."""
+    async with sandbox.serve() as base_url, open_session(base_url, secure_key="wrong-key") as insights:
+        with pytest.raises(AuthenticationError):
+            await take(insights.follow(f"{DAY} 09:00"), 1)
+
+
+async def test_memory_is_bounded_by_the_look_back(sandbox, open_session):
+    """What lies before the look-back is forgotten."""
+    hours = iter(range(1, 20))
+
+    def arrive():
+        hour = next(hours)
+        sandbox.add([{"call_start": f"{DAY} {hour:02}:{minute:02}:00"} for minute in range(0, 60, 6)])
+
+    arrive()
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        insights._gate.sleep = Rounds(*[arrive] * 9)
+        async with insights.follow(f"{DAY} 00:00", lookback=timedelta(hours=1)) as follow:
+            assert len(await take(follow, 100)) == 100
+            assert follow.remembered <= 3 * 10
+
+
+async def test_leaving_ends_following(sandbox, open_session):
+    """Out of `async with`, or by a bare break: no task is left."""
+    sandbox.add(at("10:00:00"))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        before = asyncio.all_tasks()
+        async for _ in insights.follow(f"{DAY} 09:00"):
+            break
+        for _ in range(200):
+            if asyncio.all_tasks() <= before:
+                break
+            await asyncio.sleep(0.001)
+        assert asyncio.all_tasks() <= before
+
+
+async def test_only_what_was_asked_for_is_handed_out(sandbox, open_session):
+    """Keys that following needs are hidden when they were not asked for."""
+    sandbox.add(at("10:00:00"))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        (call,) = await take(insights.follow(f"{DAY} 09:00", fields=["node_name"]), 1)
+    assert call.id is None
+    assert call.node_name
+
+
+async def test_a_wrong_filter_is_refused_at_once(open_session):
+    """Before any request."""
+    with pytest.raises(QueryError, match="call_result"):
+        open_session().follow(call_results="ANSWERED")

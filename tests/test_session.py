@@ -1,0 +1,199 @@
+"""The session: its settings, its clock, and what it never shows."""
+
+import asyncio
+import copy
+import logging
+import os
+import pickle
+import traceback
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from iovox_async import AsyncInsights, ConfigurationError, InsightsQuery, QueryError, RetryPolicy, SessionError
+from iovox_async.sandbox import Sandbox
+
+CANARY = "c4nary-k3y-0f-n0b0dy"
+
+
+def test_credentials_come_from_the_environment_when_not_given(monkeypatch):
+    """The three variables that are in use already."""
+    monkeypatch.setenv("IOVOX_USERNAME", "someone")
+    monkeypatch.setenv("IOVOX_SECURE_KEY", CANARY)
+    monkeypatch.setenv("IOVOX_URL", "http://127.0.0.1:1/rest/v1/")
+    insights = AsyncInsights()
+    assert insights.account == "someone at http://127.0.0.1:1/rest/v1"
+    assert insights._http._sign() == [(b"username", b"someone"), (b"secureKey", CANARY.encode())]
+
+
+BAD = [
+    ({"username": None}, "IOVOX_USERNAME"),
+    ({"secure_key": None}, "IOVOX_SECURE_KEY"),
+    ({"username": ""}, "username"),
+    ({"secure_key": CANARY + "\r\nx: y"}, "secure_key"),
+    ({"secure_key": CANARY + "\n"}, "secure_key"),
+    ({"secure_key": CANARY + "\0"}, "secure_key"),
+    ({"secure_key": " " + CANARY}, "secure_key"),
+    ({"secure_key": CANARY + "é"}, "secure_key"),
+    ({"secure_key": 5}, "secure_key"),
+    ({"base_url": "http://rest.iovox.com/rest/v1"}, "clear"),
+    ({"base_url": "https://me:pw@rest.iovox.com"}, "base_url"),
+    ({"base_url": "https://rest.iovox.com/?x=1"}, "query"),
+    ({"base_url": "rest.iovox.com"}, "base_url"),
+    ({"base_url": "ftp://rest.iovox.com"}, "base_url"),
+    ({"base_url": "https://["}, "base_url"),
+    ({"concurrency": 0}, "concurrency"),
+    ({"concurrency": True}, "concurrency"),
+    ({"page_size": 20_001}, "page_size"),
+    ({"page_size": 0}, "page_size"),
+    ({"timeout": 0}, "timeout"),
+    ({"timeout": "60"}, "timeout"),
+    ({"timeout": timedelta(seconds=-1)}, "timeout"),
+    ({"timezone": "Europe/Lundun"}, "timezone"),
+    ({"timezone": "../../etc/passwd"}, "timezone"),
+    ({"proxy": "nonsense"}, "proxy"),
+    ({"retry": 5}, "retry"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "named"), BAD, ids=[f"{[*case[0]][0]}-{n}" for n, case in enumerate(BAD)])
+def test_a_wrong_setting_is_refused_with_its_name_and_without_the_key(wrong, named):
+    """Before anything is sent, and a credential is refused unseen."""
+    options = {"username": "demo", "secure_key": CANARY, **wrong}
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        AsyncInsights(**options)
+    assert CANARY not in "".join(traceback.TracebackException.from_exception(caught.value).format())
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in frames.stack if "iovox_async" in frame.filename]
+    # The first of our frames is the constructor; what the caller's own variables hold is the caller's.
+    assert ours
+    assert all(CANARY not in str(frame.locals) for frame in ours)
+
+
+@pytest.mark.parametrize("name", ["attempts", "initial", "maximum", "total", "retry_after_maximum"])
+def test_a_wrong_retry_policy_is_refused(name):
+    """Nothing negative, nothing endless, no text."""
+    for value in (-1, float("nan"), float("inf"), "5", None, True):
+        with pytest.raises(ConfigurationError, match="RetryPolicy"):
+            RetryPolicy(**{name: value})
+    assert RetryPolicy(total=timedelta(minutes=2)).total == 120.0
+
+
+def test_the_key_appears_in_no_view_of_a_session():
+    """repr, str, vars at any depth; and a session is not to be pickled or copied."""
+    insights = AsyncInsights("demo", CANARY, base_url="http://127.0.0.1:1")
+    seen, todo = set(), [insights]
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        assert CANARY not in repr(thing)
+        members = getattr(thing, "__dict__", {}) | {
+            name: getattr(thing, name, None) for name in getattr(type(thing), "__slots__", ()) or ()
+        }
+        todo += [value for value in members.values() if not isinstance(value, type)]
+    for escape in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(ConfigurationError, match="pickled"):
+            escape(insights)
+
+
+async def test_no_log_at_any_level_shows_the_key_or_a_phone_number(caplog):
+    """Not ours, not httpx's, not httpcore's, down to DEBUG; numbers that are filters stay out of INFO."""
+    caplog.set_level(logging.DEBUG)
+    sandbox = Sandbox(calls=300, start="2024-01-01", end="2024-01-05", key=CANARY)
+    number = sandbox.rows()[0]["call_origin"]
+    async with sandbox.serve() as base_url, AsyncInsights("demo", CANARY, base_url=base_url) as insights:
+        calls = await insights.stream("2024-01-01", "2024-01-05", call_origin=number).collect()
+    assert calls
+    assert caplog.records
+    for record in caplog.records:
+        assert CANARY not in record.getMessage() + str(record.__dict__)
+        if record.levelno >= logging.INFO or record.name.startswith(("iovox", "http")):
+            assert number not in record.getMessage()
+
+
+async def test_aware_dates_and_aware_records_with_a_time_zone(open_session):
+    """With the account's zone, instants go in and come out; without it they are refused."""
+    sandbox = Sandbox(calls=0, start="2024-07-01", end="2024-07-02")
+    sandbox.add([{"call_start": f"2024-07-01 {hour:02}:30:00"} for hour in range(24)])
+    async with sandbox.serve() as base_url:
+        start, end = datetime(2024, 7, 1, 8, tzinfo=UTC), datetime(2024, 7, 1, 10, tzinfo=UTC)
+        async with open_session(base_url, timezone="Europe/London") as insights:
+            calls = await insights.stream(start, end).collect()
+            stats = insights.stream(start, end).stats
+        assert [call.call_start.hour for call in calls] == [9, 10]
+        assert all(call.call_start.tzinfo == ZoneInfo("Europe/London") for call in calls)
+        assert stats.final_until.tzinfo is not None
+        async with open_session(base_url) as insights:
+            with pytest.raises(QueryError, match="timezone"):
+                insights.stream(start, end)
+
+
+async def test_dates_left_out_mean_this_month_until_now_and_are_fixed_at_once(open_session):
+    """What the endpoint means by leaving them out, made explicit."""
+    insights = open_session()
+    insights._now = lambda: datetime(2024, 2, 10, 12, 30, 45)
+    reading = insights.stream()._reader.reading
+    assert (reading.lo, reading.hi) == (datetime(2024, 2, 1), datetime(2024, 2, 10, 12, 30, 46))
+    yesterday = insights.stream(query=InsightsQuery(date_constant="YESTERDAY"))._reader.reading
+    assert (yesterday.lo, yesterday.hi) == (datetime(2024, 2, 9), datetime(2024, 2, 10))
+    assert insights.stream(date(2024, 2, 1)).stats.final_until == datetime(2024, 2, 10, 10, 30, 45)
+    assert insights.stream("2024-01-01", "2024-01-31").stats.final_until == datetime(2024, 1, 31, 23, 59, 59)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"paging": "rows"}, "paging"),
+        ({"paging": "windows", "order": "talk_time_ASC"}, "paging"),
+        ({"max_calls": -1}, "max_calls"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"order": "call_start"}, "order"),
+        ({"fields": ["id", "nonsense"]}, "response_fields"),
+        ({"call_results": "ANSWERED"}, "call_result"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_wrong_argument_of_a_stream_is_refused_before_anything_is_sent(options, named, open_session):
+    """By name, with the cure."""
+    with pytest.raises(QueryError, match=named):
+        open_session().stream("2024-01-01", "2024-01-02", **options)
+
+
+async def test_a_session_belongs_to_one_loop_and_one_process(open_session, monkeypatch):
+    """Both mistakes are named."""
+    sandbox = Sandbox(calls=10, start="2024-01-01", end="2024-01-02")
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        await insights.page("2024-01-01", "2024-01-02")
+
+        def elsewhere():
+            with pytest.raises(SessionError, match="event loop"):
+                asyncio.run(insights.page("2024-01-01", "2024-01-02"))
+
+        await asyncio.to_thread(elsewhere)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(SessionError, match="forked"):
+            await insights.page("2024-01-01", "2024-01-02")
+        monkeypatch.undo()
+
+
+async def test_a_proxy_comes_from_the_environment_only_when_asked_for(monkeypatch, open_session):
+    """Otherwise the environment is not looked at."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    assert open_session()._http._proxy is None
+    assert open_session(proxy="environment")._http._proxy.url == httpx.URL("http://127.0.0.1:9")
+    assert open_session(proxy="socks5://127.0.0.1:1080")._http._proxy.url.scheme == "socks5"
+
+
+async def test_a_session_can_be_closed_twice_and_leaves_nothing_open(open_session):
+    """Closing is harmless."""
+    sandbox = Sandbox(calls=10, start="2024-01-01", end="2024-01-02")
+    async with sandbox.serve() as base_url:
+        insights = open_session(base_url)
+        await insights.page("2024-01-01", "2024-01-02")
+        await insights.aclose()
+        await insights.aclose()
+    assert "0 of 8 requests in flight" in repr(insights)
