@@ -18,6 +18,7 @@ import ssl
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 # Imported now, since their first use would otherwise stall a running loop.
@@ -61,10 +62,9 @@ def check_base_url(base_url: str) -> str:
     Raises:
         ConfigurationError: no address, or one that would send the key in the clear or to a stranger.
     """
-    try:
-        url = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise ConfigurationError("base_url (IOVOX_URL): it is not a URL") from error
+    url = _url(base_url)
+    if url is None:
+        raise ConfigurationError("base_url (IOVOX_URL): it is not a URL")
     if url.userinfo:
         raise ConfigurationError(
             "base_url (IOVOX_URL): credentials do not belong in it; pass username and secure_key"
@@ -338,9 +338,18 @@ def _proxy(proxy: str | None, base_url: str) -> httpx.Proxy | None:
         proxy = getproxies().get(httpx.URL(base_url).scheme)
         if proxy is None:
             return None
-    try:
-        return httpx.Proxy(proxy)
-    except (ValueError, httpx.InvalidURL, TypeError) as error:
+    url = _url(proxy)
+    if url is None or url.scheme not in {"http", "https", "socks5", "socks5h"} or not url.host:
         raise ConfigurationError(
             'proxy: an URL like http://host:8080 or socks5://host:1080, or "environment", is wanted'
-        ) from error
+        )
+    return httpx.Proxy(url)
+
+
+def _url(text: str) -> httpx.URL | None:
+    """The URL that a text is, or None."""
+    try:
+        urlsplit(text)  # stricter about brackets than httpx
+        return httpx.URL(text)
+    except (ValueError, httpx.InvalidURL, TypeError, AttributeError):
+        return None

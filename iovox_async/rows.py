@@ -134,7 +134,7 @@ def answer_keys(fields: Sequence[str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def layout_of(choice: Choice) -> Layout:
-    """The code for this choice; making it costs about as much as reading a thousand records, once."""
+    """The code for this choice, made once; that takes about as long as reading a segment or two."""
     row_type, make = _compile(Call, choice)
     moment = _AWARE.format("x := r.call_start") if choice.aware else "r.call_start"
     lines = ["def places(rows, tz):", f"    return [({moment}, r.id) for r in rows]"]

@@ -15,6 +15,7 @@ import re
 import zlib
 from bisect import bisect_left
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from xml.etree import ElementTree as ET
 
@@ -34,6 +35,8 @@ SEGMENT_BYTES: Final = 128 * 1024
 STEP_BYTES: Final = 1024 * 1024
 #: Bytes of an error body that are looked at.
 ERROR_BYTES: Final = 64 * 1024
+#: Messages that are taken from an error body.
+MESSAGES: Final = 8
 
 _BLANKS: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -324,10 +327,10 @@ def error_messages(body: bytes) -> tuple[str, ...]:
     body = body[:ERROR_BYTES].strip()
     found = _xml_messages(body) or _json_messages(body)
     if not found:
-        text = re.sub(r"<[^>]*>", " ", body.decode("utf-8", "replace"))
+        text = re.sub(r"<[^<>]*>", " ", body.decode("utf-8", "replace"))
         found = [text]
     tidy = (" ".join(scrub(text).split())[:200] for text in found)
-    return tuple(text for text in tidy if text)[:8]
+    return tuple(text for text in tidy if text)[:MESSAGES]
 
 
 def _xml_messages(body: bytes) -> list[str]:
@@ -336,9 +339,12 @@ def _xml_messages(body: bytes) -> list[str]:
         return []
     try:
         root = ET.fromstring(body)  # noqa: S314 - capped in size and free of entities, see above
-    except ET.ParseError:
+    except (ET.ParseError, ValueError, LookupError):
+        # The last two: an encoding that it declares and the parser does not know.
         return []
-    return [text for node in root.iter("error") if (text := "".join(node.itertext()).strip())]
+    return [
+        text for node in islice(root.iter("error"), MESSAGES) if (text := "".join(node.itertext()).strip())
+    ]
 
 
 def _json_messages(body: bytes) -> list[str]:

@@ -198,7 +198,9 @@ class Server:
                 self._remove(self.rng.choice(victims))
         for _ in range(self.motion.some(self.rng, self.motion.inserts)):
             if self.motion.near and rows:
-                start = self.rng.choice((rows[0], rows[-1])).second + self.rng.choice((-1, 0, 0, 0, 1)) * SECOND
+                start = (
+                    self.rng.choice((rows[0], rows[-1])).second + self.rng.choice((-1, 0, 0, 0, 1)) * SECOND
+                )
             else:
                 start = at(self.rng.randrange(self.span))
             row = Row(start, self._new_id())

@@ -21,7 +21,21 @@ LEVELS = {
         ["observe"],
     ],
     2: [["plan"], ["pacing"], ["position"]],
-    3: ["settings http shelter pump reading reader arrow stream follow lookup session".split()],
+    3: [
+        [
+            "settings",
+            "http",
+            "shelter",
+            "pump",
+            "reading",
+            "reader",
+            "arrow",
+            "stream",
+            "follow",
+            "lookup",
+            "session",
+        ]
+    ],
     4: [["sinks", "backfill"]],
     5: [["sandbox"]],
     6: [["cli"], ["integrations"], ["pytest_plugin"]],
@@ -29,10 +43,26 @@ LEVELS = {
 PLACE = {
     room: (level, row) for level, rows in LEVELS.items() for row, group in enumerate(rows) for room in group
 }
-OPTIONAL = (
-    "aiohttp click dask distributed dlt duckdb fastapi fsspec httpx_aiohttp opentelemetry pandas polars pyarrow rich "
-    "rich_click starlette uvicorn pytest"
-).split()
+OPTIONAL = [
+    "aiohttp",
+    "click",
+    "dask",
+    "distributed",
+    "dlt",
+    "duckdb",
+    "fastapi",
+    "fsspec",
+    "httpx_aiohttp",
+    "opentelemetry",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "rich",
+    "rich_click",
+    "starlette",
+    "uvicorn",
+    "pytest",
+]
 
 
 def room_of(path):

@@ -21,7 +21,9 @@ MADE = {
     errors.RecordError: lambda: errors.RecordError(17, "$[17].call_start", "it is no date"),
     errors.UnexpectedRedirect: lambda: errors.UnexpectedRedirect(302, "https://elsewhere.example"),
     **{
-        kind: lambda kind=kind: kind(kind is errors.BadRequest and 400 or 503, ("said",), attempts=3, page=2)
+        kind: lambda kind=kind: kind(
+            (kind is errors.BadRequest and 400) or 503, ("said",), attempts=3, page=2
+        )
         for kind in KINDS
         if issubclass(kind, errors.ResponseError) and kind is not errors.UnexpectedRedirect
     },
@@ -51,7 +53,7 @@ def test_every_error_stands_in_the_tree_of_the_module_docstring_under_its_base(k
     names = {
         line.split()[0]: len(line) - len(line.lstrip())
         for line in lines
-        if line.startswith("      ") or line.startswith("    Iovox")
+        if line.startswith(("      ", "    Iovox"))
     }
     assert kind.__name__ in names
     base = kind.__mro__[1]

@@ -58,7 +58,10 @@ class Case:
             motion=Motion(*self.motion),
             most=self.most,
         )
-        server.fill(at(self._second(rng) + (rng.randrange(1000) / 1000 if self.fraction else 0)) for _ in range(self.rows))
+        server.fill(
+            at(self._second(rng) + (rng.randrange(1000) / 1000 if self.fraction else 0))
+            for _ in range(self.rows)
+        )
         return server
 
     def _second(self, rng: random.Random) -> int:
@@ -257,7 +260,10 @@ def smooth(rng: random.Random, rows: int, days: int) -> list[int]:
 
 def daily(rng: random.Random, rows: int, days: int) -> list[int]:
     """Opening hours with a little traffic at night: a thousand times as dense by day."""
-    hours = (rng.random() * 24 if rng.random() < 0.02 else min(23.9, max(0, rng.gauss(13, 2.2))) for _ in range(rows))
+    hours = (
+        rng.random() * 24 if rng.random() < 0.02 else min(23.9, max(0, rng.gauss(13, 2.2)))
+        for _ in range(rows)
+    )
     return [rng.randrange(days) * DAY + int(hour * 3600) for hour in hours]
 
 
@@ -303,7 +309,9 @@ def every(step: int, begin: int = 0, end: int = 365 * DAY) -> list[int]:
         ),
     ],
 )  # fmt: skip
-def test_no_data_makes_the_plan_run_away(seconds: list[int], size: int, most: int, concurrency: int, down: bool):
+def test_no_data_makes_the_plan_run_away(
+    seconds: list[int], size: int, most: int, concurrency: int, down: bool
+):
     """Bursts and jumps in density by a factor of 1000 cost requests in proportion to their calls, not to time."""
     server = Server(random.Random(7), 365 * DAY)
     server.fill(map(at, sorted(seconds)))
@@ -493,7 +501,9 @@ def test_a_window_of_one_second_is_halved_in_rows_only():
     ("seconds", "down", "says"),
     [
         pytest.param((-1, 5), False, "filters by something other", id="a row before the window"),
-        pytest.param((5, 101), False, "filters by something other", id="a row behind the second after the window"),
+        pytest.param(
+            (5, 101), False, "filters by something other", id="a row behind the second after the window"
+        ),
         pytest.param((9, 5), False, "order call_start_ASC", id="falling when rising was asked for"),
         pytest.param((5, 9), True, "order call_start_DESC", id="rising when falling was asked for"),
         pytest.param((5.2, 5.1), False, "order call_start_ASC", id="out of order within a second"),
@@ -527,7 +537,11 @@ def test_a_server_that_ignores_page_is_found_out_and_never_asked_for_ever(rows: 
 
 
 def starts(*seconds: float | None) -> Answer:
-    return Answer([None if second is None else at(second) for second in seconds], None, lambda: list(range(len(seconds))))
+    return Answer(
+        [None if second is None else at(second) for second in seconds],
+        None,
+        lambda: list(range(len(seconds))),
+    )
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
@@ -576,7 +590,9 @@ class Live(RuleBasedStateMachine):
         self.server = Server(random.Random(0), 20, end=end, cap=cap)
         self.server.fill(map(at, seconds))
         self.capacity = Capacity()
-        self.plan = WindowPlan(at(0), at(20), descending=down, ordered=ordered, limit=limit, first=3, capacity=self.capacity)
+        self.plan = WindowPlan(
+            at(0), at(20), descending=down, ordered=ordered, limit=limit, first=3, capacity=self.capacity
+        )
         self.down, self.ordered = down, ordered
         self.stable = self.server.within(at(0), at(20))
         self.sent: list[Ask] = []

@@ -12,7 +12,14 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from iovox_async import AsyncInsights, ConfigurationError, InsightsQuery, QueryError, RetryPolicy, SessionError
+from iovox_async import (
+    AsyncInsights,
+    ConfigurationError,
+    InsightsQuery,
+    QueryError,
+    RetryPolicy,
+    SessionError,
+)
 from iovox_async.sandbox import Sandbox
 
 CANARY = "c4nary-k3y-0f-n0b0dy"
@@ -58,7 +65,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("wrong", "named"), BAD, ids=[f"{[*case[0]][0]}-{n}" for n, case in enumerate(BAD)])
+@pytest.mark.parametrize(
+    ("wrong", "named"), BAD, ids=[f"{next(iter(case[0]))}-{n}" for n, case in enumerate(BAD)]
+)
 def test_a_wrong_setting_is_refused_with_its_name_and_without_the_key(wrong, named):
     """Before anything is sent, and a credential is refused unseen."""
     options = {"username": "demo", "secure_key": CANARY, **wrong}

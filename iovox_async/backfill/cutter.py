@@ -36,7 +36,12 @@ class Cutter:
     """
 
     def __init__(
-        self, store: Store, form: Format, fields: Sequence[str], wanted: Sequence[Need], sealed_until: datetime
+        self,
+        store: Store,
+        form: Format,
+        fields: Sequence[str],
+        wanted: Sequence[Need],
+        sealed_until: datetime,
     ) -> None:
         self._store = store
         self._form = form

@@ -59,11 +59,12 @@ class Folder:
         self._renewed = 0.0
         self._writing = threading.Lock()
 
-    def open(self, start: datetime, *, repair: bool = False) -> None:
+    def open(self, start: datetime | None, default: datetime, *, repair: bool = False) -> None:
         """Locks the folder, reads what is in it, and sweeps what does not belong there.
 
         Args:
-            start: the first second that is asked for.
+            start: the first second that is asked for, or None for the one that the folder knows.
+            default: the first second of a folder that knows none.
             repair: do not stop at what is damaged, but note it in `again`, after looking into every file.
 
         Raises:
@@ -85,9 +86,9 @@ class Folder:
                     f"{self.store} holds {strays[0]} and no {MANIFEST}: choose an empty folder, "
                     "or --repair (repair=True) to read everything again in its place"
                 )
-            self.manifest = Manifest(self._job, start)
+            self.manifest = Manifest(self._job, start or default)
         else:
-            self.manifest = Manifest.load(data, self._job, start)
+            self.manifest = Manifest.load(data, self._job, start or default)
             if self.manifest.damage and not repair:
                 raise ManifestDamaged(
                     f"{self.store}/{MANIFEST} is damaged ({', '.join(self.manifest.damage[:5])}): "
@@ -95,8 +96,9 @@ class Folder:
                 )
         self._look(files, repair=repair)
         self._sweep(files)
-        if data is None or self.manifest.damage or start < self.manifest.start:
-            self.manifest.start = min(start, self.manifest.start)
+        first = min(start or self.manifest.start, self.manifest.start)
+        if data is None or self.manifest.damage or first < self.manifest.start:
+            self.manifest.start = first
             self.manifest.damage = []
             self._write()
 
@@ -165,7 +167,9 @@ class Folder:
         """Compares the files with the manifest: their sizes, and with `repair` all of them."""
         entries = self.manifest.entries
         wrong = {
-            name: entry for name, entry in entries.items() if entry.file and files.get(entry.file) != entry.bytes
+            name: entry
+            for name, entry in entries.items()
+            if entry.file and files.get(entry.file) != entry.bytes
         }
         sealed = [entry for entry in wrong.values() if entry.sealed]
         if sealed and not repair:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from attrs import define, field
@@ -18,6 +18,8 @@ from ..errors import BackfillError, JobMismatch
 from .job import Job, differences
 
 __all__ = ["MANIFEST", "Entry", "Manifest"]
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 MANIFEST: Final = "manifest.jsonl"
 VERSION: Final = 1
@@ -110,10 +112,10 @@ class Manifest:
             JobMismatch: the folder belongs to another job.
             BackfillError: a newer version of this package wrote it.
         """
-        first, _, rest = data.partition(b"\n")
+        lines = data.split(b"\n")
         manifest = cls(job, start)
         head = None
-        if (body := _checked(first, b"")) is not None:
+        if (body := _checked(lines[0], b"")) is not None:
             _check_version(body)
             head = _decoded(body, _Head)
         if head is None:
@@ -125,34 +127,26 @@ class Manifest:
                     "give the same, or choose another folder"
                 )
             manifest.start = head.start
-        manifest._read(data, rest)
+        manifest._read(lines)
         if head is None and manifest.entries:
             manifest.start = min(entry.lo for entry in manifest.entries.values())
         return manifest
 
-    def _read(self, data: bytes, rest: bytes) -> None:
+    def _read(self, lines: list[bytes]) -> None:
         """The lines after the first."""
-        *lines, last, after = (b"", *rest.split(b"\n")) if b"\n" in rest else (rest, b"", b"")
+        end = _decoded(lines[-2], _End) if len(lines) > 2 and not lines[-1] else None
         key = self.job.key
-        for number, line in enumerate(lines, 1):
-            if number == 1 and not line:
-                continue
+        for number, line in enumerate(lines[1:] if end is None else lines[1:-2], 2):
             body = _checked(line, key)
-            entry = None if body is None else _decoded(body, Entry)
-            if entry is None:
-                self.damage.append(f"line {number}")
-            else:
-                self.entries[entry.partition] = entry
-                self._lines[entry.partition] = (entry, line)
-        end = _decoded(last, _End)
-        whole = data[: len(data) - len(last) - len(after) - 1]
-        if end is None or after or end.sha256 != hashlib.sha256(whole).hexdigest():
-            # The last line of a file that was cut may be a whole entry.
-            body = _checked(last, key)
             entry = None if body is None else _decoded(body, Entry)
             if entry is not None:
                 self.entries[entry.partition] = entry
-            self.damage.append("the last line")
+                self._lines[entry.partition] = (entry, line)
+            elif line:
+                self.damage.append(f"line {number}")
+        body = b"\n".join(lines[:-2]) + b"\n"
+        if end is None or end.sha256 != hashlib.sha256(body).hexdigest():
+            self.damage.append("the end")
 
 
 def _signed(value: msgspec.Struct, key: bytes) -> bytes:
@@ -173,7 +167,7 @@ def _checked(line: bytes, key: bytes) -> bytes | None:
     return body if _sum(body, key) == match[1] else None
 
 
-def _decoded[T: msgspec.Struct](body: bytes, kind: type[T]) -> T | None:
+def _decoded(body: bytes, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -36,33 +36,43 @@ class Account:
     timeout: float = 60.0
     proxy: str | None = attrs.field(default=None, repr=False)  # it may hold a password
 
+    #: What was asked for at the terminal, by variable.
+    asked: dict[str, str] = attrs.field(factory=dict, repr=False)
+
     def session(self) -> AsyncInsights:
-        """A session, with the credentials of the environment or of whoever sits at the terminal.
+        """A session.
 
         Raises:
-            click.UsageError: a credential is missing and nobody can be asked.
             ConfigurationError: an option or variable is malformed.
         """
-        missing = [name for name in _PROMPTS if not os.environ.get(name)]
-        given: dict[str, str] = {}
-        if missing:
-            if not (at_terminal("stdin") and at_terminal("stderr")):
-                raise click.UsageError(
-                    f"Set the environment variable{'s' if len(missing) > 1 else ''} {' and '.join(missing)}. "
-                    "No account at hand? iovox demo needs none.",
-                    click.get_current_context(silent=True),
-                )
-            for name in missing:
-                given[name] = click.prompt(_PROMPTS[name], hide_input=name == "IOVOX_SECURE_KEY", err=True)
         return AsyncInsights(
-            given.get("IOVOX_USERNAME"),
-            given.pop("IOVOX_SECURE_KEY", None),
+            self.asked.get("IOVOX_USERNAME"),
+            self.asked.get("IOVOX_SECURE_KEY"),
             timezone=self.timezone,
             concurrency=self.concurrency,
             page_size=self.page_size,
             timeout=self.timeout,
             proxy=self.proxy,
         )
+
+
+def ask_what_is_missing() -> dict[str, str]:
+    """The credentials that the environment lacks, from whoever sits at the terminal.
+
+    Raises:
+        click.UsageError: one is missing and nobody can be asked.
+    """
+    missing = [name for name in _PROMPTS if not os.environ.get(name)]
+    if missing and not (at_terminal("stdin") and at_terminal("stderr")):
+        raise click.UsageError(
+            f"Set the environment variable{'s' if len(missing) > 1 else ''} {' and '.join(missing)}. "
+            "No account at hand? iovox demo needs none.",
+            click.get_current_context(silent=True),
+        )
+    return {
+        name: click.prompt(_PROMPTS[name], hide_input=name == "IOVOX_SECURE_KEY", err=True)
+        for name in missing
+    }
 
 
 _OPTIONS = (
@@ -107,13 +117,17 @@ _OPTIONS = (
 )
 
 
+_NAMES = ("timezone", "concurrency", "page_size", "timeout", "proxy")
+
+
 def session_options(command: F) -> F:
     """Gives a command the options of a session; it receives them as `account`."""
 
     @functools.wraps(command)
     def gathering(*args: Any, **options: Any) -> Any:
-        given = {field.name: options.pop(field.name) for field in attrs.fields(Account)}
-        return command(*args, account=Account(**given), **options)
+        given = {name: options.pop(name) for name in _NAMES}
+        # Before any loop runs: in a loop, Ctrl-C at the prompt would wait for the answer.
+        return command(*args, account=Account(**given, asked=ask_what_is_missing()), **options)
 
     for option in reversed(_OPTIONS):
         gathering = option(gathering)

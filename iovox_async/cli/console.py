@@ -6,28 +6,33 @@ terminal with control characters in it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from click.exceptions import Exit
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.highlighter import NullHighlighter
 from rich.text import Text
 
 __all__ = [
     "LEVELS",
+    "Screen",
     "at_terminal",
     "clean",
     "complain",
+    "drawing",
     "err",
     "hush",
     "note",
     "number",
     "out",
+    "show_page",
     "size",
     "span",
     "start_log",
@@ -38,6 +43,10 @@ LEVELS = ("debug", "info", "warning", "error")
 _ENDLESS = 10_000
 #: Characters that turn the direction of the text that follows them.
 _TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+#: The console that a bar is being drawn on, if any.
+_drawn_on: list[Screen] = []
 
 
 class Screen(Console):
@@ -61,8 +70,31 @@ def out() -> Screen:
 
 
 def err() -> Screen:
-    """The console for everything else."""
-    return _screen(stderr=True)
+    """The console for everything else; the one with a bar on it, as long as there is one."""
+    return _drawn_on[-1] if _drawn_on else _screen(stderr=True)
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[Screen]:
+    """A console to draw a bar on; what is noted meanwhile goes above the bar."""
+    screen = _screen(stderr=True)
+    _drawn_on.append(screen)
+    try:
+        yield screen
+    finally:
+        _drawn_on.remove(screen)
+
+
+def show_page(page: RenderableType) -> None:
+    """A page to stdout; where it is no terminal, without the blanks that fill its columns."""
+    screen = out()
+    if at_terminal("stdout"):
+        screen.print(page)
+        return
+    with screen.capture() as taken:
+        screen.print(page)
+    for line in taken.get().splitlines():
+        screen.print(line.rstrip(), soft_wrap=True)
 
 
 def _is_terminal(stream: Any) -> bool:

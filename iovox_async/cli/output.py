@@ -30,9 +30,10 @@ class Output:
     keeps_parts = True
 
     def __init__(self, name: str) -> None:
+        #: What it is called in messages.
+        self.name = name
         #: Writes that ended; one that was cancelled may have.
         self.writes = 0
-        self._name = name
         self._raw: Any = None
 
     async def write(self, data: bytes) -> None:
@@ -60,7 +61,7 @@ class Output:
         self.writes += 1
 
     def _cannot(self, error: OSError) -> click.ClickException:
-        return click.ClickException(f"Cannot write {self._name}: {error.strerror or error}.")
+        return click.ClickException(f"Cannot write {self.name}: {error.strerror or error}.")
 
     async def __aenter__(self) -> Self:
         try:
@@ -108,7 +109,7 @@ class InPlace(Output):
 
     async def _open(self) -> None:
         # To open a named pipe waits for its reader.
-        self._raw = await in_thread(open, self._name, "wb", 0)
+        self._raw = await in_thread(open, self.name, "wb", 0)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from .console import at_terminal, err, note, number, size
+from .console import Screen, at_terminal, drawing, err, note, number, size
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
@@ -26,6 +26,8 @@ __all__ = ["Meter", "can_draw", "summary", "watching"]
 _LOOK, _RECENT = 0.1, 3.0
 #: Seconds between two lines where no bar can be drawn.
 _LINE = 1.0
+#: Columns that the figures beside a bar take.
+_FIGURES = 68
 
 
 def can_draw(*, data_to_stdout: bool = False) -> bool:
@@ -74,16 +76,26 @@ async def watching(meter: Meter, *, draw: bool, lines: bool = False) -> AsyncIte
             await telling
 
 
-async def _draw(meter: Meter) -> None:
-    columns = (
-        SpinnerColumn(),
-        BarColumn(bar_width=None),
+def _bar(screen: Screen) -> Progress:
+    # Not to the edge: the ^C that a terminal shows would break the line, and the bar could not be wiped off.
+    width = max(8, min(40, screen.width - _FIGURES))
+    return Progress(
+        SpinnerColumn(style="cyan"),
+        BarColumn(width, complete_style="cyan"),
         TextColumn("{task.fields[share]}", style="bold"),
         TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(compact=True),
+        console=screen,
+        # No thread of its own: the figures change in this one, and are read between two changes.
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
-    # No thread of its own: the figures change in this one, and are read between two changes.
-    with Progress(*columns, console=err(), auto_refresh=False, transient=True, expand=True) as bar:
+
+
+async def _draw(meter: Meter) -> None:
+    with drawing() as screen, _bar(screen) as bar:
         task = bar.add_task("", total=1.0, share="", told="")
         while True:
             share, stats, rate = meter.look()

@@ -114,17 +114,18 @@ async def _stream(
     async def begin() -> None:
         await response.prepare(request)
 
+    async def write(chunk: bytes) -> None:
+        await (response.write(chunk) if chunk else response.write_eof())
+
     async def gone() -> None:
         while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - as LOOK says
             await asyncio.sleep(LOOK)
 
-    whole = await deliver(
-        calls, form, begin=begin, write=response.write, gone=gone, head=request.method == "HEAD"
-    )
+    head = request.method == "HEAD"
+    whole = await deliver(calls, form, begin=begin, write=write, gone=gone, head=head)
     if not whole:
         # aiohttp's own word for it, which it takes without a log line.
         raise ConnectionResetError("the client is gone")
-    await response.write_eof()
     return response
 
 

@@ -16,8 +16,6 @@ The law of this room: the application's loop is never held up, and a browser tha
 Works the same in Starlette, `Insights` apart.
 """
 
-# Annotations stay values here: FastAPI reads them while it runs.
-
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -51,12 +49,13 @@ __all__ = [
 
 #: Under which name the state of an application holds its session.
 STATE = "iovox_insights"
-Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
-InnerLifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+START, BODY = {"type": "http.response.start"}, {"type": "http.response.body"}
+#: What it yields is the state, or None.
+Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 def insights_lifespan(
-    make: Callable[[], AsyncInsights] = AsyncInsights, *, inner: InnerLifespan | None = None
+    make: Callable[[], AsyncInsights] = AsyncInsights, *, inner: Lifespan | None = None
 ) -> Lifespan:
     """A lifespan that opens one session for the application and closes it at the end.
 
@@ -68,12 +67,8 @@ def insights_lifespan(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Mapping[str, Any]]:
-        async with make() as insights:
-            if inner is None:
-                yield {STATE: insights}
-                return
-            async with inner(app) as state:
-                yield {**(state or {}), STATE: insights}
+        async with make() as insights, inner(app) if inner else contextlib.nullcontext() as state:
+            yield {**(state or {}), STATE: insights}
 
     return lifespan
 
@@ -99,14 +94,12 @@ class NDJSONResponse(StreamingResponse):
 
     An error before the first call is raised, and so becomes an answer with a status of its own. After that the status
     is sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a key `error`), and the
-    connection is broken off, so that no client can take what it got for the whole.
-    `stream(..., resume=position)` goes on behind the last call that was sent.
+    connection is broken off (a `BaseHTTPMiddleware` ends it cleanly all the same), so that nobody takes what came for
+    the whole. `stream(..., resume=position)` goes on behind the last call that was sent.
 
     Args:
         calls: closed when all is sent, or when the client goes away.
-        status_code: the HTTP status.
-        headers: more headers.
-        background: run after the last byte, as with any response.
+        status_code, headers, background: as with any response.
     """
 
     media_type = NDJSON
@@ -123,31 +116,27 @@ class NDJSONResponse(StreamingResponse):
         self._calls = calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def begin() -> None:
-            await send(
-                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            )
-
-        async def write(chunk: bytes, *, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": chunk, "more_body": more})
-
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        head = scope["method"] == "HEAD"
-        if await deliver(self._calls, self.form, begin=begin, write=write, gone=gone, head=head):
-            with contextlib.suppress(OSError):
-                await write(b"", more=False)
+        await deliver(
+            self._calls,
+            self.form,
+            begin=lambda: send({**START, "status": self.status_code, "headers": self.raw_headers}),
+            write=lambda chunk: send({**BODY, "body": chunk, "more_body": bool(chunk)}),
+            gone=gone,
+            head=scope["method"] == "HEAD",
+        )
         if self.background is not None:
             await self.background()
 
 
 class EventsResponse(NDJSONResponse):
-    """The same as server-sent events: a call a message, its `id` the stream's position; `end` after the last.
+    """The same as server-sent events: a call a message, its `id` the stream's position.
 
-    An answer that broke ends with an event `failure`. Pass the header `Last-Event-ID` on as `stream(resume=...)`, and
-    a browser that reconnects goes on exactly after the last call it got.
+    After the last comes an event `end`; an answer that broke ends with an event `failure`. Pass the header
+    `Last-Event-ID` on as `stream(resume=...)`, and a browser that reconnects goes on exactly where it was.
     """
 
     media_type = EVENTS

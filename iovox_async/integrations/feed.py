@@ -124,10 +124,12 @@ class Feed:
             raise failure
         if not begun:
             await begin()
-        if last := form.end if failure is None else form.failure(failure):
-            await write(last)
         if failure is not None:
+            await write(form.failure(failure))
             raise failure
+        if form.end:
+            await write(form.end)
+        await write(b"")
 
     async def _read(self) -> None:
         try:
@@ -169,7 +171,7 @@ async def deliver(
         calls: a `CallStream`, a `Follow`, or any iterable of calls.
         form: how they are written.
         begin: sends status and headers.
-        write: sends bytes, and waits while the client is behind; raises OSError when it is gone.
+        write: sends bytes, and waits while the client is behind; OSError: it is gone. No bytes: the answer is whole.
         gone: returns when the client is gone.
         head: only the headers are wanted.
 
@@ -183,6 +185,7 @@ async def deliver(
     try:
         if head:
             await begin()
+            await write(b"")
             return True
         async with anyio.create_task_group() as group:
 

@@ -24,7 +24,7 @@ from ..formats import FORMATS, Format, written
 from ..helping import with_examples
 from ..output import Output, open_output
 from ..progress import Meter, can_draw, summary, watching
-from ..running import UNFINISHED, in_options, run
+from ..running import FAILED, UNFINISHED, in_options, run
 
 __all__ = ["calls"]
 
@@ -59,11 +59,9 @@ class Pull:
                     await self._copy(calls)
             except IovoxError as error:
                 complain(in_options(error))
-                if self._tell_how_to_go_on("Go on"):
-                    raise Exit(UNFINISHED) from None
-                raise Exit(1) from None
+                raise Exit(UNFINISHED if self._tell_the_rest() else FAILED) from None
             except asyncio.CancelledError:
-                self._tell_how_to_go_on("Interrupted. Go on")
+                self._tell_the_rest("Interrupted. ")
                 raise
         stats = calls.stats
         if stats.skipped:
@@ -89,16 +87,21 @@ class Pull:
                 self.position = calls.position if ended else None
                 self.done += len(page.calls) * ended
 
-    def _tell_how_to_go_on(self, words: str) -> bool:
+    def _tell_the_rest(self, why: str = "") -> bool:
         """Tells the line that writes exactly the rest, if what was written stays and the rest is known."""
-        if not (self.output.keeps_parts and self.position and (self.done or self.stream["resume"])):
+        if not self.output.keeps_parts:
+            note(f"{why}{self.output.name} was not written.")
+            return False
+        if not self.position or not (self.done or self.stream["resume"]):
+            if why:
+                note(why)
             return False
         new = {"--resume": self.position}
         if limit := self.stream["max_calls"]:
             new["--max"] = str(limit - self.done)
         # A constant date means another day tomorrow; the position knows the dates.
         line = again(self.ctx, new, without={"--date-constant"})
-        note(f"{words} after {number(self.done, 'call', 'calls')} with: {line}")
+        note(f"{why}Go on after {number(self.done, 'call', 'calls')} with: {line}")
         return True
 
 
@@ -113,8 +116,8 @@ class Pull:
         """,
         ("a quarter, with a bar of progress", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
         (
-            "a spreadsheet of last night's unanswered calls",
-            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result MISSED --format csv -o missed.csv',
+            "a spreadsheet of last night's voicemails",
+            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL --format csv -o night.csv',
         ),
         (
             "what was said in calls that somebody tagged red",

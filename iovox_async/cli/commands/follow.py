@@ -76,7 +76,7 @@ class Following:
                 out = failed
                 every = self.arguments["every"]
                 note(
-                    f"No answer; asking again every {every:g} seconds." if failed else "Answers are back.",
+                    f"No answer; asking again every {every:g} s." if failed else "Answers are back.",
                     style="yellow" if failed else "green",
                 )
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from iovox_async import Call, Categories, Fields, Task, Transcription
 
 from ..account import Account, session_options
-from ..console import clean, complain, out, span
+from ..console import clean, complain, show_page, span
 from ..helping import with_examples
 from ..running import FAILED, run
 
@@ -55,7 +55,7 @@ def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - t
     if as_json:
         click.echo(msgspec.json.encode(found[0].to_dict()), file=sys.stdout)
     else:
-        out().print(describe(found[0]))
+        show_page(describe(found[0]))
 
 
 def describe(call: Call) -> RenderableType:

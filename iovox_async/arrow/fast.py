@@ -1,0 +1,314 @@
+"""The fast way: a page's bytes to columns by Arrow's own JSON reader, outside the interpreter's lock.
+
+The law of this room: what is read here, the records would hold just so, and all else is refused whole (`MisfitError`)
+for the exact way. No row is touched by Python.
+
+Some segments become one document, `{"c": [ ...rows... ]}`, which is read as a single list of structs; cutting it into
+lines would only cost. Dates, durations and flags are read as text and converted after that: Arrow would take some forms
+of a date for another thing than the records do. Durations and flags have few distinct values, which the records'
+own converter reads. An empty text where none is meant is nothing, and counts as bent, as it does there.
+
+Arrow infers what it was not told of, so that nothing new is dropped unseen. A known key that was not asked for is read
+from then on, for its value must be a proper one, and is not handed out. Unknown keys, and call outcomes where there are
+any, are read by msgspec.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta, tzinfo
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from attrs import define, field
+from pyarrow import json as pa_json
+
+from ..convert import Tolerant
+from ..errors import RecordError
+from ..records import ALIASES, Call, Part
+from .instants import FIRST, Wall
+from .schema import EXTRA, Shape, name_of, shapes_of
+
+__all__ = ["FastWay", "MisfitError", "Table", "json_text"]
+
+#: Unknown keys of a document, at most: more of them are no schema but data.
+_UNKNOWN_KEYS: Final = 32
+#: Distinct durations remembered.
+_REMEMBERED: Final = 4096
+#: A date and a time to the second; what Arrow takes and is shorter, the records count as bent.
+_WHOLE_DATE: Final = len("2024-02-26 04:39:59")
+#: Arrow counts the bytes of a block in 31 bits.
+_MOST_BYTES: Final = 2**31 - 1024
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+#: From places in an array to the rows they belong to.
+Up = Callable[[pa.Array], pa.Array]
+
+
+class MisfitError(Exception):
+    """These bytes are not for the fast way."""
+
+
+@define
+class Table:
+    """Columns by their names.
+
+    Attributes:
+        rows: how many rows there are.
+        columns: what was asked for, keys included, and `extra`.
+        wall: when each call began on the account's wall, in microseconds, if that was asked for.
+        bent: rows with a value of unusual form.
+    """
+
+    rows: int
+    columns: dict[str, pa.Array]
+    wall: pa.Int64Array | None = None
+    bent: set[int] = field(factory=set)
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON text: the same whichever way it came here."""
+    return _encode(value)
+
+
+class FastWay:
+    """Reads documents for one choice of columns.
+
+    Args:
+        columns: the names to read, keys included.
+        required: those that must be there in every row.
+        zone: the account's; dates become instants.
+    """
+
+    def __init__(self, columns: Sequence[str], required: Iterable[str], zone: tzinfo | None) -> None:
+        self._known = shapes_of(Call)
+        self._columns = frozenset(columns)
+        self._required = frozenset(required)
+        self._read = set(columns)
+        self._moment = Shape("moment").type(None if zone is None else name_of(zone))
+        self._wall = None if zone is None else Wall(zone)
+        self._tolerant = Tolerant()
+        converter = self._tolerant.converter
+        self._hooks: dict[str, tuple[Callable[[Any, Any], Any], dict[str, tuple[Any, bool]]]] = {
+            "span": (converter.get_structure_hook(timedelta | None), {}),
+            "flag": (converter.get_structure_hook(bool | None), {}),
+        }
+
+    def table(self, segments: Sequence[bytes], rows: int) -> Table:
+        """The columns of these segments, each a JSON array of objects.
+
+        Raises:
+            MisfitError: something in them is unusual.
+        """
+        try:
+            return self._table(segments, rows)
+        except pa.ArrowException as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise MisfitError from None
+
+    def _table(self, segments: Sequence[bytes], rows: int) -> Table:
+        document = _document(segments)
+        found = self._parsed(document)
+        names = _names(found)
+        if more := (names & self._known.keys()) - self._read:
+            self._read |= more
+            found = self._parsed(document)
+        news = sorted(names - self._read)
+        if len(found) != rows or found.null_count or len(news) > _UNKNOWN_KEYS or not ALIASES.keys().isdisjoint(news):
+            raise MisfitError
+        table = Table(rows, {})
+        plain = [name for name in self._read if self._known[name].tag == "json"]
+        loose = [name for name in plain if name in names and not _is_empty(found.field(name))]
+        decoded = _decoded((*news, *loose), segments) if news or loose else []
+        for name in self._read:
+            shape = self._known[name]
+            if name in loose:
+                array = _lists([getattr(row, f"key_{len(news) + loose.index(name)}") for row in decoded])
+            elif shape.tag == "json":
+                array = pa.repeat(pa.scalar("[]"), rows)
+            else:
+                raw = found.field(name)
+                if raw.type != shape.parsed() or (raw.null_count and name in self._required):
+                    raise MisfitError  # a part has keys that nobody knows, or something is missing
+                array = self._column(raw, shape, table, _itself, keep_wall=name == "call_start")
+            if name in self._columns:
+                table.columns[name] = array
+        table.columns[EXTRA] = _extras(news, decoded) if news else pa.nulls(rows, pa.string())
+        return table
+
+    def _parsed(self, document: bytes) -> pa.StructArray:
+        shapes = {name: shape for name, shape in self._known.items() if name in self._read and shape.tag != "json"}
+        row = pa.struct([(name, shape.parsed()) for name, shape in shapes.items()])
+        table = pa_json.read_json(
+            pa.BufferReader(document),
+            read_options=pa_json.ReadOptions(use_threads=False, block_size=len(document) + 64),
+            parse_options=pa_json.ParseOptions(explicit_schema=pa.schema([("c", pa.list_(row))])),
+        )
+        lists = table.column("c")
+        if len(lists) != 1 or lists.num_chunks != 1:
+            raise MisfitError
+        return lists.chunk(0).values
+
+    # Columns.
+
+    def _column(
+        self, array: pa.Array, shape: Shape, table: Table, up: Up, *, keep_wall: bool = False
+    ) -> pa.Array:
+        match shape.tag:
+            case "moment":
+                wall = _moments(array, table, up)
+                if keep_wall:
+                    table.wall = wall
+                return (wall if self._wall is None else self._wall.instants(wall)).view(self._moment)
+            case "span" | "flag":
+                return self._few(array, shape, table, up)
+            case "list":
+                return self._list(array, shape, table, up)
+            case "struct":
+                return self._struct(array, shape.part, table, up)
+        return array
+
+    def _few(self, array: pa.StringArray, shape: Shape, table: Table, up: Up) -> pa.Array:
+        """A column of few distinct values, each read once."""
+        hook, memory = self._hooks[shape.tag]
+        encoded = array.dictionary_encode()
+        values, bent = [], []
+        if len(memory) > _REMEMBERED:
+            memory.clear()
+        for place, text in enumerate(encoded.dictionary.to_pylist()):
+            found = memory.get(text)
+            if found is None:
+                before = self._tolerant.bent
+                try:
+                    value = hook(text, None)
+                except RecordError:
+                    raise MisfitError from None
+                found = memory[text] = value, self._tolerant.bent > before
+            values.append(found[0])
+            if found[1]:
+                bent.append(place)
+        if bent:
+            odd = pc.is_in(encoded.indices, pa.array(bent, encoded.indices.type))
+            table.bent.update(up(pc.indices_nonzero(odd)).to_pylist())
+        return pa.array(values, shape.type()).take(encoded.indices)
+
+    def _list(self, array: pa.ListArray, shape: Shape, table: Table, up: Up) -> pa.ListArray:
+        """A list of parts; a missing one is empty, as in a record."""
+        parts = array.values
+        if parts.null_count:
+            raise MisfitError
+
+        def within(places: pa.Array) -> pa.Array:
+            return up(pc.list_parent_indices(array).take(places))
+
+        made = self._struct(parts, shape.part, table, within)
+        return pa.ListArray.from_arrays(array.offsets, made)
+
+    def _struct(self, array: pa.StructArray, part: type[Part] | None, table: Table, up: Up) -> pa.StructArray:
+        shapes = shapes_of(part)
+        members = [self._column(array.field(name), shape, table, up) for name, shape in shapes.items()]
+        return pa.StructArray.from_arrays(
+            [*members, pa.nulls(len(array), pa.string())],
+            names=[*shapes, EXTRA],
+            mask=array.is_null() if array.null_count else None,
+        )
+
+
+def _moments(array: pa.StringArray, table: Table, up: Up) -> pa.Int64Array:
+    """Dates as the wall showed them, in microseconds."""
+    lengths = pc.binary_length(array)
+    shortest = pc.min(lengths).as_py()
+    if shortest == 0:
+        blank = pc.equal(lengths, 0)
+        table.bent.update(up(pc.indices_nonzero(blank)).to_pylist())
+        array = pc.if_else(blank, pa.scalar(None, pa.string()), array)
+        shortest = pc.min(pc.binary_length(array)).as_py()
+    if shortest is None:
+        return pa.nulls(len(array), pa.int64())
+    if shortest < _WHOLE_DATE:
+        raise MisfitError
+    # The cast refuses an offset from UTC, where the JSON reader would apply it.
+    wall = array.cast(pa.timestamp("us")).view(pa.int64())
+    if pc.min(wall).as_py() < FIRST:
+        raise MisfitError
+    return wall
+
+
+def _itself(places: pa.Array) -> pa.Array:
+    return places
+
+
+def _names(rows: pa.StructArray) -> set[str]:
+    return {member.name for member in rows.type}
+
+
+def _is_empty(array: pa.Array) -> bool:
+    """Whether these are lists with nothing in them, or null."""
+    kind = array.type
+    return pa.types.is_null(kind) or (
+        pa.types.is_list(kind) and pa.types.is_null(kind.value_type) and not len(array.values)
+    )
+
+
+def _document(segments: Sequence[bytes]) -> bytes:
+    """The rows of these segments as one list in one object."""
+    document = b'{"c":[' + b",".join([segment[1:-1] for segment in segments]) + b"]}"
+    if len(document) > _MOST_BYTES:
+        raise MisfitError
+    if not document.isascii():
+        try:
+            for segment in segments:
+                str(segment, "utf-8")
+        except UnicodeDecodeError:
+            raise MisfitError from None
+    for end in (b"\n", b"\r"):
+        # Within a text they are escaped, so these are between values; Arrow's reader would cut there.
+        if end in document:
+            document = document.replace(end, b" ")
+    return document
+
+
+@lru_cache(maxsize=16)
+def _decoder(keys: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
+    members = [
+        (f"key_{place}", Any, msgspec.field(default=msgspec.UNSET, name=key)) for place, key in enumerate(keys)
+    ]
+    row = msgspec.defstruct("Loose", members, gc=False)
+    return msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type] # made at run time
+
+
+def _decoded(keys: tuple[str, ...], segments: Sequence[bytes]) -> list[Any]:
+    """Only these keys of each row, as plain JSON data: `key_0`, `key_1` and so on, UNSET where there is none."""
+    decode = _decoder(keys)
+    try:
+        return [row for segment in segments for row in decode(segment)]
+    except (ValueError, RecursionError):
+        raise MisfitError from None
+
+
+def _lists(values: list[Any]) -> pa.StringArray:
+    texts = []
+    for value in values:
+        if value is None or value is msgspec.UNSET:
+            texts.append("[]")
+        elif isinstance(value, list):
+            texts.append(json_text(value))
+        else:
+            raise MisfitError
+    return pa.array(texts, pa.string())
+
+
+def _extras(keys: Sequence[str], rows: Sequence[Any]) -> pa.StringArray:
+    """What unknown keys hold, as a JSON object a row; null where there are none."""
+    members = [(f"key_{place}", key) for place, key in enumerate(keys)]
+    texts = []
+    for row in rows:
+        extra = {key: value for own, key in members if (value := getattr(row, own)) is not msgspec.UNSET}
+        texts.append(json_text(extra) if extra else None)
+    return pa.array(texts, pa.string())

@@ -1,0 +1,12 @@
+"""Backfill: years of calls into files, through any crash.
+
+The law of this package: a run that is killed at any moment and run again ends with exactly the calls of an undisturbed one, and
+reads nothing twice that was finished.
+"""
+
+from __future__ import annotations
+
+from .report import BackfillProgress, BackfillReport
+from .runner import Backfill
+
+__all__ = ["Backfill", "BackfillProgress", "BackfillReport"]

@@ -1,0 +1,359 @@
+"""`Backfill`: years of calls into files, through any crash.
+
+The law of this room: it joins the parts and decides nothing that they decide. What is missing is read in stretches as long as
+possible, each by one stream, since a stream reads a year with fewer requests than twelve months; files are written in threads;
+and however a run ends, the lock is given back and no task is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import anyio
+import msgspec
+from anyio import to_thread
+from attrs import evolve, frozen
+
+from ..errors import QueryError
+from ..fields import Field, Fields
+from ..pacing import seconds
+from ..plan import SECOND
+from ..reading import SETTLING, resolve
+from ..sinks import ArrowChunk, CallChunk, Chunk, IdSum, cut, format_named, open_store
+from .cutter import Cutter
+from .folder import REPORT, Folder
+from .job import Job, Need, Partitioning, checked_unit, checksums, needs, parts, seconds_of, stretches
+from .report import BackfillProgress, BackfillReport, Tally
+
+if TYPE_CHECKING:
+    import os
+
+    from ..query import InsightsQuery
+    from ..session import AsyncInsights
+    from ..sinks import Files
+    from ..stream import CallStream
+    from .manifest import Entry
+
+__all__ = ["Backfill"]
+
+T = TypeVar("T")
+
+#: Stretches that are read at a time; each may hold `2 x concurrency + 1` pages.
+STRETCHES: Final = 3
+#: Without the account's time zone, how far its clock may be behind UTC and ahead of it.
+BEHIND, AHEAD = timedelta(hours=12), timedelta(hours=14)
+_IDS: Final = (Field.ID, Field.CALL_START)
+
+Observer = Callable[[BackfillProgress], None]
+
+
+@frozen
+class _Plan:
+    """What a run is to do, its dates fixed.
+
+    Attributes:
+        lo: the first second of the range.
+        hi: the second after the last.
+        sealed_until: what ended by then can no longer change.
+        wanted: what is to be read.
+    """
+
+    lo: datetime
+    hi: datetime
+    sealed_until: datetime
+    wanted: list[Need]
+
+
+class Backfill:
+    """A range of calls in a folder, one file a day or month, in step with the endpoint.
+
+    ::
+
+        query = InsightsQuery(start_date="2022-01-01", fields=Fields.ALL)
+        report = await Backfill(insights, query, "calls").run()
+
+    Files are `calls/date=2024-01-31/part-0.parquet` below the folder, a table for DuckDB, polars, pandas and Spark. A run reads
+    only what is missing; killed at any moment and run again, it ends with what an undisturbed run has. Left without an
+    end and run every hour, it stays current: a partition is read again until it ended longer ago than `settling`.
+
+    Memory is bounded by pages, whatever the range: at most `2 x concurrency + 1` for each of three stretches, and one row
+    group (32 MB). An account without calls in a partition has no file for it.
+
+    Args:
+        insights: an open session. Without its `timezone` nobody knows what time it is at the account, so a partition counts as
+            ended when it has ended everywhere on earth.
+        query: which calls, and which fields (`id` and `call_start` are always read). Without a start: the start of
+            the job that is in the folder, else the first of this month; without an end: now. Page and order must not be set.
+        directory: a folder, or a URL of one that fsspec knows (`s3://bucket/calls`).
+        format: "parquet", "jsonl", "jsonl.zst" or "csv".
+        partition: "day" or "month".
+        settling: seconds, or a timedelta, after which calls that began then no longer arrive or change; two hours.
+        on_error: "raise" a `RecordError` at a record that cannot be read, or "skip" it and count it.
+        observer: is called with a `BackfillProgress` as work goes on, in the event loop.
+        clock: gives the account's local time, naive; None: the session's.
+        files: the file system below a local folder.
+
+    Raises:
+        ConfigurationError: an unknown format or partition.
+        QueryError: the query has an order or page that a backfill cannot keep.
+        MissingExtraError: a package is missing that the format or the folder needs.
+    """
+
+    def __init__(
+        self,
+        insights: AsyncInsights,
+        query: InsightsQuery,
+        directory: str | os.PathLike[str],
+        format: str = "parquet",  # noqa: A002 - the word of the command line
+        partition: Partitioning = "day",
+        *,
+        settling: float | timedelta = SETTLING,
+        on_error: Literal["raise", "skip"] = "raise",
+        observer: Observer | None = None,
+        clock: Callable[[], datetime] | None = None,
+        files: Files | None = None,
+    ) -> None:
+        if query.order not in {None, "call_start_ASC"}:
+            raise QueryError("order", f"a backfill reads by call_start_ASC, not {query.order}; leave it out")
+        if query.page != 1:
+            raise QueryError("page", "a backfill reads all pages; leave it out")
+        self._insights = insights
+        self._form = format_named(format)
+        self._unit: Partitioning = checked_unit(partition)
+        fields = query.fields or Fields.DEFAULT
+        self._fields = (*(name for name in _IDS if name not in fields), *fields)
+        self._query = evolve(query, fields=self._fields, order="call_start_ASC")
+        self._settling = timedelta(seconds=seconds(settling, "settling"))
+        self._on_error: Literal["raise", "skip"] = on_error
+        self._observer = observer
+        self._clock = clock
+        zone = insights._timezone  # noqa: SLF001 - the session has no public word for it
+        self._knows_time = zone is not None or clock is not None
+        self._zone = zone
+        self._store = open_store(directory, files)
+        self._job = Job(
+            account=insights.account,
+            fields=tuple(map(str, self._fields)),
+            filters=checksums(query),
+            format=format,
+            partition=partition,
+            timezone=None if zone is None else str(zone),
+        )
+        self._tally = Tally()
+
+    @property
+    def progress(self) -> BackfillProgress:
+        """Where the run stands."""
+        return self._tally.progress()
+
+    async def run(self, *, repair: bool = False) -> BackfillReport:
+        """Reads what is missing.
+
+        Args:
+            repair: look into every file, and read again what is damaged; otherwise damage is raised. Files are always
+                compared with the manifest by their size.
+
+        Raises:
+            JobLocked: another process is at work in the folder.
+            JobMismatch: the folder belongs to another job.
+            ManifestDamaged: the manifest or a file is damaged, and `repair` is not set.
+            BackfillError: the folder cannot be written: full, read-only, gone.
+            IovoxError: what ended the reading; what was done before is safe, and the next run goes on there.
+        """
+        return await self._in_folder(self._fill, repair=repair)
+
+    async def verify(self) -> BackfillReport:
+        """Compares what is sealed with the endpoint, by the ids alone, and reads again what differs.
+
+        The files are compared with their checksums, and the ids that were written with those that the endpoint has now, for the
+        partitions of the range; a small fraction of the bytes. A run fills what is missing, this mends what changed.
+
+        Raises:
+            IovoxError: as `run`.
+        """
+        return await self._in_folder(self._compare, repair=False, deep=True)
+
+    # The two works.
+
+    async def _in_folder(
+        self,
+        work: Callable[[Folder, _Plan], Any],
+        *,
+        repair: bool,
+        deep: bool = False,
+    ) -> BackfillReport:
+        self._tally = Tally()
+        folder = Folder(self._store, self._job)
+        now, sealed_until, latest = self._times()
+        start = self._start(now)
+        month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        try:
+            await to_thread.run_sync(lambda: folder.open(start, month, repair=repair or deep))
+            lo, hi = self._range(start or folder.manifest.start, now, latest)
+            wanted = needs(lo, hi, self._unit, folder.manifest.entries, () if deep else folder.again)
+            report: BackfillReport = await work(folder, _Plan(lo, hi, sealed_until, wanted))
+            await to_thread.run_sync(
+                folder.replace, REPORT, msgspec.json.format(msgspec.json.encode(report.to_dict()))
+            )
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(folder.close)
+        return report
+
+    async def _fill(self, folder: Folder, plan: _Plan) -> BackfillReport:
+        self._tally.kept = sum(1 for _ in parts(plan.lo, plan.hi, self._unit)) - len(plan.wanted)
+        await self._read(folder, plan, plan.wanted)
+        return self._ended(folder)
+
+    async def _compare(self, folder: Folder, plan: _Plan) -> BackfillReport:
+        entries = folder.manifest.entries
+        inside = [part.name for part in parts(plan.lo, plan.hi, self._unit) if part.name in entries]
+        wanted = [Need(name, entries[name].lo, entries[name].hi) for name in inside if entries[name].sealed]
+        self._tally.verified = len(wanted)
+        differing: set[str] = folder.again & set(inside)
+
+        async def compare(stretch: list[Need]) -> None:
+            sums = await self._sums(stretch)
+            differing.update(need.name for need in stretch if sums[need.name] != entries[need.name].ids)
+
+        self._tally.expects(wanted)
+        await _all([_bound(compare, stretch) for stretch in stretches(wanted)])
+        again = sorted(Need(name, entries[name].lo, entries[name].hi) for name in differing)
+        await self._read(folder, plan, again)
+        return self._ended(folder, tuple(sorted(differing)))
+
+    def _ended(self, folder: Folder, differing: tuple[str, ...] = ()) -> BackfillReport:
+        self._tally.ended = True
+        self._tell()
+        return self._tally.report(folder.manifest.entries.values(), differing)
+
+    # Reading.
+
+    async def _read(self, folder: Folder, plan: _Plan, wanted: list[Need]) -> None:
+        """Reads these partitions, and replaces their files."""
+        self._tally.expects(wanted)
+        self._tell()
+        await to_thread.run_sync(folder.reopen, [need.name for need in wanted])
+        await _all([_bound(self._stretch, folder, plan, stretch) for stretch in stretches(wanted)])
+
+    async def _stretch(self, folder: Folder, plan: _Plan, stretch: list[Need]) -> None:
+        cutter = Cutter(self._store, self._form, self._fields, stretch, plan.sealed_until)
+
+        def write(chunk: Chunk | None) -> list[Entry]:
+            folder.alive()
+            done = cutter.finish() if chunk is None else cutter.feed(chunk)
+            if done:
+                folder.commit(done)
+            return done
+
+        stream = self._stream(stretch, self._fields)
+        try:
+            async with stream:
+                source, chunk_of = _source(stream, arrow=self._form.arrow)
+                async for some in source:
+                    self._tally.done(await to_thread.run_sync(write, chunk_of(some)))
+                    self._tell()
+            self._tally.done(await to_thread.run_sync(write, None))
+        finally:
+            self._tally.closed(stream)
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(cutter.discard)
+        self._tell()
+
+    async def _sums(self, stretch: list[Need]) -> dict[str, str]:
+        """Which calls the endpoint has now, for each partition of a stretch."""
+        found = {need.name: IdSum() for need in stretch}
+        at = 0
+        stream = self._stream(stretch, _IDS)
+        try:
+            async with stream:
+                source, chunk_of = _source(stream, arrow=self._form.needs_arrow)
+                async for some in source:
+                    chunk, begin = chunk_of(some), 0
+                    while begin < chunk.rows:
+                        last = at == len(stretch) - 1
+                        end = chunk.rows if last else cut(chunk, begin, stretch[at].hi)
+                        found[stretch[at].name] += chunk.slice(begin, end).ids()
+                        at += end < chunk.rows
+                        begin = end
+                    self._tell()
+        finally:
+            self._tally.closed(stream)
+        return {name: str(known) for name, known in found.items()}
+
+    def _stream(self, stretch: list[Need], fields: tuple[Field, ...]) -> CallStream:
+        query = evolve(
+            self._query,
+            start_date=stretch[0].lo,
+            end_date=stretch[-1].hi - SECOND,
+            date_constant=None,
+            fields=fields,
+        )
+        stream = self._insights.stream(query=query, fields=fields, on_error=self._on_error)
+        self._tally.opened(stream, seconds_of(stretch))
+        return stream
+
+    def _tell(self) -> None:
+        if self._observer is not None:
+            self._observer(self._tally.progress())
+
+    # Dates.
+
+    def _times(self) -> tuple[datetime, datetime, datetime]:
+        """The account's time, up to when partitions are final, and the latest time that it may be there."""
+        now = self._clock() if self._clock is not None else self._insights._now()  # noqa: SLF001 - as above
+        if self._knows_time:
+            return now, now - self._settling, now
+        utc = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+        return now, min(now, utc - BEHIND) - self._settling, max(now, utc + AHEAD)
+
+    def _start(self, now: datetime) -> datetime | None:
+        """The first second that is asked for, or None where that is left to the folder."""
+        if self._query.start_date is None and self._query.date_constant is None:
+            return None
+        return resolve(self._query, now=now, timezone=self._zone).lo
+
+    def _range(self, start: datetime, now: datetime, latest: datetime) -> tuple[datetime, datetime]:
+        """The seconds that are asked for, as first and second after the last; none of them lies ahead."""
+        query = self._query
+        if query.date_constant is None and query.start_date is None:
+            query = evolve(query, start_date=start)
+        reading = resolve(query, now=now, timezone=self._zone)
+        return reading.lo, min(reading.hi, latest + SECOND)
+
+
+def _source(stream: CallStream, *, arrow: bool) -> tuple[AsyncIterator[Any], Callable[[Any], Chunk]]:
+    """What a stream hands out in this form, and how it becomes a chunk."""
+    if arrow:
+        return stream.arrow(), ArrowChunk
+    return stream.pages(), lambda page: CallChunk(page.calls)
+
+
+def _bound(work: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    return lambda: work(*arguments)
+
+
+async def _all(works: list[Callable[[], Any]]) -> None:
+    """Does all of it, a few at a time; the first failure ends the rest, and is raised bare."""
+    left = iter(works)
+    failure: BaseException | None = None
+
+    async def some() -> None:
+        nonlocal failure
+        for work in left:
+            try:
+                await work()
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised below, without a group around it
+                failure = failure or error
+                group.cancel_scope.cancel()
+                return
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(STRETCHES, len(works))):
+            group.start_soon(some)
+    if failure is not None:
+        raise failure
