@@ -237,6 +237,7 @@ class Gate:
         *,
         used: int = 0,
         split_at: int | None = None,
+        notice: Callable[[int, float, ExchangeError], None] | None = None,
     ) -> T:
         """Runs an exchange until it succeeds, fails for good, or nothing is left to try.
 
@@ -245,6 +246,7 @@ class Gate:
             policy: how often and how long.
             used: attempts that were made already in the place of this request, which then is not a new one.
             split_at: the attempt after which a failure that a smaller request may avoid is raised.
+            notice: told of each retry: the attempt that failed, seconds until the next, the failure.
 
         Raises:
             IovoxError: the last failure, with the number of attempts.
@@ -271,6 +273,8 @@ class Gate:
                 return True
             if not self.spend():
                 return True
+            if notice is not None:
+                notice(number, state.upcoming_sleep, failure.error)
             logger.info("retry %d of %d: %s", number, policy.attempts - 1, type(failure.error).__name__)
             return False
 

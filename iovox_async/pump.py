@@ -18,19 +18,21 @@ import anyio
 from attrs import define, field
 
 from .errors import ExchangeError, SessionError
+from .observe import Watch
 from .plan import LARGEST, SECOND, Answer, Capacity, PagePlan, WindowPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .http import Http
+    from .observe import Observer
     from .pacing import Gate, RetryPolicy
     from .plan import Ask, Piece, Plan
     from .reading import Reading
     from .shelter import Shelter
     from .wire import Page
 
-__all__ = ["PAGE_BYTES", "Profile", "Pump", "plan_for"]
+__all__ = ["PAGE_BYTES", "Profile", "Pump", "plan_for", "watch_for"]
 
 logger = logging.getLogger("iovox_async")
 
@@ -86,6 +88,15 @@ def plan_for(
     return pages, size
 
 
+def watch_for(reading: Reading, observer: Observer | None) -> Watch:
+    """What tells of a stream that reads this, from its beginning on."""
+    watch = Watch(observer, numbered=True)
+    last = reading.hi - SECOND
+    resumed = reading.resume is not None
+    watch.begun(reading.lo, last, windows=reading.windows, fields=len(reading.fields), resumed=resumed)
+    return watch
+
+
 class Pump:
     """The requests of one stream.
 
@@ -97,6 +108,7 @@ class Pump:
         shelter: the session's tasks.
         policy: how often a request is tried.
         profile: what is known of the answers.
+        watch: is told what happens.
         page_size: rows a request, or None to follow the bytes.
     """
 
@@ -110,9 +122,11 @@ class Pump:
         shelter: Shelter,
         policy: RetryPolicy,
         profile: Profile,
+        watch: Watch,
         page_size: int | None,
     ) -> None:
         self.plan = plan
+        self.watch = watch
         self.requests = 0
         self.retries = 0
         self.halved = 0
@@ -213,14 +227,21 @@ class Pump:
             self.requests += 1
             self.retries += attempts > 0
             attempts += 1
-            return await self._http.get(params, seconds=seconds)
+            work = self._http.get(params, seconds=seconds)
+            return await self.watch.exchange(work, window=ask.window, page=ask.page, attempt=attempts)
+
+        def notice(attempt: int, delay: float, error: ExchangeError) -> None:
+            self.watch.retry(attempt, delay, error, window=ask.window, page=ask.page)
 
         split_at = max(ask.attempts + 1, self._policy.attempts - self.plan.halvings(ask))
-        page = await self._gate.run(exchange, self._policy, used=ask.attempts, split_at=split_at)
+        page = await self._gate.run(
+            exchange, self._policy, used=ask.attempts, split_at=split_at, notice=notice
+        )
         self.bytes += page.wire
         self._profile.saw(page)
         if self._page_size is None:
             self.plan.limit = self._profile.limit()
         self.plan.answer(ask, Answer(page.starts, page, page.ids))
         page.starts = []
+        self.watch.window(ask.window, ask.page, attempts=attempts - ask.attempts, answer=page)
         logger.debug("%s page %d: %d calls, %d bytes", ask.window, ask.page, page.rows, page.wire)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
 
-from .errors import SessionError
+from .errors import IovoxError, SessionError
 from .plan import SECOND, PagePlan
 from .position import Position
 from .reading import SETTLING, Reading
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from .arrow import ArrowReader
     from .plan import Piece
     from .pump import Pump
     from .records import Call
@@ -110,10 +111,12 @@ class Reader:
     last: Any = None
     closed: bool = False
     finished: bool = False
+    error: IovoxError | None = None
     mode: str | None = None
     _piece: Piece | None = None
     _segments: Iterator[tuple[int, Segment]] | None = None
     _held: list[Call] = field(factory=list)
+    _arrow: ArrowReader | None = None
 
     # Pieces.
 
@@ -196,24 +199,37 @@ class Reader:
         return moment.replace(microsecond=0, tzinfo=None)
 
     async def arrow(self) -> pa.RecordBatch | None:
-        """The next piece as a record batch, or None after the last."""
-        from .arrow import piece_to_batch
+        """The next rows as a record batch, about a piece of them, or None after the last."""
+        from .arrow import ArrowReader
 
-        while (piece := await self.piece()) is not None:
-            segments = [segment for _, segment in piece.body.pick(piece.rows)]
-            batch, last = await piece_to_batch(segments, self.structurer, self.reading, self.calls)
+        if self._arrow is None:
+            self._arrow = ArrowReader(self.structurer, self.reading, self.timezone)
+        while True:
+            if self._segments is None:
+                piece = await self.piece()
+                if piece is None:
+                    return None
+                self._segments = piece.body.pick(piece.rows)
+            batch, last, more = await self._arrow.read(self._segments, self.calls)
+            if not more:
+                self._segments = None
             if batch.num_rows:
                 self.last = last
                 self.calls += batch.num_rows
                 return batch
-        return None
 
     async def close(self) -> None:
         """Ends what is under way."""
         self.closed = True
         self._piece, self._segments, self._held = None, None, []
         if self.pump is not None:
+            self.pump.watch.done(self.stats(), complete=self.finished, error=self.error)
             await self.pump.stop()
+
+    def failed(self, error: IovoxError) -> None:
+        """Takes notice of what ends the stream, and puts into it where it stood."""
+        self.error = error
+        error.position = self.position()
 
     # What is known of the stream.
 

@@ -18,8 +18,9 @@ from .fields import Field, Fields
 from .follow import Follow, Poller
 from .http import Http, check_base_url
 from .lookup import lookup
+from .observe import Observer, Watch, show_log
 from .pacing import Gate, RetryPolicy, seconds
-from .pump import Profile, Pump, plan_for
+from .pump import Profile, Pump, plan_for, watch_for
 from .query import Filters, InsightsQuery
 from .reader import Reader
 from .reading import SETTLING, Paging, Reading, resolve, with_keys
@@ -70,6 +71,7 @@ class AsyncInsights:
         proxy: a proxy's URL (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and its like.
             The environment is not looked at otherwise.
         transport: an `httpx.AsyncBaseTransport` to use instead of httpx's own; closed with the session.
+        observer: is told of every request, retry, window and stream, for metrics (see `iovox_async.observe`).
 
     Raises:
         ConfigurationError: something is missing or malformed; the message names the argument and the variable.
@@ -88,7 +90,9 @@ class AsyncInsights:
         timezone: tzinfo | str | None = None,
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        show_log()
         # The key leaves the variables of this frame at once, so that no traceback that shows them can show it.
         key, secure_key = Secret(secure_key, "IOVOX_SECURE_KEY"), None
         user = Secret(username, "IOVOX_USERNAME")
@@ -101,6 +105,7 @@ class AsyncInsights:
         self._page_size = checked_page_size(page_size)
         self._timezone = time_zone(timezone)
         self._retry = retry
+        self._observer = observer
         self._gate = Gate(concurrency)
         self._shelter = Shelter()
         self._http = Http(
@@ -351,12 +356,17 @@ class AsyncInsights:
 
     async def _request(self, params: str) -> WirePage:
         """One request outside any stream."""
+        watch = Watch(self._observer)
 
         async def work() -> WirePage:
             holder = object()
             await self._gate.enter(holder)
             try:
-                return await self._gate.run(lambda left: self._http.get(params, seconds=left), self._retry)
+                return await self._gate.run(
+                    lambda left: watch.exchange(self._http.get(params, seconds=left)),
+                    self._retry,
+                    notice=watch.retry,
+                )
             finally:
                 self._gate.leave(holder)
 
@@ -384,5 +394,6 @@ class AsyncInsights:
             shelter=self._shelter,
             policy=self._retry,
             profile=profile,
+            watch=watch_for(reading, self._observer),
             page_size=page_size,
         )

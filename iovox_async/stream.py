@@ -42,7 +42,7 @@ async def _records(reader: Reader) -> AsyncGenerator[Call, None]:
             # So that requests go on, and the rest of the program with them, however fast the reader is.
             await asyncio.sleep(0)
     except IovoxError as error:
-        error.position = reader.position()
+        reader.failed(error)
         raise
     finally:
         await reader.close()
@@ -61,7 +61,7 @@ async def _pages(reader: Reader) -> AsyncGenerator[Page, None]:
                     setattr(call, name, None)
             yield Page(number, calls, raw)
     except IovoxError as error:
-        error.position = reader.position()
+        reader.failed(error)
         raise
     finally:
         await reader.close()
@@ -72,7 +72,7 @@ async def _batches(reader: Reader) -> AsyncGenerator[pa.RecordBatch, None]:
         while (batch := await reader.arrow()) is not None:
             yield batch
     except IovoxError as error:
-        error.position = reader.position()
+        reader.failed(error)
         raise
     finally:
         await reader.close()

@@ -5,7 +5,8 @@ step is long, and never in more memory than its caller allowed.
 
 A page is split while it arrives. The splitter looks for a place where one record seems to end and the next to
 begin, and then lets the decoder read everything before it: if that is a complete list of JSON values, the place
-is proven (a JSON value cannot end in two places), and if not, it was inside a record and is not used. So a page
+is proven (a JSON value cannot end in two places), and if not, it was inside a record and is not used. Only where the
+parts of records look like records themselves are brackets counted, which is slow. So a page
 of any size becomes segments of about `SEGMENT_BYTES`, each a JSON array on its own, and is never joined.
 """
 
@@ -15,7 +16,7 @@ import re
 import zlib
 from bisect import bisect_left
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from xml.etree import ElementTree as ET
 
@@ -63,6 +64,9 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # The outermost opening and the first key of the first record: the splitter expects it to open every record.
 _OPENING: Final = re.compile(rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:')
+# A string, perhaps cut off, or a bracket. A string is never given up once begun, so that no text is read twice.
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_COMMA: Final = re.compile(rb"\s*,\s*")
 
 
 @frozen
@@ -210,14 +214,14 @@ class PageReader:
             self._opened = True
             body = lead[1:]
         assert self._boundary is not None
-        for start, end in _last_matches(self._boundary, body, self._wanted):
+        for start, end in chain(_last_matches(self._boundary, body, self._wanted), _counted(body)):
             try:
                 self._take(b"[" + body[: start + 1] + b"]")
             except DecodeError:
                 continue
             self._hold(body[end:], SEGMENT_BYTES)
             return True
-        # Nothing to split at: a record longer than the buffer, or no JSON. Wait for twice as much, so that the
+        # Nothing to split at: a record longer than what is held, or no JSON. Wait for twice as much, so that the
         # work stays in proportion to the bytes; `close` has the last word.
         self._hold(body, 2 * len(body))
         return False
@@ -253,6 +257,23 @@ def _last_matches(pattern: re.Pattern[bytes], body: bytes, wanted: int) -> Itera
             yield from reversed(spans[-3:])
             return
         back *= 4
+
+
+def _counted(body: bytes) -> Iterator[tuple[int, int]]:
+    """The last place where a record ends by the count of its brackets, for pages whose parts look like records."""
+    depth, places = 0, []
+    for token in _TOKENS.finditer(body, 0, 2 * SEGMENT_BYTES):
+        if token[0] in {b"{", b"["}:
+            depth += 1
+        elif token[0] in {b"}", b"]"}:
+            depth -= 1
+            if depth == 0:
+                places.append(token.start())
+    for place in places[:-3:-1]:
+        comma = _COMMA.match(body, place + 1)
+        if comma:
+            yield place, comma.end()
+            return
 
 
 def _as_list(body: bytes) -> bytes:

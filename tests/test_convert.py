@@ -200,6 +200,12 @@ def test_a_record_that_is_no_object_is_an_error(value):
     assert caught.value.path == "$[3]"
 
 
+def test_what_is_not_json_is_an_error_too():
+    """A converter reads what JSON decodes to; Python's own dates are made with the classes."""
+    with pytest.raises(RecordError, match="is a datetime where a date is meant"):
+        structure({**RECORD, "call_end": START}, Call)
+
+
 def test_a_date_of_zeros_is_nothing_and_its_raw_form_is_kept():
     """So nothing is lost, and `to_dict` gives it back; a later assignment takes its place."""
     call, bent = read(call_end="0000-00-00 00:00:00", comments=[{"created": "0000-00-00"}])

@@ -310,7 +310,9 @@ async def test_an_error_amid_the_lines_is_the_last_line_and_no_clean_end(wrapped
                 assert last["error"] == "ServerError"
                 # Starlette's own middleware ends every answer cleanly; there the last line alone tells.
                 assert broke is not wrapped
-                sandbox.faults = Faults()
+            sandbox.faults = Faults()
+            # A new connection: the old one is closed by the server, however it ended.
+            async with site.client() as client:
                 rest = await client.get("/calls", params={"resume": last["position"]})
     assert calls
     assert [call["id"] for call in [*calls, *lines(rest.text)]] == sandbox.ids()

@@ -269,6 +269,8 @@ def test_copies_are_equal_and_share_what_is_shared(again):
         assert other.to_dict() == call.to_dict()
     assert other.tags is NOT_ASKED
     assert other.extra is NO_EXTRA
+    assert copy.copy(NOT_ASKED) is NOT_ASKED
+    assert copy.copy(NO_EXTRA) is NO_EXTRA
 
 
 def test_no_phone_number_is_in_a_repr():

@@ -174,6 +174,14 @@ def test_both_names_of_a_field_are_kept(default):
     assert (call.talk_time_sec, call.extra) == (5, {"talk_time_seconds": 6})
 
 
+def test_parts_that_are_no_objects_do_not_hinder_learning(default):
+    """What the record says elsewhere is out of the ordinary as well, and refused."""
+    with pytest.raises(RecordError, match=r"\$\[0\]\.tags\[0\]"):
+        default.batch(segment(record(grown=1, tags=["a"])))
+    (call,) = default.batch(segment(record(grown=1, tags=[{"text": "a"}])))
+    assert call.extra == {"grown": 1}
+
+
 def test_an_unusual_record_slows_down_itself_only(default):
     """The rest of its segment stays fast; it is counted as bent once, however many values were."""
     gone = slow_ways(default)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ..errors import RecordError
 from ..fields import AskedFields, Fields
-from ..records import Call, Part
+from ..records import Call
 from .fast import json_text
 from .instants import microseconds
 from .schema import EXTRA, Shape, schema_for, shapes_of, zone_of
@@ -54,7 +54,9 @@ class Writer:
         self.schema = schema
         shapes = shapes_of(Call)
         self._columns = [
-            (member.name, _plain(shapes[member.name], zone), member.type) for member in schema if member.name != EXTRA
+            (member.name, _plain(shapes[member.name], zone), member.type)
+            for member in schema
+            if member.name != EXTRA
         ]
 
     def batch(self, calls: Sequence[Call]) -> pa.RecordBatch:
@@ -68,7 +70,9 @@ class Writer:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     @staticmethod
-    def _array(calls: Sequence[Call], name: str, plain: Callable[[Any], Any] | None, kind: pa.DataType) -> pa.Array:
+    def _array(
+        calls: Sequence[Call], name: str, plain: Callable[[Any], Any] | None, kind: pa.DataType
+    ) -> pa.Array:
         values = [getattr(call, name) for call in calls]
         try:
             return pa.array(values if plain is None else map(plain, values), kind, size=len(values))
@@ -97,13 +101,14 @@ def _plain(shape: Shape, zone: tzinfo | None) -> Callable[[Any], Any] | None:
     return None
 
 
-def _part(kind: type[Part] | None, zone: tzinfo | None) -> Callable[[Any], dict[str, Any]]:
+def _part(kind: Any, zone: tzinfo | None) -> Callable[[Any], dict[str, Any]]:
     members = [(name, _plain(shape, zone)) for name, shape in shapes_of(kind).items()]
     members.append((EXTRA, _extra))
 
     def part(item: Any) -> dict[str, Any]:
         return {
-            name: getattr(item, name) if plain is None else plain(getattr(item, name)) for name, plain in members
+            name: getattr(item, name) if plain is None else plain(getattr(item, name))
+            for name, plain in members
         }
 
     return part

@@ -29,7 +29,7 @@ from pyarrow import json as pa_json
 
 from ..convert import Tolerant
 from ..errors import RecordError
-from ..records import ALIASES, Call, Part
+from ..records import ALIASES, Call
 from .instants import FIRST, Wall
 from .schema import EXTRA, Shape, name_of, shapes_of
 
@@ -120,7 +120,12 @@ class FastWay:
             self._read |= more
             found = self._parsed(document)
         news = sorted(names - self._read)
-        if len(found) != rows or found.null_count or len(news) > _UNKNOWN_KEYS or not ALIASES.keys().isdisjoint(news):
+        if (
+            len(found) != rows
+            or found.null_count
+            or len(news) > _UNKNOWN_KEYS
+            or not ALIASES.keys().isdisjoint(news)
+        ):
             raise MisfitError
         table = Table(rows, {})
         plain = [name for name in self._read if self._known[name].tag == "json"]
@@ -143,7 +148,9 @@ class FastWay:
         return table
 
     def _parsed(self, document: bytes) -> pa.StructArray:
-        shapes = {name: shape for name, shape in self._known.items() if name in self._read and shape.tag != "json"}
+        shapes = {
+            name: shape for name, shape in self._known.items() if name in self._read and shape.tag != "json"
+        }
         row = pa.struct([(name, shape.parsed()) for name, shape in shapes.items()])
         table = pa_json.read_json(
             pa.BufferReader(document),
@@ -210,7 +217,7 @@ class FastWay:
         made = self._struct(parts, shape.part, table, within)
         return pa.ListArray.from_arrays(array.offsets, made)
 
-    def _struct(self, array: pa.StructArray, part: type[Part] | None, table: Table, up: Up) -> pa.StructArray:
+    def _struct(self, array: pa.StructArray, part: Any, table: Table, up: Up) -> pa.StructArray:
         shapes = shapes_of(part)
         members = [self._column(array.field(name), shape, table, up) for name, shape in shapes.items()]
         return pa.StructArray.from_arrays(
@@ -277,7 +284,8 @@ def _document(segments: Sequence[bytes]) -> bytes:
 @lru_cache(maxsize=16)
 def _decoder(keys: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
     members = [
-        (f"key_{place}", Any, msgspec.field(default=msgspec.UNSET, name=key)) for place, key in enumerate(keys)
+        (f"key_{place}", Any, msgspec.field(default=msgspec.UNSET, name=key))
+        for place, key in enumerate(keys)
     ]
     row = msgspec.defstruct("Loose", members, gc=False)
     return msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type] # made at run time

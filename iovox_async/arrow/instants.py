@@ -20,7 +20,7 @@ __all__ = ["FIRST", "Wall", "microseconds"]
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
 _MICROSECOND: Final = timedelta(microseconds=1)
 #: The first moment that a record can hold, in microseconds from 1970. (Arrow's calendar has a year 0.)
-FIRST: Final = (datetime.min - _EPOCH) // _MICROSECOND
+FIRST: Final = (datetime(1, 1, 1) - _EPOCH) // _MICROSECOND  # noqa: DTZ001 - as above
 _DAY: Final = timedelta(days=1) // _MICROSECOND
 #: No clock on record was changed twice within it.
 _STEP: Final = timedelta(minutes=30) // _MICROSECOND

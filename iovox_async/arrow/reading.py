@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +18,10 @@ from anyio import to_thread
 from .exact import UnfitCallError, Writer
 from .fast import FastWay, MisfitError
 from .instants import FIRST, microseconds
-from .schema import EXTRA, columns_for, schema_of
+from .schema import columns_for, schema_of
 
 if TYPE_CHECKING:
     from ..reading import Reading
-    from ..records import Call
     from ..structure import Structurer
     from ..wire import Segment
 
@@ -60,7 +59,7 @@ class ArrowReader:
         self.schema = schema_of([name for name in columns if name not in reading.hidden], timezone)
         self._fast = FastWay(columns, [name for name in ("id", "call_start") if name in columns], timezone)
         self._exact = Writer(self.schema, timezone)
-        self._keyed = {"id", "call_start"} <= set(columns)
+        self._has_keys = {"id", "call_start"} <= set(columns)
         self._held: pa.RecordBatch | None = None
 
     async def read(
@@ -77,7 +76,9 @@ class ArrowReader:
         """
         return await to_thread.run_sync(self._next, segments, calls)
 
-    def _next(self, segments: Iterator[tuple[int, Segment]], calls: int) -> tuple[pa.RecordBatch, Place, bool]:
+    def _next(
+        self, segments: Iterator[tuple[int, Segment]], calls: int
+    ) -> tuple[pa.RecordBatch, Place, bool]:
         chunk: list[tuple[int, Segment]] = []
         size, more = 0, False
         for index, segment in segments:
@@ -86,10 +87,11 @@ class ArrowReader:
             if size >= CHUNK_BYTES:
                 more = True
                 break
-        rows = self._joined([self._held, *self._rows(chunk)])
+        held = [] if self._held is None else [self._held]
         self._held = None
+        rows = self._joined([*held, *self._rows(chunk)])
         if self._reading.windows:
-            if more:
+            if more and rows.num_rows:
                 rows, self._held = _split_ties(rows)
             rows = self._after_position(self._ordered(rows))
         if self._reading.max_calls is not None:
@@ -120,21 +122,82 @@ class ArrowReader:
             yield self._slow(segment, index)
 
     def _quick(self, segments: Sequence[Segment]) -> pa.RecordBatch:
-        table = self._fast.table([segment.data for segment in segments], sum(segment.rows for segment in segments))
+        table = self._fast.table(
+            [segment.data for segment in segments], sum(segment.rows for segment in segments)
+        )
         self._structurer.bent += len(table.bent)
-        arrays = [table.columns[name] for name in self.schema.names]
-        return self._keyed_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema), table.wall, table.columns.get("id"))
+        rows = pa.RecordBatch.from_arrays(
+            [table.columns[name] for name in self.schema.names], schema=self.schema
+        )
+        return self._keyed(rows, table.wall, table.columns["id"]) if self._has_keys else rows
 
     def _slow(self, segment: Segment, index: int) -> pa.RecordBatch:
         calls = self._structurer.batch(segment.data, index)
         while True:
             try:
-                batch = self._exact.batch(calls)
+                rows = self._exact.batch(calls)
+                break
             except UnfitCallError as error:
-                if not self._structurer.skips:
+                if not self._structurer._skip:  # noqa: SLF001 - the structurer alone knows what on_error says
                     raise error.at(index + error.place) from None
                 self._structurer.skipped += 1
                 del calls[error.place]
-            else:
-                break
-        ...
+        if not self._has_keys:
+            return rows
+        wall = [microseconds(call.call_start.replace(tzinfo=None)) for call in calls]
+        return self._keyed(
+            rows, pa.array(wall, pa.int64()), pa.array([call.id for call in calls], pa.int64())
+        )
+
+    @staticmethod
+    def _keyed(rows: pa.RecordBatch, wall: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
+        second = pc.divide(pc.subtract(wall, FIRST), _SECOND)
+        return pa.RecordBatch.from_arrays([*rows.columns, second, ids], names=[*rows.schema.names, *_KEYS])
+
+    def _joined(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+        if len(batches) == 1:
+            return batches[0]
+        members = [*self.schema, *(pa.field(key, pa.int64()) for key in _KEYS if self._has_keys)]
+        table = pa.Table.from_batches(batches, pa.schema(members)).combine_chunks()
+        columns = [column.combine_chunks() for column in table.columns]
+        return pa.RecordBatch.from_arrays(columns, schema=table.schema)
+
+    # Which of them, and in what order.
+
+    def _ordered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """By the second, then by the id: as they came, unless calls of one second came in another order."""
+        if rows.num_rows < 2:
+            return rows
+        second, ids = (rows.column(key) for key in _KEYS)
+        seconds, numbers = (second[:-1], second[1:]), (ids[:-1], ids[1:])
+        wrong = pc.less if self._reading.descending else pc.greater
+        tied = pc.and_(pc.equal(*seconds), wrong(*numbers))
+        if not pc.any(pc.or_(tied, wrong(*seconds))).as_py():
+            return rows
+        direction = "descending" if self._reading.descending else "ascending"
+        keys = pa.RecordBatch.from_arrays([second, ids], names=["second", "id"])
+        return rows.take(pc.sort_indices(keys, sort_keys=[("second", direction), ("id", direction)]))
+
+    def _after_position(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        resume = self._reading.resume
+        if resume is None or resume.id is None:
+            return rows
+        second, ids = (rows.column(key) for key in _KEYS)
+        elsewhere = pc.not_equal(second, (microseconds(resume.second) - FIRST) // _SECOND)
+        after = pc.less if self._reading.descending else pc.greater
+        return rows.filter(pc.or_(elsewhere, after(ids, resume.id)))
+
+    def _place(self, rows: pa.RecordBatch) -> Place:
+        if not (self._has_keys and rows.num_rows):
+            return None, None
+        second, number = (rows.column(key)[-1].as_py() for key in _KEYS)
+        start = _EPOCH + timedelta(microseconds=FIRST + second * _SECOND)
+        return start.replace(tzinfo=self._zone), number
+
+
+def _split_ties(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """The rows whose second is complete, and those of the last second."""
+    second = rows.column(_KEYS[0])
+    others = pc.indices_nonzero(pc.not_equal(second, second[-1]))
+    place = others[-1].as_py() + 1 if len(others) else 0
+    return rows.slice(0, place), rows.slice(place)

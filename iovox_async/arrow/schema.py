@@ -33,11 +33,21 @@ from attrs import frozen
 
 from ..errors import ConfigurationError
 from ..fields import AskedFields, Fields, as_fields
-from ..records import Call, Categories, Part, types_of
+from ..records import Call, Categories, types_of
 from ..rows import answer_keys
 from ..values import UnfitError
 
-__all__ = ["EXTRA", "SCHEMA", "Shape", "columns_for", "name_of", "schema_for", "schema_of", "shapes_of", "zone_of"]
+__all__ = [
+    "EXTRA",
+    "SCHEMA",
+    "Shape",
+    "columns_for",
+    "name_of",
+    "schema_for",
+    "schema_of",
+    "shapes_of",
+    "zone_of",
+]
 
 EXTRA: Final = "extra"
 
@@ -49,7 +59,7 @@ class Shape:
     """What a column holds; `part` is the class of record of a list or struct."""
 
     tag: Tag
-    part: type[Part] | None = None
+    part: Any = None
 
     def parsed(self) -> pa.DataType:
         """What Arrow's JSON reader is told to read; dates, durations and flags are text to it."""
@@ -84,7 +94,7 @@ class Shape:
 
 
 @cache
-def shapes_of(part: type[Part] | None) -> dict[str, Shape]:
+def shapes_of(part: Any) -> dict[str, Shape]:
     """The attributes of a class of record, `extra` left out, each with its shape."""
     return {name: _shape(known) for name, known in types_of(part).items()}
 

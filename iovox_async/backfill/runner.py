@@ -251,7 +251,7 @@ class Backfill:
         stream = self._stream(stretch, self._fields)
         try:
             async with stream:
-                source, chunk_of = _source(stream, arrow=self._form.arrow)
+                source, chunk_of = self._source(stream, arrow=self._form.arrow)
                 async for some in source:
                     self._tally.done(await to_thread.run_sync(write, chunk_of(some)))
                     self._tell()
@@ -269,7 +269,7 @@ class Backfill:
         stream = self._stream(stretch, _IDS)
         try:
             async with stream:
-                source, chunk_of = _source(stream, arrow=self._form.needs_arrow)
+                source, chunk_of = self._source(stream, arrow=self._form.needs_arrow)
                 async for some in source:
                     chunk, begin = chunk_of(some), 0
                     while begin < chunk.rows:
@@ -294,6 +294,14 @@ class Backfill:
         stream = self._insights.stream(query=query, fields=fields, on_error=self._on_error)
         self._tally.opened(stream, seconds_of(stretch))
         return stream
+
+    def _source(
+        self, stream: CallStream, *, arrow: bool
+    ) -> tuple[AsyncIterator[Any], Callable[[Any], Chunk]]:
+        """What a stream hands out in this form, and how it becomes a chunk."""
+        if arrow:
+            return stream.arrow(), lambda batch: ArrowChunk(batch, self._zone)
+        return stream.pages(), lambda page: CallChunk(page.calls)
 
     def _tell(self) -> None:
         if self._observer is not None:
@@ -322,13 +330,6 @@ class Backfill:
             query = evolve(query, start_date=start)
         reading = resolve(query, now=now, timezone=self._zone)
         return reading.lo, min(reading.hi, latest + SECOND)
-
-
-def _source(stream: CallStream, *, arrow: bool) -> tuple[AsyncIterator[Any], Callable[[Any], Chunk]]:
-    """What a stream hands out in this form, and how it becomes a chunk."""
-    if arrow:
-        return stream.arrow(), ArrowChunk
-    return stream.pages(), lambda page: CallChunk(page.calls)
 
 
 def _bound(work: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:

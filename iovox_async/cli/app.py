@@ -5,25 +5,27 @@ The law of this room: it lists the commands and knows none of them. A new comman
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import rich_click as click
 from click.exceptions import Exit
 
+from .commands.backfill import backfill
 from .commands.calls import calls
 from .commands.demo import demo
 from .commands.fields import fields
 from .commands.follow import follow
 from .commands.sandbox import sandbox
 from .commands.show import show
-from .console import LEVELS, start_log
+from .console import LEVELS, hush, start_log
 from .helping import CONFIG, with_examples
-from .running import INTERRUPTED
+from .running import DONE, INTERRUPTED
 
 __all__ = ["iovox"]
 
 #: In the order in which a newcomer should meet them.
-COMMANDS = (demo, calls, follow, show, fields, sandbox)
+COMMANDS = (demo, calls, backfill, follow, show, fields, sandbox)
 
 EPILOG = """\
 [bold]Credentials[/bold] are read from IOVOX_USERNAME and IOVOX_SECURE_KEY, and asked for at a terminal where they are
@@ -35,8 +37,18 @@ missing; no option takes the key. IOVOX_URL points to another address than the s
 """
 
 
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        try:
+            known = version("iovox-async")
+        except PackageNotFoundError:  # run from a checkout that nobody installed
+            known = "(not installed)"
+        click.echo(f"iovox {known}")
+        ctx.exit()
+
+
 class Root(click.RichGroup):
-    """The group; it ends an interruption with its own exit code, wherever it comes."""
+    """The group; it gives interruptions and readers that leave their exit codes, wherever they come."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
@@ -44,6 +56,9 @@ class Root(click.RichGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            hush()
+            raise Exit(DONE) from None
         except (KeyboardInterrupt, click.Abort):
             click.echo(err=True)
             raise Exit(INTERRUPTED) from None
@@ -64,7 +79,14 @@ class Root(click.RichGroup):
     epilog=EPILOG,
 )
 @click.rich_config(help_config=CONFIG)
-@click.version_option(package_name="iovox-async", prog_name="iovox", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),

@@ -15,7 +15,7 @@ The law of this room: the application's loop is never held up, and a client that
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
@@ -27,7 +27,6 @@ from .feed import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
 
 try:
     from aiohttp import web
-    from aiohttp.typedefs import Handler
 except ImportError as error:
     raise MissingExtraError("iovox_async.integrations.aiohttp", "aiohttp") from error
 
@@ -130,7 +129,9 @@ async def _stream(
 
 
 @web.middleware
-async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def error_middleware(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     """Lets errors of this package become answers: 422, 502, 503 with Retry-After, 504, 500 (see `answers`)."""
     try:
         return await handler(request)

@@ -12,13 +12,10 @@ The law of this room: the application's loop is never held up, and a browser tha
     @app.get("/calls")
     async def calls(insights: Insights, start: date, end: date) -> NDJSONResponse:
         return NDJSONResponse(insights.stream(start, end))
-
-Works the same in Starlette, `Insights` apart.
 """
 
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, TypeAlias
 
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
@@ -50,8 +47,7 @@ __all__ = [
 #: Under which name the state of an application holds its session.
 STATE = "iovox_insights"
 START, BODY = {"type": "http.response.start"}, {"type": "http.response.body"}
-#: What it yields is the state, or None.
-Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
+Lifespan: TypeAlias = Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]
 
 
 def insights_lifespan(

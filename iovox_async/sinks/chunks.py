@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from attrs import frozen
@@ -92,9 +92,10 @@ class CallChunk:
 
 @frozen
 class ArrowChunk:
-    """Calls as a `pyarrow.RecordBatch`."""
+    """Calls as a `pyarrow.RecordBatch`, of an account in this time zone."""
 
     data: Any
+    zone: tzinfo | None = None
 
     @property
     def rows(self) -> int:
@@ -103,10 +104,11 @@ class ArrowChunk:
 
     def start(self, row: int) -> datetime:
         start: datetime = self.data.column("call_start")[row].as_py()
-        return start.replace(tzinfo=None)
+        # A zone that Arrow has no name for is shown in UTC.
+        return (start if start.tzinfo is None else start.astimezone(self.zone)).replace(tzinfo=None)
 
     def slice(self, begin: int, end: int) -> ArrowChunk:
-        return ArrowChunk(self.data.slice(begin, end - begin))
+        return ArrowChunk(self.data.slice(begin, end - begin), self.zone)
 
     def ids(self) -> IdSum:
         import pyarrow.compute as pc

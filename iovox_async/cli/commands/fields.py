@@ -33,11 +33,11 @@ _HEAD = ("Field", "Type", "In the answer", "Preset")
 def fields() -> None:
     """Shows the table."""
     rows = [(field, place, _presets(field)) for field in Field for place in [place_of(field)]]
-    screen = out()
     if not at_terminal("stdout"):
         for field, place, presets in rows:
-            screen.print(f"{field}\t{place.type}\t{place.path}\t{presets}", soft_wrap=True)
+            click.echo(f"{field}\t{place.type}\t{place.path}\t{presets}")
         return
+    screen = out()
     table = Table(*_HEAD, box=None, header_style="bold", padding=(0, 3, 0, 0))
     for field, place, presets in rows:
         table.add_row(

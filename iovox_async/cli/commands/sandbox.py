@@ -55,6 +55,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
         f"How they fail: {', '.join(KINDS)}. Several: repeat the option; one is drawn for each failure.",
     ),
     "retry_after": (RetryAfter(), "The Retry-After of 429 and 503: seconds, or any text."),
+    "location": (str, "Where 302 sends the client."),
     "drip_seconds": (_AMOUNT, "Seconds between the bytes of the kind drip."),
     "error_format": (
         click.Choice(["xml", "json", "text"]),
@@ -68,10 +69,11 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "ignore_dates": (None, "The dates are not looked at."),
     "inserts": (_AMOUNT, "Calls that arrive before each request; 0.5 is one before every second."),
     "deletes": (_AMOUNT, "Calls that vanish before each request."),
-    "gzip": (None, "Answers are compressed."),
+    "gzip": (None, "Answers are compressed for clients that accept it."),
+    "keep_alive": (_AMOUNT, "Seconds after which an idle connection is closed."),
 }
-_METAVARS = dict.fromkeys(("latency", "jitter", "drip_seconds", "retry_after"), "SECONDS")
-_METAVARS |= {"error_rate": "SHARE", "kind": "KIND", "error_format": "FORMAT"}
+_METAVARS = dict.fromkeys(("latency", "jitter", "drip_seconds", "retry_after", "keep_alive"), "SECONDS")
+_METAVARS |= {"error_rate": "SHARE", "kind": "KIND", "location": "URL", "error_format": "FORMAT"}
 _REPEATED = ("fail_at", "kind")
 
 
