@@ -8,6 +8,7 @@ from .tables import table
 NAMES = ("stream", "arrow", "httpx_gather", "httpx_pages")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 SMOKE = (1_000, 4_000)
+SMOKE_NAMES = ("stream",)
 FLAT_MB = 8.0  # what a million calls may peak above a hundred thousand
 
 
@@ -17,7 +18,12 @@ def run(options: Options) -> list[Comparison]:
     for calls in SMOKE if options.smoke else SIZES:
         with server(calls) as service:
             comparison = compare(
-                service, f"{calls:,} calls", NAMES, options, settings={"latency": latency}, watch=False
+                service,
+                f"{calls:,} calls",
+                SMOKE_NAMES if options.smoke else NAMES,
+                options,
+                settings={"latency": latency},
+                watch=False,
             )
         print(f"{calls:,} calls")
         print(table(comparison))

@@ -254,8 +254,10 @@ def compare(
         figures: dict[str, Run] = {}
         for program in programs if number % 2 == 0 else programs[::-1]:
             job = {"concurrency": options.concurrency} | (jobs or {}).get(program.name, {})
-            figures[program.name] = run(service, program, settings=settings, **job)
-            if watch:
+            figures[program.name] = run(
+                service, program, settings=settings, watch=watch and options.smoke, **job
+            )
+            if watch and not options.smoke:  # a smoke run judges no cost, so it watches at once
                 seen = run(service, program, settings=settings, watch=True, **job)
                 figures[program.name] |= {measure: seen[measure] for measure in ("stall_ms", "stall_own_ms")}
         comparison.rounds.append({program.name: figures[program.name] for program in programs})

@@ -236,6 +236,7 @@ class Watch:
         self.stream = next(_numbers) if numbered else None
         self._clock = clock
         self._began: float | None = None
+        self._tries = 0
         self._failed = False
 
     def begun(self, start: datetime, end: datetime, *, windows: bool, fields: int, resumed: bool) -> None:
@@ -257,11 +258,18 @@ class Watch:
             self._tell(self.observer.stream_begun, event)
 
     async def exchange(
-        self, work: Awaitable[Page], *, window: str | None = None, page: int | None = None, attempt: int = 1
+        self,
+        work: Awaitable[Page],
+        *,
+        window: str | None = None,
+        page: int | None = None,
+        attempt: int | None = None,
     ) -> Page:
-        """Awaits one exchange, and tells how it ended."""
+        """Awaits one exchange, and tells how it ended; without `attempt`, each is a try of the same request."""
         if self.observer is None:
             return await work
+        self._tries += 1
+        attempt = self._tries if attempt is None else attempt
         began = self._clock()
         try:
             answer = await work

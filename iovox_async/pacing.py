@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
 import anyio
-from attrs import define, field, frozen
+from attrs import Attribute, Converter, define, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from .errors import (
@@ -64,8 +64,8 @@ def seconds(value: float | timedelta, name: str) -> float:
     return number
 
 
-def _wait(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy")
+def _duration(value: float | timedelta, attribute: Attribute[float]) -> float:
+    return seconds(value, f"RetryPolicy.{attribute.name}")
 
 
 def _attempts(value: int) -> int:
@@ -87,10 +87,10 @@ class RetryPolicy:
     """
 
     attempts: int = field(default=5, converter=_attempts)
-    initial: float = field(default=0.5, converter=_wait)
-    maximum: float = field(default=30.0, converter=_wait)
-    total: float = field(default=300.0, converter=_wait)
-    retry_after_maximum: float = field(default=120.0, converter=_wait)
+    initial: float = field(default=0.5, converter=Converter(_duration, takes_field=True))
+    maximum: float = field(default=30.0, converter=Converter(_duration, takes_field=True))
+    total: float = field(default=300.0, converter=Converter(_duration, takes_field=True))
+    retry_after_maximum: float = field(default=120.0, converter=Converter(_duration, takes_field=True))
 
 
 class Transient(Exception):

@@ -12,7 +12,6 @@ import random
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +22,7 @@ from iovox_async.plan import SECOND, Answer, Ask
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from iovox_async.plan import Piece, PagePlan, WindowPlan
+    from iovox_async.plan import PagePlan, Piece, WindowPlan
 
 BASE = datetime(2024, 1, 1)
 #: How many times as many examples a nightly run (HYPOTHESIS_PROFILE=nightly) tries.
@@ -184,12 +183,15 @@ class Server:
             while begin < last < end and self.live[last].start == self.live[last - 1].start:
                 last += 1
             rows = self.live[begin:last]
-        ordered: list[Row] = []
-        for _, ties in groupby(rows, by_start):
-            group = list(ties)
-            self.rng.shuffle(group)
-            ordered += group
-        return ordered
+        begin = 0
+        for place in range(1, len(rows) + 1):
+            if place == len(rows) or rows[place].start != rows[begin].start:
+                if place - begin > 1:
+                    ties = rows[begin:place]
+                    self.rng.shuffle(ties)
+                    rows[begin:place] = ties
+                begin = place
+        return rows
 
     def _move(self, rows: Sequence[Row]) -> None:
         for _ in range(self.motion.some(self.rng, self.motion.deletes)):
@@ -213,8 +215,7 @@ class Server:
         if not rows:
             return []
         lo, hi = sorted((rows[0].second, rows[-1].second))
-        edge = [row for row in self.within(lo, lo + SECOND) | self.within(hi, hi + SECOND)]
-        return sorted(edge, key=by_id)
+        return sorted(self.within(lo, lo + SECOND) | self.within(hi, hi + SECOND), key=by_id)
 
     def _remove(self, row: Row) -> None:
         place = bisect_left(self.live, row.start, key=by_start)

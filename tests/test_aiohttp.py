@@ -390,7 +390,7 @@ async def test_two_hundred_requests_share_one_session_fairly():
                     return [call["id"] for call in lines(await response.text())]
 
             watching = asyncio.create_task(watch())
-            long = asyncio.create_task(get(START, "2024-02-29", 10))
+            long = asyncio.create_task(get(START, "2024-02-29", 20))
             await until(lambda: sandbox.stats.requests > 10)
             days = [f"2024-03-{1 + n % 31:02d}" for n in range(200)]
             answers = await asyncio.gather(*(get(day, day, 500) for day in days))
@@ -404,4 +404,4 @@ async def test_two_hundred_requests_share_one_session_fairly():
     first, last = short.index(True), len(short) - short[::-1].index(True)
     share = short[first:last].count(False) / (last - first)
     assert 0 < share < 0.2, "the long stream's share of the places while the others waited"
-    assert max(lag) < 0.25, "seconds that the loop was somebody's"
+    assert max(lag) < 0.6, "seconds that the loop was one turn's"

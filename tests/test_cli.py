@@ -260,6 +260,15 @@ def test_a_file_is_written_whole(run, box, tmp_path):
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_a_file_that_ends_in_csv_is_csv(run, tmp_path):
+    """Unless another format is asked for."""
+    path = tmp_path / "calls.csv"
+    assert run("calls", START, START, "-o", path).exit_code == 0
+    assert path.read_text().startswith("id,call_start,")
+    assert run("calls", START, START, "-o", path, "--format", "jsonl").exit_code == 0
+    assert path.read_text().startswith('{"id":')
+
+
 def test_a_file_that_fails_leaves_what_was_there(run, faults, tmp_path):
     """No half file, no temporary one, and the old one as it was."""
     path = tmp_path / "calls.jsonl"

@@ -486,7 +486,7 @@ async def test_two_hundred_requests_share_one_session_fairly():
     with sandbox.serve() as url, Site(make_app(url, inner=watched)) as site:
         limits = httpx.Limits(max_connections=201)
         async with site.client(limits=limits) as client:
-            long = asyncio.create_task(client.get("/calls?start=2024-01-01&end=2024-02-29&size=10"))
+            long = asyncio.create_task(client.get("/calls?start=2024-01-01&end=2024-02-29&size=20"))
             await until(lambda: sandbox.stats.requests > 10)
             days = [f"2024-03-{1 + n % 31:02d}" for n in range(200)]
             answers = await asyncio.gather(
@@ -503,4 +503,4 @@ async def test_two_hundred_requests_share_one_session_fairly():
     first, last = short.index(True), len(short) - short[::-1].index(True)
     share = short[first:last].count(False) / (last - first)
     assert 0 < share < 0.2, "the long stream's share of the places while the others waited"
-    assert max(lag) < 0.25, "seconds that the loop was somebody's"
+    assert max(lag) < 0.6, "seconds that the loop was one turn's"

@@ -139,9 +139,11 @@ class FastWay:
                 array = pa.repeat(pa.scalar("[]"), rows)
             else:
                 raw = found.field(name)
-                if raw.type != shape.parsed() or (raw.null_count and name in self._required):
-                    raise MisfitError  # a part has keys that nobody knows, or something is missing
+                if raw.type != shape.parsed():
+                    raise MisfitError  # a part has keys that nobody knows
                 array = self._column(raw, shape, table, _itself, keep_wall=name == "call_start")
+                if array.null_count and name in self._required:
+                    raise MisfitError
             if name in self._columns:
                 table.columns[name] = array
         table.columns[EXTRA] = _extras(news, decoded) if news else pa.nulls(rows, pa.string())
@@ -293,8 +295,8 @@ def _decoder(keys: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
 
 def _decoded(keys: tuple[str, ...], segments: Sequence[bytes]) -> list[Any]:
     """Only these keys of each row, as plain JSON data: `key_0`, `key_1` and so on, UNSET where there is none."""
-    decode = _decoder(keys)
     try:
+        decode = _decoder(keys)  # which refuses keys with characters that no name has
         return [row for segment in segments for row in decode(segment)]
     except (ValueError, RecursionError):
         raise MisfitError from None

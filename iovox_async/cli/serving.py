@@ -14,12 +14,15 @@ from collections.abc import AsyncIterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from iovox_async import IovoxError
+from iovox_async import IovoxError, SessionError
 from iovox_async.sandbox import Faults, Sandbox
 
 from .threads import in_thread
 
 __all__ = ["sandbox_process"]
+
+#: Seconds between two looks for the answer, and until a process that was told to end is ended.
+_LOOK, _PATIENCE = 0.02, 2.0
 
 
 @contextlib.asynccontextmanager
@@ -34,29 +37,36 @@ async def sandbox_process(*, faults: Faults, **drawn: Any) -> AsyncIterator[str]
     process = context.Process(target=_serve, args=(there, drawn, faults), name="iovox-sandbox", daemon=True)
     process.start()
     there.close()
+    answered = False
     try:
-        answer = await in_thread(here.recv)
+        while not here.poll():
+            await asyncio.sleep(_LOOK)
+        answer = here.recv()
+        answered = True
         if isinstance(answer, IovoxError):
             raise answer
         yield answer
+    except EOFError as error:
+        raise SessionError("the sandbox's process ended before it could answer") from error
     finally:
-        here.close()
-        # It ends by itself when the pipe is closed; it is not asked twice.
-        with contextlib.suppress(asyncio.CancelledError):
-            await in_thread(process.join, 2)
+        here.close()  # which it takes as the end
+        if answered:
+            with contextlib.suppress(asyncio.CancelledError):
+                await in_thread(process.join, _PATIENCE)
         if process.is_alive():
             process.kill()
-            process.join()
+        process.join()
         process.close()
 
 
 def _serve(there: Connection, drawn: dict[str, Any], faults: Faults) -> None:
     # Ctrl-C at a terminal reaches both; the client decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Sandbox(**drawn, faults=faults).serve() as url:
-            there.send(url)
-            with contextlib.suppress(EOFError, OSError):
+    # When the other end is gone, so is the reason to be here.
+    with contextlib.suppress(EOFError, OSError):
+        try:
+            with Sandbox(**drawn, faults=faults).serve() as url:
+                there.send(url)
                 there.recv()
-    except IovoxError as error:
-        there.send(error)
+        except IovoxError as error:
+            there.send(error)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from .box import Sandbox
 
+#: Turns of the loop without anything going on, after which nothing will.
+_TURNS = 10
+
 
 class Serving:
     """A sandbox that is being served; `async with` or `with`, each gives the base URL."""
@@ -151,15 +154,20 @@ class _Server(uvicorn.Server):
 
     def run_to_end(self) -> None:
         """The life of the thread."""
+        failure: BaseException | None = None
         try:
             with asyncio.Runner() as runner:
                 runner.run(self._serve(sockets=[self._listener]))
-        except BaseException as error:  # noqa: BLE001 - a thread has no caller; who waits for the start is told
-            if not self.beginning.done():
-                self.beginning.set_exception(ConfigurationError(f"the sandbox could not start: {error!r}"))
-        finally:
-            self._listener.close()
-            self._box.held(-1)
+        except BaseException as error:  # noqa: BLE001 - a thread has no caller; whoever waits for it is told
+            failure = error
+        self._listener.close()
+        self._box.held(-1)
+        if failure is None:
+            self.ending.set_result(None)
+        elif self.beginning.done():
+            self.ending.set_exception(failure)
+        else:
+            self.beginning.set_exception(ConfigurationError(f"the sandbox could not start: {failure!r}"))
             self.ending.set_result(None)
 
     def end(self) -> None:
@@ -188,7 +196,12 @@ class _Server(uvicorn.Server):
             server.close()
         for sock in sockets or ():
             sock.close()
-        while self.server_state.connections or self.server_state.tasks:
+        quiet = 0
+        # A connection that was accepted just now shows itself only some turns of the loop later.
+        while quiet < _TURNS:
+            quiet += 1
+            if self.server_state.connections or self.server_state.tasks:
+                quiet = 0
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
             # Requests notice that their client is gone; one that is at work on the store ends that first.

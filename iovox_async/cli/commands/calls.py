@@ -117,7 +117,7 @@ class Pull:
         ("a quarter, with a bar of progress", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
         (
             "a spreadsheet of last night's voicemails",
-            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL --format csv -o night.csv',
+            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL -o night.csv',
         ),
         (
             "what was said in calls that somebody tagged red",
@@ -193,8 +193,9 @@ class Pull:
     "--format",
     "form",
     type=click.Choice(list(FORMATS)),
-    default="jsonl",
-    help="One JSON document a line, or CSV with nested fields as JSON and spreadsheet formulas made harmless.",
+    default=None,
+    help="One JSON document a line, or CSV with nested fields as JSON and spreadsheet formulas made harmless. "
+    "Left out: csv for a FILE that ends in .csv, else jsonl.",
     panel="Output",
 )
 @click.option(
@@ -214,7 +215,7 @@ def calls(
     *,
     account: Account,
     filters: dict[str, Any],
-    form: Literal["jsonl", "csv"],
+    form: Literal["jsonl", "csv"] | None,
     output: str | None,
     fields: tuple[Field, ...],
     date_constant: str | None,
@@ -226,7 +227,7 @@ def calls(
     pull = Pull(
         account,
         arguments,
-        FORMATS[form](fields),
+        FORMATS[form or ("csv" if (output or "").endswith(".csv") else "jsonl")](fields),
         open_output(output),
         ctx,
         position=stream["resume"],

@@ -1,0 +1,276 @@
+"""The fixtures, in suites of other people: under every plugin for async tests, and under none."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import iovox_async
+from iovox_async import pytest_plugin
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(iovox_async.__file__).parents[1]
+INSTALLED = "iovox_async" in importlib.metadata.entry_points(group="pytest11").names
+STRICT = ["-o", "asyncio_mode=strict"]
+AUTO = ["-o", "asyncio_mode=auto"]
+ANYIO = ["-p", "no:asyncio"]
+WORLDS = [pytest.param(STRICT, "asyncio", id="asyncio strict"), pytest.param(ANYIO, "anyio", id="anyio")]
+WORLDS.insert(1, pytest.param(AUTO, None, id="asyncio auto"))
+#: After all tests, so that what was left open shows, and fails the run.
+CONFTEST = """
+    import gc, threading, pytest
+
+    @pytest.fixture
+    def anyio_backend():
+        return "asyncio"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(item):
+        yield
+        gc.collect()
+        assert not [thread for thread in threading.enumerate() if "iovox" in thread.name]
+"""
+
+
+@pytest.fixture
+def run(pytester):
+    """Runs a suite of its own, in which every warning is an error."""
+
+    def run(text, *options, conftest=CONFTEST):
+        pytester.makeconftest(textwrap.dedent(conftest))
+        pytester.makepyfile(textwrap.dedent(text))
+        # Where the package is installed, pytest loads the plugin by itself.
+        plugins = [] if INSTALLED else [pytest_plugin]
+        quiet = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist"]
+        if ANYIO[1] not in options:
+            quiet += ["-o", "asyncio_default_fixture_loop_scope=function"]
+        return pytester.runpytest_inprocess(
+            *options, *quiet, "--strict-markers", "-W", "error", plugins=plugins
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(("options", "mark"), WORLDS)
+def test_the_fixtures_work_in_every_world_of_async_tests(run, options, mark):
+    """Nothing has to be closed, whatever a test leaves behind: no socket, task or thread leaks, no warning comes."""
+    text = """
+        import asyncio, pytest
+
+        START, END = "2024-01-01", "2024-03-31"
+        MARK
+
+        async def test_a_whole_stream(iovox_sandbox, iovox_insights):
+            found = [call.id async for call in iovox_insights.stream(START, END)]
+            assert found == iovox_sandbox.ids()
+            assert len(found) == 500
+
+        @pytest.mark.iovox(calls=300, page_size=20)
+        async def test_a_stream_that_is_left(iovox_insights):
+            async for call in iovox_insights.stream(START, END):
+                break
+
+        @pytest.mark.iovox(faults={"latency": 5.0})
+        async def test_a_stream_that_is_forgotten_amid_a_request(iovox_insights, iovox_sandbox):
+            task = asyncio.create_task(anext(aiter(iovox_insights.stream(START, END))))
+            while not iovox_sandbox.stats.concurrent:
+                await asyncio.sleep(0.001)
+            task.cancel()
+
+        @pytest.mark.iovox(faults={"latency": 5.0})
+        async def test_a_request_that_runs_into_a_timeout(iovox_insights):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await iovox_insights.page(START, END)
+
+        @pytest.mark.iovox(faults={"every_nth": 2, "kind": "reset"}, page_size=50)
+        async def test_faults(iovox_sandbox, iovox_insights):
+            async with iovox_insights as insights, insights.stream(START, END) as calls:
+                assert [call.id async for call in calls] == iovox_sandbox.ids()
+                assert calls.stats.retries
+        """
+    run(text.replace("MARK", f"pytestmark = pytest.mark.{mark}" if mark else ""), *options).assert_outcomes(
+        passed=5
+    )
+
+
+def test_the_fixtures_work_in_plain_functions(run):
+    """A loop of the test's own, two of them with a session each, or none at all."""
+    run(
+        """
+        import asyncio, os, urllib.request
+        from iovox_async import AsyncInsights
+
+        START, END = "2024-01-01", "2024-03-31"
+
+        def test_a_loop_of_its_own(iovox_sandbox, iovox_insights):
+            async def main():
+                return [call.id async for call in iovox_insights.stream(START, END)]
+
+            assert asyncio.run(main()) == iovox_sandbox.ids()
+
+        def test_a_program_that_opens_its_session_by_itself(iovox_sandbox):
+            async def main():
+                async with AsyncInsights() as insights:
+                    return len(await insights.stream(START, END).collect())
+
+            assert asyncio.run(main()) == asyncio.run(main()) == 500
+
+        def test_no_loop(iovox_url, iovox_sandbox):
+            assert os.environ["IOVOX_URL"] == iovox_url
+            request = urllib.request.Request(f"{iovox_url}/calls/insights?limit=1")
+            request.add_header("username", "demo")
+            request.add_header("secureKey", "demo-key")
+            assert urllib.request.urlopen(request).status == 200
+            assert iovox_sandbox.stats.answered == 1
+
+        def test_the_environment_is_as_before():
+            assert "IOVOX_URL" not in os.environ
+        """
+    ).assert_outcomes(passed=4)
+
+
+def test_a_fastapi_application_is_tested_as_its_users_will(run):
+    """The application of the README, unchanged, against the sandbox."""
+    run(
+        """
+        import json
+        import pytest
+        from fastapi import FastAPI
+        from fastapi.testclient import TestClient
+        from iovox_async.integrations.fastapi import Insights, NDJSONResponse, insights_lifespan
+
+        app = FastAPI(lifespan=insights_lifespan())
+
+        @app.get("/calls")
+        async def calls(insights: Insights, start: str, end: str) -> NDJSONResponse:
+            return NDJSONResponse(insights.stream(start, end))
+
+        @pytest.mark.iovox(calls=50)
+        def test_calls(iovox_sandbox):
+            with TestClient(app) as client:
+                response = client.get("/calls?start=2024-01-01&end=2024-03-31")
+            assert [json.loads(line)["id"] for line in response.text.splitlines()] == iovox_sandbox.ids()
+        """,
+        "-W",
+        "ignore::DeprecationWarning",
+    ).assert_outcomes(passed=1)
+
+
+def test_the_nearest_marker_counts(run):
+    """Options of a function come before those of its class and module; the rest is kept."""
+    run(
+        """
+        import datetime, pytest
+        from iovox_async import RetryPolicy
+        from iovox_async.sandbox import Faults
+
+        pytestmark = pytest.mark.iovox(calls=10, seed=3)
+
+        def test_module(iovox_sandbox):
+            assert (len(iovox_sandbox.ids()), iovox_sandbox.seed) == (10, 3)
+
+        @pytest.mark.iovox(calls=20, start="2023-05-01", end="2023-05-31", concurrency=2)
+        class TestClass:
+            @pytest.mark.iovox(calls=30, faults=Faults(gzip=True), timezone="Europe/Paris", retry=RetryPolicy(2))
+            def test_function(self, iovox_sandbox, iovox_insights):
+                assert (len(iovox_sandbox.ids()), iovox_sandbox.seed) == (30, 3)
+                assert iovox_sandbox.start == "2023-05-01 00:00:00"
+                assert iovox_sandbox.faults == Faults(gzip=True)
+                assert "0 of 2 requests in flight" in repr(iovox_insights)
+
+            def test_class(self, iovox_sandbox):
+                assert len(iovox_sandbox.ids()) == 20
+        """
+    ).assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize(
+    ("marker", "problem"),
+    [("rows=5", "takes no rows; there are calls, concurrency"), ("5", "takes no positional arguments")],
+    ids=["unknown", "positional"],
+)
+def test_a_marker_with_another_option_says_which_there_are(run, marker, problem):
+    """A slip is no default in disguise."""
+    result = run(
+        f"""
+        import pytest
+
+        @pytest.mark.iovox({marker})
+        def test_slip(iovox_insights):
+            pass
+        """
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*pytest.mark.iovox {problem}*"])
+
+
+def test_the_marker_is_registered_and_the_fixtures_are_documented(run):
+    """`pytest --markers` and `pytest --fixtures` tell what there is."""
+    run("", "--markers").stdout.fnmatch_lines(["@pytest.mark.iovox(calls, concurrency, *"])
+    result = run("", "--fixtures")
+    result.stdout.fnmatch_lines(["iovox_sandbox*", "*The endpoint in miniature*"])
+    result.stdout.fnmatch_lines(["iovox_insights*", "*needs no closing*"])
+
+
+def test_under_trio_a_test_is_skipped_with_the_reason(run):
+    """The package runs on asyncio; a suite for both backends stays green."""
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+        def test_both(anyio_backend, anyio_backend_name, iovox_insights):
+            pass
+        """,
+        *ANYIO,
+        "-rs",
+        conftest="",
+    )
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*runs on asyncio only*"])
+
+
+def test_the_plugin_itself_imports_pytest_and_nothing_else():
+    """Everything else waits until a fixture is asked for."""
+    tree = ast.parse(Path(pytest_plugin.__file__).read_text())
+    names = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module)
+    assert sorted(names) == ["__future__", "pytest", "typing"]
+
+
+def test_a_suite_that_asks_for_no_fixture_pays_nothing(pytester, monkeypatch):
+    """No server, no client, no framework is loaded, and no thread runs."""
+    heavy = "uvicorn starlette aiohttp fastapi pyarrow opentelemetry"
+    if hasattr(iovox_async, "__getattr__"):
+        heavy += " httpx cattrs tenacity msgspec"
+    pytester.makepyfile(
+        f"""
+        import sys, threading
+
+        def test_nothing():
+            assert "iovox_async.pytest_plugin" in sys.modules
+            assert not set("{heavy} iovox_async.sandbox".split()) & set(sys.modules)
+            assert threading.active_count() == 1
+        """
+    )
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    plugin = [] if INSTALLED else ["-p", "iovox_async.pytest_plugin"]
+    options = [*plugin, "-p", "no:anyio", "-p", "no:asyncio", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *options],
+        capture_output=True,
+        text=True,
+        cwd=pytester.path,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout

@@ -1,0 +1,382 @@
+"""Formats and folders: files are whole or not there, and what is in them depends on the calls alone."""
+
+import csv
+import errno
+import io
+import json
+import random
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import fsspec
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from iovox_async import BackfillError, Call, ConfigurationError, Fields, JobLocked, MissingExtraError
+from iovox_async.records import Comment, Tag
+from iovox_async.sinks import (
+    ArrowChunk,
+    CallChunk,
+    Files,
+    IdSum,
+    LocalStore,
+    RemoteStore,
+    cut,
+    format_named,
+    open_store,
+)
+from iovox_async.sinks.formats import FORMATS, ParquetWriter, cell, harmless
+from iovox_async.sinks.locks import FolderLock, LeaseLock
+
+NAME = "calls/date=2024-01-31/part-0.jsonl"
+FIRST = datetime(2024, 1, 31, 10)
+
+
+def call(number, start=FIRST, **values):
+    return Call(id=number, call_start=start, **values)
+
+
+def batch(numbers, step=timedelta(seconds=1)):
+    starts = pa.array([FIRST + place * step for place in range(len(numbers))], pa.timestamp("us"))
+    return pa.record_batch([pa.array(numbers, pa.int64()), starts], ["id", "call_start"])
+
+
+@pytest.fixture(params=["local", "memory", "file"])
+def store(request, tmp_path):
+    """A folder of each kind."""
+    if request.param == "local":
+        yield open_store(tmp_path / "out")
+    elif request.param == "file":
+        yield open_store(f"file://{tmp_path}/out")
+    else:
+        yield open_store("memory://out")
+        fsspec.filesystem("memory").store.clear()
+
+
+class TestStores:
+    def test_a_file_is_there_when_it_is_committed_and_not_before(self, store):
+        """Until then the folder's tables do not show it."""
+        store.prepare()
+        with store.draft(NAME) as draft:
+            draft.write(b"one\n")
+            draft.write(b"two\n")
+            assert NAME not in store.listing()
+            draft.commit()
+        assert store.read(NAME) == b"one\ntwo\n"
+        assert store.listing() == {NAME: 8}
+        assert (draft.size, draft.digest) == (8, store.digest(NAME))
+
+    def test_a_file_that_is_discarded_leaves_nothing(self, store):
+        """Neither under its name nor under another."""
+        store.prepare()
+        with store.draft(NAME) as draft:
+            draft.write(b"one\n")
+        assert draft.write(b"late") == 4
+        assert store.listing() == {}
+        assert store.read(NAME) is None
+
+    def test_a_file_is_replaced_whole(self, store):
+        """The old bytes stay until the new ones are all there."""
+        store.prepare()
+        for text in (b"a long first version", b"second"):
+            with store.draft(NAME) as draft:
+                draft.write(text)
+                draft.commit()
+        assert store.read(NAME) == b"second"
+
+    def test_what_is_removed_is_gone_and_may_be_gone_before(self, store):
+        """To sweep twice is harmless."""
+        store.prepare()
+        with store.draft(NAME) as draft:
+            draft.commit()
+        store.remove(NAME)
+        store.remove(NAME)
+        assert store.listing() == {}
+
+    def test_a_path_is_this_machine_s_and_a_url_is_a_store_s(self, tmp_path, monkeypatch):
+        """Drives of Windows and relative folders are no URLs."""
+        monkeypatch.chdir(tmp_path)
+        assert open_store("out").root == tmp_path / "out"
+        assert isinstance(open_store("C:/out"), LocalStore)
+        assert isinstance(open_store("memory://out"), RemoteStore)
+        with pytest.raises(BackfillError, match="nosuch://"):
+            open_store("nosuch://bucket/out")
+
+    def test_no_credential_of_a_url_is_shown(self):
+        """What stands before an @ may be one."""
+        assert str(RemoteStore(None, "host/out", "sftp://user:secret@host/out")) == "sftp://host/out"
+
+    def test_without_fsspec_a_url_names_the_extra(self, monkeypatch):
+        """The message holds the line that installs it."""
+        monkeypatch.setitem(sys.modules, "fsspec", None)
+        with pytest.raises(MissingExtraError, match=r"iovox-async\[remote\]"):
+            open_store("memory://out")
+
+    @pytest.mark.parametrize("method", ["create", "write", "sync", "make_folder", "sync_folder", "rename"])
+    def test_a_full_disk_is_an_error_of_ours_wherever_it_strikes(self, method, tmp_path):
+        """It says what was done, why it failed, and what to do; and leaves nothing behind."""
+        files = Files()
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        setattr(files, method, full)
+        store = LocalStore(tmp_path, files)
+
+        def write():
+            with store.draft(NAME) as draft:
+                draft.write(b"x")
+                draft.commit()
+
+        with pytest.raises(BackfillError, match=r"part-0\.jsonl: No space left.*run the same job again"):
+            write()
+        assert NAME not in store.listing() or method == "sync_folder"
+        assert not [name for name in store.listing() if name.endswith(".tmp")]
+
+    def test_a_store_that_fails_is_an_error_of_ours(self, tmp_path):
+        """Stores raise what they like."""
+
+        class Broken(type(fsspec.filesystem("file"))):
+            cachable = False
+
+            def put_file(self, *_, **__):
+                raise RuntimeError("the bucket is gone")
+
+        store = RemoteStore(Broken(), str(tmp_path / "out"))
+        with pytest.raises(BackfillError, match="the bucket is gone"), store.draft(NAME) as draft:
+            draft.commit()
+        assert store.listing() == {}
+
+    def test_a_folder_that_is_a_file_is_refused(self, tmp_path):
+        """With the reason."""
+        (tmp_path / "out").write_bytes(b"")
+        with pytest.raises(BackfillError, match="make the folder"):
+            open_store(tmp_path / "out").prepare()
+
+
+class TestLocks:
+    def test_one_holder_at_a_time(self, store):
+        """The second is told who is at work, and may come back."""
+        store.prepare()
+        first, second = store.lock(), store.lock()
+        first.take()
+        with pytest.raises(JobLocked, match=r"process \d+ on .* is at work"):
+            second.take()
+        first.renew()
+        first.release()
+        first.release()
+        second.take()
+        second.release()
+
+    def test_a_lock_ends_with_its_process_however_that_ends(self, tmp_path):
+        """After kill -9 the folder is free."""
+        code = (
+            "import sys, pathlib, time; from iovox_async.sinks.locks import FolderLock;"
+            "FolderLock(pathlib.Path(sys.argv[1])).take(); print('held', flush=True); time.sleep(60)"
+        )
+        # The object must live as long as its lock.
+        code = code.replace(
+            "FolderLock(pathlib.Path(sys.argv[1])).take()",
+            "x = FolderLock(pathlib.Path(sys.argv[1])); x.take()",
+        )
+        with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as holder:
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(JobLocked, match=f"process {holder.pid} "):
+                FolderLock(tmp_path).take()
+            holder.kill()
+        lock = FolderLock(tmp_path)
+        lock.take()
+        lock.release()
+
+    @pytest.mark.parametrize(
+        ("holder", "free"),
+        [
+            ({"host": "elsewhere", "pid": 1, "at": 0}, False),
+            ({"host": "elsewhere", "pid": 1, "at": -3600}, True),
+            ({"host": "elsewhere", "pid": 1, "at": 7200}, True),
+            ({"pid": "dead", "at": 0}, True),
+            (b"\x00 no lock", True),
+        ],
+        ids=["held", "not renewed", "from the future", "its process has ended", "unreadable"],
+    )
+    def test_a_lease_is_free_when_its_holder_is_gone(self, holder, free, tmp_path):
+        """Where no system frees it: after a while without renewal, or when the process of this machine is gone."""
+        if isinstance(holder, dict):
+            if holder["pid"] == "dead":
+                with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+                    holder = {"pid": ended.pid, "at": 0, "host": __import__("socket").gethostname()}
+            holder = msgspec.json.encode(holder | {"at": time.time() + holder["at"], "token": "theirs"})
+        path = tmp_path / ".lock"
+        path.write_bytes(holder)
+        lock = LeaseLock(fsspec.filesystem("file"), str(path))
+        if free:
+            lock.take()
+            lock.release()
+            assert not path.exists()
+        else:
+            with pytest.raises(JobLocked, match="elsewhere"):
+                lock.take()
+            lock.release()
+            assert path.exists()
+
+    def test_a_lease_that_was_taken_over_is_noticed(self, tmp_path):
+        """By whoever lost it, at its next renewal."""
+        fs, path = fsspec.filesystem("file"), tmp_path / ".lock"
+        slow = LeaseLock(fs, str(path), lease=0.0)
+        slow.take()
+        other = LeaseLock(fs, str(path), lease=0.0)
+        other.take()
+        with pytest.raises(JobLocked):
+            slow.renew()
+        slow.release()
+        assert path.exists()
+
+
+class TestChunks:
+    def test_sums_depend_on_the_ids_alone(self):
+        """Not on their order, their form, or how they were cut."""
+        ids = [random.Random(3).getrandbits(62) for _ in range(500)]
+        known = IdSum.of(ids)
+        calls, arrow = CallChunk([call(one) for one in ids]), ArrowChunk(batch(ids))
+        assert str(calls.ids()) == str(arrow.ids()) == str(known) == str(IdSum.of(reversed(ids)))
+        assert arrow.slice(0, 200).ids() + arrow.slice(200, 500).ids() == known
+        assert calls.slice(0, 1).ids() + calls.slice(1, 500).ids() == known
+        assert known.rows == 500
+        assert str(IdSum.of([*ids[1:], ids[0] + 1])) != str(known)
+        assert ArrowChunk(batch([])).ids() == IdSum()
+
+    @pytest.mark.parametrize("form", [CallChunk, ArrowChunk])
+    def test_a_chunk_is_cut_where_a_moment_begins(self, form):
+        """The first row that does not begin before it."""
+        starts = [FIRST + timedelta(seconds=place) for place in range(10)]
+        chunk = (
+            ArrowChunk(batch(list(range(10))))
+            if form is ArrowChunk
+            else CallChunk([call(place, start) for place, start in enumerate(starts)])
+        )
+        assert [cut(chunk, 0, FIRST + timedelta(seconds=place)) for place in (-1, 0, 3, 9, 10, 99)] == [
+            0,
+            0,
+            3,
+            9,
+            10,
+            10,
+        ]
+        assert cut(chunk, 5, FIRST) == 5
+
+    def test_an_aware_start_is_wall_time(self):
+        """Days are the account's days."""
+        from zoneinfo import ZoneInfo
+
+        zone = ZoneInfo("America/New_York")
+        start = datetime(2024, 1, 31, 23, 30, tzinfo=zone)
+        shown_in_utc = pa.record_batch([pa.array([start], pa.timestamp("us", "UTC"))], ["call_start"])
+        assert ArrowChunk(shown_in_utc, zone).start(0) == datetime(2024, 1, 31, 23, 30)
+        assert CallChunk([call(1, start)]).start(0) == datetime(2024, 1, 31, 23, 30)
+
+
+class TestFormats:
+    def written(self, name, data, fields=Fields.DEFAULT):
+        file = io.BytesIO()
+        writer = format_named(name).writer(file, tuple(map(str, fields)))
+        for some in data:
+            writer.write(some)
+        writer.finish()
+        return file.getvalue()
+
+    def test_json_lines_are_the_endpoint_s_own_words(self):
+        """One document a line."""
+        calls = [call(1, call_result="ANSWERED"), call(2, has_recording=True)]
+        assert [json.loads(line) for line in self.written("jsonl", [calls]).splitlines()] == [
+            {"id": 1, "call_start": "2024-01-31 10:00:00", "call_result": "ANSWERED"},
+            {"id": 2, "call_start": "2024-01-31 10:00:00", "has_recording": "TRUE"},
+        ]
+
+    def test_packed_lines_are_one_zstd_frame(self):
+        """Any reader unpacks them to the same lines."""
+        calls = [call(number) for number in range(2500)]
+        packed = self.written("jsonl.zst", [calls[:1000], calls[1000:]])
+        with pa.input_stream(io.BytesIO(packed), compression="zstd") as stream:
+            assert stream.read() == self.written("jsonl", [calls])
+
+    def test_csv_has_a_column_for_each_field_and_json_in_the_nested_ones(self):
+        """In the answers' names, whatever a call holds."""
+        calls = [call(1, comments=[Comment(text="a, b")]), call(2, call_result='say "hi"', extra={"new": 1})]
+        text = self.written("csv", [calls], ("id", "call_start", "call_result", "comment_text")).decode()
+        rows = list(csv.reader(io.StringIO(text)))
+        assert rows == [
+            ["id", "call_start", "call_result", "comments"],
+            ["1", "2024-01-31 10:00:00", "", '[{"text":"a, b"}]'],
+            ["2", "2024-01-31 10:00:00", 'say "hi"', ""],
+        ]
+        assert json.loads(rows[1][3]) == [{"text": "a, b"}]
+
+    @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+    def test_no_cell_is_a_formula(self, sign):
+        """A spreadsheet runs nothing of what callers and agents have written."""
+        evil = f"{sign}HYPERLINK(1)"
+        assert harmless(evil) == f"'{evil}"
+        assert cell([Tag(text=evil).to_dict()])[0] == "["
+
+    @pytest.mark.parametrize("text", ["+441632960082", "-5", "-3.5", "plain", "", "'quoted"])
+    def test_numbers_and_plain_texts_stay_as_they_are(self, text):
+        """A phone number is no formula."""
+        assert harmless(text) == text
+
+    def test_parquet_has_zstd_and_says_how_it_is_sorted(self):
+        """One row group for what fits into one, however it came."""
+        data = self.written("parquet", [batch(list(range(10))), batch(list(range(10, 20)))])
+        file = pq.ParquetFile(io.BytesIO(data))
+        group = file.metadata.row_group(0)
+        assert file.metadata.num_row_groups == 1
+        assert group.column(0).compression == "ZSTD"
+        assert [one.column_index for one in group.sorting_columns] == [1]
+        assert file.read().column("id").to_pylist() == list(range(20))
+
+    def test_parquet_keeps_no_more_than_a_row_group(self, monkeypatch):
+        """By rows, or by bytes where rows are large."""
+        monkeypatch.setattr("iovox_async.sinks.formats.GROUP_ROWS", 30)
+        monkeypatch.setattr("iovox_async.sinks.formats.GROUP_BYTES", 10_000)
+        writer = ParquetWriter(io.BytesIO(), ())
+        held = []
+        for first in range(0, 100, 10):
+            writer.write(batch(list(range(first, first + 10))))
+            held.append(writer._rows)
+        assert max(held) < 30
+        writer.write(batch(list(range(700))))
+        assert writer._rows == 0
+        writer.finish()
+
+    @pytest.mark.parametrize("name", ["jsonl", "csv", "parquet"])
+    def test_a_file_without_calls_can_be_ended(self, name):
+        """Nothing breaks."""
+        self.written(name, [])
+
+    def test_an_unknown_format_names_the_known_ones(self):
+        """Before anything is read."""
+        with pytest.raises(ConfigurationError, match=r"parquet, jsonl, jsonl\.zst, csv"):
+            format_named("xml")
+
+    @pytest.mark.parametrize("name", [form.name for form in FORMATS.values() if form.needs_arrow])
+    def test_without_pyarrow_a_format_names_the_extra(self, name, monkeypatch):
+        """The message holds the line that installs it."""
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+        with pytest.raises(MissingExtraError, match=r"iovox-async\[arrow\]"):
+            format_named(name)
+
+    def test_a_writer_that_is_thrown_away_writes_nothing_more(self, tmp_path):
+        """Its file was discarded; the end it still writes goes nowhere."""
+        store = LocalStore(Path(tmp_path))
+        with store.draft(NAME) as draft:
+            buffer = io.BufferedWriter(draft)
+            writer = ParquetWriter(buffer, ())
+            writer.write(batch([1]))
+            writer._flush()
+        writer.finish()
+        del writer, buffer
+        assert store.listing() == {}
