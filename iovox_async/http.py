@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import ssl
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
-# Imported now, since their first use would otherwise stall a running loop.
+# Imported now, since its first use would otherwise stall a running loop.
 import anyio
 import anyio._backends._asyncio
-import httpcore  # noqa: F401
 import httpx
 
 from .errors import (
@@ -32,6 +32,7 @@ from .errors import (
     BadRequest,
     ConfigurationError,
     DecodeError,
+    ExchangeError,
     MissingExtraError,
     PermissionDenied,
     RateLimited,
@@ -43,6 +44,7 @@ from .errors import (
     UnexpectedRedirect,
 )
 from .pacing import Transient, parse_retry_after
+from .shelter import Moorings, moored
 from .wire import ERROR_BYTES, Inflate, Page, PageReader, error_messages
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ __all__ = ["BODY_BYTES", "Http", "check_base_url"]
 
 #: Bytes of one page, at most, as sent and as decoded: twice the largest page of long transcriptions.
 BODY_BYTES: Final = 512 * 1024 * 1024
+#: Seconds for the body of an error, whose status is known already.
+ERROR_SECONDS: Final = 5.0
 #: Codes that may pass, besides 429. Source: the endpoint's table (500) and common practice for the others.
 PASSING: Final = frozenset({408, 425, 500, 502, 503, 504, *range(520, 530)})
 
@@ -73,8 +77,7 @@ def check_base_url(base_url: str) -> str:
         raise ConfigurationError("base_url (IOVOX_URL): https://host/path is wanted")
     if url.query or url.fragment:
         raise ConfigurationError("base_url (IOVOX_URL): it takes no query and no fragment")
-    loopback = url.host in {"localhost", "::1"} or url.host.startswith("127.")
-    if url.scheme == "http" and not loopback:
+    if url.scheme == "http" and not _loopback(url):
         raise ConfigurationError(
             f"base_url (IOVOX_URL): http would send the key to {url.host} in the clear; use https (http is for loopback)"
         )
@@ -91,6 +94,8 @@ def ssl_context() -> ssl.SSLContext:
     with _context_lock:
         if _context is None:
             _context = httpx.create_ssl_context(trust_env=False)
+            # The standard library heeds SSLKEYLOGFILE, and with it whoever sets a variable could read the key.
+            _context.keylog_filename = None  # type: ignore[assignment]  # what the documentation says
         return _context
 
 
@@ -141,11 +146,14 @@ class Http:
                 keepalive_expiry=30,
             )
             try:
-                self._transport = httpx.AsyncHTTPTransport(
+                transport = httpx.AsyncHTTPTransport(
                     verify=context, limits=limits, proxy=self._proxy, trust_env=False
                 )
             except ImportError as error:
                 raise MissingExtraError("a SOCKS proxy", "socks") from error
+            pool = transport._pool  # noqa: SLF001 - httpx lets nobody choose the backend
+            pool._network_backend = Moorings(pool._network_backend)  # noqa: SLF001 - as above
+            self._transport = transport
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -166,7 +174,11 @@ class Http:
         await self.open()
         limit = min(self._timeout, seconds)
         with anyio.move_on_after(limit):
-            return await self._exchange(params)
+            try:
+                return await self._exchange(params)
+            except (Transient, ExchangeError) as error:
+                # Without the frames below: their variables hold the page and what was asked for.
+                raise error.with_traceback(None)  # noqa: B904 - it is the same error
         raise Transient(
             TimedOut(f"no whole answer within {limit:g} seconds; raise timeout= if pages take that long"),
             overload=True,
@@ -187,7 +199,7 @@ class Http:
             extensions={"timeout": {"connect": self._timeout, "read": self._timeout, "write": self._timeout}},
         )
         try:
-            response = await self._transport.handle_async_request(request)
+            response = await moored(self._transport.handle_async_request(request))
             try:
                 return await self._read(response)
             finally:
@@ -203,27 +215,33 @@ class Http:
         if status == 204:
             return PageReader.empty()
         if status != 200:
-            raise _refusal(response, await self._head(response))
-        reader = PageReader()
+            raise self._refusal(response, await self._head(response))
         html = "html" in response.headers.get("content-type", "")
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in {"identity", "", "gzip", "x-gzip"}:
+            problem = self._redact(f"the page is encoded as {encoding[:40]!r}, and only gzip was offered")
+            raise Transient(DecodeError(problem), at_most=1)
+        inflate = Inflate() if "gzip" in encoding else None
+        reader = PageReader()
+        size = 0
         try:
-            encoding = response.headers.get("content-encoding", "identity").strip().lower()
-            inflate = _inflate(encoding)
-            size = 0
             async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
                 size += len(data)
+                self._check_size(size)
                 for piece in (data,) if inflate is None else inflate.feed(data):
                     reader.feed(piece)
-                    self._check_size(max(size, reader.size))
+                    self._check_size(reader.size)
                     if inflate is not None:
                         await asyncio.sleep(0)
             if inflate is not None:
                 inflate.finish()
             return reader.close(size)
         except DecodeError as error:
-            # A page of markup is a gateway's and will hardly change; a page too large will be as large again.
-            lasting = 1 if reader.size > self._body_bytes else 2 if html else None
-            raise Transient(error, split=not html, at_most=lasting) from error.__cause__
+            problem = self._redact(error.args[0])
+        # Out here, so that the decoder's own exception, which may hold the page, is no part of the context. A page of
+        # markup is a gateway's and will hardly change; a page too large will be as large again.
+        lasting = 1 if max(size, reader.size) > self._body_bytes else 2 if html else None
+        raise Transient(DecodeError(problem), split=not html, at_most=lasting)
 
     def _check_size(self, size: int) -> None:
         if size > self._body_bytes:
@@ -232,7 +250,11 @@ class Http:
     async def _head(self, response: httpx.Response) -> tuple[str, ...]:
         """What an error body says; whatever is wrong with the body, the status counts."""
         body = b""
-        with contextlib.suppress(httpx.TransportError, OSError, DecodeError):
+        # A status that is known is not lost to a body that never ends.
+        with (
+            contextlib.suppress(httpx.TransportError, OSError, DecodeError),
+            anyio.move_on_after(ERROR_SECONDS),
+        ):
             inflate = Inflate() if "gzip" in response.headers.get("content-encoding", "") else None
             async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
                 for piece in (data,) if inflate is None else inflate.feed(data):
@@ -241,46 +263,41 @@ class Http:
                         break
                 if len(body) >= ERROR_BYTES:
                     break
+        # Before, since messages are cut to size, and after, since markup may have hidden it.
+        body = body.replace(dict(self._sign())[b"secureKey"], b"***")
         return tuple(self._redact(text) for text in error_messages(body))
 
     def _redact(self, text: str) -> str:
         return text.replace(dict(self._sign())[b"secureKey"].decode(), "***")
 
-
-def _inflate(encoding: str) -> Inflate | None:
-    if encoding not in {"identity", "", "gzip", "x-gzip"}:
-        raise DecodeError(f"the page is encoded as {encoding[:40]!r}, and only gzip was offered")
-    return Inflate() if "gzip" in encoding else None
-
-
-def _refusal(response: httpx.Response, messages: tuple[str, ...]) -> Exception:
-    """The error of an answer that is not 200."""
-    status = response.status_code
-    wait = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
-    if status == 429:
-        return Transient(
-            RateLimited(status, messages, retry_after=wait), overload=True, shared=True, retry_after=wait
-        )
-    if status in PASSING:
-        return Transient(
-            ServerError(status, messages, retry_after=wait),
-            overload=status >= 500,
-            shared=status == 503,
-            retry_after=wait,
-            split=status in {500, 502, 504},
-        )
-    if 300 <= status < 400:
-        return UnexpectedRedirect(status, _origin(response.headers.get("location")))
-    kinds: dict[int, type[ResponseError]] = {401: AuthenticationError, 403: PermissionDenied}
-    kind = BadRequest if 400 <= status < 500 else ServerError if status >= 500 else ResponseError
-    return kinds.get(status, kind)(status, messages)
+    def _refusal(self, response: httpx.Response, messages: tuple[str, ...]) -> Exception:
+        """The error of an answer that is not 200."""
+        status = response.status_code
+        wait = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+        if status == 429:
+            return Transient(
+                RateLimited(status, messages, retry_after=wait), overload=True, shared=True, retry_after=wait
+            )
+        if status in PASSING:
+            return Transient(
+                ServerError(status, messages, retry_after=wait),
+                overload=status >= 500,
+                shared=status == 503,
+                retry_after=wait,
+                split=status in {500, 502, 504},
+            )
+        if 300 <= status < 400:
+            return UnexpectedRedirect(status, self._redact(_origin(response.headers.get("location"))))
+        kinds: dict[int, type[ResponseError]] = {401: AuthenticationError, 403: PermissionDenied}
+        kind = BadRequest if 400 <= status < 500 else ServerError if status >= 500 else ResponseError
+        return kinds.get(status, kind)(status, messages)
 
 
-def _origin(location: str | None) -> str | None:
-    try:
-        url = httpx.URL(location or "")
-    except httpx.InvalidURL:
-        return None
+def _origin(location: str | None) -> str:
+    """Where a redirect leads, without what might be secret; empty where that cannot be said."""
+    url = _url(location or "")
+    if url is None:
+        return ""
     return (
         f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
         if url.host
@@ -301,7 +318,9 @@ def _translate(error: httpx.TransportError | OSError) -> Exception:
         case httpx.RemoteProtocolError():
             cut = "closed connection" in str(error)
             problem = "the answer was cut" if cut else "the answer is not HTTP"
-            return Transient(TransportError(f"{problem} ({error})"), split=cut, at_most=None if cut else 2)
+            return Transient(
+                TransportError(f"{problem} ({_own_words(error)})"), split=cut, at_most=None if cut else 2
+            )
         case httpx.ProxyError() if "407" in str(error):
             return BadRequest(407, ("the proxy refused",))
         case httpx.LocalProtocolError() | httpx.UnsupportedProtocol():
@@ -313,37 +332,64 @@ def _translate(error: httpx.TransportError | OSError) -> Exception:
 
 
 def _certificate_problem(error: BaseException | None) -> str | None:
+    problem = None
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error.verify_message
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return "verification failed"
+            problem = "verification failed"
         error = error.__cause__ or error.__context__
-    return None
+    return problem
+
+
+def _own_words(error: BaseException) -> str:
+    """What a library says of bytes that are not HTTP, without these bytes: they may hold anything."""
+    return str(error).partition(": ")[0]
 
 
 def _bare(error: BaseException) -> BaseException:
-    """The error without the frames it passed: their variables hold the headers of the request."""
-    link: BaseException | None = error
-    while link is not None:
+    """The error without the frames it passed, whose variables hold the headers of the request, and without bytes."""
+    todo: list[BaseException | None] = [error]
+    while todo:
+        link = todo.pop()
+        if link is None or link.__traceback__ is None:
+            continue
         link.__traceback__ = None
-        link = link.__cause__ or link.__context__
+        if type(link).__name__.endswith("ProtocolError"):
+            link.args = (_own_words(link),)
+        todo += [link.__cause__, link.__context__]
     return error
 
 
 def _proxy(proxy: str | None, base_url: str) -> httpx.Proxy | None:
     if proxy is None:
         return None
+    base = httpx.URL(base_url)
     if proxy == "environment":
-        proxy = getproxies().get(httpx.URL(base_url).scheme)
-        if proxy is None:
+        known = getproxies()
+        proxy = known.get(base.scheme, known.get("all"))
+        if proxy is None or _loopback(base) or proxy_bypass(base.netloc.decode()):
             return None
     url = _url(proxy)
     if url is None or url.scheme not in {"http", "https", "socks5", "socks5h"} or not url.host:
         raise ConfigurationError(
             'proxy: an URL like http://host:8080 or socks5://host:1080, or "environment", is wanted'
         )
+    if base.scheme == "http" and not _loopback(url):
+        raise ConfigurationError(
+            "proxy: with a base_url of http, the key would leave this machine in the clear; use https"
+        )
     return httpx.Proxy(url)
+
+
+def _loopback(url: httpx.URL) -> bool:
+    """Whether a URL leads to this machine. By the address: a name may begin with 127 and lead anywhere."""
+    if url.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(url.host).is_loopback
+    except ValueError:
+        return False
 
 
 def _url(text: str) -> httpx.URL | None:

@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
 import anyio
-from attrs import Attribute, Converter, define, field, frozen
+from attrs import define, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from .errors import (
@@ -64,8 +64,23 @@ def seconds(value: float | timedelta, name: str) -> float:
     return number
 
 
-def _duration(value: float | timedelta, attribute: Attribute[float]) -> float:
-    return seconds(value, f"RetryPolicy.{attribute.name}")
+# One a setting, so that an error names it: type checkers follow converters only as plain functions.
+
+
+def _initial(value: float | timedelta) -> float:
+    return seconds(value, "RetryPolicy.initial")
+
+
+def _maximum(value: float | timedelta) -> float:
+    return seconds(value, "RetryPolicy.maximum")
+
+
+def _total(value: float | timedelta) -> float:
+    return seconds(value, "RetryPolicy.total")
+
+
+def _retry_after_maximum(value: float | timedelta) -> float:
+    return seconds(value, "RetryPolicy.retry_after_maximum")
 
 
 def _attempts(value: int) -> int:
@@ -87,10 +102,10 @@ class RetryPolicy:
     """
 
     attempts: int = field(default=5, converter=_attempts)
-    initial: float = field(default=0.5, converter=Converter(_duration, takes_field=True))
-    maximum: float = field(default=30.0, converter=Converter(_duration, takes_field=True))
-    total: float = field(default=300.0, converter=Converter(_duration, takes_field=True))
-    retry_after_maximum: float = field(default=120.0, converter=Converter(_duration, takes_field=True))
+    initial: float = field(default=0.5, converter=_initial)
+    maximum: float = field(default=30.0, converter=_maximum)
+    total: float = field(default=300.0, converter=_total)
+    retry_after_maximum: float = field(default=120.0, converter=_retry_after_maximum)
 
 
 class Transient(Exception):

@@ -37,7 +37,7 @@ __all__ = ["PAGE_BYTES", "Profile", "Pump", "plan_for", "watch_for"]
 logger = logging.getLogger("iovox_async")
 
 #: Bytes of JSON that a page aims at: small enough for flat memory, large enough that requests are few.
-PAGE_BYTES: Final = 2_250_000
+PAGE_BYTES: Final = 2_000_000
 #: Rows of a page read by page numbers where nothing is asked for: moderate whatever the fields.
 PAGE_ROWS: Final = 2_500
 
@@ -183,7 +183,12 @@ class Pump:
             while not self.plan.settled and self._failure is None:
                 if self._may_ask():
                     holder = object()
-                    await self._gate.enter(holder)
+                    try:
+                        await self._gate.enter(holder)
+                    except ExchangeError as error:
+                        # The account was refused a moment ago. As a value: a task group would wrap it.
+                        self._failed(error)
+                        break
                     # The reader and other answers went on while this waited for its slot.
                     if self._may_ask():
                         flights.start_soon(self._fly, self.plan.next(), holder)
@@ -210,13 +215,20 @@ class Pump:
                 self.halved += 1
                 logger.info("window halved after %s", type(error).__name__)
             else:
-                self._failure = self._failure or error
+                self._failed(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the reader must learn of it
-            self._failure = self._failure or error
+            self._failed(error)
         finally:
             self._gate.leave(holder)
             self._wake.set()
             self._ready.set()
+
+    def _failed(self, error: Exception) -> None:
+        """The first failure ends the stream; another one that comes before it has ended is noted in it."""
+        if self._failure is None:
+            self._failure = error
+        elif type(self._failure) is not type(error):
+            self._failure.add_note(f"Another request failed meanwhile: {error}")
 
     async def _request(self, ask: Ask) -> None:
         params = self._params(ask)

@@ -1,25 +1,29 @@
-"""Tasks that no cancellation from outside reaches.
+"""Tasks that no cancellation from outside reaches, and sockets that none leaves behind.
 
 The law of this room: whatever touches httpx runs in a task of its own and is cancelled through that task's own scope.
 httpx's pool loses a slot for ever when a task is cancelled natively at the wrong await; a scope of anyio is told apart
-by the shields within it, and so leaves the pool whole.
+by the shields within it, and so leaves the pool whole. What the pool forgets all the same are connections whose
+handshake (TLS, SOCKS) is broken off: an attempt that fails closes what it opened.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
+import httpcore
 
 from .errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
-__all__ = ["Shelter"]
+__all__ = ["Moorings", "Shelter", "moored"]
 
 T = TypeVar("T")
 
@@ -98,3 +102,42 @@ class Shelter:
             scope.cancel()
         while self._tasks:
             await asyncio.shield(asyncio.wait(list(self._tasks)))
+
+
+#: What the attempt under way has opened.
+_opened: Final[ContextVar[list[httpcore.AsyncNetworkStream] | None]] = ContextVar("opened", default=None)
+
+
+class Moorings(httpcore.AsyncNetworkBackend):
+    """Connects as another backend does, and keeps account of what the attempt under way has opened."""
+
+    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._backend = backend
+
+    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        """A connection."""
+        stream = await self._backend.connect_tcp(*args, **options)
+        opened = _opened.get()
+        if opened is not None:
+            opened.append(stream)
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits."""
+        await self._backend.sleep(seconds)
+
+
+async def moored(work: Awaitable[T]) -> T:
+    """Awaits work that gets an answer; where it fails or is cancelled, closes the connections it opened."""
+    opened: list[httpcore.AsyncNetworkStream] = []
+    token = _opened.set(opened)
+    try:
+        return await work
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            for stream in opened:
+                with contextlib.suppress(Exception):
+                    await stream.aclose()
+        raise
+    finally:
+        _opened.reset(token)

@@ -1,6 +1,5 @@
 """Arrow batches hold what the records hold, whichever way they were read, and in the same order."""
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -114,14 +113,11 @@ def read(page, fields=Fields.ALL, timezone=None, on_error="raise", **options):
     reader = ArrowReader(structurer, resolved, timezone)
     segments = page.pick(range(page.rows))
 
-    async def all_of_it():
-        batches, more = [], True
-        while more:
-            batch, _, more = await reader.read(segments, sum(one.num_rows for one in batches))
-            batches.append(batch)
-        return batches
-
-    return asyncio.run(all_of_it()), structurer
+    batches, more = [], True
+    while more:
+        batch, _, more = reader._next(segments, sum(one.num_rows for one in batches))
+        batches.append(batch)
+    return batches, structurer
 
 
 def records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
@@ -135,9 +131,12 @@ def records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
 
 def check(page, fields=Fields.ALL, timezone=None, on_error="raise"):
     """Both ways make the same of a page: rows and counts, or the same error."""
+    calls, counted, error = None, None, None
     try:
         calls, counted = records(page, fields, timezone, on_error)
-    except RecordError as error:
+    except RecordError as raised:
+        error = raised
+    if error is not None:
         with pytest.raises(RecordError) as caught:
             read(page, fields, timezone, on_error)
         assert (caught.value.index, caught.value.path) == (error.index, error.path)
@@ -353,7 +352,7 @@ zones = st.sampled_from(
 )
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(
     rows=st.lists(calls_of(bend=True), max_size=3), zone=zones, on_error=st.sampled_from(["raise", "skip"])
 )
@@ -362,7 +361,7 @@ def test_bent_records_hold_the_same_values_as_records(rows, zone, on_error):
     check(page_of(rows), Fields.ALL, zone, on_error)
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(rows=st.lists(calls_of(bend=False), min_size=1, max_size=4), zone=zones)
 def test_proper_records_are_read_the_fast_way_and_hold_the_same_values(rows, zone):
     """What the documentation shows never needs the exact way."""
@@ -372,7 +371,7 @@ def test_proper_records_are_read_the_fast_way_and_hold_the_same_values(rows, zon
 
 
 @given(st.lists(calls_of(bend=True), max_size=4), st.sampled_from(["\n", "\r\n", " \t"]))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_blanks_between_values_do_not_matter(rows, blank):
     """A page that is written over many lines is the same page."""
     text = json.dumps(rows, indent=1).replace("\n", blank)
@@ -460,20 +459,8 @@ def test_the_schema_has_a_column_for_every_attribute_of_a_call():
         ("extra", pa.string()),
     ]
     assert schema_for().names == [
-        "id",
-        "call_start",
-        "call_end",
-        "iovox_number",
-        "call_origin",
-        "call_destination",
-        "talk_time",
-        "talk_time_sec",
-        "call_result",
-        "node_id",
-        "link_id",
-        "has_recording",
-        "extra",
-    ] or set(schema_for().names) == {*map(str, Fields.DEFAULT), "talk_time_sec", "extra"}
+        name for name in SCHEMA.names if name in {*Fields.DEFAULT, "talk_time_sec", "extra"}
+    ]
     assert schema_for("tag_colour,talk_time_seconds").names == ["talk_time_sec", "tags", "extra"]
 
 
@@ -510,9 +497,7 @@ def test_calls_of_one_second_come_by_id_however_a_piece_is_cut(monkeypatch, desc
     page = page_of(rows)
     batches, _ = read(page, Fields.DEFAULT, order=order)
     assert len(page.segments) > 3
-    assert (len([batch for batch in batches if batch.num_rows]) > 1) == (
-        (chunk is not None and every < 900) or chunk == 1
-    )
+    assert (len(batches) > 1) == bool(chunk)
     found = [
         (row["call_start"], row["id"])
         for batch in batches
@@ -544,8 +529,8 @@ def test_a_number_beyond_64_bits_is_an_error_of_its_record_and_can_be_skipped():
 def test_known_keys_that_were_not_asked_for_are_left_out_and_checked():
     """A server that answers more than it was asked does not slow the stream down."""
     page = page_of([{**ROW, **NESTED, "call_outcomes": []}])
-    check(page, "id,call_start,call_result")
-    assert fits_the_fast_way(page, "id,call_start,call_result")
+    check(page, ("id", "call_start", "call_result"))
+    assert fits_the_fast_way(page, ("id", "call_start", "call_result"))
     with pytest.raises(RecordError):
         read(page_of([{**ROW, "node_name": []}]), "id,call_start")
 
@@ -645,7 +630,7 @@ async def test_a_stream_is_read_one_way_only(insights):
 @pytest.mark.parametrize("zone", [None, "Europe/London"])
 def test_a_table_of_calls_has_the_schema_of_the_stream(zone):
     """Naive dates are the zone's wall time; what was not asked for is left out."""
-    page = page_of([{**ROW, **NESTED, "id": number, "new": number} for number in range(2_500)])
+    page = page_of([{**ROW, **NESTED, "id": number, "new": number} for number in range(1_100)])
     calls, _ = records(page)
     table = table_from_calls(calls, Fields.ALL, zone)
     assert table.schema.equals(schema_for(Fields.ALL, zone))
@@ -653,8 +638,8 @@ def test_a_table_of_calls_has_the_schema_of_the_stream(zone):
     assert rows_of(table) == wanted(aware, table.schema)
     assert table_from_calls(iter(calls), "id").column_names == ["id", "extra"]
     assert table_from_calls([], Fields.ALL).num_rows == 0
-    calls[2_222].id = 2**70
-    with pytest.raises(RecordError, match=r"\$\[2222\].id"):
+    calls[1_099].id = 2**70
+    with pytest.raises(RecordError, match=r"\$\[1099\].id"):
         table_from_calls(calls)
 
 
@@ -707,12 +692,14 @@ async def test_recipe_for_duckdb(insights, sandbox):
     calls = pa.Table.from_batches(batches, schema_for(Fields.ALL))
     with duckdb.connect() as database:
         database.register("calls", calls)
-        rows = database.sql("SELECT call_result, count(*), sum(talk_time) FROM calls GROUP BY ALL").fetchall()
-        spoken = database.sql(
+        rows = database.sql(
+            "SELECT call_result, count(*), sum(epoch(talk_time)) FROM calls GROUP BY ALL"
+        ).fetchall()
+        [(spoken,)] = database.sql(
             "SELECT count(*) FROM (SELECT unnest(transcriptions) AS t FROM calls) WHERE len(t.phrases) > 0"
-        ).fetchone()
+        ).fetchall()
     assert sum(count for _, count, _ in rows) == len(sandbox.ids())
-    assert spoken[0] > 0
+    assert spoken > 0
 
 
 def test_without_pyarrow_the_line_that_installs_it_is_named(monkeypatch):

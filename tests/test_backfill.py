@@ -481,7 +481,11 @@ class TestReaders:
     async def test_csv_has_one_head_a_file(self, job, box, out):
         """And a row for each call."""
         await job(format="csv").run()
-        rows = [row for file in (out / "calls").rglob("*.csv") for row in csv.reader(file.read_text().splitlines())]
+        rows = [
+            row
+            for file in (out / "calls").rglob("*.csv")
+            for row in csv.reader(file.read_text().splitlines())
+        ]
         assert len(rows) == 310
         assert sum(row[0] == "id" for row in rows) == 10
 

@@ -39,7 +39,7 @@ async def sandbox_process(*, faults: Faults, **drawn: Any) -> AsyncIterator[str]
     there.close()
     answered = False
     try:
-        while not here.poll():
+        while not here.poll():  # noqa: ASYNC110 - another process sets no event
             await asyncio.sleep(_LOOK)
         answer = here.recv()
         answered = True

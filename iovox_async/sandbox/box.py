@@ -285,7 +285,7 @@ class Sandbox:
         self._vanished.update(gone)
         return len(gone)
 
-    def change(self, id: int, **changes: Any) -> None:  # noqa: A002 - the endpoint's own word
+    def change(self, id: int, /, **changes: Any) -> None:  # noqa: A002 - the endpoint's own word
         """Changes a call, as a late transcript does: `change(id, transcriptions=[...], tags=[...])`.
 
         Raises:

@@ -6,6 +6,7 @@ the same calls, and a call that arrives later looks like the others.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Iterator
@@ -59,18 +60,44 @@ def chance(*parts: object) -> random.Random:
     return random.Random(" ".join(map(str, parts)))  # noqa: S311 - a game
 
 
+class _World(NamedTuple):
+    """What a seed draws before the first call."""
+
+    links: list[town.Link]
+    #: Number, location, and place in `_CONTACTS` or None.
+    callers: list[tuple[str, str, int | None]]
+    dialogues: list[tuple[Dialogue, int]]
+
+
+@functools.lru_cache(maxsize=8)
+def _world(seed: int) -> _World:
+    # A suite makes hundreds of sandboxes of one seed, so the tenth of a second is spent once.
+    draw = chance("town", seed)
+    links = town.links(draw)
+    callers = [
+        (*caller, draw.randrange(len(_CONTACTS)) if draw.random() < 0.15 else None)
+        for caller in town.callers(draw, _CALLERS)
+    ]
+    return _World(links, callers, dialogues(draw, _DIALOGUES_A_SCRIPT))
+
+
 class Drawing:
     """The seed's town, and the calls that are made there."""
 
     def __init__(self, seed: int, fragments: Fragments) -> None:
-        draw = chance("town", seed)
+        world = _world(seed)
         self._number = fragments.number
-        self._lines = [self._line(link) for link in town.links(draw)]
-        self._callers = [(*caller, self._contact(draw)) for caller in town.callers(draw, _CALLERS)]
+        self._lines = [self._line(link) for link in world.links]
+        contacts = {
+            index: self._number("contact_categories", [town.category(400 + index, *contact)])
+            for index, contact in enumerate(_CONTACTS)
+        }
+        self._callers = [
+            (person, location, 0 if contact is None else contacts[contact])
+            for person, location, contact in world.callers
+        ]
         self._talks = [
-            talk
-            for dialogue, weight in dialogues(draw, _DIALOGUES_A_SCRIPT)
-            for talk in [self._talk(dialogue)] * weight
+            talk for dialogue, weight in world.dialogues for talk in [self._talk(dialogue)] * weight
         ]
         self._by_hand = self._number("tags", [{"text": "Follow up", "colour": "GOLD", "source_type": "user"}])
         self._overflow = itertools.count(_ID_OVERFLOW)
@@ -82,12 +109,6 @@ class Drawing:
             self._number("node_categories", link.node_categories),
             f"Forward call to: {link.destination}",
         )
-
-    def _contact(self, draw: random.Random) -> int:
-        if draw.random() > 0.15:
-            return 0
-        index = draw.randrange(len(_CONTACTS))
-        return self._number("contact_categories", [town.category(400 + index, *_CONTACTS[index])])
 
     def _talk(self, dialogue: Dialogue) -> _Talk:
         department = list(dict.fromkeys(script.category for script in scripts.SCRIPTS)).index(

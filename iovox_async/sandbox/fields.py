@@ -149,6 +149,8 @@ NESTED = {
                 "transcription_id": "transcription_id",
                 **{f"transcription_{key}": key for key in ("language", "text", "phrases")},
             },
+            # Phrases have no order of their own; their text has.
+            transcription_phrases="$[0].text",
         ),
         _prefixed("tags", "tag", "text", "colour", "source_type"),
         _nested("keyword_rules", {"keyword_rules": ""}, keyword_rules="$[0].keyword_rule"),
@@ -175,9 +177,7 @@ def order_sql(name: str) -> str:
     nested = next(nested for nested in NESTED.values() if name in nested.parts)
     path = nested.paths[name]
     value = f"json_extract({_fragment(nested.column, 0)},'{path}')"
-    return (
-        f"replace({value},'{ID_TOKEN}',{_TRANSCRIPTION_ID})" if nested.column == "transcriptions" else value
-    )
+    return _filled(value, "c.node_name") if nested.column == "transcriptions" else value
 
 
 def row_sql(asked: Iterable[str], view: Callable[[str, frozenset[str]], int]) -> str:
@@ -205,8 +205,9 @@ def row_sql(asked: Iterable[str], view: Callable[[str, frozenset[str]], int]) ->
     return f"printf('{{{','.join(forms + lists)}}}',{','.join(args)})"
 
 
-_TRANSCRIPTION_ID = "printf('AY%018x',c.id)"
-_NODE_NAME = "substr(json_quote(c.node_name),2,length(json_quote(c.node_name))-2)"
+def _filled(value: str, node_name: str) -> str:
+    """A transcription, or a part of one, with the id and the name that the template leaves open."""
+    return f"replace(replace({value},'{ID_TOKEN}',printf('AY%018x',c.id)),'{NODE_TOKEN}',{node_name})"
 
 
 def _fragment(column: str, view: int) -> str:
@@ -218,5 +219,6 @@ def _list_sql(column: str, view: int) -> str:
     fragment = _fragment(column, view)
     if column != "transcriptions":
         return fragment
-    filled = f"replace(replace({fragment},'{ID_TOKEN}',{_TRANSCRIPTION_ID}),'{NODE_TOKEN}',{_NODE_NAME})"
-    return f"CASE c.transcriptions WHEN 0 THEN '[]' ELSE {filled} END"
+    # Inside a JSON string already, so the name goes in without its quotes.
+    name = "substr(json_quote(c.node_name),2,length(json_quote(c.node_name))-2)"
+    return f"CASE c.transcriptions WHEN 0 THEN '[]' ELSE {_filled(fragment, name)} END"

@@ -60,12 +60,13 @@ class Serving:
         cancelled = None
         while not ended.done():
             try:
-                await asyncio.shield(ended)
+                await asyncio.wait([ended])
             except asyncio.CancelledError as cancel:
                 cancelled = cancel
         self._ended()
         if cancelled is not None:
             raise cancelled
+        ended.result()
 
     def __enter__(self) -> str:
         """Starts the server."""
@@ -100,8 +101,11 @@ class Serving:
         return self._server.ending
 
     def _stop(self) -> None:
-        self._ask_to_end().result()
-        self._ended()
+        ended = self._ask_to_end()
+        try:
+            ended.result()
+        finally:
+            self._ended()
 
     def _ended(self) -> None:
         assert self._thread is not None

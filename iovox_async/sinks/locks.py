@@ -140,6 +140,10 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+#: The leases that this process holds: it may have left others in a store that failed.
+_ours: Final[set[str]] = set()
+
+
 class LeaseLock:
     """A lock as an object of a store, renewed by its holder.
 
@@ -161,28 +165,30 @@ class LeaseLock:
         if holder is not None and not self._is_free(holder):
             raise _locked(self._path, holder)
         self._token = secrets.token_hex(16)
-        self._write()
-        # Of two that write at once, the last one is read back by both.
-        held = self._read()
-        if held is None or held.token != self._token:
-            self._token = ""
-            raise _locked(self._path, held or _Holder())
+        _ours.add(self._token)
+        try:
+            self._write()
+            # Of two that write at once, the last one is read back by both.
+            self.renew()
+        except BaseException:
+            self.release()
+            raise
 
     def renew(self) -> None:
         held = self._read()
         if held is not None and held.token != self._token:
-            self._token = ""
             raise _locked(self._path, held)
-        self._write()
+        if held is None or time.time() - held.at > 1:
+            self._write()
 
     def release(self) -> None:
-        if not self._token:
-            return
-        with contextlib.suppress(Exception):  # it frees itself when it is not renewed
-            held = self._read()
-            if held is not None and held.token == self._token:
-                self._fs.rm_file(self._path)
-        self._token = ""
+        token, self._token = self._token, ""
+        _ours.discard(token)
+        if token:
+            with contextlib.suppress(Exception):  # it frees itself when it is not renewed
+                held = self._read()
+                if held is not None and held.token == token:
+                    self._fs.rm_file(self._path)
 
     def _read(self) -> _Holder | None:
         self._fs.invalidate_cache()
@@ -197,7 +203,9 @@ class LeaseLock:
     def _is_free(self, holder: _Holder) -> bool:
         if abs(time.time() - holder.at) > self._lease:
             return True
-        return holder.host == socket.gethostname() and not _alive(holder.pid)
+        if holder.host != socket.gethostname():
+            return False
+        return holder.token not in _ours if holder.pid == os.getpid() else not _alive(holder.pid)
 
 
 def _alive(pid: int) -> bool:

@@ -18,7 +18,7 @@ from rich.text import Text
 from iovox_async import AsyncInsights, StreamStats
 from iovox_async.sandbox import KEY, USERNAME, Faults
 
-from ..console import at_terminal, complain, note, number, out, size
+from ..console import at_terminal, complain, note, number, out, show_page, size
 from ..memory import peak_memory
 from ..progress import Meter, can_draw, watching
 from ..running import FAILED, run
@@ -108,7 +108,7 @@ def _tell(result: Result) -> None:
     table.add_column(justify="right", style="bold")
     for name, told in rows.items():
         table.add_row(name, told)
-    screen.print(table)
+    show_page(table)
     screen.print(
         Text("\nThe same in your program, with the account of IOVOX_USERNAME and IOVOX_SECURE_KEY:\n")
     )
