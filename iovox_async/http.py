@@ -217,9 +217,9 @@ class Http:
         if status != 200:
             raise self._refusal(response, await self._head(response))
         html = "html" in response.headers.get("content-type", "")
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        encoding = self._redact(response.headers.get("content-encoding", "identity")).strip().lower()
         if encoding not in {"identity", "", "gzip", "x-gzip"}:
-            problem = self._redact(f"the page is encoded as {encoding[:40]!r}, and only gzip was offered")
+            problem = f"the page is encoded as {encoding[:40]!r}, and only gzip was offered"
             raise Transient(DecodeError(problem), at_most=1)
         inflate = Inflate() if "gzip" in encoding else None
         reader = PageReader()
@@ -296,13 +296,9 @@ class Http:
 def _origin(location: str | None) -> str:
     """Where a redirect leads, without what might be secret; empty where that cannot be said."""
     url = _url(location or "")
-    if url is None:
-        return ""
-    return (
-        f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
-        if url.host
-        else "another path"
-    )
+    if url is None or not url.host:
+        return "" if url is None else "another path"
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
 
 
 def _translate(error: httpx.TransportError | OSError) -> Exception:

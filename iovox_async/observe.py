@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .errors import ExchangeError
-    from .wire import Page
 
 __all__ = [
     "Observer",
@@ -40,6 +39,7 @@ __all__ = [
 ]
 
 E = TypeVar("E")
+A = TypeVar("A", bound="Answer")
 logger = logging.getLogger("iovox_async")
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -200,6 +200,15 @@ class Quiet:
         """Does nothing."""
 
 
+class Answer(Protocol):
+    """What an exchange brought: its rows, and its bytes over the wire."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def wire(self) -> int: ...
+
+
 class Counts(Protocol):
     """What a stream has counted; `StreamStats` is one."""
 
@@ -259,12 +268,12 @@ class Watch:
 
     async def exchange(
         self,
-        work: Awaitable[Page],
+        work: Awaitable[A],
         *,
         window: str | None = None,
         page: int | None = None,
         attempt: int | None = None,
-    ) -> Page:
+    ) -> A:
         """Awaits one exchange, and tells how it ended; without `attempt`, each is a try of the same request."""
         if self.observer is None:
             return await work
@@ -300,7 +309,7 @@ class Watch:
             event = Retry(self.stream, window, page, attempt, delay, type(error).__name__)
             self._tell(self.observer.retry, event)
 
-    def window(self, window: str, page: int, *, attempts: int, answer: Page) -> None:
+    def window(self, window: str, page: int, *, attempts: int, answer: Answer) -> None:
         """An answer has found its place."""
         if self.observer is not None and self.stream is not None:
             event = WindowDone(self.stream, window, page, attempts, answer.rows, answer.wire)

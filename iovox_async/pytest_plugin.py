@@ -14,13 +14,15 @@ Works with pytest-asyncio (strict and auto), with anyio's plugin, and in plain f
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 # Everything else is imported by the fixtures: this module is loaded in every run of pytest where the package is installed.
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from iovox_async.sandbox import Sandbox
     from iovox_async.session import AsyncInsights
@@ -92,7 +94,8 @@ def iovox_url(_iovox_served: tuple[Sandbox, str]) -> str:
 def iovox_insights(request: pytest.FixtureRequest, iovox_sandbox: Sandbox, iovox_url: str) -> AsyncInsights:
     """A session with `iovox_sandbox`, which needs no closing and works in whichever event loop it is first used.
 
-    Its retries wait for hundredths of a second.
+    Its retries wait for hundredths of a second. When an async test has ended, whatever it left behind is ended too, in
+    its own loop. In a plain function that runs a loop of its own, only streams that are left early need to be closed.
     """
     import ssl
 
@@ -106,17 +109,33 @@ def iovox_insights(request: pytest.FixtureRequest, iovox_sandbox: Sandbox, iovox
     ):
         pytest.skip("iovox_async runs on asyncio only")
     options = {name: value for name, value in _options(request).items() if name in SESSION}
-    # A connection lasts as long as its request. So nothing outlives the requests, and there is nothing to close, in
-    # whatever loop this is used and whoever ends that loop.
+    # A connection lasts as long as its request, so that nothing is left of a loop that a test runs by itself.
     transport = httpx.AsyncHTTPTransport(
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         limits=httpx.Limits(max_keepalive_connections=0),
         trust_env=False,
     )
-    return AsyncInsights(
+    insights = AsyncInsights(
         iovox_sandbox.username,
         iovox_sandbox.key,
         base_url=iovox_url,
         transport=transport,
         **{"retry": RetryPolicy(initial=0.01, maximum=0.05), **options},
     )
+    test = getattr(request.node, "obj", None)
+    if inspect.iscoroutinefunction(test):
+        # Neither an async fixture nor a finalizer would do: the one belongs to one of the plugins, and to the other the
+        # loop is gone. What runs the test awaits this in its place.
+        request.node.obj = _closing(test, insights)
+    return insights
+
+
+def _closing(test: Callable[..., Awaitable[Any]], insights: AsyncInsights) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(test)
+    async def closing(*args: Any, **options: Any) -> Any:
+        try:
+            return await test(*args, **options)
+        finally:
+            await insights.aclose()
+
+    return closing

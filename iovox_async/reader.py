@@ -59,7 +59,7 @@ class StreamStats:
         retries: how many of them were repeats.
         calls: calls handed out.
         bytes: bytes of pages received, as they came over the wire.
-        duplicates: calls that came on two pages and were dropped the second time (`paging="pages"` only).
+        duplicates: calls that an answer listed twice, or (`paging="pages"`) that came on two pages, and were dropped once.
         skipped: records left out because they could not be read (`on_error="skip"`).
         bent: records that were read although a value had an unusual form.
         halved: windows that were halved because they kept failing.
@@ -113,6 +113,8 @@ class Reader:
     finished: bool = False
     error: IovoxError | None = None
     mode: str | None = None
+    #: Calls left out because their answer listed them twice.
+    doubled: int = 0
     _piece: Piece | None = None
     _segments: Iterator[tuple[int, Segment]] | None = None
     _held: list[Call] = field(factory=list)
@@ -183,6 +185,11 @@ class Reader:
             starts = [call.call_start for call in batch]
             if any(map(_microsecond, starts)) or any(map(eq, starts, islice(starts, 1, None))):
                 batch.sort(key=place, reverse=self.reading.descending)
+                if len({call.id for call in batch}) < len(batch):
+                    # Listed twice in one answer: the last counts.
+                    once = {place(call): call for call in batch}
+                    self.doubled += len(batch) - len(once)
+                    batch = list(once.values())
         resume = self.reading.resume
         if resume is not None and resume.id is not None and batch:
             known, second, down = resume.id, resume.second, self.reading.descending
@@ -268,7 +275,7 @@ class Reader:
             retries=pump.retries,
             bytes=pump.bytes,
             halved=pump.halved,
-            duplicates=pump.plan.duplicates if isinstance(pump.plan, PagePlan) else 0,
+            duplicates=self.doubled + (pump.plan.duplicates if isinstance(pump.plan, PagePlan) else 0),
             in_flight=pump.plan.flying,
             waiting=pump.plan.waiting,
             held_peak=pump.peak + in_hand,

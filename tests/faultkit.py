@@ -6,7 +6,6 @@ The law of this room: it knows sockets and bytes, and nothing of the client.
 import asyncio
 import contextlib
 import gc
-import os
 import socket
 import struct
 import types
@@ -21,9 +20,9 @@ FILES = Path("/proc/self/fd")
 def _open_files():
     """The sockets and files that are open, each with its number of handles."""
     found = Counter()
-    for handle in os.listdir(FILES) if FILES.exists() else ():
+    for handle in FILES.iterdir() if FILES.exists() else ():
         with contextlib.suppress(OSError):
-            target = os.readlink(FILES / handle)
+            target = str(handle.readlink())
             if target.startswith(("socket:", "/")):
                 found[target] += 1
     return found
@@ -179,6 +178,9 @@ def struck(coroutine, turn, strike, *, late=False):
                 if future is not None:
                     future._asyncio_future_blocking = False
                 continue
-        yield future
+        try:
+            yield future
+        except BaseException as thrown:  # noqa: BLE001 - whatever is thrown at the task is for the coroutine
+            error = thrown
         if turns == turn and late:
             error = strike()

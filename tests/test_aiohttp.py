@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import importlib
 import json
 import socket
+import sys
 import time
 import typing
 
@@ -12,7 +14,7 @@ import pytest
 from aiohttp import web
 
 import iovox_async.integrations.aiohttp as door
-from iovox_async import AsyncInsights, RetryPolicy, SessionError
+from iovox_async import AsyncInsights, MissingExtraError, RetryPolicy, SessionError
 from iovox_async.integrations import feed
 from iovox_async.integrations.aiohttp import (
     INSIGHTS,
@@ -187,6 +189,14 @@ def test_annotations_resolve_at_runtime():
     for name in door.__all__:
         if name != "INSIGHTS":
             assert typing.get_type_hints(getattr(door, name))
+
+
+def test_without_the_framework_the_message_holds_the_cure(monkeypatch):
+    """One sentence, with the line that installs it."""
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, door.__name__)
+    with pytest.raises(MissingExtraError, match=r'pip install "iovox-async\[aiohttp\]"'):
+        importlib.import_module(door.__name__)
 
 
 # Errors.

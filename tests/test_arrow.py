@@ -711,3 +711,26 @@ def test_without_pyarrow_the_line_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"iovox-async\[arrow\]"):
         require()
+
+
+def test_pandas_is_not_imported_behind_the_readers_back():
+    """Pyarrow imports it to convert a Python value: half a second and 50 MB, in the middle of a stream."""
+    pytest.importorskip("pandas")
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_arrow as tests
+page = tests.page_of([{**tests.ROW, **tests.NESTED, "new": 1}] * 3)
+bent = tests.page_of([{**tests.ROW, **tests.NESTED, "call_result": 5, "call_end": ""}] * 3)
+odd = tests.page_of([{**tests.ROW, "call_end": "", "talk_time": "5", "has_recording": ""}] * 3)
+for zone in (None, tests.LONDON):
+    for order in ("call_start_ASC", "call_start_DESC"):
+        for found in (page, bent, odd):
+            tests.read(found, timezone=zone, order=order, max_calls=2)
+tests.table_from_calls(tests.records(page)[0])
+print("pandas" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

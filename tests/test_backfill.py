@@ -389,7 +389,7 @@ class TestDamage:
         await job().run()
         flip(out / "calls/date=2024-01-06/part-0.jsonl")
         report = await job(attrs.evolve(QUERY, end_date="2024-01-02")).run(repair=True)
-        assert report.partitions == 1
+        assert (report.partitions, report.kept) == (1, 2)
         assert ids_in(out) == box.ids()
 
     async def test_what_a_job_did_not_write_is_left_alone(self, job, out):
@@ -521,6 +521,20 @@ class TestRemote:
         assert not fs.exists(f"{root}/.lock")
         with pytest.raises(JobMismatch):
             await job(directory=url, format="csv").run()
+
+    async def test_a_lock_that_was_taken_over_ends_the_run(self, job, monkeypatch, tmp_path):
+        """Two writers in one folder are worse than none."""
+        from iovox_async.sinks import remote
+
+        guarded = remote._Guarded
+        monkeypatch.setattr(remote, "_Guarded", lambda fs, path: guarded(fs, path, lease=0.0))
+
+        def steal(progress):
+            if progress.partitions:
+                guarded(fsspec.filesystem("file"), str(tmp_path / "out/.lock"), lease=0.0).take()
+
+        with pytest.raises(JobLocked):
+            await job(directory=f"file://{tmp_path}/out", observer=steal).run()
 
 
 class TestValues:

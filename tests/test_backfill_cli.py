@@ -115,7 +115,7 @@ def test_a_failure_that_may_pass_is_resumable(run, box, form):
     assert run(*RANGE, "--log-format", form).exit_code == 1
     box.reset_stats()
     box.faults = Faults(fail_after=3, kind="404")
-    done = run(*RANGE, "--page-size", "20", "--log-format", form)
+    done = run(*RANGE, "--page-size", "20", "--concurrency", "1", "--log-format", form)
     assert done.exit_code == 3, done.stderr
     last = done.stderr.splitlines()[-1]
     line = json.loads(last)["go_on_with"] if form == "json" else last.partition("Go on with: ")[2]
@@ -153,6 +153,39 @@ def test_ctrl_c_ends_it_at_once_with_the_line_that_goes_on(number, box, environm
 
 
 class TestTelling:
+    @pytest.fixture
+    def slowly(self, box, run, monkeypatch):
+        """A run of some tenths of a second, told of often."""
+        monkeypatch.setattr("iovox_async.cli.backfilling._LINE", 0.02)
+        monkeypatch.setattr("iovox_async.cli.backfilling._LOOK", 0.02)
+        box.faults = Faults(latency=0.02)
+        return lambda *words: run(*RANGE, "--page-size", "10", "--concurrency", "1", *words)
+
+    def test_lines_where_there_is_no_terminal(self, slowly):
+        """Share, date, calls, pace and bytes; 100 % only when the last day is on the disk."""
+        lines = [line for line in slowly().stderr.splitlines() if "%" in line]
+        assert len(lines) > 2
+        assert all(re.fullmatch(r" *\d+%  .*\d calls  \d+/s  .*", line) for line in lines)
+        shares = [int(line.partition("%")[0]) for line in lines]
+        assert shares == sorted(shares)
+        assert all("2024-01-05" in line for line in lines if "100%" in line)
+
+    def test_documents_for_machines(self, slowly):
+        """The same as JSON."""
+        events = [json.loads(line) for line in slowly("--log-format", "json").stderr.splitlines()]
+        told = [one for one in events if one["event"] == "progress"]
+        assert len(told) > 2
+        assert {"progress", "calls", "bytes", "retries", "calls_a_second", "seconds_left"} <= set(told[0])
+        assert all(one["progress"] < 1 or one["partitions"] == 5 for one in told)
+
+    def test_a_bar_at_a_terminal(self, slowly, monkeypatch):
+        """Drawn in the loop's own thread, and wiped off in the end."""
+        monkeypatch.setattr("iovox_async.cli.backfilling.can_draw", lambda: True)
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        said = slowly().stderr
+        assert re.search(r"\d%.*calls", said)
+        assert "5 partitions written" in said
+
     def test_time_left_is_told_when_there_is_something_to_tell_it_by(self):
         """Not at once, and from the pace of late."""
         pace = Pace()

@@ -30,6 +30,9 @@ class NotATime(datetime):
 class NoOffset(tzinfo):
     """A tzinfo that knows no offset: such a datetime is naive by Python's definition."""
 
+    def __repr__(self):
+        return "NoOffset()"
+
     def utcoffset(self, _when):
         return None
 

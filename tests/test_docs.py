@@ -75,9 +75,9 @@ def test_every_test_that_the_readme_names_exists():
 
 def test_every_command_of_the_terminal_is_in_the_readme():
     """Each command of `iovox` is mentioned with its name."""
-    from iovox_async.cli import main
+    from iovox_async.cli.app import iovox
 
-    missing = [name for name in main.commands if f"iovox {name}" not in README]
+    missing = [name for name in iovox.commands if f"iovox {name}" not in README]
     assert missing == []
 
 

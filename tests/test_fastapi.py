@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import socket
+import sys
 import threading
 import time
 import typing
@@ -15,9 +17,10 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Header, Request
+from starlette.background import BackgroundTask
 
 import iovox_async.integrations.fastapi as door
-from iovox_async import AsyncInsights, BadRequest, RateLimited, RetryPolicy, SessionError
+from iovox_async import AsyncInsights, BadRequest, MissingExtraError, RateLimited, RetryPolicy, SessionError
 from iovox_async.integrations import feed
 from iovox_async.integrations.answers import answer
 from iovox_async.integrations.fastapi import (
@@ -220,6 +223,30 @@ def test_annotations_resolve_at_runtime():
             assert typing.get_type_hints(thing.__init__ if isinstance(thing, type) else thing)
     assert typing.get_args(Insights)[0] is AsyncInsights
     assert typing.get_args(Insights)[1].dependency is get_insights
+
+
+def test_without_the_framework_the_message_holds_the_cure(monkeypatch):
+    """One sentence, with the line that installs it."""
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, door.__name__)
+    with pytest.raises(MissingExtraError, match=r'pip install "iovox-async\[fastapi\]"'):
+        importlib.import_module(door.__name__)
+
+
+async def test_a_background_task_runs_after_the_last_byte():
+    """As with any other response."""
+    ran = []
+    with Sandbox(calls=3).serve() as url:
+        app = make_app(url)
+
+        @app.get("/then")
+        async def then(insights: Insights) -> NDJSONResponse:
+            return NDJSONResponse(insights.stream(START, END), background=BackgroundTask(ran.append, 1))
+
+        with Site(app) as site:
+            async with site.client() as client:
+                assert len(lines((await client.get("/then")).text)) == 3
+            await until(lambda: ran)
 
 
 # Errors.

@@ -1,6 +1,7 @@
 """Observability: the log, the observer, and OpenTelemetry, all told of real streams."""
 
 import asyncio
+import importlib
 import io
 import logging
 import sys
@@ -14,9 +15,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from iovox_async import AsyncInsights, ConfigurationError, Fields, RetryPolicy, ServerError, TransportError
+from iovox_async import (
+    AsyncInsights,
+    ConfigurationError,
+    Fields,
+    MissingExtraError,
+    RetryPolicy,
+    ServerError,
+    TransportError,
+)
 from iovox_async.integrations.otel import OpenTelemetryObserver
-from iovox_async.observe import Observer, Quiet, RequestDone, Watch, show_log
+from iovox_async.observe import Observer, Quiet, RequestDone, Retry, StreamDone, Watch, show_log
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-03-31"
@@ -395,6 +404,22 @@ def test_what_was_given_up_is_no_error(telemetry):
     assert request.status.status_code is StatusCode.UNSET
     assert request.attributes["error.type"] == "CancelledError"
     assert 0.24e9 < request.end_time - request.start_time < 0.26e9
+
+
+def test_events_of_a_stream_whose_begin_was_missed_do_no_harm(telemetry):
+    """They are counted, and belong to no span."""
+    telemetry.observer.retry(Retry(-1, None, None, 1, 0.5, "TimedOut"))
+    telemetry.observer.stream_done(StreamDone(-1, "left", 1.0, 7, 2, 1, 100))
+    assert telemetry.exporter.get_finished_spans() == ()
+    assert telemetry.metrics()["iovox.calls"][0].value == 7
+
+
+def test_without_opentelemetry_the_message_holds_the_cure(monkeypatch):
+    """One sentence, with the line that installs it."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "iovox_async.integrations.otel")
+    with pytest.raises(MissingExtraError, match=r'pip install "iovox-async\[otel\]"'):
+        importlib.import_module("iovox_async.integrations.otel")
 
 
 async def test_no_span_and_no_metric_holds_a_phone_number(session, telemetry):

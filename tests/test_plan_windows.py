@@ -456,6 +456,64 @@ def test_progress_counts_the_seconds_that_are_handed_out():
     assert plan.seconds_left == 0
 
 
+def test_windows_are_as_long_as_the_calls_seen_last_suggest():
+    """Two and a half pages ahead, measured from the first row seen; the rest stays one stretch."""
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(500, 511)))
+    ask = plan.next()
+    assert (ask.lo, ask.limit) == (at(510), 20)
+    # 11 rows in 10 seconds: 50 rows take 45.
+    assert ask.hi - ask.lo == timedelta(seconds=45)
+    later = plan.next()
+    assert (later.lo, later.hi - later.lo) == (ask.hi, timedelta(seconds=45))
+
+
+def test_an_empty_answer_makes_the_next_window_all_that_is_left():
+    """Nothing for as far as was looked: there is no telling where the next call is."""
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(500, 511)))
+    plan.answer(plan.next(), answer(510))
+    plan.answer(plan.next(), answer())
+    assert plan.next().hi == at(100_000)
+
+
+def test_a_quiet_stretch_does_not_send_the_next_window_far_away():
+    """Windows are never cut as if calls were much sparser than on the average so far."""
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(11)))
+    quiet = plan.next()
+    assert (quiet.lo, quiet.hi) == (at(10), at(55))
+    plan.answer(quiet, answer(10))
+    # 12 rows in 55 seconds; as if no sparser than three tenths of it, 50 rows take 763 seconds, and not 2250.
+    following = plan.next()
+    assert following.lo == at(55)
+    assert following.hi - following.lo == timedelta(seconds=int(50 / (0.3 * 12 / 55)))
+
+
+def test_a_rest_that_would_be_a_sliver_goes_along():
+    """A last window a fifth longer costs less than one request more."""
+    for span, hi in ((561, 561), (580, 555)):
+        plan = WindowPlan(at(0), at(span), first=11, limit=20)
+        plan.answer(plan.next(), answer(*range(500, 511)))
+        assert plan.next().hi == at(hi)
+
+
+def test_order_is_kept_and_pages_are_large_by_default():
+    """What a plan does when it is told nothing but the range."""
+    plan = WindowPlan(at(0), at(1000), capacity=Capacity(most=LARGEST))
+    plan.answer(plan.next(), answer(*range(250)))
+    first, second = plan.next(), plan.next() if plan.ready(room=True) else None
+    assert first.limit == LARGEST
+    assert second is None
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(11)))
+    plan.pop()
+    first, second = plan.next(), plan.next()
+    plan.answer(second, answer())
+    plan.answer(plan.next(), answer(*range(60_000, 60_020)))
+    assert plan.pop() is None, "the reader waits for the first window"
+
+
 # Halving.
 
 
@@ -562,6 +620,18 @@ def test_an_answer_without_a_readable_start_proves_nothing_and_ends_the_pull():
     plan = WindowPlan(at(0), at(100), capacity=Capacity(most=3))
     plan.answer(plan.next(), starts(None, None))
     assert list(plan.pop().rows) == [0, 1]
+
+
+def test_a_window_of_one_second_needs_no_start_to_be_placed():
+    """There the rows can only lie in that second; two seconds are too many to tell."""
+    plan = WindowPlan(at(0), at(2))
+    with pytest.raises(PagingError, match="call_start"):
+        plan.answer(plan.next(), starts(None))
+    plan = WindowPlan(at(0), at(1))
+    for reply in (starts(None), starts(), starts(None)):
+        plan.answer(plan.next(), reply)
+    assert list(plan.pop().rows) == [0]
+    assert plan.done
 
 
 def test_a_call_that_is_listed_twice_in_one_answer_does_no_harm_to_others():

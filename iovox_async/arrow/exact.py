@@ -6,8 +6,9 @@ cannot, a number beyond 64 bits, is a `RecordError` that names its place, never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import chain
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,17 +16,21 @@ import pyarrow as pa
 from ..errors import RecordError
 from ..fields import AskedFields, Fields
 from ..records import Call
+from .build import flags, offsets, texts, wholes
 from .fast import json_text
-from .instants import microseconds
-from .schema import EXTRA, Shape, schema_for, shapes_of, zone_of
+from .schema import EXTRA, Shape, name_of, schema_for, shapes_of, zone_of
 
 __all__ = ["UnfitCallError", "Writer", "table_from_calls"]
 
 #: Records made into one batch: a few milliseconds of work.
 _SLICE: Final = 1000
 
-#: What Arrow raises at a value that does not fit a column.
-_UNFIT: Final = (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError, OverflowError, AttributeError)
+#: What a value raises that does not fit a column.
+_UNFIT: Final = (ValueError, TypeError, OverflowError, AttributeError)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_EXTRA: Final = Shape("keys")
+#: What is subtracted from a date, without a time zone and with one.
+_EPOCHS: Final = (datetime(1970, 1, 1), datetime(1970, 1, 1, tzinfo=UTC))  # noqa: DTZ001 - account-local
 
 
 class UnfitCallError(Exception):
@@ -52,12 +57,9 @@ class Writer:
 
     def __init__(self, schema: pa.Schema, zone: tzinfo | None) -> None:
         self.schema = schema
-        shapes = shapes_of(Call)
-        self._columns = [
-            (member.name, _plain(shapes[member.name], zone), member.type)
-            for member in schema
-            if member.name != EXTRA
-        ]
+        self._zone = zone
+        self._moments = Shape("moment").type(None if zone is None else name_of(zone))
+        self._columns = {name: shapes_of(Call).get(name, _EXTRA) for name in schema.names}
 
     def batch(self, calls: Sequence[Call]) -> pa.RecordBatch:
         """A batch of these calls.
@@ -65,66 +67,74 @@ class Writer:
         Raises:
             UnfitCallError: a value does not fit its column.
         """
-        arrays = [self._array(calls, name, plain, kind) for name, plain, kind in self._columns]
-        arrays.append(self._array(calls, EXTRA, _extra, pa.string()))
+        arrays = [
+            self._named(name, shape, [getattr(call, name) for call in calls])
+            for name, shape in self._columns.items()
+        ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    @staticmethod
-    def _array(
-        calls: Sequence[Call], name: str, plain: Callable[[Any], Any] | None, kind: pa.DataType
-    ) -> pa.Array:
-        values = [getattr(call, name) for call in calls]
+    def _named(self, name: str, shape: Shape, values: Sequence[Any]) -> pa.Array:
         try:
-            return pa.array(values if plain is None else map(plain, values), kind, size=len(values))
+            return self._column(shape, values)
         except _UNFIT:
             for place, value in enumerate(values):
                 try:
-                    pa.array([value if plain is None else plain(value)], kind)
+                    self._column(shape, [value])
                 except _UNFIT:
                     raise UnfitCallError(place, name) from None
             raise
 
+    def _column(self, shape: Shape, values: Sequence[Any]) -> pa.Array:
+        match shape.tag:
+            case "whole":
+                return wholes(values)
+            case "flag":
+                return flags(values)
+            case "moment":
+                moments = [None if value is None else self._moment(value) for value in values]
+                return wholes(moments).view(self._moments)
+            case "span":
+                return wholes([None if value is None else value // _MICROSECOND for value in values]).view(
+                    shape.type()
+                )
+            case "json":
+                return texts([json_text(list(value)) for value in values])
+            case "keys":
+                return texts([json_text(dict(value)) if value else None for value in values])
+            case "list":
+                places = offsets(map(len, values))
+                return pa.ListArray.from_arrays(
+                    places, self._struct(shape.part, [*chain.from_iterable(values)])
+                )
+            case "struct":
+                return self._struct(shape.part, values)
+        return texts(values)
 
-def _plain(shape: Shape, zone: tzinfo | None) -> Callable[[Any], Any] | None:
-    """What makes of an attribute something that `pyarrow.array` takes; None where it is that already."""
-    match shape.tag:
-        case "moment":
-            return lambda value: None if value is None else _instant(value, zone)
-        case "json":
-            return lambda value: json_text(list(value))
-        case "list":
-            part = _part(shape.part, zone)
-            return lambda value: [part(item) for item in value]
-        case "struct":
-            part = _part(shape.part, zone)
-            return lambda value: None if value is None else part(value)
-    return None
+    def _struct(self, part: Any, values: Sequence[Any]) -> pa.StructArray:
+        shapes = {**shapes_of(part), EXTRA: _EXTRA}
+        gaps = None in values
+        empty = part()
+        there = [empty if value is None else value for value in values] if gaps else values
+        return pa.StructArray.from_arrays(
+            [
+                self._column(shape, [getattr(value, name) for value in there])
+                for name, shape in shapes.items()
+            ],
+            names=[*shapes],
+            mask=flags([value is None for value in values]) if gaps else None,
+        )
 
+    def _moment(self, value: datetime) -> int:
+        """Microseconds from 1970: of wall time in a session without a time zone, else of instants.
 
-def _part(kind: Any, zone: tzinfo | None) -> Callable[[Any], dict[str, Any]]:
-    members = [(name, _plain(shape, zone)) for name, shape in shapes_of(kind).items()]
-    members.append((EXTRA, _extra))
-
-    def part(item: Any) -> dict[str, Any]:
-        return {
-            name: getattr(item, name) if plain is None else plain(getattr(item, name))
-            for name, plain in members
-        }
-
-    return part
-
-
-def _extra(value: Any) -> str | None:
-    return json_text(dict(value)) if value else None
-
-
-def _instant(value: datetime, zone: tzinfo | None) -> int:
-    """Microseconds from 1970: of wall time in a session without a time zone, else of instants."""
-    naive = microseconds(value.replace(tzinfo=None))
-    if zone is None:
-        return naive
-    offset = (value if value.tzinfo is not None else value.replace(tzinfo=zone)).utcoffset()
-    return naive if offset is None else naive - offset // timedelta(microseconds=1)
+        The difference of two aware dates minds folds and gaps as their time zone does.
+        """
+        if self._zone is None:
+            naive = value if value.tzinfo is None else value.replace(tzinfo=None)
+            return (naive - _EPOCHS[0]) // _MICROSECOND
+        return (
+            (value if value.tzinfo is not None else value.replace(tzinfo=self._zone)) - _EPOCHS[1]
+        ) // _MICROSECOND
 
 
 def table_from_calls(

@@ -30,6 +30,7 @@ from pyarrow import json as pa_json
 from ..convert import Tolerant
 from ..errors import RecordError
 from ..records import ALIASES, Call
+from .build import constant, flags, nothing, repeated, texts, wholes
 from .instants import FIRST, Wall
 from .schema import EXTRA, Shape, name_of, shapes_of
 
@@ -41,8 +42,14 @@ _UNKNOWN_KEYS: Final = 32
 _REMEMBERED: Final = 4096
 #: A date and a time to the second; what Arrow takes and is shorter, the records count as bent.
 _WHOLE_DATE: Final = len("2024-02-26 04:39:59")
+_MICROSECOND: Final = timedelta(microseconds=1)
 #: Arrow counts the bytes of a block in 31 bits.
 _MOST_BYTES: Final = 2**31 - 1024
+#: Bytes of a document whose memory is kept for the next.
+_KEPT_BYTES: Final = 8 * 1024 * 1024
+_HEAD: Final = b'{"c":['
+_TAIL: Final = b"]}"
+_COMMA: Final = ord(",")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -92,6 +99,7 @@ class FastWay:
         self._read = set(columns)
         self._moment = Shape("moment").type(None if zone is None else name_of(zone))
         self._wall = None if zone is None else Wall(zone)
+        self._document = Document()
         self._tolerant = Tolerant()
         converter = self._tolerant.converter
         self._hooks: dict[str, tuple[Callable[[Any, Any], Any], dict[str, tuple[Any, bool]]]] = {
@@ -113,7 +121,7 @@ class FastWay:
             raise MisfitError from None
 
     def _table(self, segments: Sequence[bytes], rows: int) -> Table:
-        document = _document(segments)
+        document = self._document.of(segments)
         found = self._parsed(document)
         names = _names(found)
         if more := (names & self._known.keys()) - self._read:
@@ -136,7 +144,7 @@ class FastWay:
             if name in loose:
                 array = _lists([getattr(row, f"key_{len(news) + loose.index(name)}") for row in decoded])
             elif shape.tag == "json":
-                array = pa.repeat(pa.scalar("[]"), rows)
+                array = repeated("[]", rows)
             else:
                 raw = found.field(name)
                 if raw.type != shape.parsed():
@@ -149,7 +157,7 @@ class FastWay:
         table.columns[EXTRA] = _extras(news, decoded) if news else pa.nulls(rows, pa.string())
         return table
 
-    def _parsed(self, document: bytes) -> pa.StructArray:
+    def _parsed(self, document: memoryview) -> pa.StructArray:
         shapes = {
             name: shape for name, shape in self._known.items() if name in self._read and shape.tag != "json"
         }
@@ -187,7 +195,8 @@ class FastWay:
         """A column of few distinct values, each read once."""
         hook, memory = self._hooks[shape.tag]
         encoded = array.dictionary_encode()
-        values, bent = [], []
+        values: list[Any] = []
+        bent: list[int] = []
         if len(memory) > _REMEMBERED:
             memory.clear()
         for place, text in enumerate(encoded.dictionary.to_pylist()):
@@ -198,14 +207,17 @@ class FastWay:
                     value = hook(text, None)
                 except RecordError:
                     raise MisfitError from None
+                if isinstance(value, timedelta):
+                    value //= _MICROSECOND
                 found = memory[text] = value, self._tolerant.bent > before
             values.append(found[0])
             if found[1]:
                 bent.append(place)
         if bent:
-            odd = pc.is_in(encoded.indices, pa.array(bent, encoded.indices.type))
+            odd = pc.is_in(encoded.indices, wholes(bent).cast(encoded.indices.type))
             table.bent.update(up(pc.indices_nonzero(odd)).to_pylist())
-        return pa.array(values, shape.type()).take(encoded.indices)
+        column = flags(values) if shape.tag == "flag" else wholes(values).view(shape.type())
+        return column.take(encoded.indices)
 
     def _list(self, array: pa.ListArray, shape: Shape, table: Table, up: Up) -> pa.ListArray:
         """A list of parts; a missing one is empty, as in a record."""
@@ -234,9 +246,9 @@ def _moments(array: pa.StringArray, table: Table, up: Up) -> pa.Int64Array:
     lengths = pc.binary_length(array)
     shortest = pc.min(lengths).as_py()
     if shortest == 0:
-        blank = pc.equal(lengths, 0)
+        blank = pc.equal(lengths, constant(0))
         table.bent.update(up(pc.indices_nonzero(blank)).to_pylist())
-        array = pc.if_else(blank, pa.scalar(None, pa.string()), array)
+        array = pc.if_else(blank, nothing(pa.string()), array)
         shortest = pc.min(pc.binary_length(array)).as_py()
     if shortest is None:
         return pa.nulls(len(array), pa.int64())
@@ -265,22 +277,48 @@ def _is_empty(array: pa.Array) -> bool:
     )
 
 
-def _document(segments: Sequence[bytes]) -> bytes:
-    """The rows of these segments as one list in one object."""
-    document = b'{"c":[' + b",".join([segment[1:-1] for segment in segments]) + b"]}"
-    if len(document) > _MOST_BYTES:
-        raise MisfitError
-    if not document.isascii():
-        try:
-            for segment in segments:
-                str(segment, "utf-8")
-        except UnicodeDecodeError:
-            raise MisfitError from None
-    for end in (b"\n", b"\r"):
-        # Within a text they are escaped, so these are between values; Arrow's reader would cut there.
-        if end in document:
-            document = document.replace(end, b" ")
-    return document
+class Document:
+    """The rows of some segments as one list in one object, in memory that is used again.
+
+    Fresh memory for each would cost a fifth of what reading it does.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def of(self, segments: Sequence[bytes]) -> memoryview:
+        """The document; it holds until the next one is asked for."""
+        size = len(_HEAD) + sum(map(len, segments)) + len(_TAIL)
+        if size > _MOST_BYTES:
+            raise MisfitError
+        buffer = self._buffer
+        if size > len(buffer):
+            buffer = bytearray(size)
+            buffer[: len(_HEAD)] = _HEAD
+            if size <= _KEPT_BYTES:
+                self._buffer = buffer
+        place = len(_HEAD)
+        for segment in segments:
+            if not segment.isascii():
+                _check_text(segment)
+            inner = memoryview(segment)[1:-1]
+            if b"\n" in segment or b"\r" in segment:
+                # Within a text they are escaped, so these are between values. Arrow's reader would cut there.
+                inner = memoryview(bytes(inner).replace(b"\n", b" ").replace(b"\r", b" "))
+            buffer[place : place + len(inner)] = inner
+            place += len(inner) + 1
+            buffer[place - 1] = _COMMA
+        # In the place of the last comma, where there is one.
+        end = place - bool(segments)
+        buffer[end : end + len(_TAIL)] = _TAIL
+        return memoryview(buffer)[: end + len(_TAIL)]
+
+
+def _check_text(segment: bytes) -> None:
+    try:
+        str(segment, "utf-8")
+    except UnicodeDecodeError:
+        raise MisfitError from None
 
 
 @lru_cache(maxsize=16)
@@ -303,22 +341,22 @@ def _decoded(keys: tuple[str, ...], segments: Sequence[bytes]) -> list[Any]:
 
 
 def _lists(values: list[Any]) -> pa.StringArray:
-    texts = []
+    written = []
     for value in values:
         if value is None or value is msgspec.UNSET:
-            texts.append("[]")
+            written.append("[]")
         elif isinstance(value, list):
-            texts.append(json_text(value))
+            written.append(json_text(value))
         else:
             raise MisfitError
-    return pa.array(texts, pa.string())
+    return texts(written)
 
 
 def _extras(keys: Sequence[str], rows: Sequence[Any]) -> pa.StringArray:
     """What unknown keys hold, as a JSON object a row; null where there are none."""
     members = [(f"key_{place}", key) for place, key in enumerate(keys)]
-    texts = []
+    written = []
     for row in rows:
         extra = {key: value for own, key in members if (value := getattr(row, own)) is not msgspec.UNSET}
-        texts.append(json_text(extra) if extra else None)
-    return pa.array(texts, pa.string())
+        written.append(json_text(extra) if extra else None)
+    return texts(written)

@@ -15,6 +15,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .build import constant
+
 __all__ = ["FIRST", "Wall", "microseconds"]
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
@@ -45,7 +47,9 @@ class Wall:
 
     def instants(self, wall: pa.Int64Array) -> pa.Int64Array:
         """Wall times to instants, both in microseconds from 1970."""
-        days = pc.unique(pc.divide(pc.subtract(wall, FIRST), _DAY)).drop_null().to_pylist()
+        days = (
+            pc.unique(pc.divide(pc.subtract(wall, constant(FIRST)), constant(_DAY))).drop_null().to_pylist()
+        )
         offsets: list[Offset] = []
         for day in sorted(days):
             offsets += [found for found in self._of(day) if not offsets or found[1] != offsets[-1][1]]
@@ -53,10 +57,10 @@ class Wall:
             return wall
         (_, first), *later = offsets
         if not later:
-            return pc.subtract(wall, first)
-        shift = pa.scalar(first, pa.int64())
+            return pc.subtract(wall, constant(first))
+        shift = constant(first)
         for since, offset in later:
-            shift = pc.if_else(pc.greater_equal(wall, since), pa.scalar(offset, pa.int64()), shift)
+            shift = pc.if_else(pc.greater_equal(wall, constant(since)), constant(offset), shift)
         return pc.subtract(wall, shift)
 
     def _of(self, day: int) -> list[Offset]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from anyio import to_thread
 
+from .build import constant, wholes
 from .exact import UnfitCallError, Writer
 from .fast import FastWay, MisfitError
 from .instants import FIRST, microseconds
@@ -145,13 +146,11 @@ class ArrowReader:
         if not self._has_keys:
             return rows
         wall = [microseconds(call.call_start.replace(tzinfo=None)) for call in calls]
-        return self._keyed(
-            rows, pa.array(wall, pa.int64()), pa.array([call.id for call in calls], pa.int64())
-        )
+        return self._keyed(rows, wholes(wall), wholes([call.id for call in calls]))
 
     @staticmethod
     def _keyed(rows: pa.RecordBatch, wall: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
-        second = pc.divide(pc.subtract(wall, FIRST), _SECOND)
+        second = pc.divide(pc.subtract(wall, constant(FIRST)), constant(_SECOND))
         return pa.RecordBatch.from_arrays([*rows.columns, second, ids], names=[*rows.schema.names, *_KEYS])
 
     def _joined(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -183,9 +182,9 @@ class ArrowReader:
         if resume is None or resume.id is None:
             return rows
         second, ids = (rows.column(key) for key in _KEYS)
-        elsewhere = pc.not_equal(second, (microseconds(resume.second) - FIRST) // _SECOND)
+        elsewhere = pc.not_equal(second, constant((microseconds(resume.second) - FIRST) // _SECOND))
         after = pc.less if self._reading.descending else pc.greater
-        return rows.filter(pc.or_(elsewhere, after(ids, resume.id)))
+        return rows.filter(pc.or_(elsewhere, after(ids, constant(resume.id))))
 
     def _place(self, rows: pa.RecordBatch) -> Place:
         if not (self._has_keys and rows.num_rows):

@@ -51,12 +51,12 @@ __all__ = [
 
 EXTRA: Final = "extra"
 
-Tag: TypeAlias = Literal["text", "whole", "flag", "moment", "span", "json", "list", "struct"]
+Tag: TypeAlias = Literal["text", "whole", "flag", "moment", "span", "json", "keys", "list", "struct"]
 
 
 @frozen
 class Shape:
-    """What a column holds; `part` is the class of record of a list or struct."""
+    """What a column holds; `part` is the class of record of a list or struct; `keys` is for `extra`."""
 
     tag: Tag
     part: Any = None

@@ -203,7 +203,8 @@ class Backfill:
         return report
 
     async def _fill(self, folder: Folder, plan: _Plan) -> BackfillReport:
-        self._tally.kept = sum(1 for _ in parts(plan.lo, plan.hi, self._unit)) - len(plan.wanted)
+        wanted = {need.name for need in plan.wanted}
+        self._tally.kept = sum(part.name not in wanted for part in parts(plan.lo, plan.hi, self._unit))
         await self._read(folder, plan, plan.wanted)
         return self._ended(folder)
 

@@ -45,8 +45,7 @@ class Insights:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request and counts it."""
-        number = self._box.tally.arrive()
-        exchange = Exchange(self._box, scope, receive, send, number)
+        exchange = Exchange(self._box, scope, receive, send)
         try:
             await exchange.answer()
         finally:
@@ -56,28 +55,33 @@ class Insights:
 class Exchange:
     """One request on its way to an answer."""
 
-    def __init__(
-        self, box: Sandbox, scope: MutableMapping[str, Any], receive: Receive, send: Send, number: int
-    ) -> None:
+    def __init__(self, box: Sandbox, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         self._box = box
         self._faults = box.faults
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._number = number
+        self._number, self._round = box.tally.arrive()
         self._query = scope["query_string"].decode("latin-1")
         # There when the sandbox serves itself; None below another server or a test transport.
         self._wire: breaking.Wire | None = scope.get(breaking.WIRE)
         self._outcome = ""
         self._rows = self._skipped = self._bytes = 0
-        self._left = False
+        self._left = self._counted = False
 
     def count(self) -> None:
-        """Writes into the counters how the request ended."""
+        """Writes into the counters how the request ended, once.
+
+        That is before the last bytes are sent: whoever has an answer finds it counted.
+        """
+        if self._counted:
+            return
+        self._counted = True
         left = self._left or (self._outcome == "200" and self._wire is not None and self._wire.lost)
         whole = self._outcome == "200" and not left
         self._box.tally.leave(
             Request(self._number, self._query, self._outcome or "left", self._rows if whole else 0),
+            self._round,
             answered=int(whole),
             failed=int(not whole and self._outcome not in {"", "200"}),
             abandoned=int(left),
@@ -174,10 +178,12 @@ class Exchange:
         elif kind in {"garbage", "empty"}:
             await self._whole(200, b'[{"id":30683,\x00\xff\xfe' if kind == "garbage" else b"", (_JSON,))
         else:
-            self._bytes += await breaking.break_off(kind, body, self._wire)
+            half = breaking.half(kind, body)
+            self._bytes += len(half)
+            if kind != "hang_midway":
+                self.count()
+            await breaking.break_off(kind, half, len(body), self._wire)
             await self._left_within(None)
-            # It is the sandbox that broke off; only who hangs waits for the client to leave.
-            self._left = kind == "hang_midway"
 
     def _advice(self, status: int) -> tuple[Header, ...]:
         if status == 302:
@@ -197,6 +203,10 @@ class Exchange:
         self._outcome = self._outcome or str(status)
         await self._begin(status, len(body), headers)
         for at in range(0, max(len(body), 1), PIECE):
+            if self._wire is not None and self._wire.lost:
+                # The server is about to tell so.
+                await self._left_within(None)
+                return
             await self._piece(body[at : at + PIECE], more=at + PIECE < len(body))
 
     async def _begin(self, status: int, length: int, headers: tuple[Header, ...]) -> None:
@@ -204,8 +214,9 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def _piece(self, body: bytes, *, more: bool) -> None:
-        if self._wire is None or not self._wire.lost:
-            self._bytes += len(body)
+        self._bytes += len(body)
+        if not more:
+            self.count()
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 

@@ -24,6 +24,8 @@ from .stats import Request, SandboxStats, Tally
 from .store import Found, Store, parsed
 
 if TYPE_CHECKING:
+    import random
+
     from starlette.applications import Starlette
 
     from .serving import Serving
@@ -273,11 +275,10 @@ class Sandbox:
         """
         given: list[Mapping[str, Any]] = [{}] * calls if isinstance(calls, int) else list(calls)
         with self._store.changing():
-            rows = [
-                self._arrive(each, chance("add", self.seed, self._added + n)) for n, each in enumerate(given)
-            ]
+            draws = [chance("add", self.seed, self._added + n) for n in range(len(given))]
+            arriving = self._arrive(zip(given, draws, strict=True))
             self._added += len(given)
-        return rows
+        return arriving
 
     def remove(self, ids: Iterable[int]) -> int:
         """Lets calls vanish; gives how many were there."""
@@ -301,20 +302,24 @@ class Sandbox:
             if done := overlay.completed(now, found):
                 self._store.update(id, done)
 
-    def _arrive(self, given: Mapping[str, Any], draw: Any) -> int:
-        found = overlay.columns(given, self._store.fragments)
-        start = found.get("call_start")
-        second = draw.randint(self._first, self._last) if start is None else clock.second(start)
-        row: Row = self._drawing.call(second, draw)
-        while "id" not in found and self._store.has(row[0]):
-            row[0] = self._drawing.another_id(second, draw)
-        whole = dict(zip(COLUMNS, row, strict=True))
-        whole |= overlay.completed(whole, found)
-        if self._store.has(whole["id"]):
-            raise QueryError("id", "the sandbox has a call with this id already")
-        self._store.insert([list(whole.values())])
-        self._arrived.add(whole["id"])
-        return int(whole["id"])
+    def _arrive(self, described: Iterable[tuple[Mapping[str, Any], random.Random]]) -> list[int]:
+        # All are made before the first is put in, so a mistake in the last leaves none of them.
+        rows: dict[int, Row] = {}
+        for given, draw in described:
+            found = overlay.columns(given, self._store.fragments)
+            start = found.get("call_start")
+            second = draw.randint(self._first, self._last) if start is None else clock.second(start)
+            row = self._drawing.call(second, draw)
+            while "id" not in found and (row[0] in rows or self._store.has(row[0])):
+                row[0] = self._drawing.another_id(second, draw)
+            whole = dict(zip(COLUMNS, row, strict=True))
+            whole |= overlay.completed(whole, found)
+            if whole["id"] in rows or self._store.has(whole["id"]):
+                raise QueryError("id", "the sandbox has a call with this id already")
+            rows[whole["id"]] = list(whole.values())
+        self._store.insert(rows.values())
+        self._arrived.update(rows)
+        return list(rows)
 
     def find(self, ask: asking.Ask, number: int) -> Found:
         """The page that request `number` gets, with the faults that concern the list."""
@@ -324,8 +329,7 @@ class Sandbox:
         with self._store.changing():
             # What was due before requests that failed is made up for.
             due = faults.due(number)
-            for _ in range(due[0] - self._moved[0]):
-                self._arrive({}, draw)
+            self._arrive(({}, draw) for _ in range(due[0] - self._moved[0]))
             gone = [self._store.at(draw.random()) for _ in range(due[1] - self._moved[1])]
             self._vanished.update(self._store.delete([each for each in gone if each is not None]))
             self._moved = (max(due[0], self._moved[0]), max(due[1], self._moved[1]))

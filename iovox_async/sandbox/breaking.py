@@ -32,8 +32,9 @@ NEEDS_BODY: frozenset[Kind] = frozenset(
 class Wire(Protocol):
     """A connection as a fault sees it."""
 
-    #: Whether it is gone.
-    lost: bool
+    @property
+    def lost(self) -> bool:
+        """Whether it is gone, or about to be."""
 
     def write(self, data: bytes) -> None:
         """Sends bytes as they are."""
@@ -48,17 +49,20 @@ class Wire(Protocol):
         """Closes at once and by reset; `option` is the value of SO_LINGER."""
 
 
-async def break_off(kind: Kind, body: bytes, wire: Wire | None) -> int:
-    """Begins an answer and breaks it off; gives the bytes of the body that were sent.
+def half(kind: Kind, body: bytes) -> bytes:
+    """As much of the body as is sent before it breaks off."""
+    return b"" if kind in {"close", "reset"} else body[: max(len(body) // 2, 1)]
+
+
+async def break_off(kind: Kind, half: bytes, length: int, wire: Wire | None) -> None:
+    """Begins an answer of that length and breaks it off after half of it.
 
     Raises:
         TransportError: there is no connection to break.
     """
     if wire is None:
         raise TransportError(f"the sandbox's fault {kind!r} needs a connection: use sandbox.serve()")
-    half = b"" if kind in {"close", "reset"} else body[: max(len(body) // 2, 1)]
-    framing = f"Content-Length: {len(body)}"
-    sent = half
+    framing, sent = f"Content-Length: {length}", half
     if kind == "cut_chunked":
         framing, sent = "Transfer-Encoding: chunked", b"%x\r\n%b\r\n" % (len(half), half)
     elif kind == "cut_clean":
@@ -74,7 +78,6 @@ async def break_off(kind: Kind, body: bytes, wire: Wire | None) -> int:
         wire.reset(struct.pack("ii", 1, 0))
     elif kind != "hang_midway":
         wire.close()
-    return len(half)
 
 
 def spoilt(kind: Kind, body: bytes) -> bytes:

@@ -196,12 +196,12 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Breaks off what is going on; a client of a test is not waited for."""
-        for server in self.servers:
-            server.close()
+        # A connection that was accepted just now shows itself only some turns of the loop later. asyncio loses its
+        # socket if the server is closed before that, so accepting ends first.
         for sock in sockets or ():
-            sock.close()
+            with contextlib.suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_reader(sock)
         quiet = 0
-        # A connection that was accepted just now shows itself only some turns of the loop later.
         while quiet < _TURNS:
             quiet += 1
             if self.server_state.connections or self.server_state.tasks:
@@ -212,6 +212,8 @@ class _Server(uvicorn.Server):
             if self.server_state.tasks:
                 await asyncio.wait(list(self.server_state.tasks), timeout=0.05)
             await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
         await self.lifespan.shutdown()
 
 
@@ -221,7 +223,11 @@ def _connection(box: Sandbox) -> type[H11Protocol]:
     class Connection(H11Protocol):
         """uvicorn's connection, which also counts itself and lets faults at its wire."""
 
-        lost = False
+        _gone = False
+
+        @property
+        def lost(self) -> bool:
+            return self._gone or self.transport.is_closing()
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
             super().connection_made(transport)
@@ -237,7 +243,7 @@ def _connection(box: Sandbox) -> type[H11Protocol]:
             self.app = with_wire
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self.lost = True
+            self._gone = True
             box.tally.disconnect()
             super().connection_lost(exc)
 

@@ -63,6 +63,7 @@ class Tally:
         self._lock = threading.Lock()
         self._now = SandboxStats()
         self._log: deque[Request] = deque(maxlen=REMEMBERED)
+        self._round = 0
 
     @property
     def now(self) -> SandboxStats:
@@ -76,8 +77,9 @@ class Tally:
             return tuple(self._log)
 
     def reset(self) -> None:
-        """Back to zero; what is going on now still counts."""
+        """Back to zero; requests that are under way are only counted as such."""
         with self._lock:
+            self._round += 1
             now = self._now
             self._log.clear()
             self._now = SandboxStats(
@@ -97,21 +99,23 @@ class Tally:
             self._now, **{name: getattr(self._now, name) + n for name, n in more.items()}
         )
 
-    def arrive(self) -> int:
-        """A request begins; gives its number."""
+    def arrive(self) -> tuple[int, int]:
+        """A request begins; gives its number, and the round of counting it belongs to."""
         with self._lock:
             now = self._now
             here = now.concurrent + 1
             self._now = attrs.evolve(
                 now, requests=now.requests + 1, concurrent=here, peak=max(now.peak, here)
             )
-            return now.requests + 1
+            return now.requests + 1, self._round
 
-    def leave(self, request: Request, **more: int) -> None:
-        """A request ended, and this is what it adds to the counters."""
+    def leave(self, request: Request, round_: int, **more: int) -> None:
+        """A request ended, and this is what it adds to the counters if they are still those of its round."""
         with self._lock:
-            self._add({"concurrent": -1, **more})
-            self._log.append(request)
+            self._add({"concurrent": -1})
+            if round_ == self._round:
+                self._add(more)
+                self._log.append(request)
 
     def connect(self) -> None:
         """A connection was accepted."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
+from iovox_async import MissingExtraError
 from iovox_async.sandbox import KEY, KINDS, USERNAME, Faults, Sandbox
 
 from ..console import at_terminal, note, number, out
@@ -133,12 +134,21 @@ def fault_options(command: F) -> F:
 @click.option(
     "--seed", metavar="N", type=int, default=0, help="Same seed, same calls and same faults.", panel="Calls"
 )
+@click.option(
+    "--arrivals",
+    metavar="SECONDS",
+    type=_AMOUNT,
+    default=2.0,
+    help="While its page is open in a browser, a call arrives about this often, after the range; 0: none does.",
+    panel="Calls",
+)
 @fault_options
-def sandbox(*, port: int, faults: Faults, **drawn: Any) -> None:
+def sandbox(*, port: int, arrivals: float, faults: Faults, **drawn: Any) -> None:
     """Serves until it is told to end."""
 
     async def serve() -> None:
         box = Sandbox(**drawn, faults=faults)
+        page = _live_page(box, arrivals)
         async with box.serve(port=port) as url:
             told = f"{number(drawn['calls'], 'call', 'calls')} from {box.start} to {box.end}"
             note(f"The sandbox answers at {url} with {told}. Copy these lines to another terminal:")
@@ -146,9 +156,21 @@ def sandbox(*, port: int, faults: Faults, **drawn: Any) -> None:
             for name, value in (("URL", url), ("USERNAME", USERNAME), ("SECURE_KEY", KEY)):
                 screen.print(f"export IOVOX_{name}={value}", soft_wrap=True)
             screen.file.flush()
+            note(page(url))
             if at_terminal("stderr"):
                 day = box.start[:10]
                 note(f"Then, for example: iovox calls {day} {day}\nCtrl-C ends it.", style="dim")
             await asyncio.Event().wait()
 
     run(serve)
+
+
+def _live_page(box: Sandbox, arrivals: float) -> Callable[[str], str]:
+    """Adds the live page where it can be served; gives what to tell of it, given the sandbox's address."""
+    try:
+        from iovox_async.integrations.live import add_live_page, page_url
+    except MissingExtraError as missing:
+        told = str(missing)
+        return lambda _: f"Without its page: {told}"
+    add_live_page(box, every=arrivals)
+    return lambda url: f"See its calls in a browser at {page_url(url)}"

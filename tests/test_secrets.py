@@ -1,0 +1,279 @@
+"""The key is nowhere: a canary, every fault, and a look into everything that might show it."""
+
+import asyncio
+import copy
+import gc
+import logging
+import pickle
+import traceback
+import warnings
+
+import pytest
+from faultkit import RawServer, answering, http_answer, nothing_left
+
+from iovox_async import AsyncInsights, IovoxError, RetryPolicy
+from iovox_async.sandbox import KINDS, Faults, Sandbox
+
+START, END = "2024-01-01", "2024-01-04"
+#: No part of it occurs by itself, and it has what escaping would change.
+CANARY = "c4nary/<k3y>&\"0f\\n0b0dy'"
+NUMBER = "447598455773"
+HERE = __file__
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_left():
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where a file would be written that nobody asked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def logs():
+    """What every logger says at any level, as text with all that a record holds."""
+    said = []
+
+    class Everything(logging.Handler):
+        def emit(self, record):
+            said.append(f"{record.name} {record.levelname} {self.format(record)} {record.__dict__!r}")
+
+    root, handler = logging.getLogger(), Everything(level=0)
+    known = [root, *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
+    levels = [(logger, logger.level) for logger in known]
+    for logger in known:
+        # The sandbox has the key by right, and is not the one that is watched.
+        logger.setLevel(logging.DEBUG)
+    root.addHandler(handler)
+    yield said
+    root.removeHandler(handler)
+    for logger, level in levels:
+        logger.setLevel(level)
+
+
+def links(error):
+    """An error and all that hangs on it: causes, contexts, members of groups, errors held in attributes and arguments."""
+    todo, seen = [error], {}
+    while todo:
+        link = todo.pop()
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen[id(link)] = link
+        todo += [link.__cause__, link.__context__, *link.args, *vars(link).values()]
+        todo += getattr(link, "exceptions", ())
+    return list(seen.values())
+
+
+def shown(error):
+    """All the texts in which an error may be shown, variables of frames among them; not those of this file."""
+    for link in links(error):
+        yield from (str(link), repr(link), repr(link.args), repr(vars(link)))
+        yield repr(getattr(link, "__notes__", None))
+        yield repr(getattr(link, "object", None))
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            if frame.f_code.co_filename != HERE:
+                for name, value in frame.f_locals.items():
+                    yield f"{frame.f_code.co_qualname}: {name} = {value!r}"
+    yield "".join(traceback.format_exception(error))
+    yield pickle.dumps(error).decode("latin-1")
+    yield repr(copy.copy(error))
+
+
+FORMS = {CANARY, repr(CANARY)[1:-1], repr(CANARY.encode())[2:-1], CANARY[:12], CANARY[-12:]}
+
+
+def tainted(texts):
+    """Those that show the canary, whole, escaped, or a good part of it."""
+    return [text for text in texts if any(form in text for form in FORMS)]
+
+
+async def errors_of(insights):
+    """What a page, a stream and a look-up end in, and how the stream looks when it has."""
+    stream = insights.stream(START, END, page_size=20)
+    seen = [repr(insights), repr(stream)]
+    for work in (insights.page(START, END, size=20), stream.collect(), insights.get(5, 6)):
+        try:
+            done = await work
+        except IovoxError as error:
+            seen += shown(error)
+        else:
+            seen.append(repr(done))
+    seen += [repr(insights), repr(stream), repr(stream.stats), repr(stream.position), repr(insights.account)]
+    return seen
+
+
+def watch(insights, clock):
+    insights._gate.clock, insights._gate.sleep = clock, clock.sleep
+    return insights
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [*((kind, "xml") for kind in (*KINDS, "none")), *(("401", form) for form in ("json", "text"))],
+)
+async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, folder, capfd):
+    """Logs at any level, representations, errors with all they hold, files, output and warnings."""
+    sandbox = Sandbox(calls=60, start=START, end=END, key=CANARY)
+    if kind != "none":
+        sandbox.faults = Faults(fail_after=1, kind=kind, drip_seconds=0.01, error_format=form)
+    options = {"timeout": 0.04} if kind in {"hang", "hang_midway", "drip"} else {}
+    policy = RetryPolicy(attempts=2)
+    with warnings.catch_warnings(record=True) as warned:
+        async with sandbox.serve() as base_url:
+            session = AsyncInsights("demo", CANARY, base_url=base_url, retry=policy, **options)
+            async with watch(session, clock) as insights:
+                seen = await errors_of(insights)
+    assert len(seen) >= 10
+    assert logs
+    assert tainted(seen) == []
+    assert tainted(logs) == []
+    assert tainted(str(one.message) for one in warned) == []
+    assert tainted(capfd.readouterr()) == []
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+ECHOES = {
+    "an error as text": http_answer(b"bad key " + CANARY.encode(), b"400 Bad Request"),
+    "an error as XML": http_answer(
+        b"<errors><error>c4nary/&lt;k3y&gt;&amp;&quot;0f\\n0b0dy'</error></errors>", b"400 Bad Request"
+    ),
+    "an error as JSON": http_answer(b'{"error": "c4nary/<k3y>&\\"0f\\\\n0b0dy\'"}', b"500 Oh"),
+    "a long error": http_answer(b"x" * 190 + CANARY.encode() + b"y" * 300, b"403 No"),
+    "the reason": http_answer(b"", b"400 " + CANARY.encode()),
+    "a header": http_answer(
+        b"", b"500 Oh", b"x-key: " + CANARY.encode(), b"set-cookie: k=" + CANARY.encode()
+    ),
+    "a broken header": b"HTTP/1.1 200 OK\r\n" + CANARY.encode() + b"\r\n\r\n",
+    "a broken status": CANARY.encode() + b"\r\n\r\n",
+    "an encoding": http_answer(b"x", b"200 OK", b"content-encoding: " + CANARY.encode()),
+    "a Location": http_answer(b"", b"302 Found", b"location: https://" + CANARY.encode() + b"@x.example/"),
+    "a Location's host": http_answer(b"", b"302 Found", b"location: https://c4nary/<k3y>/" + CANARY.encode()),
+    "a Retry-After": http_answer(b"", b"503 Wait", b"retry-after: " + CANARY.encode()),
+    "a page that is no list": http_answer(b'{"error": "c4nary/<k3y>&\\"0f\\\\n0b0dy\'"}'),
+    "a page that is no JSON": http_answer(b'[{"id": ' + CANARY.encode()),
+    "a page of markup": http_answer(b"<html>" + CANARY.encode(), b"200 OK", b"content-type: text/html"),
+}
+
+
+@pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES.keys())
+async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock):
+    """Wherever it puts it, no error and no line of ours passes it on."""
+    async with RawServer(answering(answer)) as server:
+        session = AsyncInsights("demo", CANARY, base_url=server.base_url, retry=RetryPolicy(attempts=3))
+        async with watch(session, clock) as insights:
+            seen = await errors_of(insights)
+    assert len(seen) > 20
+    assert tainted(seen) == []
+    # What httpcore shows of an answer at DEBUG are the server's own words; it shows nothing of what was sent.
+    assert tainted(line for line in logs if not line.startswith("httpcore.")) == []
+
+
+async def test_a_foreign_host_receives_nothing(logs, clock):
+    """A redirect, with the same scheme or another: not followed, so that its target never hears of it."""
+    async with RawServer(answering(http_answer())) as thief:
+        target = f"http://127.0.0.1:{thief.port}/calls/insights"
+        sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
+        sandbox.faults = Faults(fail_after=0, kind="302", location=target)
+        async with sandbox.serve() as base_url:
+            async with watch(AsyncInsights("demo", CANARY, base_url=base_url), clock) as insights:
+                seen = await errors_of(insights)
+        assert any(f"127.0.0.1:{thief.port}" in text for text in seen)
+        assert thief.connections == 0
+    assert tainted(seen) == []
+
+
+async def test_a_proxy_carries_the_key_only_within_tls(logs, clock):
+    """CONNECT holds the host and no header of ours; what follows is not for the proxy's eyes."""
+    heard = []
+
+    async def proxy(connection):
+        head = await connection.request()
+        heard.append(head)
+        await connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        heard.append(await connection.reader.read(5_000))
+
+    async with RawServer(proxy) as server:
+        session = AsyncInsights(
+            "demo",
+            CANARY,
+            base_url="https://rest.iovox.test",
+            proxy=f"http://me:{'pr0xy-pass'}@127.0.0.1:{server.port}",
+            retry=RetryPolicy(attempts=1),
+        )
+        async with watch(session, clock) as insights:
+            seen = await errors_of(insights)
+    assert heard[0].startswith(b"CONNECT rest.iovox.test:443")
+    assert CANARY.encode() not in b"".join(heard)
+    assert b"username" not in b"".join(heard)
+    assert tainted(seen) == []
+    assert not [text for text in seen + logs if "pr0xy-pass" in text]
+
+
+async def test_a_cancelled_request_shows_no_key(clock):
+    """Also in the frames of what was under way, native cancellation and scope alike."""
+    sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
+    sandbox.faults = Faults(fail_after=0, kind="hang")
+    async with sandbox.serve() as base_url:
+        async with watch(AsyncInsights("demo", CANARY, base_url=base_url), clock) as insights:
+            task = asyncio.create_task(insights.page(START, END))
+            while not sandbox.stats.concurrent:
+                await asyncio.sleep(0.001)
+            stacks = [
+                f"{frame.f_code.co_qualname}: {frame.f_locals!r}"
+                for one in asyncio.all_tasks()
+                for frame in _awaited(one.get_coro())
+                if frame.f_code.co_filename != HERE
+            ]
+            assert any("_exchange" in text for text in stacks)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await task
+            seen = [*shown(caught.value), *stacks]
+    assert tainted(seen) == []
+
+
+def _awaited(coroutine):
+    """The frames of a coroutine and of those it waits for, down to httpx, whose inner ones hold what is being sent."""
+    while getattr(coroutine, "cr_frame", None) is not None:
+        yield coroutine.cr_frame
+        coroutine = coroutine.cr_await
+        if "httpcore" in getattr(getattr(coroutine, "cr_code", None), "co_filename", ""):
+            return
+
+
+async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock):
+    """Numbers are filters and parts of answers; a query string with one is nobody's business."""
+    sandbox = Sandbox(calls=60, start=START, end=END)
+    async with sandbox.serve() as base_url:
+        async with watch(AsyncInsights("demo", "demo-key", base_url=base_url), clock) as insights:
+            for kind in ("404", "500", "cut", "garbage", "302", "close"):
+                sandbox.faults = Faults(fail_after=0, kind=kind)
+                with pytest.raises(IovoxError) as caught:
+                    await insights.stream(START, END, call_origin=NUMBER).collect()
+                texts = [text for link in links(caught.value) for text in (str(link), repr(link.args))]
+                assert not [text for text in texts if NUMBER in text]
+    loud = [line for line in logs if " DEBUG " not in line and not line.startswith("httpx ")]
+    assert not [line for line in loud if NUMBER in line]
+
+
+async def test_what_is_dropped_with_an_error_is_freed_with_it(clock):
+    """An error keeps no page and no request alive: nothing of the exchange outlives it."""
+    sandbox = Sandbox(calls=60, start=START, end=END, faults=Faults(fail_after=1, kind="cut"))
+    async with sandbox.serve() as base_url:
+        async with watch(AsyncInsights("demo", "demo-key", base_url=base_url), clock) as insights:
+            with pytest.raises(IovoxError) as caught:
+                await insights.stream(START, END, page_size=20).collect()
+            gc.collect()
+            frames = [
+                frame.f_code.co_name
+                for link in links(caught.value)
+                for frame, _ in traceback.walk_tb(link.__traceback__)
+            ]
+    assert "_exchange" not in frames
+    assert "_read" not in frames
