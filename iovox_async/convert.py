@@ -74,7 +74,7 @@ class Tolerant:
         self, timezone: tzinfo | str | None = None, required: Iterable[str] = ("id", "call_start")
     ) -> None:
         self.bent = 0
-        self.timezone = _zone(timezone)
+        self.timezone = zone_of(timezone)
         self._required = frozenset(required)
         # Validation in detail would wrap each error in groups; ours know their place.
         self.converter = converter = cattrs.Converter(detailed_validation=False)
@@ -298,7 +298,8 @@ def make_converter(
     return Tolerant(timezone, required).converter
 
 
-def _zone(timezone: tzinfo | str | None) -> tzinfo | None:
+def zone_of(timezone: tzinfo | str | None) -> tzinfo | None:
+    """A time zone, by itself or by its name."""
     if not isinstance(timezone, str):
         return timezone
     try:

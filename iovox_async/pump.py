@@ -11,8 +11,10 @@ only what the reader waits for is let in; with the page in the reader's hands th
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from attrs import define, field
@@ -22,7 +24,7 @@ from .observe import Watch
 from .plan import LARGEST, SECOND, Answer, Capacity, PagePlan, WindowPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from .http import Http
     from .observe import Observer
@@ -97,6 +99,10 @@ def watch_for(reading: Reading, observer: Observer | None) -> Watch:
     return watch
 
 
+def _itself(flight: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+    return flight
+
+
 class Pump:
     """The requests of one stream.
 
@@ -138,6 +144,8 @@ class Pump:
         self._policy = policy
         self._profile = profile
         self._page_size = page_size
+        #: The last requests begun; more than can be in flight.
+        self._flights: deque[Coroutine[Any, Any, None]] = deque(maxlen=2 * gate.concurrency + 1)
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
         self._failure: Exception | None = None
@@ -179,6 +187,15 @@ class Pump:
         return self.plan.flying + self.plan.waiting
 
     async def _run(self) -> None:
+        try:
+            await self._ask()
+        finally:
+            # What a dying loop has never begun would be complained of.
+            for flight in self._flights:
+                if inspect.getcoroutinestate(flight) == inspect.CORO_CREATED:
+                    flight.close()
+
+    async def _ask(self) -> None:
         async with anyio.create_task_group() as flights:
             while not self.plan.settled and self._failure is None:
                 if self._may_ask():
@@ -191,7 +208,9 @@ class Pump:
                         break
                     # The reader and other answers went on while this waited for its slot.
                     if self._may_ask():
-                        flights.start_soon(self._fly, self.plan.next(), holder)
+                        flight = self._fly(self.plan.next(), holder)
+                        self._flights.append(flight)
+                        flights.start_soon(_itself, flight)
                     else:
                         self._gate.leave(holder)
                 else:

@@ -230,8 +230,10 @@ class Reader:
         self.closed = True
         self._piece, self._segments, self._held = None, None, []
         if self.pump is not None:
-            self.pump.watch.done(self.stats(), complete=self.finished, error=self.error)
-            await self.pump.stop()
+            try:
+                await self.pump.stop()
+            finally:
+                self.pump.watch.done(self.stats(), complete=self.finished, error=self.error)
 
     def failed(self, error: IovoxError) -> None:
         """Takes notice of what ends the stream, and puts into it where it stood."""

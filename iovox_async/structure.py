@@ -13,17 +13,18 @@ The law of this room: both ways give the same records, and a record that is out 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Any, Final, Literal, get_args, get_origin
 
 import attrs
 import msgspec
 
-from .convert import Tolerant, make_converter
+from .convert import Tolerant, make_converter, zone_of
 from .errors import DecodeError, RecordError
 from .records import ALIASES, Call, Categories, Part, types_of
-from .rows import Choice, Row, UnusualError, answer_keys, layout_of
+from .rows import Choice, Layout, Row, UnusualError, answer_keys, layout_of
 
 __all__ = ["Row", "Structurer", "make_converter"]
 
@@ -65,9 +66,10 @@ class Structurer:
         "_choice",
         "_keys",
         "_layout",
+        "_made",
         "_make",
+        "_required",
         "_skip",
-        "_tolerant",
         "_zone",
         "bent",
         "places",
@@ -86,8 +88,9 @@ class Structurer:
         hidden = frozenset(_KEYS).difference(asked)
         self._keys = keys and bool(hidden)
         required = frozenset(_KEYS) if keys else frozenset(_KEYS) - hidden
-        self._tolerant = Tolerant(timezone, required)
-        self._zone = self._tolerant.timezone
+        self._required = required
+        self._zone = zone_of(timezone)
+        self._made: Tolerant | None = None
         names = answer_keys((*_KEYS, *asked) if self._keys else asked)
         self._skip = on_error == "skip"
         self.skipped = 0
@@ -97,10 +100,14 @@ class Structurer:
 
     def _use(self, choice: Choice) -> None:
         self._choice = choice
-        self._layout = layout = layout_of(choice)
-        zone, converter = self._zone, self._tolerant.converter
-        converter.register_structure_hook(_Rows, lambda rows, _: layout.make(rows, zone))
-        self._make = converter.get_structure_hook(_Rows)
+        self._layout, self._make = _maker(choice, self._zone)
+
+    @property
+    def _tolerant(self) -> Tolerant:
+        # Made when the first unusual record comes: most streams have none, and it takes milliseconds.
+        if self._made is None:
+            self._made = Tolerant(self._zone, self._required)
+        return self._made
 
     @property
     def row_type(self) -> type[Row]:
@@ -206,6 +213,15 @@ class Structurer:
             )
         )
         return True
+
+
+@lru_cache(maxsize=128)
+def _maker(choice: Choice, zone: tzinfo | None) -> tuple[Layout, Callable[[list[Any], Any], list[Call]]]:
+    """The layout of a choice, and the converter's hook that makes its records; made once, since it takes milliseconds."""
+    layout = layout_of(choice)
+    converter = Tolerant(zone, choice.required).converter
+    converter.register_structure_hook(_Rows, lambda rows, _: layout.make(rows, zone))
+    return layout, converter.get_structure_hook(_Rows)
 
 
 def _survey(kind: type[Part], data: Any, choice: Choice, unknown: dict[type[Part], set[str]]) -> None:

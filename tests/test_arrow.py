@@ -25,7 +25,8 @@ from iovox_async import (
     SessionError,
 )
 from iovox_async.arrow import SCHEMA, ArrowReader, reading, require, schema_for, table_from_calls
-from iovox_async.arrow.fast import FastWay, MisfitError
+from iovox_async.arrow.document import MisfitError
+from iovox_async.arrow.fast import FastWay
 from iovox_async.arrow.instants import Wall, microseconds
 from iovox_async.arrow.schema import columns_for, shapes_of
 from iovox_async.reading import resolve
@@ -259,7 +260,11 @@ UNUSUAL = {
     "big number of a part": [{**ROW, "transcriptions": [{"phrases": [{"start": "x"}]}]}],
     "outcomes that are no list": [{**ROW, "call_outcomes": {"a": 1}}, {**ROW, "id": 8, "call_outcomes": "x"}],
     "unknown key of two kinds": [{**ROW, "new": 1}, {**ROW, "id": 8, "new": "x"}],
-    "very many unknown keys": [{**ROW, **{f"key{place}": place for place in range(50)}}],
+    "very many unknown keys": [{**ROW, **{f"key{place}": place for place in range(70)}}],
+    "keys that are data": [{**ROW, "id": place, "new": {f"key{place}": place}} for place in range(70)],
+    "keys that are data, in a part": [
+        {**ROW, "id": place, "tags": [{f"key{place}": place}]} for place in range(70)
+    ],
     "duplicate key": b'[{"id": 1, "id": 2, "call_start": "2024-02-26 04:39:59"}]',
     "lone surrogate": b'[{"id": 1, "call_start": "2024-02-26 04:39:59", "new": "\xed\xa0\x80"}]',
     "no UTF-8": b'[{"id": 1, "call_start": "2024-02-26 04:39:59", "call_result": "\xff"}]',
@@ -734,3 +739,32 @@ print("pandas" in sys.modules)
         [sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_batches_do_not_share_memory_with_the_bytes_they_came_from():
+    """The document's memory is used again for the next piece, and no batch changes when it is."""
+    resolved = reading_of()
+    reader = ArrowReader(Structurer(resolved.fields), resolved, None)
+    pages = [page_of([{**ROW, **NESTED, "node_name": mark * 40}] * 300) for mark in "abc"]
+    batches = [reader._next(page.pick(range(page.rows)), 0)[0] for page in pages]
+    assert [set(batch.column("node_name").to_pylist()) for batch in batches] == [{mark * 40} for mark in "abc"]
+
+
+def test_keys_that_are_data_make_a_stream_slower_and_nothing_worse():
+    """Arrow would make a column of each; after the first such page, it is not asked to any more."""
+    columns = columns_for(Fields.DEFAULT)
+    fast = FastWay(columns, ("id", "call_start"), None)
+    odd = page_of([{**ROW, "new": {f"key{place}": place}} for place in range(100)])
+    plain = page_of([ROW])
+    with pytest.raises(MisfitError):
+        fast.table([segment.data for segment in odd.segments], odd.rows)
+    with pytest.raises(MisfitError):
+        fast.table([b'[{"id": 1, "call_start": "2024-01-01 00:00:00", "new": 1}]'], 1)
+    assert fast.table([segment.data for segment in plain.segments], 1).rows == 1
+
+
+def test_a_deeply_nested_unknown_value_is_kept_whole():
+    """As deep as the page's own reader goes."""
+    deep = "[" * 150 + "1" + "]" * 150
+    page = page_of(f'[{{"id": 1, "call_start": "2024-01-01 00:00:00", "new": {deep}}}]'.encode())
+    check(page)

@@ -41,6 +41,17 @@ async def page(sandbox, **options):
             yield client
 
 
+async def at_rest(sandbox):
+    """Waits until nothing is asked and nothing arrives any more; what was under way may end."""
+    before, quiet = None, 0
+    async with asyncio.timeout(20):
+        while quiet < 10:
+            now = (sandbox.stats.requests, len(sandbox.arrived))
+            quiet = quiet + 1 if now == before and not sandbox.stats.concurrent else 0
+            before = now
+            await asyncio.sleep(0.05)
+
+
 async def counts(client):
     """The lines of the counts."""
     return [json.loads(line) for line in (await client.get("live/counts")).text.splitlines()]
@@ -167,15 +178,19 @@ async def test_a_page_that_closes_takes_its_requests_and_the_arrivals_with_it():
         assert not sandbox.arrived
         async with client.stream("GET", "live/events", params={"since": "2024-03-11"}) as answer:
             await anext(events(answer))
-        # One poll or arrival may be under way still; then there is none.
-        quiet = 0
-        async with asyncio.timeout(20):
-            before = None
-            while quiet < 10:
-                now = (sandbox.stats.requests, len(sandbox.arrived))
-                quiet = quiet + 1 if now == before and not sandbox.stats.concurrent else 0
-                before = now
-                await asyncio.sleep(0.05)
+        await at_rest(sandbox)
+
+
+async def test_a_page_that_leaves_while_it_counts_ends_the_counting():
+    """The pages that nobody will see are not asked for."""
+    sandbox = Sandbox(calls=30_000, start=START, end=END, faults=Faults(latency=0.1))
+    async with page(sandbox, every=0) as client:
+        async with client.stream("GET", "live/counts") as answer:
+            lines = answer.aiter_lines()
+            assert "until" in await anext(lines)
+            assert "hours" in await anext(lines)
+        await at_rest(sandbox)
+        assert sandbox.stats.rows < 30_000
 
 
 async def test_an_open_page_does_not_hold_up_the_end():

@@ -242,6 +242,20 @@ def test_a_second_that_changes_between_all_requests_is_given_up():
     assert len(server.served) <= 4 + 2 * ROUNDS * 6
 
 
+def test_a_second_into_which_low_ids_come_is_not_taken_for_a_server_without_pages():
+    """Each pass ends at page 2, where a call came again, but never the whole page."""
+    server = server_of(20, cap=5)
+
+    def meddle(number: int) -> None:
+        row = Row(at(0), -number)
+        server.live.append(row)
+        server.ever.add(row)
+
+    with pytest.raises(PagingError, match="change faster"):
+        read(server, limit=5, meddle=meddle)
+    assert max(ask.page for ask in server.served) == 2
+
+
 def test_a_second_into_which_calls_pour_is_given_up():
     """A pass that never comes to its end is ended."""
     server = server_of(4, cap=1)

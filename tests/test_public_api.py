@@ -4,20 +4,29 @@ import ast
 import inspect
 from pathlib import Path
 
+import pytest
+
 import iovox_async
 
 
-def test_all_names_exactly_what_the_package_imports_sorted():
-    """`__all__` is complete, exact and in order."""
+def test_all_names_exactly_what_the_package_offers_sorted():
+    """`__all__` is complete, exact and in order; checkers see what programs get."""
     tree = ast.parse(Path(iovox_async.__file__).read_text())
-    imported = {
+    shown = {
         alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert set(iovox_async.__all__) == imported
+    assert set(iovox_async.__all__) == shown == set(iovox_async._HOMES)
     assert list(iovox_async.__all__) == sorted(iovox_async.__all__)
+    assert set(iovox_async.__all__) <= set(dir(iovox_async))
+    for name in iovox_async.__all__:
+        assert getattr(iovox_async, name)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = iovox_async.nonsense
 
 
 def test_every_public_name_has_a_docstring_and_so_has_every_public_method():

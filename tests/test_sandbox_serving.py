@@ -76,13 +76,16 @@ async def test_a_connection_is_kept_alive():
 
 
 async def test_a_small_answer_is_not_held_back():
-    """Head and body leave together: 20 answers on one connection need no delayed acknowledgement each."""
-    async with Sandbox(calls=1).serve() as base_url, client(base_url) as http:
-        await http.get(PATH)
-        began = time.monotonic()
-        for _ in range(20):
-            await http.get(PATH)
-        assert time.monotonic() - began < 20 * 0.03
+    """Nagle's delay is off, else every answer waits 40 ms for an acknowledgement."""
+    sandbox = Sandbox(calls=0)
+
+    async def delay_is_off(request):
+        line = request.scope["iovox_sandbox.wire"].transport.get_extra_info("socket")
+        return PlainTextResponse(str(line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0))
+
+    sandbox.app.router.routes.append(Route("/", delay_is_off))
+    async with sandbox.serve() as base_url, client(base_url) as http:
+        assert (await http.get(base_url.removesuffix("/rest/v1"))).text == "True"
 
 
 async def test_it_can_be_served_again_and_twice_at_once():
@@ -175,6 +178,31 @@ async def test_cancelling_its_user_leaves_nothing(turns):
     assert task.cancelled() or task.exception() is None
 
 
+async def test_cancelling_the_end_waits_for_it():
+    """Cancelled while the server ends: it has ended, and the cancellation arrives."""
+    leave = asyncio.Event()
+    sandbox = Sandbox(calls=0)
+
+    async def use():
+        async with sandbox.serve() as base_url, client(base_url) as http:
+            await http.get(PATH)
+            here.set()
+            await leave.wait()
+
+    here = asyncio.Event()
+    task = asyncio.create_task(use())
+    await here.wait()
+    leave.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert sandbox.stats.connections == 0
+
+
 async def test_a_start_that_fails_is_told():
     """By who waits for it, and the thread is gone."""
     sandbox = Sandbox(calls=0)
@@ -186,6 +214,8 @@ async def test_a_start_that_fails_is_told():
     with pytest.raises(ConfigurationError, match="could not start"):
         async with sandbox.serve():
             pass
+    with pytest.raises(ConfigurationError, match="could not start"), sandbox.serve():
+        pass
 
 
 async def test_it_never_blocks_its_own_loop():
@@ -258,6 +288,28 @@ async def test_the_counters_tell_what_was_done():
         stats.rows = 0
     sandbox.reset_stats()
     assert (sandbox.stats.requests, sandbox.stats.rows, sandbox.log) == (0, 0, ())
+
+
+async def test_a_reset_in_the_middle_of_a_request_forgets_it():
+    """Its end is not counted in a round that it did not begin in."""
+    sandbox = Sandbox(calls=5, faults=Faults(kind="hang", fail_after=0))
+    async with sandbox.serve() as base_url, client(base_url) as http:
+        hanging = asyncio.create_task(http.get(PATH))
+        await until(lambda: sandbox.stats.concurrent)
+        sandbox.faults = Faults()
+        sandbox.reset_stats()
+        assert (sandbox.stats.requests, sandbox.stats.concurrent, sandbox.stats.peak) == (0, 1, 1)
+        assert len((await http.get(PATH)).json()) == 5
+        hanging.cancel()
+        await until(lambda: not sandbox.stats.concurrent)
+    stats = sandbox.stats
+    assert (stats.requests, stats.answered, stats.abandoned, stats.failed, len(sandbox.log)) == (
+        1,
+        1,
+        0,
+        0,
+        1,
+    )
 
 
 async def test_the_peak_is_what_was_asked_at_once():

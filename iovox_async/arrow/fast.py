@@ -8,9 +8,9 @@ lines would only cost. Dates, durations and flags are read as text and converted
 of a date for another thing than the records do. Durations and flags have few distinct values, which the records'
 own converter reads. An empty text where none is meant is nothing, and counts as bent, as it does there.
 
-Arrow infers what it was not told of, so that nothing new is dropped unseen. A known key that was not asked for is read
-from then on, for its value must be a proper one, and is not handed out. Unknown keys, and call outcomes where there are
-any, are read by msgspec.
+Arrow is told to refuse keys that it was not told of, so that nothing new is dropped unseen. Where it does, it infers them
+from then on: a known key that was not asked for is read as what it is, for its value must be a proper one, and is not
+handed out; unknown keys, and call outcomes where there are any, are read by msgspec.
 """
 
 from __future__ import annotations
@@ -31,34 +31,26 @@ from ..convert import Tolerant
 from ..errors import RecordError
 from ..records import ALIASES, Call
 from .build import constant, flags, nothing, repeated, texts, wholes
+from .document import Document, MisfitError
 from .instants import FIRST, Wall
 from .schema import EXTRA, Shape, name_of, shapes_of
 
-__all__ = ["FastWay", "MisfitError", "Table", "json_text"]
+__all__ = ["FastWay", "Table", "json_text"]
 
-#: Unknown keys of a document, at most: more of them are no schema but data.
-_UNKNOWN_KEYS: Final = 32
+#: Unknown keys, those within them included, at most: more of them are no schema but data.
+_UNKNOWN_KEYS: Final = 64
+#: A list in which nothing is.
+_EMPTY: Final = pa.list_(pa.null())
 #: Distinct durations remembered.
 _REMEMBERED: Final = 4096
 #: A date and a time to the second; what Arrow takes and is shorter, the records count as bent.
 _WHOLE_DATE: Final = len("2024-02-26 04:39:59")
 _MICROSECOND: Final = timedelta(microseconds=1)
-#: Arrow counts the bytes of a block in 31 bits.
-_MOST_BYTES: Final = 2**31 - 1024
-#: Bytes of a document whose memory is kept for the next.
-_KEPT_BYTES: Final = 8 * 1024 * 1024
-_HEAD: Final = b'{"c":['
-_TAIL: Final = b"]}"
-_COMMA: Final = ord(",")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 #: From places in an array to the rows they belong to.
 Up = Callable[[pa.Array], pa.Array]
-
-
-class MisfitError(Exception):
-    """These bytes are not for the fast way."""
 
 
 @define
@@ -97,6 +89,9 @@ class FastWay:
         self._columns = frozenset(columns)
         self._required = frozenset(required)
         self._read = set(columns)
+        #: Arrow is to infer what it was not told of; and whether it may.
+        self._infers = False
+        self._may_infer = True
         self._moment = Shape("moment").type(None if zone is None else name_of(zone))
         self._wall = None if zone is None else Wall(zone)
         self._document = Document()
@@ -121,23 +116,13 @@ class FastWay:
             raise MisfitError from None
 
     def _table(self, segments: Sequence[bytes], rows: int) -> Table:
-        document = self._document.of(segments)
-        found = self._parsed(document)
+        found = self._found(segments)
         names = _names(found)
-        if more := (names & self._known.keys()) - self._read:
-            self._read |= more
-            found = self._parsed(document)
         news = sorted(names - self._read)
-        if (
-            len(found) != rows
-            or found.null_count
-            or len(news) > _UNKNOWN_KEYS
-            or not ALIASES.keys().isdisjoint(news)
-        ):
+        if len(found) != rows or found.null_count or not ALIASES.keys().isdisjoint(news):
             raise MisfitError
         table = Table(rows, {})
-        plain = [name for name in self._read if self._known[name].tag == "json"]
-        loose = [name for name in plain if name in names and not _is_empty(found.field(name))]
+        loose = [name for name in self._plain() if name in names and not _is_empty(found.field(name))]
         decoded = _decoded((*news, *loose), segments) if news or loose else []
         for name in self._read:
             shape = self._known[name]
@@ -157,15 +142,65 @@ class FastWay:
         table.columns[EXTRA] = _extras(news, decoded) if news else pa.nulls(rows, pa.string())
         return table
 
-    def _parsed(self, document: memoryview) -> pa.StructArray:
-        shapes = {
-            name: shape for name, shape in self._known.items() if name in self._read and shape.tag != "json"
-        }
-        row = pa.struct([(name, shape.parsed()) for name, shape in shapes.items()])
+    # From bytes to raw columns.
+
+    def _found(self, segments: Sequence[bytes]) -> pa.StructArray:
+        """The rows as Arrow reads them, with all that it was not told of."""
+        if not self._infers:
+            try:
+                return self._parsed(segments)
+            except pa.ArrowInvalid:
+                if not self._learn(segments[:1]):
+                    raise
+        found = self._parsed(segments)
+        if self._infers and not self._is_schema(found):
+            self._infers, self._may_infer = False, False
+            raise MisfitError
+        return found
+
+    def _learn(self, sample: Sequence[bytes]) -> bool:
+        """Whether there is something in a sample that Arrow was not told of and may be told to expect."""
+        if not self._may_infer:
+            return False
+        before, self._infers = set(self._read), True
+        found = self._parsed(sample)
+        names = _names(found)
+        self._read |= names & self._known.keys()
+        self._infers = bool(names - self._read) or any(
+            name in names and not _is_empty(found.field(name)) for name in self._plain()
+        )
+        if not self._is_schema(found):
+            self._infers, self._may_infer = False, False
+        return self._infers or self._read != before
+
+    def _is_schema(self, found: pa.StructArray) -> bool:
+        """Whether what was found beside the known is a schema, and not data used as keys, which would fill the memory."""
+        known = [
+            shape.parsed()
+            for name, shape in self._known.items()
+            if name in self._read and shape.tag != "json"
+        ]
+        return _keys_in(found.type) - 1 - sum(map(_keys_in, known)) <= _UNKNOWN_KEYS
+
+    def _plain(self) -> list[str]:
+        """The lists that may hold anything."""
+        return [name for name in self._read if self._known[name].tag == "json"]
+
+    def _parsed(self, segments: Sequence[bytes]) -> pa.StructArray:
+        document = self._document.of(segments)
+        shapes = {name: shape for name, shape in self._known.items() if name in self._read}
+        members = [
+            (name, _EMPTY if shape.tag == "json" else shape.parsed())
+            for name, shape in shapes.items()
+            if shape.tag != "json" or not self._infers
+        ]
         table = pa_json.read_json(
             pa.BufferReader(document),
             read_options=pa_json.ReadOptions(use_threads=False, block_size=len(document) + 64),
-            parse_options=pa_json.ParseOptions(explicit_schema=pa.schema([("c", pa.list_(row))])),
+            parse_options=pa_json.ParseOptions(
+                explicit_schema=pa.schema([("c", pa.list_(pa.struct(members)))]),
+                unexpected_field_behavior="infer" if self._infers else "error",
+            ),
         )
         lists = table.column("c")
         if len(lists) != 1 or lists.num_chunks != 1:
@@ -269,56 +304,17 @@ def _names(rows: pa.StructArray) -> set[str]:
     return {member.name for member in rows.type}
 
 
+def _keys_in(kind: pa.DataType) -> int:
+    """How many keys a column of this type is, itself included."""
+    return 1 + sum(_keys_in(kind.field(place).type) for place in range(kind.num_fields))
+
+
 def _is_empty(array: pa.Array) -> bool:
     """Whether these are lists with nothing in them, or null."""
     kind = array.type
     return pa.types.is_null(kind) or (
         pa.types.is_list(kind) and pa.types.is_null(kind.value_type) and not len(array.values)
     )
-
-
-class Document:
-    """The rows of some segments as one list in one object, in memory that is used again.
-
-    Fresh memory for each would cost a fifth of what reading it does.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def of(self, segments: Sequence[bytes]) -> memoryview:
-        """The document; it holds until the next one is asked for."""
-        size = len(_HEAD) + sum(map(len, segments)) + len(_TAIL)
-        if size > _MOST_BYTES:
-            raise MisfitError
-        buffer = self._buffer
-        if size > len(buffer):
-            buffer = bytearray(size)
-            buffer[: len(_HEAD)] = _HEAD
-            if size <= _KEPT_BYTES:
-                self._buffer = buffer
-        place = len(_HEAD)
-        for segment in segments:
-            if not segment.isascii():
-                _check_text(segment)
-            inner = memoryview(segment)[1:-1]
-            if b"\n" in segment or b"\r" in segment:
-                # Within a text they are escaped, so these are between values. Arrow's reader would cut there.
-                inner = memoryview(bytes(inner).replace(b"\n", b" ").replace(b"\r", b" "))
-            buffer[place : place + len(inner)] = inner
-            place += len(inner) + 1
-            buffer[place - 1] = _COMMA
-        # In the place of the last comma, where there is one.
-        end = place - bool(segments)
-        buffer[end : end + len(_TAIL)] = _TAIL
-        return memoryview(buffer)[: end + len(_TAIL)]
-
-
-def _check_text(segment: bytes) -> None:
-    try:
-        str(segment, "utf-8")
-    except UnicodeDecodeError:
-        raise MisfitError from None
 
 
 @lru_cache(maxsize=16)

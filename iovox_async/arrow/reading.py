@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from anyio import to_thread
 
 from .build import constant, wholes
+from .document import MisfitError
 from .exact import UnfitCallError, Writer
-from .fast import FastWay, MisfitError
+from .fast import FastWay
 from .instants import FIRST, microseconds
 from .schema import columns_for, schema_of
 

@@ -76,7 +76,7 @@ def calls(
     InsightsQuery(start_date=start, end_date=end)
     zone = time_zone((session or {}).get("timezone"))
 
-    @dlt.resource(name=name, primary_key="id", write_disposition="merge")
+    @dlt.resource(name=name, primary_key="id", write_disposition="merge")  # type: ignore[untyped-decorator]  # dlt's
     async def resource() -> AsyncIterator[pa.Table]:
         state = dlt.current.resource_state()
         loaded = datetime.fromisoformat(state[NEWEST]) if NEWEST in state else None
