@@ -229,7 +229,7 @@ class Pump:
             await self._request(ask)
         except ExchangeError as error:
             error.window, error.page = ask.window, ask.page
-            if error.splittable and self.plan.halvings(ask) > 0 and self._gate.spend():
+            if self._may_halve(ask, error) and self._gate.spend():
                 self.plan.halve(ask, error.attempts)
                 self.halved += 1
                 logger.info("window halved after %s", type(error).__name__)
@@ -241,6 +241,11 @@ class Pump:
             self._gate.leave(holder)
             self._wake.set()
             self._ready.set()
+
+    def _may_halve(self, ask: Ask, error: ExchangeError) -> bool:
+        # What a window used up counts for the halves that take its place; three attempts allow for two halvings.
+        left = max(3, self._policy.attempts) - error.attempts
+        return error.splittable and left > 0 and self.plan.halvings(ask) > 0
 
     def _failed(self, error: Exception) -> None:
         """The first failure ends the stream; another one that comes before it has ended is noted in it."""

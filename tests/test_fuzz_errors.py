@@ -178,7 +178,7 @@ failures = st.one_of(
 @example(429, [(b"retry-after", b"Fri, 31 Dec 9999 23:59:59 -2359")], b"", 1)
 @example(503, [(b"retry-after", b"Mon, 01 Jan 0001 00:00:00 +2359")], b"", 1)
 @example(302, [(b"location", b"http://[")], b"", 1)
-@settings(max_examples=120)
+@settings(max_examples=90)
 async def test_any_answer_ends_in_calls_or_in_an_error_of_ours(status, heads, body, step):
     """Status x headers x body, in pieces of any size."""
     pieces = [body[place : place + step] for place in range(0, len(body), max(step, len(body) // 200))]
@@ -189,7 +189,7 @@ async def test_any_answer_ends_in_calls_or_in_an_error_of_ours(status, heads, bo
 
 
 @given(statuses, headers, bodies, failures, st.booleans())
-@settings(max_examples=80)
+@settings(max_examples=60)
 async def test_any_failure_of_a_transport_is_an_error_of_ours(status, heads, body, failure, early):
     """Raised instead of an answer, or in the middle of one."""
     insights, clock = session(Answering(status, heads, [body], failure, early=early))
@@ -234,7 +234,8 @@ wire = st.one_of(
 
 
 @given(st.lists(wire, min_size=1, max_size=3))
-@settings(max_examples=50)
+@example([b"", b"", b"HTTP/0.0 200\n\n"])
+@settings(max_examples=40)
 async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_error_of_ours(answers):
     """Over a real socket, below HTTP as well; connections are closed after each answer."""
 

@@ -26,7 +26,7 @@ __all__ = ["UnfitCallError", "Writer", "table_from_calls"]
 _SLICE: Final = 1000
 
 #: What a value raises that does not fit a column.
-_UNFIT: Final = (ValueError, TypeError, OverflowError, AttributeError)
+_UNFIT: Final = (ValueError, TypeError, OverflowError, AttributeError, RecursionError)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EXTRA: Final = Shape("keys")
 #: What is subtracted from a date, without a time zone and with one.

@@ -110,6 +110,8 @@ class FastWay:
         """
         try:
             return self._table(segments, rows)
+        except RecursionError:
+            raise MisfitError from None
         except pa.ArrowException as error:
             if isinstance(error, MemoryError):
                 raise
