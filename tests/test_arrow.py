@@ -747,7 +747,9 @@ def test_batches_do_not_share_memory_with_the_bytes_they_came_from():
     reader = ArrowReader(Structurer(resolved.fields), resolved, None)
     pages = [page_of([{**ROW, **NESTED, "node_name": mark * 40}] * 300) for mark in "abc"]
     batches = [reader._next(page.pick(range(page.rows)), 0)[0] for page in pages]
-    assert [set(batch.column("node_name").to_pylist()) for batch in batches] == [{mark * 40} for mark in "abc"]
+    assert [set(batch.column("node_name").to_pylist()) for batch in batches] == [
+        {mark * 40} for mark in "abc"
+    ]
 
 
 def test_keys_that_are_data_make_a_stream_slower_and_nothing_worse():

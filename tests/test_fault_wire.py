@@ -380,6 +380,7 @@ async def test_an_error_is_named_by_its_status_though_its_body_has_no_end(open_s
         for _ in range(2):
             with pytest.raises(BadRequest, match="HTTP 400: no") as caught:
                 await insights.page()
+            assert caught.value.attempts == 1
             assert len(str(caught.value)) < 500
 
 

@@ -430,6 +430,31 @@ def test_one_429_pauses_all():
     play(main)
 
 
+@pytest.mark.parametrize("wait", [0.01, 0.5, 1.0, 2.0])
+def test_a_short_pause_is_a_pause(wait: float):
+    """To the instant."""
+
+    async def main() -> None:
+        own, other = gate(), Script("page")
+        with pytest.raises(RateLimited):
+            await own.run(Script(lambda: limited(wait)), RetryPolicy(attempts=1, initial=0))
+        await own.run(other, RetryPolicy())
+        assert other.times == [pytest.approx(wait, rel=1e-6)]
+
+    play(main)
+
+
+def test_a_gate_works_with_what_it_brings_along():
+    """The real clock, sleep and random source."""
+
+    async def main() -> None:
+        own = Gate(2)
+        page = await own.run(Script(broken, "page"), RetryPolicy(initial=0.001))
+        assert (page, own.retries, own.in_flight) == ("page", 1, 0)
+
+    asyncio.run(main())
+
+
 def test_a_pause_holds_also_when_the_request_that_brought_it_is_given_up():
     """What it was told concerns all, whether it is tried again or not."""
 
