@@ -152,13 +152,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    room = _HOMES.get(name)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{room}", __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Hidden from checkers, which would take any misspelt name for one of these.
+
+    def __getattr__(name: str) -> Any:
+        room = _HOMES.get(name)
+        if room is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f".{room}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -73,11 +73,12 @@ class Tolerant:
     def __init__(
         self, timezone: tzinfo | str | None = None, required: Iterable[str] = ("id", "call_start")
     ) -> None:
-        self.bent = 0
-        self.timezone = zone_of(timezone)
+        self.bent: int = 0
+        self.timezone: tzinfo | None = zone_of(timezone)
         self._required = frozenset(required)
         # Validation in detail would wrap each error in groups; ours know their place.
-        self.converter = converter = cattrs.Converter(detailed_validation=False)
+        converter = cattrs.Converter(detailed_validation=False)
+        self.converter: cattrs.Converter = converter
         for known, hook in (
             (str, self._text),
             (int, self._whole),

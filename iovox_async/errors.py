@@ -177,7 +177,7 @@ class ResponseError(ExchangeError):
         said = f": {'; '.join(messages)}" if messages else ""
         super().__init__(f"HTTP {status}{said}", attempts=attempts, window=window, page=page)
         self.status = status
-        self.messages = tuple(messages)
+        self.messages: tuple[str, ...] = tuple(messages)
         self.retry_after = retry_after
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Follow"]
 
-logger = logging.getLogger("iovox_async")
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: What may pass: an outage is waited out. Anything else would be the same at the next poll.
 OUTAGE = (TransportError, ServerError, RateLimited, DecodeError)

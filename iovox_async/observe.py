@@ -40,7 +40,7 @@ __all__ = [
 
 E = TypeVar("E")
 A = TypeVar("A", bound="Answer")
-logger = logging.getLogger("iovox_async")
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 Outcome = Literal["complete", "left", "failed"]
@@ -242,7 +242,7 @@ class Watch:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.observer = observer
-        self.stream = next(_numbers) if numbered else None
+        self.stream: int | None = next(_numbers) if numbered else None
         self._clock = clock
         self._began: float | None = None
         self._tries = 0

@@ -35,7 +35,7 @@ from .errors import (
 )
 
 T = TypeVar("T")
-logger = logging.getLogger("iovox_async")
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 __all__ = ["Gate", "RetryPolicy", "Transient", "parse_retry_after", "seconds"]
 
@@ -332,12 +332,15 @@ class Gate:
         try:
             return await retrying(attempt)
         except Transient as failure:
-            failure.error.attempts = number
-            failure.error.splittable = failure.split
-            raise failure.error from failure.error.__cause__
+            lasting = failure
         except ExchangeError as error:
             error.attempts = max(1, number)
             raise
+        # Out here, so that the error does not have its own wrapping as its context: the ring would defeat pickling where
+        # causes are pickled too, as Dask does.
+        lasting.error.attempts = number
+        lasting.error.splittable = lasting.split
+        raise lasting.error from lasting.error.__cause__
 
     async def _cool_down(self, deadline: float) -> bool:
         """Waits while all pause; False, at once, where that would go on beyond the deadline."""

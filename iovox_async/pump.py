@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGE_BYTES", "Profile", "Pump", "plan_for", "watch_for"]
 
-logger = logging.getLogger("iovox_async")
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Bytes of JSON that a page aims at: small enough for flat memory, large enough that requests are few.
 PAGE_BYTES: Final = 2_000_000
@@ -135,9 +135,9 @@ class Pump:
         self.watch = watch
         self.requests = 0
         self.retries = 0
-        self.halved = 0
-        self.bytes = 0
-        self.peak = 0
+        self.halved: int = 0
+        self.bytes: int = 0
+        self.peak: int = 0
         self._params = params
         self._http = http
         self._gate = gate

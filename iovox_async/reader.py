@@ -88,7 +88,7 @@ class StreamStats:
 CLOSED = "the stream is closed; make a new one (resume=stream.position goes on where it stood)"
 
 #: Where a call stands in its range: its start and its id.
-where = attrgetter("call_start", "id")
+where: attrgetter[tuple[Any, Any]] = attrgetter("call_start", "id")
 _microsecond = attrgetter("microsecond")
 
 

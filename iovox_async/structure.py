@@ -93,8 +93,8 @@ class Structurer:
         self._made: Tolerant | None = None
         names = answer_keys((*_KEYS, *asked) if self._keys else asked)
         self._skip = on_error == "skip"
-        self.skipped = 0
-        self.bent = 0
+        self.skipped: int = 0
+        self.bent: int = 0
         self.places: list[tuple[datetime, int]] | None = [] if self._keys else None
         self._use(Choice(names, required, hidden, self._zone is not None))
 

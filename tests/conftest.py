@@ -1,5 +1,6 @@
 """What all tests share: no variable of the environment reaches them, and sessions that do not wait."""
 
+import logging
 import os
 import random
 
@@ -20,6 +21,16 @@ def _no_settings_from_outside(monkeypatch):
     for name in list(os.environ):
         if name.startswith("IOVOX_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_log_settings_from_other_tests():
+    logger = logging.getLogger("iovox_async")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
+    logger.handlers[:] = before[2]
 
 
 class Clock:

@@ -29,6 +29,7 @@ from iovox_async.arrow.document import MisfitError
 from iovox_async.arrow.fast import FastWay
 from iovox_async.arrow.instants import Wall, microseconds
 from iovox_async.arrow.schema import columns_for, shapes_of
+from iovox_async.arrow.uniform import UniformWay
 from iovox_async.reading import resolve
 from iovox_async.records import NOT_ASKED, Part
 from iovox_async.sandbox import Sandbox
@@ -770,3 +771,128 @@ def test_a_deeply_nested_unknown_value_is_kept_whole():
     deep = "[" * 700 + "1" + "]" * 700
     page = page_of(f'[{{"id": 1, "call_start": "2024-01-01 00:00:00", "new": {deep}}}]'.encode())
     check(page)
+
+
+# Rows that are all written alike.
+
+
+def read_uniformly(text, rows):
+    """What the uniform way makes of a page, or None where it leaves it to others."""
+    return UniformWay(shapes_of(Call)).columns([text.encode()], rows)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "  "])
+@pytest.mark.parametrize("name", ["example-default.json", "example-1-call-fields.json"])
+def test_flat_rows_are_read_the_uniform_way(name, blank):
+    """The documentation's examples, as a server that does not indent writes them."""
+    rows = json.loads((DATA / name).read_bytes())
+    text = json.dumps(rows, separators=("," + blank, ":" + blank))
+    found = read_uniformly(text, len(rows))
+    assert {key: column.to_pylist() for key, column in found.items()} == {
+        key: [row[key] for row in rows] for key in rows[0]
+    }
+    check(page_of(text.encode()), SAMPLES[name])
+
+
+TRAPS = {
+    "braces in a text": [{"id": 1, "call_result": "a}, {b"}, {"id": 2, "call_result": "x"}],
+    "a text like a row": [
+        {"id": 1, "call_result": "}", "node_id": "{"},
+        {"id": 2, "call_result": ", ", "node_id": ": "},
+    ],
+    "keys in another order": [{"node_id": "1", "link_id": "2"}, {"link_id": "2", "node_id": "1"}],
+    "another key": [{"node_id": "1"}, {"link_id": "1"}],
+    "a key less": [{"node_id": "1", "link_id": "2"}, {"node_id": "1"}],
+    "a key twice": '[{"node_id": "1", "node_id": "2"}]',
+    "an unknown key": [{"node_id": "1", "new": "2"}],
+    "null": [{"node_id": "1", "link_id": "1"}, {"node_id": None, "link_id": "1"}],
+    "a number where texts were": [{"node_id": "1"}, {"node_id": 1}],
+    "a text where numbers were": [{"id": 1}, {"id": "1"}],
+    "a fraction": [{"id": 1, "call_time_sec": 1}, {"id": 2, "call_time_sec": 1.5}],
+    "no number": [{"id": 1, "call_time_sec": 1}, {"id": 2, "call_time_sec": True}],
+    "too large a number": [{"id": 1}, {"id": 2**63}],
+    "a list": [{"id": 1, "call_time_sec": 1}, {"id": 1, "call_time_sec": [1]}],
+    "the same texts in an object": '[{"node_id": "a", "link_id": "b"}, {"node_id": {"a": ["link_id", "b"]}}]',
+    "the same texts in a list": '[{"id": 1, "node_id": "a"}, {"id": ["node_id", "a"]}]',
+    "an object and a number": '[{"id": 1, "node_id": "a"}, {"id": {"node_id": "a"}}]',
+    "a text first": '["node_id", {"node_id": "a"}]',
+    "a number first": '[5, {"node_id": "a"}]',
+    "a number last": '[{"node_id": "a"}, 5]',
+    "null between": '[{"node_id": "a"}, null, {"node_id": "b"}]',
+    "a backslash": [{"node_id": "a\\"}, {"node_id": 'b"'}],
+    "no text": [{"node_id": "1"}, {"node_id": "2"}, {}],
+    "no keys": [{}, {}],
+    "only lists": [[], []],
+    "a date of zeros": [
+        {"id": 1, "call_end": "2024-01-01 00:00:00"},
+        {"id": 2, "call_end": "0000-00-00 00:00:00"},
+    ],
+    "lines": '[\n{"node_id": "a"},\n{"node_id": "b"}\n]',
+    "a line within": '[{"node_id":\n"a"}, {"node_id": "b"}]',
+    "no UTF-8": b'[{"node_id": "\xff"}]',
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_rows_that_only_look_alike_are_read_as_records_are(name):
+    """Nothing that a reader of lines could be fooled by is read wrong."""
+    trap = TRAPS[name]
+    if not isinstance(trap, bytes):
+        text = trap if isinstance(trap, str) else json.dumps(trap)
+        start = '"call_start": "2024-02-26 04:39:59"'
+        trap = text.encode()
+        check(
+            page_of(
+                text.replace('{"node_id"', '{"id": 1, ' + start + ', "node_id"')
+                .replace('{"id": 1,', '{"id": 1, ' + start + ",")
+                .encode()
+            ),
+            FLAT,
+            on_error="skip",
+        )
+    rows = len(page_of(trap).ids()) if trap.startswith(b"[") else 0
+    found = UniformWay(shapes_of(Call)).columns([trap], rows)
+    if found:
+        meant = json.loads(trap)
+        assert {key: column.to_pylist() for key, column in found.items()} == {
+            key: [row[key] for row in meant] for key in meant[0]
+        }
+
+
+FLAT = tuple(field for field in Fields.CALL)
+tricky = st.text(
+    st.sampled_from(['"', "\\", "{", "}", "[", "]", ",", ":", " ", "a", "ß", "\n", "1"]), max_size=6
+)
+flat = {
+    "node_id": tricky,
+    "call_result": tricky,
+    "talk_time_sec": st.integers(-5, 5),
+    "call_end": dates,
+    "talk_time": PROPER["span"],
+    "has_recording": PROPER["flag"],
+}
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({"id": numbers, "call_start": dates, **flat}), min_size=1, max_size=4
+    ),
+    odd=st.none() | st.tuples(st.sampled_from(sorted(flat)), JSON),
+    separators=st.sampled_from([(",", ":"), (", ", ": "), (",", ": ")]),
+)
+def test_texts_full_of_punctuation_are_read_as_records_are(rows, odd, separators):
+    """Texts that look like JSON, and one row that is written unlike the others."""
+    if odd:
+        rows[-1] = {**rows[-1], odd[0]: odd[1]}
+    page = page_of(json.dumps(rows, ensure_ascii=False, separators=separators).encode())
+    check(page, FLAT, on_error="skip")
+
+
+def test_after_a_page_that_was_not_uniform_some_are_not_tried():
+    """Trying costs little, and nothing where it never helps; one uniform page makes up for all."""
+    way = UniformWay(shapes_of(Call))
+    odd, even = [b'[{"node_id": null}]'], [b'[{"node_id": "a"}]']
+    assert [way.columns(odd, 1) for _ in range(3)] == [None] * 3
+    tried = [way.columns(even, 1) is not None for _ in range(6)]
+    assert tried == [False, False, False, True, True, True]

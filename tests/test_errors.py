@@ -2,6 +2,7 @@
 
 import pickle
 
+import httpx
 import pytest
 
 import iovox_async
@@ -126,3 +127,25 @@ def test_a_refused_key_is_told_about_the_list_of_addresses():
 def test_a_long_wait_is_told_with_its_length():
     """The server's own Retry-After reaches the reader of the message."""
     assert "wait 900 seconds" in str(errors.RateLimited(429, retry_after=900.0))
+
+
+async def test_the_error_of_an_exchange_is_in_no_ring_of_causes(open_session):
+    """What pickles causes too, as Dask does, would go round and round."""
+
+    class Down(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            raise httpx.ConnectError("refused") from OSError("refused")
+
+    async with open_session(transport=Down()) as insights:
+        with pytest.raises(errors.TransportError) as caught:
+            await insights.page("2024-01-01", "2024-01-02")
+    todo, seen = [(caught.value, ())], []
+    while todo:
+        error, path = todo.pop()
+        assert error not in path, "a ring"
+        seen.append(error)
+        inside = [arg for arg in error.args if isinstance(arg, BaseException)]
+        todo += [
+            (one, (*path, error)) for one in (error.__cause__, error.__context__, *inside) if one is not None
+        ]
+    assert len(seen) > 2

@@ -3,7 +3,8 @@
 The law of this room: the same values as the records have, by whichever way they were read, and one schema a stream.
 
 - `schema` says which columns there are, and of what types.
-- `fast` reads a page's bytes with Arrow's own JSON reader; what does not fit it, it refuses as a whole.
+- `fast` reads a page's bytes with Arrow's own JSON reader, or, where `uniform` can prove that all its rows are written
+  alike, with its CSV reader; what fits neither, it refuses as a whole.
 - `exact` makes the same columns of records, for what was refused and for records that a program has in hand.
 - `instants` turns the account's wall time into instants.
 - `reading` joins these into the batches of a stream: in order, from a position on, in a thread.

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["Document", "MisfitError"]
+__all__ = ["MOST_BYTES", "Document", "Memory", "MisfitError", "check_text"]
 
 #: Arrow counts the bytes of a block in 31 bits.
-_MOST_BYTES: Final = 2**31 - 1024
+MOST_BYTES: Final = 2**31 - 1024
 #: Bytes of a document whose memory is kept for the next.
 _KEPT_BYTES: Final = 8 * 1024 * 1024
 _HEAD: Final = b'{"c":['
@@ -23,30 +23,38 @@ class MisfitError(Exception):
     """These bytes are not for the fast way."""
 
 
-class Document:
-    """The rows of some segments as one list in one object, in memory that is used again.
-
-    Fresh memory for each would cost a fifth of what reading it does.
-    """
+class Memory:
+    """Room for bytes, used again and again: fresh memory for each page would cost a fifth of what reading it does."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    def room(self, size: int) -> bytearray:
+        """At least so many bytes; what was put there before is lost."""
+        if size > len(self._buffer):
+            buffer = bytearray(size + size // 8)
+            if size > _KEPT_BYTES:
+                return buffer
+            self._buffer = buffer
+        return self._buffer
+
+
+class Document:
+    """The rows of some segments as one list in one object."""
+
+    def __init__(self) -> None:
+        self._memory = Memory()
+
     def of(self, segments: Sequence[bytes]) -> memoryview:
         """The document; it holds until the next one is asked for."""
         size = len(_HEAD) + sum(map(len, segments)) + len(_TAIL)
-        if size > _MOST_BYTES:
+        if size > MOST_BYTES:
             raise MisfitError
-        buffer = self._buffer
-        if size > len(buffer):
-            buffer = bytearray(size + size // 8)
-            buffer[: len(_HEAD)] = _HEAD
-            if size <= _KEPT_BYTES:
-                self._buffer = buffer
+        buffer = self._memory.room(size)
+        buffer[: len(_HEAD)] = _HEAD
         place = len(_HEAD)
         for segment in segments:
-            if not segment.isascii():
-                _check_text(segment)
+            check_text(segment)
             inner = memoryview(segment)[1:-1]
             if b"\n" in segment or b"\r" in segment:
                 # Within a text they are escaped, so these are between values. Arrow's reader would cut there.
@@ -60,8 +68,10 @@ class Document:
         return memoryview(buffer)[: end + len(_TAIL)]
 
 
-def _check_text(segment: bytes) -> None:
-    try:
-        str(segment, "utf-8")
-    except UnicodeDecodeError:
-        raise MisfitError from None
+def check_text(segment: bytes) -> None:
+    """Refuses what is not UTF-8; Arrow's readers take any bytes for text."""
+    if not segment.isascii():
+        try:
+            str(segment, "utf-8")
+        except UnicodeDecodeError:
+            raise MisfitError from None

@@ -34,6 +34,7 @@ from .build import constant, flags, nothing, repeated, texts, wholes
 from .document import Document, MisfitError
 from .instants import FIRST, Wall
 from .schema import EXTRA, Shape, name_of, shapes_of
+from .uniform import UniformWay
 
 __all__ = ["FastWay", "Table", "json_text"]
 
@@ -95,6 +96,9 @@ class FastWay:
         self._moment = Shape("moment").type(None if zone is None else name_of(zone))
         self._wall = None if zone is None else Wall(zone)
         self._document = Document()
+        self._uniform = UniformWay(self._known)
+        #: Nothing that was asked for is a list or an object.
+        self._scalar = all(self._known[name].tag not in {"list", "struct", "json"} for name in columns)
         self._tolerant = Tolerant()
         converter = self._tolerant.converter
         self._hooks: dict[str, tuple[Callable[[Any, Any], Any], dict[str, tuple[Any, bool]]]] = {
@@ -118,31 +122,43 @@ class FastWay:
             raise MisfitError from None
 
     def _table(self, segments: Sequence[bytes], rows: int) -> Table:
+        table = Table(rows, {})
+        arrays = self._uniform.columns(segments, rows) if self._scalar else None
+        if arrays is None:
+            arrays = self._from_json(segments, table)
+        else:
+            self._read |= arrays.keys()
+        for name in self._read:
+            array = arrays.get(name)
+            shape = self._known[name]
+            if array is None:
+                array = repeated("[]", rows) if shape.tag == "json" else pa.nulls(rows, shape.parsed())
+            if shape.tag != "json":
+                array = self._column(array, shape, table, _itself, keep_wall=name == "call_start")
+            if array.null_count and name in self._required:
+                raise MisfitError
+            if name in self._columns:
+                table.columns[name] = array
+        table.columns.setdefault(EXTRA, pa.nulls(rows, pa.string()))
+        return table
+
+    def _from_json(self, segments: Sequence[bytes], table: Table) -> dict[str, pa.Array]:
+        """The raw columns, as far as there are any; `extra` goes into the table."""
         found = self._found(segments)
         names = _names(found)
         news = sorted(names - self._read)
-        if len(found) != rows or found.null_count or not ALIASES.keys().isdisjoint(news):
+        if len(found) != table.rows or found.null_count or not ALIASES.keys().isdisjoint(news):
             raise MisfitError
-        table = Table(rows, {})
         loose = [name for name in self._plain() if name in names and not _is_empty(found.field(name))]
         decoded = _decoded((*news, *loose), segments) if news or loose else []
-        for name in self._read:
-            shape = self._known[name]
-            if name in loose:
-                array = _lists([getattr(row, f"key_{len(news) + loose.index(name)}") for row in decoded])
-            elif shape.tag == "json":
-                array = repeated("[]", rows)
-            else:
-                raw = found.field(name)
-                if raw.type != shape.parsed():
-                    raise MisfitError  # a part has keys that nobody knows
-                array = self._column(raw, shape, table, _itself, keep_wall=name == "call_start")
-                if array.null_count and name in self._required:
-                    raise MisfitError
-            if name in self._columns:
-                table.columns[name] = array
-        table.columns[EXTRA] = _extras(news, decoded) if news else pa.nulls(rows, pa.string())
-        return table
+        if news:
+            table.columns[EXTRA] = _extras(news, decoded)
+        arrays = {name: found.field(name) for name in self._read if self._known[name].tag != "json"}
+        if any(array.type != self._known[name].parsed() for name, array in arrays.items()):
+            raise MisfitError  # a part has keys that nobody knows
+        for place, name in enumerate(loose, len(news)):
+            arrays[name] = _lists([getattr(row, f"key_{place}") for row in decoded])
+        return arrays
 
     # From bytes to raw columns.
 

@@ -58,7 +58,7 @@ class ArrowReader:
         self._zone = timezone
         columns = columns_for(reading.fields)
         #: The schema of every batch.
-        self.schema = schema_of([name for name in columns if name not in reading.hidden], timezone)
+        self.schema: pa.Schema = schema_of([name for name in columns if name not in reading.hidden], timezone)
         self._fast = FastWay(columns, [name for name in ("id", "call_start") if name in columns], timezone)
         self._exact = Writer(self.schema, timezone)
         self._has_keys = {"id", "call_start"} <= set(columns)

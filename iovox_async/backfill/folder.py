@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REPORT", "Folder"]
 
-logger = logging.getLogger("iovox_async")
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 REPORT: Final = "report.json"
 #: Names that a job gives: nothing else in a folder is ever removed.

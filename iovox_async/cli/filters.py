@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import rich_click as click
 from click.shell_completion import CompletionItem
@@ -93,7 +93,14 @@ def _flat(_ctx: click.Context, _option: click.Parameter, given: Iterable[str]) -
     return tuple(item for each in given for item in each.split(","))
 
 
-class FieldsType(click.ParamType):  # type: ignore[type-arg] # generic for type checkers alone
+if TYPE_CHECKING:
+    # Which releases of click have it generic at run time does not matter then.
+    _ParamType = click.ParamType[tuple[Field, ...], Any]
+else:
+    _ParamType = click.ParamType
+
+
+class FieldsType(_ParamType):
     """Names of response fields and of presets, separated by commas."""
 
     name = "fields"

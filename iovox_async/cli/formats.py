@@ -65,7 +65,7 @@ class Csv:
     """A column for each field that was asked for, under the answer's name; nested fields are one column of JSON."""
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        self.columns = tuple(dict.fromkeys(answered_under(field) for field in fields))
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys(answered_under(field) for field in fields))
 
     def head(self) -> bytes:
         return self._text([self.columns])

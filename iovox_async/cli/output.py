@@ -33,7 +33,7 @@ class Output:
         #: What it is called in messages.
         self.name = name
         #: Writes that ended; one that was cancelled may have.
-        self.writes = 0
+        self.writes: int = 0
         self._raw: Any = None
 
     async def write(self, data: bytes) -> None:

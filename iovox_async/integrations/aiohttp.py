@@ -27,8 +27,8 @@ from .feed import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
 
 try:
     from aiohttp import web
-except ImportError as error:
-    raise MissingExtraError("iovox_async.integrations.aiohttp", "aiohttp") from error
+except ImportError as _error:
+    raise MissingExtraError("iovox_async.integrations.aiohttp", "aiohttp") from _error
 
 __all__ = [
     "INSIGHTS",

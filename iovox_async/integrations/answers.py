@@ -29,7 +29,7 @@ from iovox_async.errors import (
 
 __all__ = ["Answer", "answer"]
 
-logger = logging.getLogger("iovox_async")
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Seconds to wait where the server did not say how long.
 RETRY_AFTER: Final = 30.0

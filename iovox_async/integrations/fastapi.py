@@ -32,8 +32,8 @@ try:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import JSONResponse, StreamingResponse
     from starlette.types import Receive, Scope, Send
-except ImportError as error:
-    raise MissingExtraError("iovox_async.integrations.fastapi", "fastapi") from error
+except ImportError as _error:
+    raise MissingExtraError("iovox_async.integrations.fastapi", "fastapi") from _error
 
 __all__ = [
     "EventsResponse",

@@ -43,8 +43,8 @@ try:
     from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Mount
     from starlette.types import Receive, Scope, Send
-except ImportError as error:
-    raise MissingExtraError("iovox_async.integrations.live", "fastapi") from error
+except ImportError as _error:
+    raise MissingExtraError("iovox_async.integrations.live", "fastapi") from _error
 
 __all__ = ["add_live_page", "page_url"]
 
@@ -83,7 +83,7 @@ class Arrivals:
     def __init__(self, box: Sandbox, every: float) -> None:
         self.every = every
         #: The newest second that may hold a call.
-        self.newest = datetime.fromisoformat(box.end)
+        self.newest: datetime = datetime.fromisoformat(box.end)
         self._box = box
         self._random = random.Random(box.seed)  # noqa: S311 - a timetable, and the same for the same seed
         self._lock = threading.Lock()

@@ -23,8 +23,8 @@ from iovox_async.errors import MissingExtraError
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.trace import SpanKind, Status, StatusCode
-except ImportError as error:
-    raise MissingExtraError("iovox_async.integrations.otel", "otel") from error
+except ImportError as _error:
+    raise MissingExtraError("iovox_async.integrations.otel", "otel") from _error
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

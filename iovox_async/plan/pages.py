@@ -43,10 +43,10 @@ class PagePlan:
         ahead: int,
         capacity: Capacity | None = None,
     ) -> None:
-        self.limit = limit
-        self.capacity = Capacity() if capacity is None else capacity
+        self.limit: int = limit
+        self.capacity: Capacity = Capacity() if capacity is None else capacity
         #: Rows that came on two pages, and were dropped the second time.
-        self.duplicates = 0
+        self.duplicates: int = 0
         self._lo, self._hi, self._order, self._ahead = lo, hi, order, ahead
         self._asked = 0
         self._last: int | None = None

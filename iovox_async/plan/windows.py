@@ -88,7 +88,7 @@ class WindowPlan:
         first: int = FIRST,
     ) -> None:
         self.limit = limit
-        self.capacity = Capacity() if capacity is None else capacity
+        self.capacity: Capacity = Capacity() if capacity is None else capacity
         self._descending = descending
         self._ordered = ordered
         self._order = "call_start_DESC" if descending else "call_start_ASC"
@@ -274,7 +274,8 @@ class WindowPlan:
         cell = self._cells[self._place(ask)]
         if cell.second is not None or (cell.seconds <= 1 and ask.limit <= 1):
             return 0
-        return HALVINGS - self._halvings
+        # One that was asked before the size was lowered shows nothing new: it may follow the others.
+        return HALVINGS - self._halvings + (ask.limit > self._ceiling)
 
     def halve(self, ask: Ask, attempts: int) -> bool:
         """Puts a smaller request in the place of one that used up so many attempts, if it may be halved."""
@@ -283,7 +284,8 @@ class WindowPlan:
         place = self._place(ask)
         cell = self._cells[place]
         cell.state, cell.ask, cell.attempts = "open", None, attempts
-        self._halvings += 1
+        # Windows that flew together fail together: that is one lesson, not many.
+        self._halvings += ask.limit <= self._ceiling
         # Fewer rows are remembered; fewer seconds are not, since what they hold differs from hour to hour.
         self._ceiling = max(1, min(self._ceiling, ask.limit // 2))
         self._first = None

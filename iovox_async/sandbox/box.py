@@ -83,7 +83,7 @@ class Sandbox:
         self.username = username
         self.key = key
         self.now = now
-        self.tally = Tally()
+        self.tally: Tally = Tally()
         self._store = Store()
         self._drawing = Drawing(seed, self._store.fragments)
         self._added = 0

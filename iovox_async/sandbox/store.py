@@ -53,9 +53,9 @@ class Store:
         self._lock = threading.RLock()
         self._sql = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._sql.executescript(_SCHEMA)
-        self.fragments = Fragments()
+        self.fragments: Fragments = Fragments()
         self._views: dict[tuple[str, frozenset[str]], int] = {}
-        self.close = weakref.finalize(self, self._sql.close)
+        self.close: weakref.finalize[[], Store] = weakref.finalize(self, self._sql.close)
 
     @contextmanager
     def changing(self) -> Iterator[None]:

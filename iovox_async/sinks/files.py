@@ -105,7 +105,7 @@ class Draft(io.RawIOBase):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.size = 0
+        self.size: int = 0
         self._hash = hashlib.sha256()
         self._over = False
 
@@ -203,7 +203,7 @@ class LocalStore:
 
     def __init__(self, root: Path, files: Files | None = None) -> None:
         self.root = root
-        self.files = files or Files()
+        self.files: Files = files or Files()
 
     def __str__(self) -> str:
         return str(self.root)

@@ -69,7 +69,7 @@ class RemoteStore:
 
     def __init__(self, fs: Any, root: str, url: str | None = None) -> None:
         self.fs = fs
-        self.root = root.rstrip("/")
+        self.root: str = root.rstrip("/")
         self._url = url or root
 
     @classmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
@@ -27,8 +27,14 @@ PANEL = "Faults"
 _COUNT = click.IntRange(min=0)
 _AMOUNT = click.FloatRange(min=0)
 
+if TYPE_CHECKING:
+    # Which releases of click have it generic at run time does not matter then.
+    _ParamType = click.ParamType[float | str, Any]
+else:
+    _ParamType = click.ParamType
 
-class RetryAfter(click.ParamType):  # type: ignore[type-arg] # generic for type checkers alone
+
+class RetryAfter(_ParamType):
     """Seconds, or any text."""
 
     name = "seconds"

@@ -1,0 +1,27 @@
+"""The public surface that hands out Arrow: checked as `api.py` is, but for what pyarrow, which is untyped, leaves unknown."""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false, reportUnknownArgumentType=false
+
+from collections.abc import AsyncIterator
+from typing import assert_type
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from iovox_async import AsyncInsights, Call, Field, Fields
+from iovox_async.arrow import SCHEMA, require, schema_for, table_from_calls
+
+
+async def batches(insights: AsyncInsights) -> AsyncIterator[pa.RecordBatch]:
+    async with insights.stream("2024-01-01", fields=Fields.ALL, direction="IN") as calls:
+        async for batch in calls.arrow():
+            assert_type(batch, pa.RecordBatch)
+            yield batch
+
+
+def tables(calls: list[Call]) -> pa.Table:
+    require()
+    schemas: list[pa.Schema] = [SCHEMA, schema_for([Field.ID, "call_start"], ZoneInfo("Europe/London"))]
+    assert schemas
+    return table_from_calls(calls, Fields.ALL, "Europe/London")
