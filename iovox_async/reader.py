@@ -12,6 +12,7 @@ from itertools import islice
 from operator import attrgetter, eq
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
 from .errors import IovoxError, SessionError
@@ -207,10 +208,10 @@ class Reader:
 
     async def arrow(self) -> pa.RecordBatch | None:
         """The next rows as a record batch, about a piece of them, or None after the last."""
-        from .arrow import ArrowReader
-
         if self._arrow is None:
-            self._arrow = ArrowReader(self.structurer, self.reading, self.timezone)
+            from .arrow import open_reader
+
+            self._arrow = await to_thread.run_sync(open_reader, self.structurer, self.reading, self.timezone)
         while True:
             if self._segments is None:
                 piece = await self.piece()

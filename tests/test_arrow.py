@@ -210,6 +210,11 @@ ORDINARY = {
         {**ROW, "call_start": "2024-02-26T04:39:59.25", "call_end": "2024-02-26 04:42:15.123456"}
     ],
     "long and negative durations": [{**ROW, "talk_time": "123:45:06", "call_time": "-00:00:05"}],
+    "durations of a day and less": [
+        {**ROW, "talk_time": "23:59:59"},
+        {**ROW, "id": 8, "talk_time": "24:00:00"},
+    ],
+    "no duration": [{**ROW, "talk_time": None}],
     "durations bent": [{**ROW, "talk_time": "125", "call_time": "0:2:5.5"}],
     "flags bent": [{**ROW, "has_recording": "true"}, {**ROW, "id": 8, "has_recording": "0"}],
     "null values": [{**dict.fromkeys(ROW), "id": 1, "call_start": "2024-02-26 04:39:59"}],
@@ -240,6 +245,7 @@ UNUSUAL = {
     "text as number": [{**ROW, "call_result": 5}],
     "flag as boolean": [{**ROW, "has_recording": True}],
     "duration as number": [{**ROW, "talk_time": 125}],
+    "duration without seconds": [{**ROW, "talk_time": "00:02+01"}, {**ROW, "id": 8, "talk_time": "00:02"}],
     "object for a list": [{**ROW, "tags": {"text": "a"}}],
     "list for an object": [{**ROW, "categories": []}],
     "blank list": [{**ROW, "tags": "", "categories": ""}],
@@ -419,6 +425,8 @@ def test_wall_time_becomes_the_instant_that_records_have_where_the_clock_is_chan
         datetime(2024, 4, 7, 1, 45),
     ]
 )
+@example(walls=[datetime(2024, 1, 15), datetime(2024, 10, 27, 2, 30), datetime(2024, 10, 27, 0, 30)])
+@example(walls=[datetime(2000, 4, 1), datetime(2024, 4, 7, 2)])
 @settings(max_examples=40)
 def test_instants_are_those_of_python(zone, walls):
     """Any zone, any century."""
@@ -710,7 +718,7 @@ async def test_recipe_for_duckdb(insights, sandbox):
 
 def test_without_pyarrow_the_line_that_installs_it_is_named(monkeypatch):
     """Whichever door is tried."""
-    code = "import sys; sys.modules['pyarrow'] = None; import iovox_async.arrow"
+    code = "import sys; sys.modules['pyarrow'] = None; from iovox_async.arrow import SCHEMA"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "iovox-async[arrow]"' in done.stderr
     require()

@@ -6,33 +6,60 @@ The law of this room: the same values as the records have, by whichever way they
 - `fast` reads a page's bytes with Arrow's own JSON reader, or, where `uniform` can prove that all its rows are written
   alike, with its CSV reader; what fits neither, it refuses as a whole.
 - `exact` makes the same columns of records, for what was refused and for records that a program has in hand.
-- `instants` turns the account's wall time into instants.
+- `instants` turns the account's wall time into instants, `build` Python values into arrays.
 - `reading` joins these into the batches of a stream: in order, from a position on, in a thread.
+
+pyarrow is imported when something of it is asked for: that takes a fifth of a second, which no event loop has to spare.
 """
 
 from __future__ import annotations
 
+import importlib
+from datetime import tzinfo
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
 from ..errors import MissingExtraError
 
-try:
-    import pyarrow  # noqa: ICN001, F401 - only to see whether it is there
-except ImportError:
-    raise MissingExtraError("Arrow", "arrow") from None
+if TYPE_CHECKING:
+    from ..reading import Reading
+    from ..structure import Structurer
+    from .exact import table_from_calls
+    from .reading import ArrowReader
+    from .schema import SCHEMA, schema_for
 
-from .exact import table_from_calls
-from .reading import ArrowReader
-from .schema import SCHEMA, schema_for
+__all__ = ["SCHEMA", "ArrowReader", "open_reader", "require", "schema_for", "table_from_calls"]
 
-__all__ = ["SCHEMA", "ArrowReader", "require", "schema_for", "table_from_calls"]
+#: Where each name lives.
+_HOMES: Final = {
+    "SCHEMA": "schema",
+    "ArrowReader": "reading",
+    "schema_for": "schema",
+    "table_from_calls": "exact",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require()
+    value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return value
 
 
 def require() -> None:
-    """Says so where pyarrow is missing; importing this module does the same.
+    """Says so where pyarrow is missing.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
     """
-    try:
-        import pyarrow.json  # noqa: F401 - only to see whether it is there
-    except ImportError:
-        raise MissingExtraError("Arrow", "arrow") from None
+    if find_spec("pyarrow") is None:
+        raise MissingExtraError("Arrow", "arrow")
+
+
+def open_reader(structurer: Structurer, reading: Reading, timezone: tzinfo | None) -> ArrowReader:
+    """An `ArrowReader`. To be called in a thread: it may have to import pyarrow."""
+    require()
+    from .reading import ArrowReader
+
+    return ArrowReader(structurer, reading, timezone)

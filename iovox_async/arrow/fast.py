@@ -5,8 +5,8 @@ for the exact way. No row is touched by Python.
 
 Some segments become one document, `{"c": [ ...rows... ]}`, which is read as a single list of structs; cutting it into
 lines would only cost. Dates, durations and flags are read as text and converted after that: Arrow would take some forms
-of a date for another thing than the records do. Durations and flags have few distinct values, which the records'
-own converter reads. An empty text where none is meant is nothing, and counts as bent, as it does there.
+of a date for another thing than the records do. Flags, and durations in any form but the common one, have few distinct
+values, which the records' own converter reads. An empty text where none is meant is nothing, and counts as bent, as it does there.
 
 Arrow is told to refuse keys that it was not told of, so that nothing new is dropped unseen. Where it does, it infers them
 from then on: a known key that was not asked for is read as what it is, for its value must be a proper one, and is not
@@ -46,6 +46,7 @@ _EMPTY: Final = pa.list_(pa.null())
 _REMEMBERED: Final = 4096
 #: A date and a time to the second; what Arrow takes and is shorter, the records count as bent.
 _WHOLE_DATE: Final = len("2024-02-26 04:39:59")
+_CLOCK: Final = len("00:02:05")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -236,7 +237,10 @@ class FastWay:
                 if keep_wall:
                     table.wall = wall
                 return (wall if self._wall is None else self._wall.instants(wall)).view(self._moment)
-            case "span" | "flag":
+            case "span":
+                spans = _clocks(array)
+                return self._few(array, shape, table, up) if spans is None else spans
+            case "flag":
                 return self._few(array, shape, table, up)
             case "list":
                 return self._list(array, shape, table, up)
@@ -312,6 +316,19 @@ def _moments(array: pa.StringArray, table: Table, up: Up) -> pa.Int64Array:
     if pc.min(wall).as_py() < FIRST:
         raise MisfitError
     return wall
+
+
+def _clocks(array: pa.StringArray) -> pa.Array | None:
+    """Durations, all written `HH:MM:SS` and shorter than a day; None where they are not."""
+    lengths = pc.binary_length(array)
+    shortest, longest = pc.min(lengths).as_py(), pc.max(lengths).as_py()
+    if shortest != _CLOCK or longest != _CLOCK:
+        return None
+    day, blank = texts(["1970-01-01", " "])
+    try:
+        return pc.binary_join_element_wise(day, array, blank).cast(pa.timestamp("us")).view(pa.duration("us"))
+    except pa.ArrowInvalid:
+        return None
 
 
 def _itself(places: pa.Array) -> pa.Array:

@@ -51,8 +51,9 @@ class Wall:
             pc.unique(pc.divide(pc.subtract(wall, constant(FIRST)), constant(_DAY))).drop_null().to_pylist()
         )
         offsets: list[Offset] = []
-        for day in sorted(days):
-            offsets += [found for found in self._of(day) if not offsets or found[1] != offsets[-1][1]]
+        for found in (found for day in sorted(days) for found in self._of(day)):
+            if not offsets or found[1] != offsets[-1][1]:
+                offsets.append(found)
         if not offsets:
             return wall
         (_, first), *later = offsets

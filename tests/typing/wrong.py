@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import assert_type
 
 from iovox_async import (
-    AsyncInsight,  # wrong: attr-defined
     AsyncInsights,
     Call,
     Field,
@@ -20,6 +19,11 @@ from iovox_async import (
 from iovox_async.backfill import Backfill
 from iovox_async.observe import Observer, Quiet, RequestDone
 from iovox_async.sandbox import Faults, Sandbox
+
+
+def names() -> None:
+    from iovox_async import AsyncInsight  # wrong: attr-defined
+    from iovox_async.sandbox import Fault  # wrong: attr-defined
 
 
 async def sessions() -> None:
