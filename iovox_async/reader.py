@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from itertools import islice
+from itertools import compress, count, islice
 from operator import attrgetter, eq
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +91,7 @@ CLOSED = "the stream is closed; make a new one (resume=stream.position goes on w
 #: Where a call stands in its range: its start and its id.
 where: attrgetter[tuple[Any, Any]] = attrgetter("call_start", "id")
 _microsecond = attrgetter("microsecond")
-
-
-def place(call: Call) -> tuple[datetime, int]:
-    """What calls are handed out by: the second, then the id."""
-    return call.call_start.replace(microsecond=0), call.id
+_id = attrgetter("id")
 
 
 @define(eq=False)
@@ -183,14 +179,7 @@ class Reader:
     def _limited(self, batch: list[Call]) -> list[Call]:
         """The records in order, from the position on, and no more than were asked for."""
         if self.reading.windows:
-            starts = [call.call_start for call in batch]
-            if any(map(_microsecond, starts)) or any(map(eq, starts, islice(starts, 1, None))):
-                batch.sort(key=place, reverse=self.reading.descending)
-                if len({call.id for call in batch}) < len(batch):
-                    # Listed twice in one answer: the last counts.
-                    once = {place(call): call for call in batch}
-                    self.doubled += len(batch) - len(once)
-                    batch = list(once.values())
+            batch = self._ordered(batch)
         resume = self.reading.resume
         if resume is not None and resume.id is not None and batch:
             known, second, down = resume.id, resume.second, self.reading.descending
@@ -201,6 +190,26 @@ class Reader:
             ]
         if self.reading.max_calls is not None:
             del batch[max(0, self.reading.max_calls - self.calls) :]
+        return batch
+
+    def _ordered(self, batch: list[Call]) -> list[Call]:
+        """The calls of each second by id; the answers have ordered the seconds. Listed twice, the last counts."""
+        seconds = [call.call_start for call in batch]
+        if any(map(_microsecond, seconds)):
+            seconds = [moment.replace(microsecond=0) for moment in seconds]
+        groups: list[tuple[int, int, list[Call]]] = []
+        end = 0
+        for first in compress(count(), map(eq, seconds, islice(seconds, 1, None))):
+            if first < end:
+                continue
+            end = first + 2
+            while end < len(seconds) and seconds[end] == seconds[first]:
+                end += 1
+            once = {call.id: call for call in batch[first:end]}
+            groups.append((first, end, sorted(once.values(), key=_id, reverse=self.reading.descending)))
+        for first, end, group in reversed(groups):
+            self.doubled += end - first - len(group)
+            batch[first:end] = group
         return batch
 
     def _naive(self, moment: datetime) -> datetime:

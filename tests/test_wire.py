@@ -179,6 +179,20 @@ def test_records_of_any_keys_do_not_make_steps_long():
     assert max(len(segment.data) for segment in page.segments) <= 2 * SEGMENT_BYTES + 2
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "head", [b'{"id":1,"x":"', b'[{"id":1,"x":"', b'[{"id":1},{"id":2,"x":"', b"no JSON "], ids=repr
+)
+def test_what_cannot_be_split_costs_in_proportion_to_its_bytes(head: bytes):
+    """In sixteen thousand pieces, and copied only a few times: not once a piece, which would take minutes."""
+    reader = PageReader()
+    reader.feed(head)
+    for _ in range(16_000):
+        reader.feed(b"}, {" * 256)
+    with pytest.raises(DecodeError):
+        reader.close()
+
+
 def test_starts_are_read_and_ids_on_demand():
     """The plan learns when each row began; ids are read only when it asks."""
     page = read(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
+
+from iovox_async.sinks.formats import cell, harmless
 
 from .answers import answered_under
 
@@ -24,9 +25,6 @@ __all__ = ["FORMATS", "Csv", "Format", "JsonLines", "harmless"]
 
 #: Calls that are turned into text before the loop turns.
 _SLICE: Final = 500
-#: What a spreadsheet takes for a formula, unless it is a plain number.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 
 
 class Format(Protocol):
@@ -72,25 +70,12 @@ class Csv:
 
     def body(self, calls: Sequence[Call]) -> bytes:
         rows = (call.to_dict() for call in calls)
-        return self._text([_cell(row.get(column)) for column in self.columns] for row in rows)
+        return self._text([cell(row.get(column)) for column in self.columns] for row in rows)
 
     def _text(self, rows: Iterable[Iterable[str]]) -> bytes:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(rows)
         return text.getvalue().encode()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict | list):
-        return msgspec.json.encode(value).decode()
-    return harmless(value) if isinstance(value, str) else str(value)
-
-
-def harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: in front of what would be one stands a '."""
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
 FORMATS: Final[dict[str, Callable[[Iterable[Field]], Format]]] = {"jsonl": JsonLines, "csv": Csv}
