@@ -103,7 +103,8 @@ def resolve(
     if position is not None:
         lo, hi = (lo, position.second + SECOND) if descending else (position.second, hi)
     chosen = query.fields or Fields.DEFAULT
-    fields = with_keys(chosen) if windows else chosen
+    # Without ids nobody could tell that a server answers the same page again and again.
+    fields = with_keys(chosen) if windows else with_keys(chosen, ("id",))
     hidden = tuple(str(name) for name in fields[len(chosen) :])
     return Reading(
         query, lo, hi, descending, windows, ordered, fields, hidden, _max_calls(max_calls), position, now

@@ -207,5 +207,5 @@ def test_page_numbers_lose_calls_while_the_list_moves_and_windows_lose_none(orde
             lost[name] += len(missing)
             assert len({row.id for row in found.rows}) == len(found.rows)
     assert lossy["windows"] == lost["windows"] == 0
-    assert lossy["pages"] >= 95, lossy
+    assert lossy["pages"] >= 90, lossy
     assert lost["pages"] >= 3 * PULLS, lost

@@ -309,6 +309,8 @@ async def test_a_server_that_ignores_page_or_dates_is_an_error_and_not_a_loop(op
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         with pytest.raises(PagingError, match="ignores page"):
             await insights.stream(START, END, paging="pages", page_size=100).collect()
+        with pytest.raises(PagingError, match="ignores page"):
+            await insights.stream(START, END, paging="pages", page_size=100, fields=["node_name"]).collect()
         sandbox.faults = Faults(ignore_dates=True)
         with pytest.raises(PagingError, match='paging="pages"'):
             await insights.stream("2024-02-01", "2024-02-02").collect()
