@@ -40,7 +40,7 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Bytes of JSON that a page aims at: small enough for flat memory (17 pages are held at the default concurrency), large
 #: enough that requests are few.
-PAGE_BYTES: Final = 1_400_000
+PAGE_BYTES: Final = 1_600_000
 #: Rows of a page read by page numbers where nothing is asked for: moderate whatever the fields.
 PAGE_ROWS: Final = 2_500
 

@@ -63,7 +63,7 @@ class AsyncInsights:
         secure_key: its key; else IOVOX_SECURE_KEY. It appears in no repr, log, error or file.
         base_url: else IOVOX_URL, else the service's own. https, or http to this machine.
         concurrency: requests in flight, at most, over all streams of the session.
-        page_size: rows a request asks for, 1 to 20,000; None follows the bytes of the records (about 1.4 MB a page).
+        page_size: rows a request asks for, 1 to 20,000; None follows the bytes of the records (about 1.6 MB a page).
         retry: how often and how long a request is tried.
         timeout: seconds, or a timedelta, for one attempt, wall clock from start to last byte.
         timezone: the account's time zone, as a tzinfo or an IANA name; given, dates may be aware and those of records
