@@ -413,5 +413,7 @@ async def test_two_hundred_requests_share_one_session_fairly():
     short = ["start_date=2024-03" in request.query for request in sandbox.log]
     first, last = short.index(True), len(short) - short[::-1].index(True)
     share = short[first:last].count(False) / (last - first)
-    assert 0 < share < 0.2, "the long stream's share of the places while the others waited"
+    # A stream waits for one place at a time, and places are given in the order of asking: while anybody else waits, it
+    # gets at most every second one.
+    assert 0 < share < 0.5, "the long stream's share of the places while the others waited"
     assert max(lag) < 0.6, "seconds that the loop was one turn's"
