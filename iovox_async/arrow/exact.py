@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ..convert import zone_of
 from ..errors import RecordError
 from ..fields import AskedFields, Fields
 from ..records import Call
 from .build import flags, offsets, texts, wholes
 from .fast import json_text
-from .schema import EXTRA, Shape, name_of, schema_for, shapes_of, zone_of
+from .schema import EXTRA, Shape, name_of, schema_for, shapes_of
 
 __all__ = ["UnfitCallError", "Writer", "table_from_calls"]
 

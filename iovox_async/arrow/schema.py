@@ -26,11 +26,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 from attrs import frozen
 
+from ..convert import zone_of
 from ..errors import ConfigurationError
 from ..fields import AskedFields, Fields, as_fields
 from ..records import Call, Categories, types_of
@@ -46,7 +46,6 @@ __all__ = [
     "schema_for",
     "schema_of",
     "shapes_of",
-    "zone_of",
 ]
 
 EXTRA: Final = "extra"
@@ -138,22 +137,6 @@ def schema_for(fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | No
     except UnfitError as error:
         raise ConfigurationError(f"fields: {error}") from None
     return schema_of(columns_for(asked), zone_of(timezone))
-
-
-def zone_of(timezone: tzinfo | str | None) -> tzinfo | None:
-    """The time zone that a tzinfo or an IANA name means.
-
-    Raises:
-        ConfigurationError: there is none of that name.
-    """
-    if not isinstance(timezone, str):
-        return timezone
-    try:
-        return ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError):
-        raise ConfigurationError(
-            f"timezone: there is no time zone {timezone[:64]!r}; give a tzinfo or an IANA name such as 'Europe/London'"
-        ) from None
 
 
 def name_of(zone: tzinfo) -> str:
