@@ -104,6 +104,10 @@ class Shelter:
             await asyncio.shield(asyncio.wait(list(self._tasks)))
 
 
+#: Bytes that one read may bring. As many as asyncio takes from a socket at a time: httpcore asks for a quarter of that,
+#: and each read costs as much as the records of 60 calls.
+READ_BYTES: Final = 256 * 1024
+
 #: What the attempt under way has opened.
 _opened: Final[ContextVar[list[httpcore.AsyncNetworkStream] | None]] = ContextVar("opened", default=None)
 
@@ -116,7 +120,7 @@ class Moorings(httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         """A connection."""
-        stream = await self._backend.connect_tcp(*args, **options)
+        stream = _Wide(await self._backend.connect_tcp(*args, **options))
         opened = _opened.get()
         if opened is not None:
             opened.append(stream)
@@ -125,6 +129,24 @@ class Moorings(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Waits."""
         await self._backend.sleep(seconds)
+
+
+class _Wide(httpcore.AsyncNetworkStream):
+    """A connection that is read in large steps."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self.write = stream.write  # type: ignore[method-assign]  # the same, without a step between
+        self.aclose = stream.aclose  # type: ignore[method-assign]
+        self.get_extra_info = stream.get_extra_info  # type: ignore[method-assign]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's own
+        """The next bytes; none at the end."""
+        return await self._stream.read(max(max_bytes, READ_BYTES), timeout)
+
+    async def start_tls(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        """The connection under TLS."""
+        return _Wide(await self._stream.start_tls(*args, **options))
 
 
 async def moored(work: Awaitable[T]) -> T:
