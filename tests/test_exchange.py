@@ -9,6 +9,8 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 import respx
+from hypothesis import given
+from hypothesis import strategies as st
 
 from iovox_async import (
     AuthenticationError,
@@ -18,6 +20,7 @@ from iovox_async import (
     InsightsQuery,
     IovoxError,
     PermissionDenied,
+    QueryError,
     RateLimited,
     ResponseError,
     RetryPolicy,
@@ -27,7 +30,7 @@ from iovox_async import (
     TransportError,
     UnexpectedRedirect,
 )
-from iovox_async.http import _translate
+from iovox_async.http import _translate, _with_params
 from iovox_async.pacing import Transient
 
 URL = "https://rest.iovox.test/rest/v1/calls/insights"
@@ -288,3 +291,16 @@ async def test_nothing_asked_is_nothing_sent(endpoint, open_session):
     async with open_session() as insights:
         assert await insights.get() == []
     assert not endpoint.called
+
+
+@given(node=st.text(min_size=1, max_size=20).map(str.strip).filter(bool))
+def test_an_address_is_what_httpx_would_make_of_it(node):
+    """Parameters are put behind the address as they are, since they are encoded already."""
+    try:
+        params = InsightsQuery(node_name=node, fields="id,call_start", start_date="2024-01-01").params()
+    except QueryError:
+        return
+    base = httpx.URL("https://rest.iovox.com/rest/v1/calls/insights")
+    made = _with_params(base, params)
+    assert (made, made.raw_path) == (httpx.URL(f"{base}?{params}"), httpx.URL(f"{base}?{params}").raw_path)
+    assert base.query == b""
