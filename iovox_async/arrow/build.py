@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["constant", "flags", "nothing", "offsets", "repeated", "texts", "wholes"]
+__all__ = ["constant", "flags", "nothing", "offsets", "repeated", "texts", "wholes", "word"]
 
 
 def wholes(values: Sequence[int | None]) -> pa.Int64Array:
@@ -57,6 +57,12 @@ def repeated(text: str, rows: int) -> pa.StringArray:
 def constant(value: int) -> pa.Int64Scalar:
     """A whole number as the argument of a kernel."""
     return wholes([value])[0]
+
+
+@lru_cache(maxsize=256)
+def word(text: str) -> pa.StringScalar:
+    """A text as the argument of a kernel."""
+    return texts([text])[0]
 
 
 def nothing(kind: pa.DataType) -> pa.Scalar:

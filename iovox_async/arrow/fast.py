@@ -30,7 +30,7 @@ from pyarrow import json as pa_json
 from ..convert import Tolerant
 from ..errors import RecordError
 from ..records import ALIASES, Call
-from .build import constant, flags, nothing, repeated, texts, wholes
+from .build import constant, flags, nothing, repeated, texts, wholes, word
 from .document import Document, MisfitError
 from .instants import FIRST, Wall
 from .schema import EXTRA, Shape, name_of, shapes_of
@@ -324,9 +324,12 @@ def _clocks(array: pa.StringArray) -> pa.Array | None:
     shortest, longest = pc.min(lengths).as_py(), pc.max(lengths).as_py()
     if shortest != _CLOCK or longest != _CLOCK:
         return None
-    day, blank = texts(["1970-01-01", " "])
     try:
-        return pc.binary_join_element_wise(day, array, blank).cast(pa.timestamp("us")).view(pa.duration("us"))
+        return (
+            pc.binary_join_element_wise(word("1970-01-01"), array, word(" "))
+            .cast(pa.timestamp("us"))
+            .view(pa.duration("us"))
+        )
     except pa.ArrowInvalid:
         return None
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from attrs import frozen
 from pyarrow import csv as pa_csv
 
-from .build import texts
+from .build import word
 from .document import MOST_BYTES, Memory, MisfitError, check_text
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class UniformWay:
         ]
         columns = dict(zip(table.column_names, pieces, strict=True))
         for place, key in skeleton.keys.items():
-            if not pc.all(pc.equal(columns[str(place)], texts([key])[0])).as_py():
+            if not pc.all(pc.equal(columns[str(place)], word(key))).as_py():
                 raise MisfitError
         found = {key: columns[str(place)] for key, place in skeleton.texts.items()}
         for key, place in skeleton.numbers.items():
