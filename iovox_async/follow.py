@@ -9,12 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 from attrs import define, field
 
-from .errors import DecodeError, PagingError, RateLimited, RecordError, ServerError, TransportError
+from .errors import (
+    DecodeError,
+    PagingError,
+    RateLimited,
+    RecordError,
+    ServerError,
+    SessionError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -27,6 +35,8 @@ __all__ = ["Follow"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
+#: Seconds of the longest look-back: what a timedelta holds.
+LONGEST: Final = timedelta.max // timedelta(seconds=1)
 #: What may pass: an outage is waited out. Anything else would be the same at the next poll.
 OUTAGE = (TransportError, ServerError, RateLimited, DecodeError)
 
@@ -57,7 +67,8 @@ class Poller:
 
     def lower(self) -> datetime:
         """The second from which the next poll reads."""
-        return max(self.since, self.newest - self.lookback)
+        # A look-back longer than there is to look back on reaches to the beginning, not before the calendar's.
+        return self.newest - min(self.lookback, self.newest - self.since)
 
     def news(self, call: Call) -> bool:
         """Whether a call is to be handed out; it is remembered either way."""
@@ -110,15 +121,20 @@ class Follow:
                 ...
     """
 
-    __slots__ = ("__weakref__", "_iterator", "_poller")
+    __slots__ = ("__weakref__", "_closed", "_iterator", "_poller")
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
         self._iterator: AsyncGenerator[Call, None] | None = None
+        self._closed = False
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        if self._iterator is None:
+        if self._closed:
+            raise SessionError("following has ended; call follow(since=newest) to go on")
+        # One that an error ended would end quietly for ever: a new one goes on where it stood.
+        if getattr(self._iterator, "ag_frame", None) is None:
             self._iterator = _news(self._poller)
+        assert self._iterator is not None
         return self._iterator
 
     @property
@@ -143,6 +159,7 @@ class Follow:
 
     async def aclose(self) -> None:
         """Ends following."""
+        self._closed = True
         if self._iterator is not None:
             await self._iterator.aclose()
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, SupportsIndex, Unpack
 
 from attrs import evolve
 
 from .errors import ConfigurationError, QueryError
 from .fields import Field, Fields
-from .follow import Follow, Poller
+from .follow import LONGEST, Follow, Poller
 from .http import Http, check_base_url
-from .lookup import lookup
+from .lookup import flat, lookup
 from .observe import Observer, Watch, show_log
 from .pacing import Gate, RetryPolicy, seconds
 from .pump import Profile, Pump, plan_for, watch_for
@@ -241,7 +241,7 @@ class AsyncInsights:
 
     async def get(
         self,
-        *ids: int | str | Iterable[int | str],
+        *ids: SupportsIndex | str | Iterable[SupportsIndex | str],
         fields: AskedFields = Fields.DEFAULT,
         on_error: OnError = "raise",
     ) -> list[Call]:
@@ -253,10 +253,10 @@ class AsyncInsights:
             QueryError: an id that is no number.
             IovoxError: a request failed for good.
         """
-        flat = [one for item in ids for one in ([item] if isinstance(item, int | str) else item)]
-        if not flat:
+        wanted = flat(ids)
+        if not wanted:
             return []
-        asked = InsightsQuery(ids=flat, fields=fields)
+        asked = InsightsQuery(ids=wanted, fields=fields)
         every_field = with_keys(asked.fields or Fields.DEFAULT, ("id",))
         structurer = self._structurer(every_field, on_error)
         return await lookup(asked, every_field, self._request, structurer, self._now() + timedelta(days=1))
@@ -301,7 +301,7 @@ class AsyncInsights:
             return self.stream(lower, self._now() + timedelta(days=1), query=query, on_error=on_error)
 
         pause = seconds(every, "every")
-        back = timedelta(seconds=seconds(lookback, "lookback"))
+        back = timedelta(seconds=min(seconds(lookback, "lookback"), LONGEST))
         return Follow(
             Poller(
                 read, self._now, self._gate.sleep, begin, begin, pause, back, changes=changes, hidden=hidden

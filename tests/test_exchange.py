@@ -286,10 +286,32 @@ async def test_long_lists_of_ids_are_split_and_come_back_in_the_order_asked(endp
     assert [call.id for call in calls] == [one for one in wanted if one in exists]
 
 
+@pytest.mark.parametrize("odd", [b"12", bytearray(b"12"), None, 5.0, "", [b"12"], True], ids=repr)
+async def test_what_is_no_id_is_refused_before_anything_is_sent(endpoint, open_session, odd):
+    """Bytes above all, whose items are whole numbers."""
+    async with open_session() as insights:
+        with pytest.raises(QueryError, match="id: "):
+            await insights.get(odd)
+    assert not endpoint.called
+
+
+async def test_an_id_may_be_any_whole_number(endpoint, open_session):
+    """Such as numpy's, which are no int and hold no items."""
+
+    class Whole:
+        def __index__(self):
+            return 12
+
+    endpoint.respond(json=[{**CALL, "id": 12}])
+    async with open_session() as insights:
+        assert [call.id for call in await insights.get(Whole())] == [12]
+
+
 async def test_nothing_asked_is_nothing_sent(endpoint, open_session):
     """`get()` of no ids makes no request."""
     async with open_session() as insights:
         assert await insights.get() == []
+        assert await insights.get([], ()) == []
     assert not endpoint.called
 
 

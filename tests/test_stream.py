@@ -1,8 +1,11 @@
 """Streams over a real socket: every call, in order, in bounded memory, and left at any moment without a trace."""
 
 import asyncio
+import contextlib
 import gc
+from contextvars import ContextVar
 
+import httpx
 import pytest
 
 from iovox_async import (
@@ -13,9 +16,12 @@ from iovox_async import (
     ServerError,
     SessionError,
 )
+from iovox_async.pacing import Gate
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-03-31"
+#: Which stream a task reads.
+READER = ContextVar("READER")
 
 
 async def settled(sandbox):
@@ -132,6 +138,13 @@ async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session)
         assert [call async for call in insights.stream(START, END, max_calls=0)] == []
 
 
+async def test_an_end_before_this_month_wants_a_start(open_session):
+    """Left out, the start is the first of this month: a range that ends before it was hardly meant."""
+    async with open_session() as insights:
+        with pytest.raises(QueryError, match=r"start_date: left out.*2024-01-31 23:59:59; give it"):
+            insights.stream(end="2024-01-31")
+
+
 async def test_an_empty_range_is_one_request(open_session):
     """Nothing there is nothing asked twice."""
     sandbox = Sandbox(calls=0, start=START, end=END)
@@ -157,6 +170,45 @@ async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session)
             assert count == 100_000
             assert most <= 2 * concurrency + 1
             assert calls.stats.held_peak <= 2 * concurrency + 1
+
+
+class Queue(Gate):
+    """A gate that keeps account of who waits for a place, and of who was given one."""
+
+    def __init__(self, concurrency):
+        super().__init__(concurrency)
+        self.waiting, self.given, self.turns = [], [], []
+
+    async def enter(self, holder):
+        name, ahead, before = READER.get(), len(self.waiting), len(self.given)
+        self.waiting.append(name)
+        await super().enter(holder)
+        self.waiting.remove(name)
+        self.turns.append((name, self.waiting.count(name), ahead, len(self.given) - before))
+        self.given.append(name)
+
+
+async def test_a_long_stream_and_short_ones_take_places_in_turn(open_session):
+    """A stream waits for one place at a time, and gets it after exactly those who were waiting when it asked."""
+    with contextlib.closing(Sandbox(calls=2_000, start=START, end=END)) as sandbox:
+        transport = httpx.ASGITransport(sandbox.app)
+        async with open_session(transport=transport, page_size=20) as insights:
+            gate = insights._gate = Queue(4)
+
+            async def read(name, start, end):
+                READER.set(name)
+                return [call.id for call in await insights.stream(start, end).collect()]
+
+            days = [f"2024-02-{1 + n % 28:02d}" for n in range(60)]
+            async with asyncio.TaskGroup() as tasks:
+                long = tasks.create_task(read("long", START, END))
+                short = [tasks.create_task(read(n, day, day)) for n, day in enumerate(days)]
+        assert long.result() == sandbox.ids()
+        assert [task.result() for task in short] == [sandbox.ids(day, day) for day in days]
+    assert gate.given.count("long") > 100
+    assert max(ahead for name, _, ahead, _ in gate.turns if name == "long") >= 50, "there was a queue"
+    for name, others, ahead, passed in gate.turns:
+        assert (name, others, passed) == (name, 0, ahead)
 
 
 async def test_a_slow_reader_stops_the_requests(open_session):
