@@ -44,7 +44,9 @@ def failure_of(error: Exception, *, answered: bool = False) -> Exception | None:
         return None
     else:
         name = type(error).__name__
-        failure, cause = Transient(TransportError(f"the transport failed ({name})"), at_most=2), _bare(error)
+        failure = Transient(TransportError(f"the transport failed ({name})"), at_most=2)
+        # A ValueError quotes what it could not read.
+        cause = None if isinstance(error, ValueError) else _bare(error)
     target = failure.error if isinstance(failure, Transient) else failure
     target.__cause__ = cause
     failure.__cause__ = cause
