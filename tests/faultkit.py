@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import attrs
+import httpx
 import pytest
 
 from iovox_async import http
@@ -25,9 +26,10 @@ def carrier(engine):
     """The `transport=` of an engine, as the docstring of `AsyncInsights` has it; None for the session's own."""
     if engine == "httpx":
         return None
-    # With the certificates that are loaded once for all tests.
     transport = pytest.importorskip("httpx_aiohttp").AiohttpTransport
-    return transport(verify=http.ssl_context(), trust_env=False)
+    # With the certificates that are loaded once for all tests, and no more slots than a session has: one lost is missed.
+    limits = httpx.Limits(max_connections=8, keepalive_expiry=30)
+    return transport(verify=http.ssl_context(), trust_env=False, limits=limits)
 
 
 FILES = Path("/proc/self/fd")
