@@ -30,7 +30,8 @@ from iovox_async import (
     TransportError,
     UnexpectedRedirect,
 )
-from iovox_async.http import _translate, _with_params
+from iovox_async.failures import failure_of
+from iovox_async.http import _with_params
 from iovox_async.pacing import Transient
 
 URL = "https://rest.iovox.test/rest/v1/calls/insights"
@@ -224,7 +225,7 @@ def _subclasses(kind):
 @pytest.mark.parametrize("kind", sorted(_subclasses(httpx.TransportError), key=lambda kind: kind.__name__))
 def test_every_transport_error_of_httpx_has_a_typed_twin(kind):
     """The table is complete: timeouts are TimedOut, the rest TransportError."""
-    twin = _translate(kind("what happened"))
+    twin = failure_of(kind("what happened"))
     error = twin.error if isinstance(twin, Transient) else twin
     assert type(error) is (TimedOut if issubclass(kind, httpx.TimeoutException) else TransportError)
 
