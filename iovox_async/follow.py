@@ -11,6 +11,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self
 
+import anyio
 import msgspec
 from attrs import define, field
 
@@ -41,6 +42,9 @@ LONGEST: Final = timedelta.max // timedelta(seconds=1)
 OUTAGE = (TransportError, ServerError, RateLimited, DecodeError)
 
 
+ENDED = "following has ended; call follow(since=newest) to go on"
+
+
 @define(eq=False)
 class Poller:
     """The state between polls; it never refers to the handle, so that this can be dropped.
@@ -64,6 +68,9 @@ class Poller:
     seen: dict[int, tuple[datetime, bytes]] = field(factory=dict)
     polls: int = 0
     outages: int = 0
+    #: What the poll under way reads, and the scope of the pause after it: another task may end either.
+    calls: CallStream | None = None
+    pause: anyio.CancelScope = field(factory=anyio.CancelScope)
 
     def lower(self) -> datetime:
         """The second from which the next poll reads."""
@@ -94,8 +101,8 @@ async def _news(poller: Poller) -> AsyncGenerator[Call, None]:
     while True:
         pause = poller.every
         try:
-            async with poller.read(poller.lower()) as calls:
-                async for call in calls:
+            async with poller.read(poller.lower()) as poller.calls:
+                async for call in poller.calls:
                     if poller.news(call):
                         for name in poller.hidden:
                             setattr(call, name, None)
@@ -108,7 +115,11 @@ async def _news(poller: Poller) -> AsyncGenerator[Call, None]:
             logger.info("following pauses for %g seconds: %s", pause, type(error).__name__)
         poller.polls += 1
         poller.forget()
-        await poller.sleep(pause)
+        poller.calls, poller.pause = None, anyio.CancelScope()
+        with poller.pause:
+            await poller.sleep(pause)
+        if poller.pause.cancel_called:
+            raise SessionError(ENDED)
 
 
 class Follow:
@@ -130,7 +141,7 @@ class Follow:
 
     def __aiter__(self) -> AsyncIterator[Call]:
         if self._closed:
-            raise SessionError("following has ended; call follow(since=newest) to go on")
+            raise SessionError(ENDED)
         # One that an error ended would end quietly for ever: a new one goes on where it stood.
         if getattr(self._iterator, "ag_frame", None) is None:
             self._iterator = _news(self._poller)
@@ -160,7 +171,12 @@ class Follow:
     async def aclose(self) -> None:
         """Ends following."""
         self._closed = True
-        if self._iterator is not None:
+        if getattr(self._iterator, "ag_running", False):
+            # Another task waits for a call: it gets a `SessionError`, for a generator cannot be closed while it runs.
+            self._poller.pause.cancel()
+            if self._poller.calls is not None:
+                await self._poller.calls.aclose()
+        elif self._iterator is not None:
             await self._iterator.aclose()
 
     async def __aenter__(self) -> Self:

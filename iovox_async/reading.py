@@ -95,13 +95,7 @@ def resolve(
         position.check(query=query.fingerprint(), descending=descending, start=start, end=end)
         start, end = position.start, position.end
     end = min(LATEST, now if end is None else end)
-    if start is None:
-        start = now.replace(day=1, hour=0, minute=0, second=0)
-        if start > end:
-            raise QueryError(
-                "start_date",
-                f"left out, it is {start} (the first of this month), after end_date {end}; give it",
-            )
+    start = min(end, now.replace(day=1, hour=0, minute=0, second=0)) if start is None else start
     if start > end:
         raise QueryError("end_date", f"{end} lies before start_date {start}; swap them")
     query = evolve(query, start_date=start, end_date=end)

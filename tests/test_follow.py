@@ -163,6 +163,33 @@ async def test_leaving_ends_following(sandbox, open_session):
         assert asyncio.all_tasks() <= before
 
 
+@pytest.mark.parametrize("reading", [True, False], ids=["in a poll", "in the pause"])
+async def test_another_task_may_end_following(sandbox, open_session, reading):
+    """Whoever waits for the next call is told so, and nothing is left running."""
+    sandbox.add(at("10:00:00"))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        pausing = asyncio.Event()
+
+        async def pause(seconds):
+            pausing.set()
+            await asyncio.Event().wait()
+
+        insights._gate.sleep = pause
+        follow = insights.follow(f"{DAY} 09:00")
+        sandbox.faults = Faults(latency=60) if reading else Faults()
+        waiting = asyncio.create_task(take(follow, 2))
+        if reading:
+            while not sandbox.stats.concurrent:
+                await asyncio.sleep(0.001)
+        else:
+            await pausing.wait()
+        await follow.aclose()
+        with pytest.raises(SessionError):
+            await waiting
+        await follow.aclose()
+        assert insights._shelter.busy == 0
+
+
 async def test_only_what_was_asked_for_is_handed_out(sandbox, open_session):
     """Keys that following needs are hidden when they were not asked for."""
     sandbox.add(at("10:00:00"))

@@ -331,6 +331,20 @@ def test_a_small_range_takes_two_requests_or_one(known: int):
     assert found.requests == (1 if known > 3 else 2)
 
 
+@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("calls", [1, 7])
+def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(down: bool, calls: int):
+    """Its page 1 has come already, so page 2, page 1 again, and the rest of the range are left to ask.
+
+    Descending, the rest begins with the calls of that second again, which proves nothing about the second before it: two more.
+    """
+    server = Server(random.Random(1), 100)
+    server.fill([at(30)] * calls)
+    found = pull(WindowPlan(at(0), at(100), descending=down), server)
+    assert len(found.rows) == calls
+    assert found.requests == (6 if down else 4)
+
+
 # The rules one by one.
 
 

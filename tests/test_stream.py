@@ -138,13 +138,6 @@ async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session)
         assert [call async for call in insights.stream(START, END, max_calls=0)] == []
 
 
-async def test_an_end_before_this_month_wants_a_start(open_session):
-    """Left out, the start is the first of this month: a range that ends before it was hardly meant."""
-    async with open_session() as insights:
-        with pytest.raises(QueryError, match=r"start_date: left out.*2024-01-31 23:59:59; give it"):
-            insights.stream(end="2024-01-31")
-
-
 async def test_an_empty_range_is_one_request(open_session):
     """Nothing there is nothing asked twice."""
     sandbox = Sandbox(calls=0, start=START, end=END)
