@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, SupportsIndex, Unpa
 
 from attrs import evolve
 
+from .convert import zone_of
 from .errors import ConfigurationError, QueryError
 from .fields import Field, Fields
 from .follow import LONGEST, Follow, Poller
@@ -24,7 +25,7 @@ from .pump import Profile, Pump, plan_for, watch_for
 from .query import Filters, InsightsQuery
 from .reader import Reader
 from .reading import SETTLING, Paging, Reading, resolve, with_keys
-from .settings import Secret, checked_page_size, positive_seconds, signer, time_zone, whole
+from .settings import Secret, checked_page_size, positive_seconds, signer, whole
 from .shelter import Shelter
 from .stream import CallStream, Page
 from .structure import Structurer
@@ -104,7 +105,7 @@ class AsyncInsights:
         wait = positive_seconds(timeout, "timeout")
         address = check_base_url(base_url or os.environ.get("IOVOX_URL") or BASE_URL)
         self._page_size = checked_page_size(page_size)
-        self._timezone = time_zone(timezone)
+        self._timezone = zone_of(timezone)
         self._retry = retry
         self._observer = observer
         self._gate = Gate(concurrency)
@@ -375,18 +376,12 @@ class AsyncInsights:
 
     def _pump(self, reading: Reading, page_size: int | None) -> Pump:
         # With the fields now, since checking them takes longer than all else that a request's parameters need.
-        query = evolve(reading.query, fields=reading.fields)
-        profile = self._profile(reading.fields)
+        query, profile = evolve(reading.query, fields=reading.fields), self._profile(reading.fields)
         plan, page_size = plan_for(reading, profile, page_size, self._gate.concurrency)
 
         def params(ask: Ask) -> str:
-            return query.params(
-                page=ask.page,
-                limit=ask.limit,
-                start_date=ask.lo,
-                end_date=ask.hi,
-                order=ask.order,
-            )
+            lo, hi = ask.lo, ask.hi
+            return query.params(page=ask.page, limit=ask.limit, start_date=lo, end_date=hi, order=ask.order)
 
         return Pump(
             plan,

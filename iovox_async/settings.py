@@ -10,12 +10,11 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 
-from .convert import zone_of as time_zone
 from .errors import ConfigurationError
 from .pacing import seconds
 from .plan import LARGEST
 
-__all__ = ["Secret", "Sign", "checked_page_size", "positive_seconds", "signer", "time_zone", "whole"]
+__all__ = ["Secret", "Sign", "checked_page_size", "positive_seconds", "signer", "whole"]
 
 Sign = Callable[[], list[tuple[bytes, bytes]]]
 

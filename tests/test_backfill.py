@@ -592,3 +592,20 @@ class TestValues:
         assert found.entries.items() <= manifest.entries.items()
         whole = Manifest.load(data, job, LATER)
         assert (whole.damage, whole.entries) == ([], manifest.entries)
+
+
+async def test_verify_stops_where_the_manifest_is_gone_and_removes_nothing(job, tmp_path):
+    """It alone says what is in the files; they are left for --repair."""
+    await job().run()
+    (manifest,) = tmp_path.rglob("manifest*")
+    before = sorted(tmp_path.rglob("*.parquet"))
+    manifest.unlink()
+    with pytest.raises(ManifestDamaged, match="no manifest"):
+        await job().verify()
+    assert sorted(tmp_path.rglob("*.parquet")) == before
+
+
+async def test_a_settling_time_beyond_the_calendar_seals_nothing(insights, tmp_path):
+    """It is as good as never."""
+    backfill = Backfill(insights, QUERY, tmp_path, settling=1e11, clock=lambda: LATER)
+    assert (await backfill.run()).calls == 300

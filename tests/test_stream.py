@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from contextvars import ContextVar
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -128,6 +129,45 @@ async def test_pages_of_a_stream_hold_all_calls_and_their_json(quarter, open_ses
     assert [page.number for page in pages] == list(range(1, len(pages) + 1))
     assert [call.id for page in pages for call in page.calls] == quarter.ids()
     assert all(page.raw.startswith(b'[{"id"') and page.raw.endswith(b"}]") for page in pages)
+
+
+async def test_max_calls_reads_no_record_beyond_the_last_one_wanted(quarter, open_session):
+    """What is wrong with later calls of the same page is nobody's concern."""
+    rows = [{"id": n, "call_start": f"{datetime(2024, 1, 1) + timedelta(seconds=n)}"} for n in range(1, 6000)]
+    rows[5900]["id"] = "no number"
+    answer = httpx.MockTransport(lambda _request: httpx.Response(200, json=rows))
+    async with open_session("http://127.0.0.1", transport=answer) as insights:
+        calls = await insights.stream("2024-01-01", "2024-01-01", max_calls=10).collect()
+    assert [call.id for call in calls] == list(range(1, 11))
+
+
+async def test_a_call_that_its_reader_changes_does_not_move_the_position(quarter, open_session):
+    """What is handed out is the reader's; where the stream stands is not."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END) as calls:
+            async for call in calls:
+                call.call_start, call.id = None, 5
+                if calls.stats.calls == 700:
+                    break
+            position = calls.position
+        rest = [call.id async for call in insights.stream(resume=position)]
+    assert rest == quarter.ids()[700:]
+
+
+async def test_a_reader_whose_stream_is_closed_by_another_task_is_told_so(quarter, open_session):
+    """The session goes on."""
+    quarter.faults = Faults(latency=60)
+    try:
+        async with quarter.serve() as base_url, open_session(base_url) as insights:
+            stream = insights.stream(START, END)
+            reader = asyncio.create_task(stream.collect())
+            while not quarter.stats.concurrent:
+                await asyncio.sleep(0.001)
+            await stream.aclose()
+            with pytest.raises(SessionError, match="the stream was closed"):
+                await reader
+    finally:
+        quarter.faults = Faults()
 
 
 async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session):
