@@ -85,8 +85,8 @@ def test_filters_and_fields_are_passed_on(run, box, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--start", "yesterday"], 2, "START"),
-        (["--start", "2024-02-01", "--end", "2024-01-01"], 2, "END"),
+        (["--start", "yesterday"], 2, "--start: "),
+        (["--start", "2024-02-01", "--end", "2024-01-01"], 2, "--end: "),
         (["--format", "xml"], 2, "xml"),
         (["--settling", "-1"], 2, "settling"),
     ],

@@ -381,7 +381,7 @@ def test_a_wrong_key_is_explained_and_not_shown(run):
         (["calls", START, "--timezone", "Mars/Olympus"], "--timezone"),
         (["calls", START, "--proxy", "ftp://x"], "--proxy"),
         (["calls", START, "--page-size", "20001"], "--page-size"),
-        (["follow", "--since", "soon"], "START"),
+        (["follow", "--since", "soon"], "--since: "),
         (["show", "x"], "ID"),
         (["sandbox", "--kind", "flood"], "--kind"),
         (["sandbox", "--start", "2024-02-01", "--end", "2024-01-01"], "end"),
