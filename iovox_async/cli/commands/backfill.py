@@ -100,12 +100,10 @@ class Work:
         if self.log_format == "json":
             tell("unfinished", {"partitions": done, "go_on_with": line})
         else:
-            said = (
-                f"{number(done, 'partition is', 'partitions are')} done and stay"
-                if done != 1
-                else "1 partition is done and stays"
+            said = f"{number(done, 'partition is done and stays', 'partitions are done and stay')}. " * (
+                done > 0
             )
-            note(f"{why} {said}. Go on with: {line}")
+            note(f"{why} {said}Go on with:", line=line)
 
 
 @click.command(

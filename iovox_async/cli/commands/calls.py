@@ -101,7 +101,7 @@ class Pull:
             new["--max"] = str(limit - self.done)
         # A constant date means another day tomorrow; the position knows the dates.
         line = again(self.ctx, new, without={"--date-constant"})
-        note(f"{why}Go on after {number(self.done, 'call', 'calls')} with: {line}")
+        note(f"{why}Go on after {number(self.done, 'call', 'calls')} with:", line=line)
         return True
 
 

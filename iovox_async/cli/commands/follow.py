@@ -51,7 +51,7 @@ class Following:
                         await self.output.write(self._text(call))
             except asyncio.CancelledError:
                 since = calls.newest.isoformat(" ", "seconds")
-                note(f"Interrupted. Go on with: {again(self.ctx, {'--since': since})}")
+                note("Interrupted. Go on with:", line=again(self.ctx, {"--since": since}))
                 raise
             finally:
                 telling.cancel()
