@@ -380,6 +380,14 @@ def test_at_a_terminal_the_table_of_fields_is_drawn_for_the_eye(environment):
     assert "Yellow: answered under another name." in plain(terminal.shown)
 
 
+def test_at_a_narrow_terminal_the_demo_ends_with_its_whole_program(environment):
+    """What is there to be copied is not cut off at the edge."""
+    terminal = Terminal(["demo", "--calls", 100], environment | {"COLUMNS": "50"})
+    assert terminal.end() == 0
+    shown = [line.rstrip() for line in plain(terminal.shown).splitlines()]
+    assert [line for line in PROGRAM.splitlines() if line not in shown] == []
+
+
 def test_at_a_narrow_terminal_no_field_and_no_path_is_cut_short(environment):
     """What is too long for its column goes on below."""
     environment["COLUMNS"] = "60"
