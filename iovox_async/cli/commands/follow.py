@@ -20,7 +20,7 @@ from ..formats import JsonLines
 from ..helping import with_examples
 from ..lines import line
 from ..output import Output, open_output
-from ..reading import PANEL, fields_option, on_error_option
+from ..reading import FIRST, PANEL, fields_option, on_error_option
 from ..running import run
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Following:
         ("feed something", 'iovox follow --since "2024-03-31 08:00" --changes --fields all | ./consumer'),
     ),
 )
-@click.option("--since", metavar="DATE", default=None, help="The first second; left out: now.", panel=PANEL)
+@click.option("--since", metavar="DATE", default=None, help=f"{FIRST}now.", panel=PANEL)
 @click.option(
     "--every",
     metavar="SECONDS",
