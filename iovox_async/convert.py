@@ -300,14 +300,18 @@ def make_converter(
 
 
 def zone_of(timezone: tzinfo | str | None) -> tzinfo | None:
-    """A time zone, by itself or by its name."""
-    if not isinstance(timezone, str):
+    """A time zone, by itself or by its name.
+
+    Raises:
+        ConfigurationError: there is no such time zone.
+    """
+    if timezone is None or isinstance(timezone, tzinfo):
         return timezone
     try:
         return ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError, TypeError, OSError):
         raise ConfigurationError(
-            f"timezone: there is no time zone {timezone[:64]!r}; give a tzinfo or an IANA name such as 'Europe/London'"
+            f"timezone: there is no time zone {str(timezone)[:64]!r}; give a tzinfo or an IANA name such as 'Europe/London'"
         ) from None
 
 

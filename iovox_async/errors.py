@@ -174,8 +174,14 @@ class ResponseError(ExchangeError):
         *,
         retry_after: float | None = None,
     ) -> None:
-        said = f": {'; '.join(messages)}" if messages else ""
-        super().__init__(f"HTTP {status}{said}", attempts=attempts, window=window, page=page)
+        # Some messages begin with the status themselves.
+        said = "; ".join(message.removeprefix(f"HTTP {status}: ") for message in messages)
+        super().__init__(
+            f"HTTP {status}: {said}" if said else f"HTTP {status}",
+            attempts=attempts,
+            window=window,
+            page=page,
+        )
         self.status = status
         self.messages: tuple[str, ...] = tuple(messages)
         self.retry_after = retry_after

@@ -9,12 +9,21 @@ from __future__ import annotations
 import hashlib
 import logging
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
+import anyio
 import msgspec
 from attrs import define, field
 
-from .errors import DecodeError, PagingError, RateLimited, RecordError, ServerError, TransportError
+from .errors import (
+    DecodeError,
+    PagingError,
+    RateLimited,
+    RecordError,
+    ServerError,
+    SessionError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -27,8 +36,13 @@ __all__ = ["Follow"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
+#: Seconds of the longest look-back: what a timedelta holds.
+LONGEST: Final = timedelta.max // timedelta(seconds=1)
 #: What may pass: an outage is waited out. Anything else would be the same at the next poll.
 OUTAGE = (TransportError, ServerError, RateLimited, DecodeError)
+
+
+ENDED = "following has ended; call follow(since=newest) to go on"
 
 
 @define(eq=False)
@@ -54,10 +68,14 @@ class Poller:
     seen: dict[int, tuple[datetime, bytes]] = field(factory=dict)
     polls: int = 0
     outages: int = 0
+    #: What the poll under way reads, and the scope of the pause after it: another task may end either.
+    calls: CallStream | None = None
+    pause: anyio.CancelScope = field(factory=anyio.CancelScope)
 
     def lower(self) -> datetime:
         """The second from which the next poll reads."""
-        return max(self.since, self.newest - self.lookback)
+        # A look-back longer than there is to look back on reaches to the beginning, not before the calendar's.
+        return self.newest - min(self.lookback, self.newest - self.since)
 
     def news(self, call: Call) -> bool:
         """Whether a call is to be handed out; it is remembered either way."""
@@ -83,8 +101,8 @@ async def _news(poller: Poller) -> AsyncGenerator[Call, None]:
     while True:
         pause = poller.every
         try:
-            async with poller.read(poller.lower()) as calls:
-                async for call in calls:
+            async with poller.read(poller.lower()) as poller.calls:
+                async for call in poller.calls:
                     if poller.news(call):
                         for name in poller.hidden:
                             setattr(call, name, None)
@@ -97,7 +115,11 @@ async def _news(poller: Poller) -> AsyncGenerator[Call, None]:
             logger.info("following pauses for %g seconds: %s", pause, type(error).__name__)
         poller.polls += 1
         poller.forget()
-        await poller.sleep(pause)
+        poller.calls, poller.pause = None, anyio.CancelScope()
+        with poller.pause:
+            await poller.sleep(pause)
+        if poller.pause.cancel_called:
+            raise SessionError(ENDED)
 
 
 class Follow:
@@ -110,15 +132,20 @@ class Follow:
                 ...
     """
 
-    __slots__ = ("__weakref__", "_iterator", "_poller")
+    __slots__ = ("__weakref__", "_closed", "_iterator", "_poller")
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
         self._iterator: AsyncGenerator[Call, None] | None = None
+        self._closed = False
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        if self._iterator is None:
+        if self._closed:
+            raise SessionError(ENDED)
+        # One that an error ended would end quietly for ever: a new one goes on where it stood.
+        if getattr(self._iterator, "ag_frame", None) is None:
             self._iterator = _news(self._poller)
+        assert self._iterator is not None
         return self._iterator
 
     @property
@@ -143,7 +170,13 @@ class Follow:
 
     async def aclose(self) -> None:
         """Ends following."""
-        if self._iterator is not None:
+        self._closed = True
+        if getattr(self._iterator, "ag_running", False):
+            # Another task waits for a call: it gets a `SessionError`, for a generator cannot be closed while it runs.
+            self._poller.pause.cancel()
+            if self._poller.calls is not None:
+                await self._poller.calls.aclose()
+        elif self._iterator is not None:
             await self._iterator.aclose()
 
     async def __aenter__(self) -> Self:

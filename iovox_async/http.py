@@ -39,10 +39,9 @@ from .errors import (
     ResponseError,
     ServerError,
     TimedOut,
-    TLSError,
-    TransportError,
     UnexpectedRedirect,
 )
+from .failures import failure_of
 from .pacing import Transient, parse_retry_after
 from .shelter import Moorings, moored
 from .wire import ERROR_BYTES, Inflate, Page, PageReader, error_messages
@@ -108,7 +107,10 @@ class Http:
         concurrency: connections, at most.
         timeout: seconds for one attempt, from start to last byte.
         proxy: a proxy's URL, "environment" to read HTTPS_PROXY and its like, or None.
-        transport: to use instead of httpx's own.
+        transport: to use instead of httpx's own. `proxy` and `concurrency` do not reach into it: its pool should hold no
+            fewer connections (aiohttp's: 100, kept for 5 to 15 seconds), or what waits in it is counted as its attempt's
+            time. aiohttp keeps the cookies of a host by name, refuses headers beyond 8 KB or 128, and asks once more
+            by itself where a connection is lost before its answer.
         body_bytes: the largest page taken.
     """
 
@@ -198,17 +200,22 @@ class Http:
             ],
             extensions={"timeout": {"connect": self._timeout, "read": self._timeout, "write": self._timeout}},
         )
+        answered = False
         try:
             response = await moored(self._transport.handle_async_request(request))
+            answered = True
             try:
                 return await self._read(response)
             finally:
                 await response.stream.aclose()  # type: ignore[union-attr]  # an async transport answers async
-        except (httpx.TransportError, OSError) as error:
-            failure = _translate(error)
-            target = failure.error if isinstance(failure, Transient) else failure
-            target.__cause__ = _bare(error)
-            raise failure from target.__cause__
+        except (Transient, ExchangeError):
+            raise
+        except Exception as error:
+            failure = failure_of(error, answered=answered)
+            if failure is None:
+                raise
+        # Out here, so that the engine's own exception, which may hold the request, is no part of the context.
+        raise failure
 
     async def _read(self, response: httpx.Response) -> Page:
         status = response.status_code
@@ -252,7 +259,7 @@ class Http:
         body = b""
         # A status that is known is not lost to a body that never ends.
         with (
-            contextlib.suppress(httpx.TransportError, OSError, DecodeError),
+            contextlib.suppress(Exception),
             anyio.move_on_after(ERROR_SECONDS),
         ):
             inflate = Inflate() if "gzip" in response.headers.get("content-encoding", "") else None
@@ -306,62 +313,6 @@ def _origin(location: str | None) -> str:
     if url is None or not url.host:
         return "" if url is None else "another path"
     return f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
-
-
-def _translate(error: httpx.TransportError | OSError) -> Exception:
-    """The typed twin of each of httpx's transport errors."""
-    name = type(error).__name__
-    match error:
-        case httpx.TimeoutException():
-            return Transient(TimedOut(f"the network timed out ({name})"), overload=True, split=True)
-        case httpx.ConnectError() if certificate := _certificate_problem(error):
-            return TLSError(f"the server's certificate cannot be trusted: {certificate}")
-        case httpx.RemoteProtocolError() if "without sending a response" in str(error):
-            return Transient(TransportError("the server closed the connection without an answer"), stale=True)
-        case httpx.RemoteProtocolError():
-            cut = "closed connection" in str(error)
-            problem = "the answer was cut" if cut else "the answer is not HTTP"
-            return Transient(
-                TransportError(f"{problem} ({_own_words(error)})"), split=cut, at_most=None if cut else 2
-            )
-        case httpx.ProxyError() if "407" in str(error):
-            return BadRequest(407, ("the proxy refused",))
-        case httpx.LocalProtocolError() | httpx.UnsupportedProtocol():
-            return TransportError(f"the request cannot be sent ({name})")
-    problem = (
-        "no connection to the server" if isinstance(error, httpx.ConnectError) else "the connection failed"
-    )
-    return Transient(TransportError(f"{problem} ({name}: {str(error)[:120] or 'no reason given'})"))
-
-
-def _certificate_problem(error: BaseException | None) -> str | None:
-    problem = None
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error.verify_message
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            problem = "verification failed"
-        error = error.__cause__ or error.__context__
-    return problem
-
-
-def _own_words(error: BaseException) -> str:
-    """What a library says of bytes that are not HTTP, without these bytes: they may hold anything."""
-    return str(error).partition(": ")[0]
-
-
-def _bare(error: BaseException) -> BaseException:
-    """The error without the frames it passed, whose variables hold the headers of the request, and without bytes."""
-    todo: list[BaseException | None] = [error]
-    while todo:
-        link = todo.pop()
-        if link is None or link.__traceback__ is None:
-            continue
-        link.__traceback__ = None
-        if type(link).__name__.endswith("ProtocolError"):
-            link.args = (_own_words(link),)
-        todo += [link.__cause__, link.__context__]
-    return error
 
 
 def _proxy(proxy: str | None, base_url: str) -> httpx.Proxy | None:

@@ -6,6 +6,7 @@ anything, since a server may hold fewer rows a page than asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from attrs import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from typing import Any
 
     from .fields import Field
     from .query import InsightsQuery
@@ -20,12 +22,23 @@ if TYPE_CHECKING:
     from .structure import Structurer
     from .wire import Page
 
-__all__ = ["lookup"]
+__all__ = ["flat", "lookup"]
 
 #: Bytes of ids in a query string; with the names of all fields the URL stays within 4 KiB, which passes every proxy.
 IDS_BYTES: Final = 2_600
 #: The endpoint reads this month only unless told otherwise. No call is older than the service.
 EARLIEST: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
+
+
+def flat(ids: Iterable[Any]) -> list[Any]:
+    """Ids that came one by one, in lists, or both; what is no id is left for the query to refuse."""
+    # Bytes are iterable too, and their items are whole numbers: these must not be taken for ids.
+    single = (str, bytes, bytearray, memoryview)
+    return [
+        one
+        for item in ids
+        for one in (item if isinstance(item, Iterable) and not isinstance(item, single) else (item,))
+    ]
 
 
 async def lookup(

@@ -76,7 +76,13 @@ def _maximum(value: float | timedelta) -> float:
 
 
 def _total(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy.total")
+    number = seconds(value, "RetryPolicy.total")
+    if not number:
+        raise ConfigurationError(
+            "RetryPolicy.total: more than 0 seconds are wanted, since the first attempt counts; "
+            "for no retries give attempts=1"
+        )
+    return number
 
 
 def _retry_after_maximum(value: float | timedelta) -> float:
@@ -97,7 +103,7 @@ class RetryPolicy:
         attempts: exchanges for one request, at most; 1 means no retries.
         initial: the back-off before the first retry is a random time up to this, doubled with each retry.
         maximum: the longest back-off.
-        total: time for one request with all its retries and waits, at most.
+        total: time for one request with all its retries and waits, at most; more than 0, since the first attempt counts.
         retry_after_maximum: the longest wait the server may ask for; longer is raised with its length.
     """
 

@@ -150,6 +150,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
         self._failure: Exception | None = None
+        self._stopped = False
         self._task, self._scope = shelter.start(self._run)
         self._task.add_done_callback(lambda _task: self._ready.set())
 
@@ -167,7 +168,8 @@ class Pump:
                 # A fault of ours in the pump is raised here, and never taken for the end.
                 await self._task
                 if not self.plan.done:
-                    raise SessionError("the session was closed while a stream was being read")
+                    closed = "stream" if self._stopped else "session"
+                    raise SessionError(f"the {closed} was closed while it was being read")
                 return None
             self._ready.clear()
             await self._ready.wait()
@@ -176,6 +178,7 @@ class Pump:
 
     async def stop(self) -> None:
         """Ends all requests of the stream, and returns when they have ended."""
+        self._stopped = True
         self._scope.cancel()
         while not self._task.done():
             await asyncio.shield(asyncio.wait([self._task]))

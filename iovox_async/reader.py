@@ -104,8 +104,8 @@ class Reader:
     timezone: Any
     pump: Pump | None = None
     calls: int = 0
-    #: The last call handed out, or its start and id where these are hidden.
-    last: Any = None
+    #: Start and id of the last call handed out.
+    last: tuple[Any, Any] | None = None
     closed: bool = False
     finished: bool = False
     error: IovoxError | None = None
@@ -136,6 +136,10 @@ class Reader:
     async def batch(self) -> list[Call] | None:
         """The next records, a few milliseconds' worth, or None after the last."""
         while True:
+            if self.reading.max_calls is not None and self.calls >= self.reading.max_calls:
+                # Also in the middle of a piece: what comes after the last call that is wanted is not read.
+                self.finished = True
+                return None
             if self._segments is None:
                 piece = await self.piece()
                 if piece is None:
@@ -257,7 +261,7 @@ class Reader:
         reading = self.reading
         if not (reading.windows and reading.ordered):
             return None
-        last = self.last if isinstance(self.last, tuple | None) else where(self.last)
+        last = self.last
         if last is None and reading.resume is not None:
             return str(reading.resume)
         start, end = reading.lo, reading.hi - SECOND

@@ -9,22 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, SupportsIndex, Unpack
 
 from attrs import evolve
 
+from .convert import zone_of
 from .errors import ConfigurationError, QueryError
 from .fields import Field, Fields
-from .follow import Follow, Poller
+from .follow import LONGEST, Follow, Poller
 from .http import Http, check_base_url
-from .lookup import lookup
+from .lookup import flat, lookup
 from .observe import Observer, Watch, show_log
 from .pacing import Gate, RetryPolicy, seconds
 from .pump import Profile, Pump, plan_for, watch_for
 from .query import Filters, InsightsQuery
 from .reader import Reader
 from .reading import SETTLING, Paging, Reading, resolve, with_keys
-from .settings import Secret, checked_page_size, positive_seconds, signer, time_zone, whole
+from .settings import Secret, checked_page_size, positive_seconds, signer, whole
 from .shelter import Shelter
 from .stream import CallStream, Page
 from .structure import Structurer
@@ -70,7 +71,8 @@ class AsyncInsights:
             are. The endpoint never says, so without it all dates are naive and local to the account.
         proxy: a proxy's URL (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and its like.
             The environment is not looked at otherwise.
-        transport: an `httpx.AsyncBaseTransport` to use instead of httpx's own; closed with the session.
+        transport: an `httpx.AsyncBaseTransport` instead of httpx's own, closed with the session. Its proxies, trust and
+            pool are its own. For aiohttp's engine: `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
         observer: is told of every request, retry, window and stream, for metrics (see `iovox_async.observe`).
 
     Raises:
@@ -103,7 +105,7 @@ class AsyncInsights:
         wait = positive_seconds(timeout, "timeout")
         address = check_base_url(base_url or os.environ.get("IOVOX_URL") or BASE_URL)
         self._page_size = checked_page_size(page_size)
-        self._timezone = time_zone(timezone)
+        self._timezone = zone_of(timezone)
         self._retry = retry
         self._observer = observer
         self._gate = Gate(concurrency)
@@ -241,7 +243,7 @@ class AsyncInsights:
 
     async def get(
         self,
-        *ids: int | str | Iterable[int | str],
+        *ids: SupportsIndex | str | Iterable[SupportsIndex | str],
         fields: AskedFields = Fields.DEFAULT,
         on_error: OnError = "raise",
     ) -> list[Call]:
@@ -253,10 +255,10 @@ class AsyncInsights:
             QueryError: an id that is no number.
             IovoxError: a request failed for good.
         """
-        flat = [one for item in ids for one in ([item] if isinstance(item, int | str) else item)]
-        if not flat:
+        wanted = flat(ids)
+        if not wanted:
             return []
-        asked = InsightsQuery(ids=flat, fields=fields)
+        asked = InsightsQuery(ids=wanted, fields=fields)
         every_field = with_keys(asked.fields or Fields.DEFAULT, ("id",))
         structurer = self._structurer(every_field, on_error)
         return await lookup(asked, every_field, self._request, structurer, self._now() + timedelta(days=1))
@@ -301,7 +303,7 @@ class AsyncInsights:
             return self.stream(lower, self._now() + timedelta(days=1), query=query, on_error=on_error)
 
         pause = seconds(every, "every")
-        back = timedelta(seconds=seconds(lookback, "lookback"))
+        back = timedelta(seconds=min(seconds(lookback, "lookback"), LONGEST))
         return Follow(
             Poller(
                 read, self._now, self._gate.sleep, begin, begin, pause, back, changes=changes, hidden=hidden
@@ -374,18 +376,12 @@ class AsyncInsights:
 
     def _pump(self, reading: Reading, page_size: int | None) -> Pump:
         # With the fields now, since checking them takes longer than all else that a request's parameters need.
-        query = evolve(reading.query, fields=reading.fields)
-        profile = self._profile(reading.fields)
+        query, profile = evolve(reading.query, fields=reading.fields), self._profile(reading.fields)
         plan, page_size = plan_for(reading, profile, page_size, self._gate.concurrency)
 
         def params(ask: Ask) -> str:
-            return query.params(
-                page=ask.page,
-                limit=ask.limit,
-                start_date=ask.lo,
-                end_date=ask.hi,
-                order=ask.order,
-            )
+            lo, hi = ask.lo, ask.hi
+            return query.params(page=ask.page, limit=ask.limit, start_date=lo, end_date=hi, order=ask.order)
 
         return Pump(
             plan,

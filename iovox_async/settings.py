@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import timedelta
 
 from .errors import ConfigurationError
 from .pacing import seconds
 from .plan import LARGEST
 
-__all__ = ["Secret", "Sign", "checked_page_size", "positive_seconds", "signer", "time_zone", "whole"]
+__all__ = ["Secret", "Sign", "checked_page_size", "positive_seconds", "signer", "whole"]
 
 Sign = Callable[[], list[tuple[bytes, bytes]]]
 
@@ -72,16 +71,6 @@ def checked_page_size(value: int | None) -> int | None:
     ):
         raise ConfigurationError(f"page_size: a whole number from 1 to {LARGEST} is wanted, not {value!r}")
     return value
-
-
-def time_zone(value: tzinfo | str | None) -> tzinfo | None:
-    """A time zone, by itself or by its name."""
-    if value is None or isinstance(value, tzinfo):
-        return value
-    try:
-        return ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
-        raise ConfigurationError(f"timezone: {value!r} is no IANA time zone, like Europe/London") from error
 
 
 def whole(value: int, name: str) -> int:

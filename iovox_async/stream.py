@@ -32,12 +32,11 @@ async def _records(reader: Reader) -> AsyncGenerator[Call, None]:
     try:
         while (batch := await reader.batch()) is not None:
             for call in batch:
-                reader.last = call
+                # Now, since whoever has it may change it.
+                reader.last = where(call)
                 reader.calls += 1
-                if hidden:
-                    reader.last = where(call)
-                    for name in hidden:
-                        setattr(call, name, None)
+                for name in hidden:
+                    setattr(call, name, None)
                 yield call
             # So that requests go on, and the rest of the program with them, however fast the reader is.
             await asyncio.sleep(0)

@@ -12,6 +12,7 @@ of any size becomes segments of about `SEGMENT_BYTES`, each a JSON array on its 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zlib
 from bisect import bisect_left
@@ -43,11 +44,14 @@ _BLANKS: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 
 
+#: The endpoint's dates have no zone; one that has cannot be compared with those asked for.
+_Wall = Annotated[datetime, msgspec.Meta(tz=False)]
+
+
 class _Head(msgspec.Struct, gc=False):
     """What the plan must know of a row: when it began."""
 
-    #: The endpoint's dates have no zone; one that has cannot be compared with those asked for.
-    call_start: Annotated[datetime, msgspec.Meta(tz=False)] | None = None
+    call_start: _Wall | None = None
 
 
 class _Key(msgspec.Struct, gc=False):
@@ -57,6 +61,7 @@ class _Key(msgspec.Struct, gc=False):
 
 
 _heads = msgspec.json.Decoder(list[_Head])
+_loose: Any = msgspec.json.Decoder(msgspec.defstruct("_Loose", [("call_start", str)]))
 _head = msgspec.json.Decoder(_Head)
 _keys = msgspec.json.Decoder(list[_Key])
 _key = msgspec.json.Decoder(_Key)
@@ -144,8 +149,12 @@ def _id_of(raw: msgspec.Raw) -> int | str | None:
 
 
 def _start_of(raw: msgspec.Raw) -> datetime | None:
-    try:
+    with contextlib.suppress(ValueError):
         return _head.decode(raw).call_start
+    try:
+        text = _loose.decode(raw).call_start.strip()
+        # What a short form leaves out is zero, as records have it.
+        return msgspec.convert(text + " 00:00:00"[max(0, len(text) - 10) :], _Wall)
     except ValueError:
         return None
 

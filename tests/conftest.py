@@ -6,6 +6,7 @@ import random
 
 import hypothesis
 import pytest
+from faultkit import carrier
 
 from iovox_async import AsyncInsights
 
@@ -55,11 +56,18 @@ def clock():
 
 
 @pytest.fixture
-def open_session(clock):
+def engine():
+    """What carries the requests of `open_session`; a test that is marked `both_engines` runs with "aiohttp" too."""
+    return "httpx"
+
+
+@pytest.fixture
+def open_session(clock, engine):
     """Makes sessions whose back-off takes no time."""
 
     def make(base_url=BASE, **options):
         options = {"username": "demo", "secure_key": "demo-key", **options}
+        options.setdefault("transport", carrier(engine))
         insights = AsyncInsights(base_url=base_url, **options)
         insights._gate.clock = clock
         insights._gate.sleep = clock.sleep

@@ -1,6 +1,6 @@
 """What the tests of faults share: servers that answer bytes, proxies, steps of a coroutine, and a check for leaks.
 
-The law of this room: it knows sockets and bytes, and nothing of the client.
+The law of this room: it knows sockets and bytes, and of the client only what may carry its requests.
 """
 
 import asyncio
@@ -13,6 +13,24 @@ from collections import Counter
 from pathlib import Path
 
 import attrs
+import httpx
+import pytest
+
+from iovox_async import http
+
+#: For a promise that holds whatever carries the requests: `open_session` obeys it, and `carrier`.
+both_engines = pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+
+
+def carrier(engine):
+    """The `transport=` of an engine, as the docstring of `AsyncInsights` has it; None for the session's own."""
+    if engine == "httpx":
+        return None
+    transport = pytest.importorskip("httpx_aiohttp").AiohttpTransport
+    # With the certificates that are loaded once for all tests, and no more slots than a session has: one lost is missed.
+    limits = httpx.Limits(max_connections=8, keepalive_expiry=30)
+    return transport(verify=http.ssl_context(), trust_env=False, limits=limits)
+
 
 FILES = Path("/proc/self/fd")
 

@@ -12,6 +12,7 @@ import typing
 import aiohttp
 import pytest
 from aiohttp import web
+from webkit import END, START, at_rest, lines, sent, until
 
 import iovox_async.integrations.aiohttp as door
 from iovox_async import AsyncInsights, MissingExtraError, RetryPolicy, SessionError
@@ -25,8 +26,6 @@ from iovox_async.integrations.aiohttp import (
     ndjson_response,
 )
 from iovox_async.sandbox import Faults, Sandbox
-
-START, END = "2024-01-01", "2024-03-31"
 
 
 async def calls(request):
@@ -88,34 +87,6 @@ async def site(app, send_buffer=None):
             yield client
     finally:
         await runner.cleanup()
-
-
-async def until(condition):
-    """Waits until it holds, or fails after five seconds."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def at_rest(sandbox):
-    """The requests made so far, once no more are made."""
-    seen = -1
-    while seen != sandbox.stats.requests or sandbox.stats.concurrent:
-        seen = sandbox.stats.requests
-        await asyncio.sleep(0.08)
-    return seen
-
-
-def lines(text):
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def blocks(text):
-    return [
-        dict(line.split(": ", 1) for line in block.splitlines())
-        for block in text.split("\n\n")
-        if block and not block.startswith(":")
-    ]
 
 
 async def broken(client, path):
@@ -314,11 +285,11 @@ async def test_a_browser_that_reconnects_goes_on_exactly_where_it_was():
     with sandbox.serve() as url:
         async with site(make_app(url)) as client:
             async with client.get("/events") as response:
-                first = blocks(await response.text())
+                first = sent(await response.text())
                 assert response.headers["content-type"].startswith("text/event-stream")
                 assert response.headers["x-mine"] == "yes"
             async with client.get("/events", headers={"Last-Event-ID": first[122]["id"]}) as response:
-                again = blocks(await response.text())
+                again = sent(await response.text())
     assert first[-1] == {"event": "end", "data": "{}"}
     assert [json.loads(event["data"])["id"] for event in first[:-1]] == sandbox.ids()
     assert [json.loads(event["data"])["id"] for event in again[:-1]] == sandbox.ids()[123:]
@@ -330,7 +301,7 @@ async def test_an_error_amid_the_events_is_an_event():
     with sandbox.serve() as url:
         async with site(make_app(url)) as client:
             text, broke = await broken(client, "/events")
-    *some, last = blocks(text)
+    *some, last = sent(text)
     assert broke
     assert last["event"] == "failure"
     assert json.loads(last["data"])["position"] == some[-1]["id"]
@@ -348,7 +319,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
                 chunks = response.content.iter_any()
                 assert await anext(chunks) == b": still here\n\n"
                 (new,) = sandbox.add([{"call_start": "2024-02-01 10:00:00"}])
-                while not (found := blocks((await anext(chunks)).decode())):
+                while not (found := sent((await anext(chunks)).decode())):
                     pass
                 assert json.loads(found[0]["data"])["id"] == new
                 response.close()

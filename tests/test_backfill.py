@@ -103,6 +103,15 @@ class TestRuns:
         assert json.loads((out / "report.json").read_text()) == report.to_dict()
         assert report.requests == box.stats.requests <= 10
 
+    @pytest.mark.parametrize(
+        ("start", "partition"), [("2024-01-05 18:00", "day"), ("2024-01-20", "month"), ("2024-03-01", "day")]
+    )
+    async def test_a_range_that_has_not_begun_yet_is_nothing_to_read(self, job, box, start, partition):
+        """Also where the day or month of its start has: nothing is asked for, and the next run goes on from there."""
+        query = InsightsQuery(start_date=start, end_date="2024-05-01")
+        report = await job(query, partition=partition, now=datetime(2024, 1, 5, 12)).run()
+        assert (report.partitions, report.requests, box.stats.requests) == (0, 0, 0)
+
     async def test_a_finished_job_run_again_sends_nothing(self, job, box, out):
         """And changes nothing; twice is once."""
         await job().run()
@@ -546,6 +555,8 @@ class TestValues:
             ("2024-02-29", "2024-03-01 00:00:01", "month", ["2024-02", "2024-03"]),
             ("2023-12-31 23:59:59", "2024-01-01", "month", ["2023-12"]),
             ("2024-01-01", "2024-01-01", "day", []),
+            ("2024-01-05 18:00", "2024-01-05 12:00", "day", []),
+            ("0999-12-01", "1000-02-01", "month", ["0999-12", "1000-01"]),
         ],
     )
     def test_partitions_touch_the_range(self, lo, hi, unit, names):
@@ -581,3 +592,20 @@ class TestValues:
         assert found.entries.items() <= manifest.entries.items()
         whole = Manifest.load(data, job, LATER)
         assert (whole.damage, whole.entries) == ([], manifest.entries)
+
+
+async def test_verify_stops_where_the_manifest_is_gone_and_removes_nothing(job, tmp_path):
+    """It alone says what is in the files; they are left for --repair."""
+    await job().run()
+    (manifest,) = tmp_path.rglob("manifest*")
+    before = sorted(tmp_path.rglob("*.parquet"))
+    manifest.unlink()
+    with pytest.raises(ManifestDamaged, match="no manifest"):
+        await job().verify()
+    assert sorted(tmp_path.rglob("*.parquet")) == before
+
+
+async def test_a_settling_time_beyond_the_calendar_seals_nothing(insights, tmp_path):
+    """It is as good as never."""
+    backfill = Backfill(insights, QUERY, tmp_path, settling=1e11, clock=lambda: LATER)
+    assert (await backfill.run()).calls == 300

@@ -85,8 +85,8 @@ def test_filters_and_fields_are_passed_on(run, box, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--start", "yesterday"], 2, "START"),
-        (["--start", "2024-02-01", "--end", "2024-01-01"], 2, "END"),
+        (["--start", "yesterday"], 2, "--start: "),
+        (["--start", "2024-02-01", "--end", "2024-01-01"], 2, "--end: "),
         (["--format", "xml"], 2, "xml"),
         (["--settling", "-1"], 2, "settling"),
     ],
@@ -150,6 +150,23 @@ def test_ctrl_c_ends_it_at_once_with_the_line_that_goes_on(number, box, environm
     box.faults = Faults()
     assert CliRunner(env=environment).invoke(iovox, shlex.split(found[1])).exit_code == 0
     assert json.loads((out / "report.json").read_text())["total_calls"] == 100
+
+
+def test_ctrl_c_before_anything_is_done_counts_nothing(box, environment, tmp_path):
+    """The line that goes on is told all the same."""
+    box.reset_stats()
+    box.faults = Faults(kind="hang", fail_after=0)
+    command = [sys.executable, "-m", "iovox_async.cli", "backfill", *RANGE, "--out", str(tmp_path / "calls")]
+    with subprocess.Popen(
+        command, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not box.stats.requests:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait() == 3, said
+    assert said.startswith("Interrupted. Go on with: iovox backfill ")
 
 
 class TestTelling:

@@ -5,6 +5,7 @@ import random
 
 import anyio
 import pytest
+from faultkit import both_engines
 
 from iovox_async import RetryPolicy, TimedOut
 from iovox_async.sandbox import Faults, Sandbox
@@ -20,9 +21,19 @@ async def settle(check, turns=3000):
         await asyncio.sleep(0.001)
 
 
+def sockets():
+    """The connections that this loop holds and has not let go. The sandbox has a loop of its own."""
+    return sum(not transport.is_closing() for transport in asyncio.get_running_loop()._transports.values())
+
+
+@both_engines
 @pytest.mark.timeout(240)
-async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(open_session):
-    """At random moments, pages and streams alike: no slot, task or socket is lost, and the server is let go early."""
+async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(engine, open_session):
+    """At random moments, pages and streams alike: no slot, task or socket is lost, and the server is let go early.
+
+    A thousand where aiohttp carries them, with a pool of no more than the eight slots.
+    """
+    waves = 100 if engine == "httpx" else 20
     rng = random.Random(4)
     sandbox = Sandbox(calls=400, start=START, end=END, faults=Faults(latency=0.004))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=8) as insights:
@@ -34,34 +45,39 @@ async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(
             else:
                 await insights.stream(START, END, page_size=60).collect()
 
-        cancelled = 0
-        for wave in range(100):
+        cancelled = most = 0
+        for wave in range(waves):
             tasks = [asyncio.create_task(pull(number)) for number in range(50)]
             rng.shuffle(tasks)
             for task in tasks:
                 if not task.done() and rng.random() < 0.3:
                     await asyncio.sleep(rng.random() * 0.0015)
+                    most = max(most, sockets())
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             cancelled += sum(isinstance(result, asyncio.CancelledError) for result in results)
             assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), (
                 wave
             )
-        assert cancelled >= 4_000
+        assert cancelled >= 40 * waves
         await settle(lambda: asyncio.all_tasks() <= before and not sandbox.stats.concurrent)
         assert asyncio.all_tasks() <= before
         assert insights._gate.in_flight == 0
         assert insights._gate.limiter.statistics().tasks_waiting == 0
         stats = sandbox.stats
         assert stats.connections <= 8
-        assert stats.connections_peak <= 3 * 8  # a socket that was let go may be seen for a moment longer
+        assert 0 < most <= 8
         unfinished = stats.requests - stats.answered
-        assert unfinished > 100
+        assert unfinished > 10  # how many got that far is the scheduler's choice
         assert stats.abandoned >= 0.9 * unfinished
         assert await insights.stream(START, END).collect()
+        sandbox.reset_stats()
+        sandbox.faults = Faults(latency=0.05)
         await asyncio.gather(*(insights.page(START, END, size=50) for _ in range(16)))
+        assert sandbox.stats.peak == 8
 
 
+@both_engines
 @pytest.mark.parametrize("way", ["task.cancel", "asyncio.timeout", "anyio scope"])
 @pytest.mark.parametrize("fault", ["hang", "hang_midway", "drip"])
 async def test_each_way_of_cancelling_each_kind_of_hang_frees_the_slot(way, fault, open_session):
@@ -90,6 +106,7 @@ async def test_each_way_of_cancelling_each_kind_of_hang_frees_the_slot(way, faul
         assert insights._gate.in_flight == 0
 
 
+@both_engines
 async def test_cancelled_at_every_turn_of_the_loop_the_session_works_on(open_session):
     """A stream is cancelled natively at its first turn, its second, its third ..., until it is no longer touched."""
     sandbox = Sandbox(calls=300, start=START, end=END)
@@ -113,6 +130,7 @@ async def test_cancelled_at_every_turn_of_the_loop_the_session_works_on(open_ses
         assert turns > 20
 
 
+@both_engines
 async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
     """Those behind it move up, and no slot is lost."""
     sandbox = Sandbox(calls=50, start=START, end=END, faults=Faults(latency=0.02))
@@ -134,6 +152,7 @@ async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
         assert insights._gate.in_flight == 0
 
 
+@both_engines
 async def test_a_deadline_stops_a_server_that_drips(open_session):
     """Wall clock, not per read: a byte now and then does not keep an attempt alive."""
     sandbox = Sandbox(

@@ -16,7 +16,8 @@ from iovox_async import Field, Fields, Filters
 from iovox_async.cli.answers import place_of
 from iovox_async.cli.app import iovox
 from iovox_async.cli.commands.sandbox import FAULTS
-from iovox_async.cli.filters import PRESETS, option_of
+from iovox_async.cli.filters import option_of
+from iovox_async.cli.reading import PRESETS
 from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 
 START, END = "2024-01-01", "2024-01-31"
@@ -105,6 +106,18 @@ def test_no_filter_is_missing(name):
     """Each member of Filters is an option."""
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert {option_of(filter_) for filter_ in Filters.__annotations__} <= options
+
+
+@pytest.mark.parametrize("name", ["fields", "on_error"])
+def test_an_option_of_one_name_means_the_same_in_every_command_that_reads(name):
+    """Type, default and the words it begins with."""
+    found = [
+        next(option for option in COMMANDS[command].params if option.name == name)
+        for command in ("calls", "backfill", "follow")
+    ]
+    assert len({(str(option.to_info_dict()["type"]), option.default) for option in found}) == 1
+    shortest = min((option.help.rstrip(".") for option in found), key=len)
+    assert all(option.help.startswith(shortest) for option in found)
 
 
 def test_no_fault_is_missing():
@@ -381,7 +394,7 @@ def test_a_wrong_key_is_explained_and_not_shown(run):
         (["calls", START, "--timezone", "Mars/Olympus"], "--timezone"),
         (["calls", START, "--proxy", "ftp://x"], "--proxy"),
         (["calls", START, "--page-size", "20001"], "--page-size"),
-        (["follow", "--since", "soon"], "START"),
+        (["follow", "--since", "soon"], "--since: "),
         (["show", "x"], "ID"),
         (["sandbox", "--kind", "flood"], "--kind"),
         (["sandbox", "--start", "2024-02-01", "--end", "2024-01-01"], "end"),

@@ -1,6 +1,7 @@
 """The parts of the command line, each by itself."""
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -8,10 +9,11 @@ import rich_click as click
 
 from iovox_async import Call, ConfigurationError, QueryError, RecordError, StreamStats
 from iovox_async.cli.again import Remembering, again
+from iovox_async.cli.app import iovox
 from iovox_async.cli.console import clean, number, size, span
 from iovox_async.cli.formats import Csv, JsonLines, harmless
 from iovox_async.cli.lines import line
-from iovox_async.cli.progress import Meter, summary
+from iovox_async.cli.progress import Meter, can_draw, summary
 from iovox_async.cli.running import in_options
 from iovox_async.cli.threads import in_thread
 from iovox_async.structure import make_converter
@@ -62,7 +64,7 @@ def test_a_terminal_obeys_no_text(text, shown):
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (QueryError("start_date", "no"), "START: no"),
+        (QueryError("start_date", "no"), "--start: no"),
         (QueryError("id", "no"), "--id: no"),
         (QueryError("response_fields", "no"), "--fields: no"),
         (QueryError("node_name", "no"), "--node-name: no"),
@@ -71,7 +73,7 @@ def test_a_terminal_obeys_no_text(text, shown):
         (ConfigurationError("timezone: no"), "--timezone: no"),
         (
             QueryError("start_date", "give the session the account's timezone="),
-            "START: give the session the account's --timezone",
+            "--start: give the session the account's --timezone",
         ),
         (
             RecordError(3, "$[3].id", "no"),
@@ -83,6 +85,28 @@ def test_a_terminal_obeys_no_text(text, shown):
 def test_errors_speak_of_options(error, told):
     """What a message names is what the user can type."""
     assert in_options(error) == told
+
+
+@pytest.mark.parametrize(
+    ("command", "told"), [("calls", "START: no"), ("backfill", "--start: no"), ("follow", "--since: no")]
+)
+def test_errors_speak_of_what_the_command_takes(command, told):
+    """One takes the dates as arguments, another as options."""
+    with click.Context(iovox.commands[command]):
+        assert in_options(QueryError("start_date", "no")) == told
+
+
+def test_no_bar_is_drawn_where_something_else_may_write(monkeypatch, tmp_path):
+    """What reads a pipe most likely writes to the same terminal; a file does not."""
+    monkeypatch.setattr("iovox_async.cli.progress.at_terminal", lambda name: name == "stderr")
+    monkeypatch.setenv("TERM", "xterm")
+    read, write = os.pipe()
+    with os.fdopen(read), os.fdopen(write, "w") as pipe, (tmp_path / "calls.jsonl").open("w") as file:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert not can_draw(data_to_stdout=True)
+        assert can_draw()  # the data goes to -o FILE
+        monkeypatch.setattr("sys.stdout", file)
+        assert can_draw(data_to_stdout=True)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from iovox_async import Field
 from iovox_async.cli.commands.demo import PROGRAM
 from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 
@@ -312,6 +313,30 @@ def test_at_a_terminal_data_is_not_drawn_over(box, environment):
     assert terminal.shown.count('{"id":') == len(box.ids(START, START))
 
 
+def test_at_a_terminal_the_line_that_goes_on_stands_alone(box, environment):
+    """It can be copied: no line break is in it, however narrow the terminal is."""
+    environment["COLUMNS"] = "50"
+    with slowly(box):
+        terminal = Terminal(SLOWLY, environment)
+        terminal.until('{"id":')
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    told, line = plain(terminal.shown).rstrip().splitlines()[-2:]
+    assert re.search(r"Interrupted\. Go on after [\d,]+ calls with:$", told)
+    assert shlex.split(line)[: len(SLOWLY) + 1] == ["iovox", *map(str, SLOWLY)]
+    assert "--resume" in line
+
+
+def test_at_a_narrow_terminal_lines_break_between_words(environment):
+    """An error is read, not deciphered."""
+    environment |= {"COLUMNS": "50", "IOVOX_SECURE_KEY": "another"}
+    terminal = Terminal(["calls", START, START], environment)
+    assert terminal.end() == 1
+    lines = plain(terminal.shown).split("Error: ")[1].splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 50
+    assert "the key works only from the IP addresses listed" in " ".join(map(str.strip, lines))
+
+
 def test_ctrl_c_at_a_terminal_wipes_the_bar_off(box, environment, tmp_path):
     """The bar goes, the reason stays."""
     with slowly(box):
@@ -319,7 +344,7 @@ def test_ctrl_c_at_a_terminal_wipes_the_bar_off(box, environment, tmp_path):
         terminal.until(" calls ")
         terminal.type("\x03")
         assert terminal.end() == 130
-    assert plain(terminal.shown).rstrip().endswith("was not written.")
+    assert " ".join(plain(terminal.shown).split()).endswith("was not written.")
     assert [*tmp_path.iterdir()] == []
 
 
@@ -353,3 +378,21 @@ def test_at_a_terminal_the_table_of_fields_is_drawn_for_the_eye(environment):
     assert "\x1b[" in terminal.shown
     assert "In the answer" in terminal.shown
     assert "Yellow: answered under another name." in plain(terminal.shown)
+
+
+def test_at_a_narrow_terminal_the_demo_ends_with_its_whole_program(environment):
+    """What is there to be copied is not cut off at the edge."""
+    terminal = Terminal(["demo", "--calls", 100], environment | {"COLUMNS": "50"})
+    assert terminal.end() == 0
+    shown = [line.rstrip() for line in plain(terminal.shown).splitlines()]
+    assert [line for line in PROGRAM.splitlines() if line not in shown] == []
+
+
+def test_at_a_narrow_terminal_no_field_and_no_path_is_cut_short(environment):
+    """What is too long for its column goes on below."""
+    environment["COLUMNS"] = "60"
+    terminal = Terminal(["fields"], environment)
+    assert terminal.end() == 0
+    shown = plain(terminal.shown)
+    assert "\u2026" not in shown
+    assert [name for name in Field if not re.search(rf"^{name} ", shown, re.MULTILINE)] == []

@@ -119,6 +119,13 @@ def test_a_bad_request_names_the_parameter_and_the_cure_of_the_endpoints_own_tab
     assert error.resolution in str(error)
 
 
+def test_a_message_that_begins_with_the_status_does_not_make_it_come_twice():
+    """The endpoint's own begin like that."""
+    error = errors.AuthenticationError(401, ("HTTP 401: Unauthorized",))
+    assert str(error).startswith("HTTP 401: Unauthorized")
+    assert error.messages == ("HTTP 401: Unauthorized",)
+
+
 def test_a_refused_key_is_told_about_the_list_of_addresses():
     """A right key from an unlisted address gets 401 too, and the message says so."""
     assert "IP addresses" in str(errors.AuthenticationError(401))

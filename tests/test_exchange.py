@@ -30,7 +30,8 @@ from iovox_async import (
     TransportError,
     UnexpectedRedirect,
 )
-from iovox_async.http import _translate, _with_params
+from iovox_async.failures import failure_of
+from iovox_async.http import _with_params
 from iovox_async.pacing import Transient
 
 URL = "https://rest.iovox.test/rest/v1/calls/insights"
@@ -224,7 +225,7 @@ def _subclasses(kind):
 @pytest.mark.parametrize("kind", sorted(_subclasses(httpx.TransportError), key=lambda kind: kind.__name__))
 def test_every_transport_error_of_httpx_has_a_typed_twin(kind):
     """The table is complete: timeouts are TimedOut, the rest TransportError."""
-    twin = _translate(kind("what happened"))
+    twin = failure_of(kind("what happened"))
     error = twin.error if isinstance(twin, Transient) else twin
     assert type(error) is (TimedOut if issubclass(kind, httpx.TimeoutException) else TransportError)
 
@@ -286,10 +287,32 @@ async def test_long_lists_of_ids_are_split_and_come_back_in_the_order_asked(endp
     assert [call.id for call in calls] == [one for one in wanted if one in exists]
 
 
+@pytest.mark.parametrize("odd", [b"12", bytearray(b"12"), None, 5.0, "", [b"12"], True], ids=repr)
+async def test_what_is_no_id_is_refused_before_anything_is_sent(endpoint, open_session, odd):
+    """Bytes above all, whose items are whole numbers."""
+    async with open_session() as insights:
+        with pytest.raises(QueryError, match="id: "):
+            await insights.get(odd)
+    assert not endpoint.called
+
+
+async def test_an_id_may_be_any_whole_number(endpoint, open_session):
+    """Such as numpy's, which are no int and hold no items."""
+
+    class Whole:
+        def __index__(self):
+            return 12
+
+    endpoint.respond(json=[{**CALL, "id": 12}])
+    async with open_session() as insights:
+        assert [call.id for call in await insights.get(Whole())] == [12]
+
+
 async def test_nothing_asked_is_nothing_sent(endpoint, open_session):
     """`get()` of no ids makes no request."""
     async with open_session() as insights:
         assert await insights.get() == []
+        assert await insights.get([], ()) == []
     assert not endpoint.called
 
 

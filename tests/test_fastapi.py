@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Header, Request
 from starlette.background import BackgroundTask
+from webkit import END, START, at_rest, lines, sent, until
 
 import iovox_async.integrations.fastapi as door
 from iovox_async import AsyncInsights, BadRequest, MissingExtraError, RateLimited, RetryPolicy, SessionError
@@ -33,7 +34,6 @@ from iovox_async.integrations.fastapi import (
 )
 from iovox_async.sandbox import Faults, Sandbox
 
-START, END = "2024-01-01", "2024-03-31"
 ONCE = RetryPolicy(attempts=1)
 
 
@@ -102,26 +102,6 @@ def make_app(base_url, *, inner=None, **options):
         return [call.id for call in (await insights.page(START, END, size=10, order=order)).calls]
 
     return app
-
-
-async def until(condition):
-    """Waits until it holds, or fails after five seconds."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def at_rest(sandbox):
-    """The requests made so far, once no more are made."""
-    seen = -1
-    while seen != sandbox.stats.requests or sandbox.stats.concurrent:
-        seen = sandbox.stats.requests
-        await asyncio.sleep(0.08)
-    return seen
-
-
-def lines(text):
-    return [json.loads(line) for line in text.splitlines()]
 
 
 # The session.
@@ -429,26 +409,18 @@ async def test_a_source_of_one_s_own_is_closed_too():
 # Server-sent events.
 
 
-def events(text):
-    return [
-        dict(line.split(": ", 1) for line in block.splitlines())
-        for block in text.split("\n\n")
-        if block and not block.startswith(":")
-    ]
-
-
 async def test_a_browser_that_reconnects_goes_on_exactly_where_it_was():
     """Last-Event-ID is the stream's position: nothing twice, nothing lost, whatever was cut."""
     sandbox = Sandbox(calls=400)
     with sandbox.serve() as url, Site(make_app(url)) as site:
         async with site.client() as client:
             whole = await client.get("/events")
-            first = events(whole.text)
+            first = sent(whole.text)
             assert whole.headers["content-type"].startswith("text/event-stream")
             again = await client.get("/events", headers={"Last-Event-ID": first[122]["id"]})
     assert first[-1] == {"event": "end", "data": "{}"}
     assert [json.loads(event["data"])["id"] for event in first[:-1]] == sandbox.ids()
-    assert [json.loads(event["data"])["id"] for event in events(again.text)[:-1]] == sandbox.ids()[123:]
+    assert [json.loads(event["data"])["id"] for event in sent(again.text)[:-1]] == sandbox.ids()[123:]
 
 
 async def test_an_error_amid_the_events_is_an_event():
@@ -457,7 +429,7 @@ async def test_an_error_amid_the_events_is_an_event():
     with sandbox.serve() as url, Site(make_app(url)) as site:
         async with site.client() as client:
             text, broke = await broken(client, "/events")
-    *calls, last = events(text)
+    *calls, last = sent(text)
     assert broke
     assert last["event"] == "failure"
     assert json.loads(last["data"])["error"] == "ServerError"
@@ -482,7 +454,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
                 chunks = response.aiter_text()
                 assert await anext(chunks) == ": still here\n\n"
                 (new,) = sandbox.add([{"call_start": "2024-02-01 10:00:00"}])
-                while not (found := events(await anext(chunks))):
+                while not (found := sent(await anext(chunks))):
                     pass
                 assert json.loads(found[0]["data"])["id"] == new
             await until(lambda: app.state.insights._shelter.busy == 0)

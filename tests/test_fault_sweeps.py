@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 
 import anyio
 import pytest
-from faultkit import nothing_left, struck
+from faultkit import both_engines, nothing_left, struck
 
 from iovox_async import (
     AuthenticationError,
@@ -71,6 +71,7 @@ SLOW = {"hang", "hang_midway", "drip"}
 PASSING = [kind for kind in KINDS if ENDS[kind][1]]
 
 
+@both_engines
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_fault_at_every_request_once_or_for_good(kind, open_session):
     """Fault k at request 1, 2, 3, ... until none is touched: the exact calls, or the typed error of that kind.
@@ -114,6 +115,7 @@ async def test_a_fault_at_every_request_once_or_for_good(kind, open_session):
             assert number > 3 or kind in SLOW
 
 
+@both_engines
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - SLOW))
 async def test_a_fault_at_one_request_is_raised_or_mended_on_a_page_too(kind, open_session):
     """`page` and `get` keep the same promise."""
@@ -131,10 +133,11 @@ async def test_a_fault_at_one_request_is_raised_or_mended_on_a_page_too(kind, op
 LENGTHS = [(0, 50, 8), (1, 50, 1), (50, 50, 4), (51, 50, 8), (400, 20, 1), (3_000, 50, 8)]
 
 
+@both_engines
 @pytest.mark.parametrize(("calls", "page_size", "concurrency"), LENGTHS)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
-    calls, page_size, concurrency, order, open_session
+    calls, page_size, concurrency, order, engine, open_session
 ):
     """By a kind drawn at random; and retries stay within a fifth of the requests plus 20."""
     # Not markup: a login page is tried once more only, and two in a row are an answer.
@@ -146,7 +149,9 @@ async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
         found = [call.id async for call in stream]
         assert found == (truth if order.endswith("ASC") else truth[::-1])
         stats, gate = stream.stats, insights._gate
-        assert stats.requests == sandbox.stats.requests
+        # What was lost before its answer began, aiohttp asks for once more, and tells nobody.
+        lost = sum(request.outcome in {"close", "reset"} for request in sandbox.log)
+        assert 0 <= sandbox.stats.requests - stats.requests <= (lost if engine == "aiohttp" else 0)
         assert stats.retries <= 0.2 * stats.requests + 20
         assert gate.retries <= 0.2 * gate.requests + 20
         assert gate.in_flight == 0
@@ -187,6 +192,7 @@ async def test_an_outage_of_hours_costs_many_callers_no_storm(open_session, cloc
         assert len((await insights.page(START, END)).calls) == 10
 
 
+@both_engines
 async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
     """Fifty callers and a stream: no more than the slots is sent, and nothing for half a minute; then it is tried."""
     sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0, kind="401"))
@@ -205,6 +211,7 @@ async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
         assert len(await insights.stream(START, END).collect()) == 10
 
 
+@both_engines
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("kind", ["500", "504", "reset", "cut"])
 async def test_windows_that_keep_failing_are_halved_and_the_size_is_remembered(
@@ -244,6 +251,7 @@ RETRY_AFTER = {
 }
 
 
+@both_engines
 @pytest.mark.parametrize(("value", "wait"), RETRY_AFTER.values(), ids=RETRY_AFTER.keys())
 @pytest.mark.parametrize("kind", ["429", "503"])
 async def test_what_the_server_asks_to_wait_is_waited_if_it_can_be_read(
@@ -259,6 +267,7 @@ async def test_what_the_server_asks_to_wait_is_waited_if_it_can_be_read(
     assert (wait or 0) <= took <= max(wait or 0, RetryPolicy().initial)
 
 
+@both_engines
 @pytest.mark.parametrize("value", ["121", "3600", "1e999", "Thu, 31 Dec 2099 23:59:59 GMT"])
 async def test_a_wait_longer_than_allowed_is_handed_to_the_caller_with_its_length(value, open_session, clock):
     """At once, so that a job can park itself."""
@@ -320,6 +329,7 @@ async def _block(stream):
             pass
 
 
+@both_engines
 @pytest.mark.parametrize("way", ["thrown in its place", "thrown as it resumes", "task.cancel", "anyio scope"])
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
 async def test_cancelled_at_every_suspension_the_session_works_on(work, way, open_session):

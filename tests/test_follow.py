@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from iovox_async import AuthenticationError, QueryError, RetryPolicy
+from iovox_async import AuthenticationError, QueryError, RetryPolicy, SessionError
 from iovox_async.sandbox import Faults, Sandbox
 
 DAY = "2024-05-06"
@@ -103,6 +103,36 @@ async def test_a_refusal_is_raised(sandbox, open_session):
             await take(insights.follow(f"{DAY} 09:00"), 1)
 
 
+async def test_following_goes_on_after_an_error(sandbox, open_session):
+    """Iterated again after what ended it, it reads on and repeats nothing; it never ends quietly."""
+    sandbox.add(at("10:00:00"))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+
+        def fail():
+            raise ZeroDivisionError
+
+        insights._gate.sleep = Rounds(fail, lambda: None)
+        async with insights.follow(f"{DAY} 09:00") as follow:
+            assert len(await take(follow, 1)) == 1
+            with pytest.raises(ZeroDivisionError):
+                await take(follow, 1)
+            (later,) = sandbox.add(at("10:30:00"))
+            assert [call.id for call in await take(follow, 1)] == [later]
+        with pytest.raises(SessionError, match="ended"):
+            await take(follow, 1)
+
+
+@pytest.mark.parametrize("lookback", [1e12, 1e300, timedelta.max], ids=str)
+async def test_a_look_back_of_ages_reaches_to_the_beginning(sandbox, open_session, lookback):
+    """And not to before the calendar's."""
+    sandbox.add(at("10:00:00"))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        insights._gate.sleep = Rounds(lambda: sandbox.add(at("09:00:00")))
+        async with insights.follow(f"{DAY} 09:00", lookback=lookback) as follow:
+            calls = await take(follow, 2)
+    assert [call.call_start.hour for call in calls] == [10, 9]
+
+
 async def test_memory_is_bounded_by_the_look_back(sandbox, open_session):
     """What lies before the look-back is forgotten."""
     hours = iter(range(1, 20))
@@ -131,6 +161,33 @@ async def test_leaving_ends_following(sandbox, open_session):
                 break
             await asyncio.sleep(0.001)
         assert asyncio.all_tasks() <= before
+
+
+@pytest.mark.parametrize("reading", [True, False], ids=["in a poll", "in the pause"])
+async def test_another_task_may_end_following(sandbox, open_session, reading):
+    """Whoever waits for the next call is told so, and nothing is left running."""
+    sandbox.add(at("10:00:00"))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        pausing = asyncio.Event()
+
+        async def pause(seconds):
+            pausing.set()
+            await asyncio.Event().wait()
+
+        insights._gate.sleep = pause
+        follow = insights.follow(f"{DAY} 09:00")
+        sandbox.faults = Faults(latency=60) if reading else Faults()
+        waiting = asyncio.create_task(take(follow, 2))
+        if reading:
+            while not sandbox.stats.concurrent:
+                await asyncio.sleep(0.001)
+        else:
+            await pausing.wait()
+        await follow.aclose()
+        with pytest.raises(SessionError):
+            await waiting
+        await follow.aclose()
+        assert insights._shelter.busy == 0
 
 
 async def test_only_what_was_asked_for_is_handed_out(sandbox, open_session):

@@ -15,6 +15,7 @@ from datetime import date, timedelta
 import aiohttp
 import httpx
 import pytest
+from webkit import until
 
 from iovox_async import AsyncInsights, ConfigurationError
 from iovox_async.cli.commands.sandbox import _live_page
@@ -22,14 +23,6 @@ from iovox_async.integrations.live import STATE, add_live_page, page_url
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-03-01", "2024-03-10"
-
-
-async def until(condition, seconds=20):
-    """Waits until it holds, and gives what it gave."""
-    async with asyncio.timeout(seconds):
-        while not (found := condition()):
-            await asyncio.sleep(0.01)
-    return found
 
 
 @contextlib.asynccontextmanager

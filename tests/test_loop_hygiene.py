@@ -40,7 +40,18 @@ class Imports:
 
 sys.meta_path.insert(0, Imports())
 
-base_url, tls_url, uv, watched = sys.argv[1], sys.argv[2], sys.argv[3] == "uvloop", sys.argv[4] == "watched"
+base_url, tls_url = sys.argv[1:3]
+uv, watched, engine = sys.argv[3] == "uvloop", sys.argv[4] == "watched", sys.argv[5]
+transports = [None] * 3
+if engine == "aiohttp":
+    import encodings.idna  # what the standard library loads when aiohttp first resolves a host
+    from httpx_aiohttp import AiohttpTransport
+    # Before the loop runs, since this one reads the certificates where it is made.
+    transports = [AiohttpTransport(trust_env=False) for _ in range(3)]
+
+def session(key, url, **options):
+    return AsyncInsights("demo", key, base_url=url, transport=transports.pop(), retry=quick, **options)
+
 quick = RetryPolicy(initial=0.001, maximum=0.01)
 if watched:
     from blockbuster import BlockBuster
@@ -77,7 +88,7 @@ async def main():
     loop.set_exception_handler(lambda _, context: problems.append(context))
     # How slow a busy machine is, is not the question.
     loop.slow_callback_duration = 10
-    async with AsyncInsights("demo", "demo-key", base_url=base_url, concurrency=4, retry=quick) as insights:
+    async with session("demo-key", base_url, concurrency=4) as insights:
         async with insights.stream("2024-01-01", "2024-01-10", page_size=60) as calls:
             ids = [call.id async for call in calls]
         everything = [c.id async for c in insights.stream("2024-01-01", "2024-01-10", fields=Fields.ALL)]
@@ -91,9 +102,9 @@ async def main():
             raise SystemExit("something is left")
         if [c.id async for c in insights.stream("2024-01-01", "2024-01-10")] != ids:
             raise SystemExit("not the same calls after the storm")
-    async with AsyncInsights("demo", "k", base_url="http://127.0.0.1:9", retry=quick) as insights:
+    async with session("k", "http://127.0.0.1:9") as insights:
         await typed(TransportError, insights.page())
-    async with AsyncInsights("demo", "k", base_url=tls_url, retry=quick) as insights:
+    async with session("k", tls_url) as insights:
         await typed(TLSError, insights.stream("2024-01-01", "2024-01-10").collect())
     if problems:
         raise SystemExit(f"the loop complains: {problems}")
@@ -111,16 +122,29 @@ print(*Imports.names)
 """
 
 MODES = {
-    "watched by blockbuster": ([], {}, "", "watched"),
-    "-O": (["-O"], {}, "", ""),
-    "-W error": (["-W", "error"], {}, "", ""),
-    "PYTHONASYNCIODEBUG": (["-X", "dev"], {"PYTHONASYNCIODEBUG": "1"}, "", ""),
-    "uvloop": ([], {}, "uvloop", ""),
+    "watched by blockbuster": ([], {}, "", "watched", "httpx"),
+    "-O": (["-O"], {}, "", "", "httpx"),
+    "-W error": (["-W", "error"], {}, "", "", "httpx"),
+    "PYTHONASYNCIODEBUG": (["-X", "dev"], {"PYTHONASYNCIODEBUG": "1"}, "", "", "httpx"),
+    "uvloop": ([], {}, "uvloop", "", "httpx"),
+    "aiohttp, watched": ([], {}, "", "watched", "aiohttp"),
+    "aiohttp, PYTHONASYNCIODEBUG": (
+        ["-X", "dev", "-W", "error"],
+        {"PYTHONASYNCIODEBUG": "1"},
+        "",
+        "",
+        "aiohttp",
+    ),
+    "aiohttp, uvloop": (["-W", "error"], {}, "uvloop", "", "aiohttp"),
 }
 
 
-@pytest.mark.parametrize(("switches", "environment", "loop", "watched"), MODES.values(), ids=MODES.keys())
-async def test_a_whole_program_runs_the_same_and_without_a_complaint(switches, environment, loop, watched):
+@pytest.mark.parametrize(
+    ("switches", "environment", "loop", "watched", "engine"), MODES.values(), ids=MODES.keys()
+)
+async def test_a_whole_program_runs_the_same_and_without_a_complaint(
+    switches, environment, loop, watched, engine
+):
     """A pull, a look-up, a storm of cancellations, a closed port, an untrusted server; nothing is said on stderr.
 
     And what is needed was imported before the loop ran: the first use costs the loop nothing.
@@ -128,6 +152,8 @@ async def test_a_whole_program_runs_the_same_and_without_a_complaint(switches, e
     trustme = pytest.importorskip("trustme")
     if loop:
         pytest.importorskip(loop)
+    if engine == "aiohttp":
+        pytest.importorskip("httpx_aiohttp")
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -144,6 +170,7 @@ async def test_a_whole_program_runs_the_same_and_without_a_complaint(switches, e
             server.base_url,
             loop,
             watched,
+            engine,
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,

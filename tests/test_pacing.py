@@ -897,6 +897,13 @@ def test_what_is_no_duration_is_refused_by_name(name: str, value: Any):
         RetryPolicy(**{name: value})
 
 
+@pytest.mark.parametrize("value", [0, 0.0, timedelta()], ids=repr)
+def test_a_request_that_may_take_no_time_is_refused(value: float | timedelta):
+    """The first attempt counts too, so it could never succeed; the error names what was probably meant."""
+    with pytest.raises(ConfigurationError, match=r"RetryPolicy\.total.*attempts=1"):
+        RetryPolicy(total=value)
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, None, "3", math.inf], ids=repr)
 def test_attempts_are_a_whole_number_from_1(value: Any):
     """1 means no retries; 0 would mean no request."""

@@ -331,6 +331,20 @@ def test_a_small_range_takes_two_requests_or_one(known: int):
     assert found.requests == (1 if known > 3 else 2)
 
 
+@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("calls", [1, 7])
+def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(down: bool, calls: int):
+    """Its page 1 has come already, so page 2, page 1 again, and the rest of the range are left to ask.
+
+    Descending, the rest begins with the calls of that second again, which proves nothing about the second before it: two more.
+    """
+    server = Server(random.Random(1), 100)
+    server.fill([at(30)] * calls)
+    found = pull(WindowPlan(at(0), at(100), descending=down), server)
+    assert len(found.rows) == calls
+    assert found.requests == (6 if down else 4)
+
+
 # The rules one by one.
 
 
@@ -338,13 +352,8 @@ def test_what_an_answer_can_hold_is_learned_from_answers():
     """The longest answer counts; one shorter than it was allowed to be may have been capped."""
     capacity = Capacity()
     assert capacity.page(100) == 100
-    assert not capacity.proves_end(1, 100)
-    assert capacity.proves_end(0, 100)
     capacity.saw(50, 100)
     assert (capacity.most, capacity.page(100), capacity.page(20)) == (50, 50, 20)
-    assert capacity.proves_end(49, 100)
-    assert not capacity.proves_end(50, 100)
-    assert not capacity.proves_end(20, 20)
     capacity.saw(10, 100)
     assert (capacity.most, capacity.page(100)) == (50, 50)
     capacity.saw(50, 50)
@@ -366,6 +375,9 @@ def test_an_answer_is_judged_by_what_was_known_when_it_was_asked_for():
     ]
     assert Ask(at(0), at(9), "call_start_ASC", 30, most=50).proves_end(29)
     assert not Ask(at(0), at(9), "call_start_ASC", 30, most=50).proves_end(30)
+    assert not Ask(at(0), at(9), "call_start_ASC", 20, most=50).proves_end(20)
+    assert not Ask(at(0), at(9), "call_start_ASC", 100).proves_end(1), "nothing is known yet"
+    assert Ask(at(0), at(9), "call_start_ASC", 100).proves_end(0)
     assert ask.window == "2024-01-01 00:00:00 .. 2024-01-01 00:00:09"
 
 

@@ -7,9 +7,10 @@ import logging
 import pickle
 import traceback
 import warnings
+from pathlib import Path
 
 import pytest
-from faultkit import RawServer, answering, http_answer, nothing_left
+from faultkit import RawServer, answering, both_engines, carrier, http_answer, nothing_left
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
 from iovox_async.sandbox import KINDS, Faults, Sandbox
@@ -113,11 +114,12 @@ def watch(insights, clock):
     return insights
 
 
+@both_engines
 @pytest.mark.parametrize(
     ("kind", "form"),
     [*((kind, "xml") for kind in (*KINDS, "none")), *(("401", form) for form in ("json", "text"))],
 )
-async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, folder, capfd):
+async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, engine, folder, capfd):
     """Logs at any level, representations, errors with all they hold, files, output and warnings."""
     sandbox = Sandbox(calls=60, start=START, end=END, key=CANARY)
     if kind != "none":
@@ -126,7 +128,9 @@ async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, folder,
     policy = RetryPolicy(attempts=2)
     with warnings.catch_warnings(record=True) as warned:
         async with sandbox.serve() as base_url:
-            session = AsyncInsights("demo", CANARY, base_url=base_url, retry=policy, **options)
+            session = AsyncInsights(
+                "demo", CANARY, base_url=base_url, transport=carrier(engine), retry=policy, **options
+            )
             async with watch(session, clock) as insights:
                 seen = await errors_of(insights)
     assert len(seen) >= 10
@@ -161,11 +165,14 @@ ECHOES = {
 }
 
 
+@both_engines
 @pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES.keys())
-async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock):
+async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock, engine):
     """Wherever it puts it, no error and no line of ours passes it on."""
     async with RawServer(answering(answer)) as server:
-        session = AsyncInsights("demo", CANARY, base_url=server.base_url, retry=RetryPolicy(attempts=3))
+        session = AsyncInsights(
+            "demo", CANARY, base_url=server.base_url, transport=carrier(engine), retry=RetryPolicy(attempts=3)
+        )
         async with watch(session, clock) as insights:
             seen = await errors_of(insights)
     assert len(seen) > 20
@@ -174,14 +181,17 @@ async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock
     assert tainted(line for line in logs if not line.startswith("httpcore.")) == []
 
 
-async def test_a_foreign_host_receives_nothing(logs, clock):
+@both_engines
+async def test_a_foreign_host_receives_nothing(logs, clock, engine):
     """A redirect, with the same scheme or another: not followed, so that its target never hears of it."""
     async with RawServer(answering(http_answer())) as thief:
         target = f"http://127.0.0.1:{thief.port}/calls/insights"
         sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
         sandbox.faults = Faults(fail_after=0, kind="302", location=target)
         async with sandbox.serve() as base_url:
-            async with watch(AsyncInsights("demo", CANARY, base_url=base_url), clock) as insights:
+            async with watch(
+                AsyncInsights("demo", CANARY, base_url=base_url, transport=carrier(engine)), clock
+            ) as insights:
                 seen = await errors_of(insights)
         assert any(f"127.0.0.1:{thief.port}" in text for text in seen)
         assert thief.connections == 0
@@ -215,12 +225,15 @@ async def test_a_proxy_carries_the_key_only_within_tls(logs, clock):
     assert not [text for text in seen + logs if "pr0xy-pass" in text]
 
 
-async def test_a_cancelled_request_shows_no_key(clock):
+@both_engines
+async def test_a_cancelled_request_shows_no_key(engine, clock):
     """Also in the frames of what was under way, native cancellation and scope alike."""
     sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
     sandbox.faults = Faults(fail_after=0, kind="hang")
     async with sandbox.serve() as base_url:
-        async with watch(AsyncInsights("demo", CANARY, base_url=base_url), clock) as insights:
+        async with watch(
+            AsyncInsights("demo", CANARY, base_url=base_url, transport=carrier(engine)), clock
+        ) as insights:
             task = asyncio.create_task(insights.page(START, END))
             while not sandbox.stats.concurrent:
                 await asyncio.sleep(0.001)
@@ -239,19 +252,23 @@ async def test_a_cancelled_request_shows_no_key(clock):
 
 
 def _awaited(coroutine):
-    """The frames of a coroutine and of those it waits for, down to httpx, whose inner ones hold what is being sent."""
+    """The frames of a coroutine and of those it waits for, down to the engine, whose inner ones hold what is being sent."""
     while getattr(coroutine, "cr_frame", None) is not None:
         yield coroutine.cr_frame
         coroutine = coroutine.cr_await
-        if "httpcore" in getattr(getattr(coroutine, "cr_code", None), "co_filename", ""):
+        file = Path(getattr(getattr(coroutine, "cr_code", None), "co_filename", ""))
+        if {"httpcore", "aiohttp"} & {*file.parts}:
             return
 
 
-async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock):
+@both_engines
+async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock, engine):
     """Numbers are filters and parts of answers; a query string with one is nobody's business."""
     sandbox = Sandbox(calls=60, start=START, end=END)
     async with sandbox.serve() as base_url:
-        async with watch(AsyncInsights("demo", "demo-key", base_url=base_url), clock) as insights:
+        async with watch(
+            AsyncInsights("demo", "demo-key", base_url=base_url, transport=carrier(engine)), clock
+        ) as insights:
             for kind in ("404", "500", "cut", "garbage", "302", "close"):
                 sandbox.faults = Faults(fail_after=0, kind=kind)
                 with pytest.raises(IovoxError) as caught:
@@ -262,11 +279,14 @@ async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock):
     assert not [line for line in loud if NUMBER in line]
 
 
-async def test_what_is_dropped_with_an_error_is_freed_with_it(clock):
+@both_engines
+async def test_what_is_dropped_with_an_error_is_freed_with_it(engine, clock):
     """An error keeps no page and no request alive: nothing of the exchange outlives it."""
     sandbox = Sandbox(calls=60, start=START, end=END, faults=Faults(fail_after=1, kind="cut"))
     async with sandbox.serve() as base_url:
-        async with watch(AsyncInsights("demo", "demo-key", base_url=base_url), clock) as insights:
+        async with watch(
+            AsyncInsights("demo", "demo-key", base_url=base_url, transport=carrier(engine)), clock
+        ) as insights:
             with pytest.raises(IovoxError) as caught:
                 await insights.stream(START, END, page_size=20).collect()
             gc.collect()

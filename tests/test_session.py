@@ -60,6 +60,7 @@ BAD = [
     ({"timeout": timedelta(seconds=-1)}, "timeout"),
     ({"timezone": "Europe/Lundun"}, "timezone"),
     ({"timezone": "../../etc/passwd"}, "timezone"),
+    ({"timezone": 5}, "timezone"),
     ({"proxy": "nonsense"}, "proxy"),
     ({"retry": 5}, "retry"),
 ]

@@ -1,8 +1,12 @@
 """Streams over a real socket: every call, in order, in bounded memory, and left at any moment without a trace."""
 
 import asyncio
+import contextlib
 import gc
+from contextvars import ContextVar
+from datetime import datetime, timedelta
 
+import httpx
 import pytest
 
 from iovox_async import (
@@ -13,9 +17,12 @@ from iovox_async import (
     ServerError,
     SessionError,
 )
+from iovox_async.pacing import Gate
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-03-31"
+#: Which stream a task reads.
+READER = ContextVar("READER")
 
 
 async def settled(sandbox):
@@ -124,6 +131,45 @@ async def test_pages_of_a_stream_hold_all_calls_and_their_json(quarter, open_ses
     assert all(page.raw.startswith(b'[{"id"') and page.raw.endswith(b"}]") for page in pages)
 
 
+async def test_max_calls_reads_no_record_beyond_the_last_one_wanted(quarter, open_session):
+    """What is wrong with later calls of the same page is nobody's concern."""
+    rows = [{"id": n, "call_start": f"{datetime(2024, 1, 1) + timedelta(seconds=n)}"} for n in range(1, 6000)]
+    rows[5900]["id"] = "no number"
+    answer = httpx.MockTransport(lambda _request: httpx.Response(200, json=rows))
+    async with open_session("http://127.0.0.1", transport=answer) as insights:
+        calls = await insights.stream("2024-01-01", "2024-01-01", max_calls=10).collect()
+    assert [call.id for call in calls] == list(range(1, 11))
+
+
+async def test_a_call_that_its_reader_changes_does_not_move_the_position(quarter, open_session):
+    """What is handed out is the reader's; where the stream stands is not."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END) as calls:
+            async for call in calls:
+                call.call_start, call.id = None, 5
+                if calls.stats.calls == 700:
+                    break
+            position = calls.position
+        rest = [call.id async for call in insights.stream(resume=position)]
+    assert rest == quarter.ids()[700:]
+
+
+async def test_a_reader_whose_stream_is_closed_by_another_task_is_told_so(quarter, open_session):
+    """The session goes on."""
+    quarter.faults = Faults(latency=60)
+    try:
+        async with quarter.serve() as base_url, open_session(base_url) as insights:
+            stream = insights.stream(START, END)
+            reader = asyncio.create_task(stream.collect())
+            while not quarter.stats.concurrent:
+                await asyncio.sleep(0.001)
+            await stream.aclose()
+            with pytest.raises(SessionError, match="the stream was closed"):
+                await reader
+    finally:
+        quarter.faults = Faults()
+
+
 async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session):
     """A few calls cost a few requests."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
@@ -157,6 +203,45 @@ async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session)
             assert count == 100_000
             assert most <= 2 * concurrency + 1
             assert calls.stats.held_peak <= 2 * concurrency + 1
+
+
+class Queue(Gate):
+    """A gate that keeps account of who waits for a place, and of who was given one."""
+
+    def __init__(self, concurrency):
+        super().__init__(concurrency)
+        self.waiting, self.given, self.turns = [], [], []
+
+    async def enter(self, holder):
+        name, ahead, before = READER.get(), len(self.waiting), len(self.given)
+        self.waiting.append(name)
+        await super().enter(holder)
+        self.waiting.remove(name)
+        self.turns.append((name, self.waiting.count(name), ahead, len(self.given) - before))
+        self.given.append(name)
+
+
+async def test_a_long_stream_and_short_ones_take_places_in_turn(open_session):
+    """A stream waits for one place at a time, and gets it after exactly those who were waiting when it asked."""
+    with contextlib.closing(Sandbox(calls=2_000, start=START, end=END)) as sandbox:
+        transport = httpx.ASGITransport(sandbox.app)
+        async with open_session(transport=transport, page_size=20) as insights:
+            gate = insights._gate = Queue(4)
+
+            async def read(name, start, end):
+                READER.set(name)
+                return [call.id for call in await insights.stream(start, end).collect()]
+
+            days = [f"2024-02-{1 + n % 28:02d}" for n in range(60)]
+            async with asyncio.TaskGroup() as tasks:
+                long = tasks.create_task(read("long", START, END))
+                short = [tasks.create_task(read(n, day, day)) for n, day in enumerate(days)]
+        assert long.result() == sandbox.ids()
+        assert [task.result() for task in short] == [sandbox.ids(day, day) for day in days]
+    assert gate.given.count("long") > 100
+    assert max(ahead for name, _, ahead, _ in gate.turns if name == "long") >= 50, "there was a queue"
+    for name, others, ahead, passed in gate.turns:
+        assert (name, others, passed) == (name, 0, ahead)
 
 
 async def test_a_slow_reader_stops_the_requests(open_session):

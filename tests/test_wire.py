@@ -225,7 +225,7 @@ def test_starts_are_read_and_ids_on_demand():
         pytest.param(b'{"id":[1],"call_start":"2024-01-01 00:00:00"}', 0, None, id="a list of ids"),
         pytest.param(b'{"call_start":"2024-01-01 00:00:00"}', 0, None, id="no id"),
         pytest.param(
-            b'{"id":1,"id":2,"call_start":"x","call_start":"2024-01-01 00:00:00"}', None, 2, id="keys twice"
+            b'{"id":1,"id":2,"call_start":"x","call_start":"2024-01-01 00:00:00"}', 0, 2, id="keys twice"
         ),
         pytest.param(b'{"id":%s}' % (b"9" * 400), None, int("9" * 400), id="an id of 400 digits"),
         pytest.param(b"17", None, None, id="a number and no record"),
@@ -594,3 +594,24 @@ def test_error_bodies_are_scrubbed():
         b"no 447598455773",
     ):
         assert error_messages(body) == ("no …773",)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2024-02-26", "2024-02-26 00:00:00"),
+        ("2024-02-26 04", "2024-02-26 04:00:00"),
+        ("2024-02-26T04:39", "2024-02-26 04:39:00"),
+        (" 2024-02-26 04:39:59 ", "2024-02-26 04:39:59"),
+        ("2024-02-26 04:39:59+01:00", None),
+        ("yesterday", None),
+        ("", None),
+        (5, None),
+        (None, None),
+    ],
+)
+def test_a_start_in_another_form_is_known_as_records_know_it(written, meant):
+    """A plan tells by it which window a row belongs to, so it must be the same that the record will say."""
+    reader = PageReader()
+    reader.feed(json.dumps([{"id": 1, "call_start": written}]).encode())
+    assert reader.close().starts == [None if meant is None else datetime.fromisoformat(meant)]

@@ -59,13 +59,16 @@ class Folder:
         self._renewed = 0.0
         self._writing = threading.Lock()
 
-    def open(self, start: datetime | None, default: datetime, *, repair: bool = False) -> None:
+    def open(
+        self, start: datetime | None, default: datetime, *, repair: bool = False, deep: bool = False
+    ) -> None:
         """Locks the folder, reads what is in it, and sweeps what does not belong there.
 
         Args:
             start: the first second that is asked for, or None for the one that the folder knows.
             default: the first second of a folder that knows none.
             repair: do not stop at what is damaged, but note it in `again`, after looking into every file.
+            deep: do so with files, and stop at a manifest that is damaged or missing, since it alone says what is in them.
 
         Raises:
             JobLocked: another process is at work there.
@@ -94,7 +97,7 @@ class Folder:
                     f"{self.store}/{MANIFEST} is damaged ({', '.join(self.manifest.damage[:5])}): "
                     "--repair (repair=True) reads again what cannot be trusted, and keeps the rest"
                 )
-        self._look(files, repair=repair)
+        self._look(files, repair=repair or deep)
         self._sweep(files)
         first = min(start or self.manifest.start, self.manifest.start)
         if data is None or self.manifest.damage or first < self.manifest.start:

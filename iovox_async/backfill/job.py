@@ -128,11 +128,14 @@ def checked_unit(unit: str) -> Partitioning:
 
 
 def parts(lo: datetime, hi: datetime, unit: Partitioning) -> Iterator[Partition]:
-    """The partitions that the seconds `lo .. hi-1` touch, each whole."""
+    """The partitions that the seconds `lo .. hi-1` touch, each whole; none where the range has not begun yet."""
+    if lo >= hi:
+        return
     day = lo.date() if unit == "day" else lo.date().replace(day=1)
     while (begin := datetime.combine(day, datetime.min.time())) < hi:
         following = _next(day, unit)
-        name = day.isoformat() if unit == "day" else f"{day:%Y-%m}"
+        # Not strftime, which writes years before 1000 with fewer digits: then names would not sort as time does.
+        name = day.isoformat() if unit == "day" else day.isoformat()[:7]
         yield Partition(name, begin, datetime.combine(following, datetime.min.time()))
         day = following
 

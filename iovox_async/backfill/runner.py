@@ -44,6 +44,8 @@ T = TypeVar("T")
 STRETCHES: Final = 3
 #: Without the account's time zone, how far its clock may be behind UTC and ahead of it.
 BEHIND, AHEAD = timedelta(hours=12), timedelta(hours=14)
+#: Seconds after which everything has settled: a century. More would lie before the first date there is.
+LONGEST: Final = 100 * 365.25 * 86_400
 _IDS: Final = (Field.ID, Field.CALL_START)
 
 Observer = Callable[[BackfillProgress], None]
@@ -125,7 +127,7 @@ class Backfill:
         fields = query.fields or Fields.DEFAULT
         self._fields = (*(name for name in _IDS if name not in fields), *fields)
         self._query = evolve(query, fields=self._fields, order="call_start_ASC")
-        self._settling = timedelta(seconds=seconds(settling, "settling"))
+        self._settling = timedelta(seconds=min(seconds(settling, "settling"), LONGEST))
         self._on_error: Literal["raise", "skip"] = on_error
         self._observer = observer
         self._clock = clock
@@ -190,7 +192,7 @@ class Backfill:
         start = self._start(now)
         month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         try:
-            await to_thread.run_sync(lambda: folder.open(start, month, repair=repair or deep))
+            await to_thread.run_sync(lambda: folder.open(start, month, repair=repair, deep=deep))
             lo, hi = self._range(start or folder.manifest.start, now, latest)
             wanted = needs(lo, hi, self._unit, folder.manifest.entries, () if deep else folder.again)
             report: BackfillReport = await work(folder, _Plan(lo, hi, sealed_until, wanted))

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from .console import drawing, note, number, size, span
-from .progress import can_draw
+from .progress import bar_on, can_draw
 
 if TYPE_CHECKING:
     from iovox_async.backfill import Backfill, BackfillProgress, BackfillReport
@@ -30,6 +29,8 @@ __all__ = ["Pace", "summary", "tell", "told", "watching"]
 _LOOK, _LINE = 0.1, 5.0
 #: Seconds over which the pace is taken, and of work before the time left is told.
 _RECENT, _WARM = 20.0, 2.0
+#: Columns that the figures beside the bar take.
+_FIGURES = 90
 
 
 class Pace:
@@ -103,32 +104,15 @@ async def watching(backfill: Backfill, log_format: str) -> AsyncIterator[None]:
 
 async def _draw(backfill: Backfill) -> None:
     pace = Pace()
-    with drawing() as screen:
-        bar = Progress(
-            SpinnerColumn(style="cyan"),
-            BarColumn(max(8, min(40, screen.width - 90)), complete_style="cyan"),
-            TextColumn("{task.fields[share]}", style="bold"),
-            TextColumn("{task.fields[told]}"),
-            console=screen,
-            # No thread of its own: the figures change in this one, and are read between two changes.
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        with bar:
-            task = bar.add_task("", total=1.0, share="", told="")
-            while True:
-                progress = backfill.progress
-                pace.saw(progress)
-                bar.update(
-                    task,
-                    completed=progress.progress,
-                    share=f"{_percent(progress.progress)}%",
-                    told=told(progress, pace),
-                )
-                bar.refresh()
-                await asyncio.sleep(_LOOK)
+    with drawing() as screen, bar_on(screen, _FIGURES) as bar:
+        task = bar.add_task("", total=1.0, share="", told="")
+        while True:
+            progress = backfill.progress
+            pace.saw(progress)
+            share = f"{_percent(progress.progress)}%"
+            bar.update(task, completed=progress.progress, share=share, told=told(progress, pace))
+            bar.refresh()
+            await asyncio.sleep(_LOOK)
 
 
 async def _write_lines(backfill: Backfill) -> None:

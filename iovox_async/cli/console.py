@@ -119,14 +119,29 @@ def hush() -> None:
         pass
 
 
-def note(text: str, *, style: str = "") -> None:
-    """One line to stderr."""
-    err().print(Text(clean(text), style), soft_wrap=True)
+def note(text: str, *, style: str = "", line: str = "") -> None:
+    """Something for people, to stderr.
+
+    Args:
+        text: what is told; a terminal gets it broken between words, all else in one line.
+        style: how it looks at a terminal.
+        line: a line to copy, behind it. At a terminal it stands alone, and no word of it is broken by a line break that
+            would be copied too.
+    """
+    if line and not at_terminal("stderr"):
+        text, line = f"{text} {line}", ""
+    _tell(Text(clean(text), style))
+    if line:
+        err().print(Text(clean(line)), soft_wrap=True)
 
 
 def complain(text: str) -> None:
-    """What went wrong, in one line to stderr."""
-    err().print(Text.assemble(("Error: ", "bold red"), clean(text)), soft_wrap=True)
+    """What went wrong, to stderr."""
+    _tell(Text.assemble(("Error: ", "bold red"), clean(text)))
+
+
+def _tell(text: Text) -> None:
+    err().print(text, soft_wrap=not at_terminal("stderr"))
 
 
 class _Handler(logging.Handler):

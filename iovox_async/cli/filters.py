@@ -8,14 +8,13 @@ from __future__ import annotations
 import collections.abc
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import rich_click as click
-from click.shell_completion import CompletionItem
 
-from iovox_async import Field, Fields, Filters
+from iovox_async import Filters
 
-__all__ = ["FIELDS", "HELP", "PRESETS", "FieldsType", "filter_options", "option_of"]
+__all__ = ["HELP", "filter_options", "option_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,10 +46,6 @@ HELP = {
     "call_outcomes": ("OUTCOME", "Calls with this outcome."),
 }
 _SEVERAL = " Several: separate them by commas, or repeat the option."
-
-PRESETS = {
-    name: getattr(Fields, name.upper()) for name in ("default", "call", "categories", "insights", "all")
-}
 
 
 def option_of(name: str) -> str:
@@ -91,54 +86,3 @@ def filter_options(command: F) -> F:
 
 def _flat(_ctx: click.Context, _option: click.Parameter, given: Iterable[str]) -> tuple[str, ...]:
     return tuple(item for each in given for item in each.split(","))
-
-
-if TYPE_CHECKING:
-    # Which releases of click have it generic at run time does not matter then.
-    _ParamType = click.ParamType[tuple[Field, ...], Any]
-else:
-    _ParamType = click.ParamType
-
-
-class FieldsType(_ParamType):
-    """Names of response fields and of presets, separated by commas."""
-
-    name = "fields"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
-        return "FIELDS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Field, ...]:
-        """The fields, without repeats, in the order they were asked for."""
-        if not isinstance(value, str):
-            return tuple(value)
-        found: dict[Field, None] = {}
-        for item in value.split(","):
-            name = item.strip().lower()
-            if name in PRESETS:
-                found.update(dict.fromkeys(PRESETS[name]))
-            elif name in tuple(Field):
-                found[Field(name)] = None
-            else:
-                from iovox_async.fields import did_you_mean
-
-                near = did_you_mean(name, [*PRESETS, *map(str, Field)])
-                self.fail(f"{item!r} is no response field{near} (iovox fields lists them)", param, ctx)
-        return tuple(found)
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002 - as above
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """The names that the last item may become."""
-        before, comma, begun = incomplete.rpartition(",")
-        return [
-            CompletionItem(f"{before}{comma}{name}") for name in (*PRESETS, *Field) if name.startswith(begun)
-        ]
-
-
-FIELDS = FieldsType()

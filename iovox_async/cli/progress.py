@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import stat
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from .console import Screen, at_terminal, drawing, err, note, number, size
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
 
-__all__ = ["Meter", "can_draw", "summary", "watching"]
+__all__ = ["Meter", "bar_on", "can_draw", "summary", "watching"]
 
 #: Seconds between two looks, and over which the rate is taken.
 _LOOK, _RECENT = 0.1, 3.0
@@ -31,12 +34,22 @@ _FIGURES = 68
 
 
 def can_draw(*, data_to_stdout: bool = False) -> bool:
-    """Whether a bar can be drawn on stderr: it is a terminal, and no data is written to the same one."""
+    """Whether a bar can be drawn on stderr: it is a terminal, and nothing else writes to the same one.
+
+    What reads a pipe (`| head`, `| less`, `| jq`) most likely writes to it.
+    """
     return (
         at_terminal("stderr")
         and not err().is_dumb_terminal
-        and not (data_to_stdout and at_terminal("stdout"))
+        and not (data_to_stdout and (at_terminal("stdout") or _is_pipe(sys.stdout)))
     )
+
+
+def _is_pipe(stream: Any) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (AttributeError, OSError, ValueError):  # none at all, closed, or no file
+        return False
 
 
 class Meter:
@@ -76,15 +89,22 @@ async def watching(meter: Meter, *, draw: bool, lines: bool = False) -> AsyncIte
             await telling
 
 
-def _bar(screen: Screen) -> Progress:
+def bar_on(screen: Screen, figures: int, *more: ProgressColumn) -> Progress:
+    """A bar whose task has the fields `share` and `told`.
+
+    Args:
+        screen: where it is drawn.
+        figures: columns that are kept for what stands beside it.
+        more: what stands behind its fields.
+    """
     # Not to the edge: the ^C that a terminal shows would break the line, and the bar could not be wiped off.
-    width = max(8, min(40, screen.width - _FIGURES))
+    width = max(8, min(40, screen.width - figures))
     return Progress(
         SpinnerColumn(style="cyan"),
         BarColumn(width, complete_style="cyan"),
         TextColumn("{task.fields[share]}", style="bold"),
         TextColumn("{task.fields[told]}"),
-        TimeRemainingColumn(compact=True),
+        *more,
         console=screen,
         # No thread of its own: the figures change in this one, and are read between two changes.
         auto_refresh=False,
@@ -95,7 +115,7 @@ def _bar(screen: Screen) -> Progress:
 
 
 async def _draw(meter: Meter) -> None:
-    with drawing() as screen, _bar(screen) as bar:
+    with drawing() as screen, bar_on(screen, _FIGURES, TimeRemainingColumn(compact=True)) as bar:
         task = bar.add_task("", total=1.0, share="", told="")
         while True:
             share, stats, rate = meter.look()

@@ -30,13 +30,10 @@ USAGE: Final = 2
 UNFINISHED: Final = 3
 INTERRUPTED: Final = 130
 
-#: Names of arguments and parameters that differ from their options by more than dashes.
+#: A parameter of the package, and what the commands call it.
+_NAMES = {"start": ("start", "since"), "start_date": ("start", "since"), "end_date": ("end",)}
+#: Names of parameters that differ from their options by more than dashes.
 _OPTIONS = {
-    "start": "START",
-    "start_date": "START",
-    "end": "END",
-    "end_date": "END",
-    "id": "--id",
     "response_fields": "--fields",
     "max_calls": "--max",
     "base_url": "IOVOX_URL",
@@ -51,10 +48,20 @@ def in_options(error: IovoxError | click.ClickException) -> str:
     """An error's message in the words of this command line."""
     name, colon, rest = str(error).partition(": ")
     if colon and re.fullmatch(r"[a-z_]+", name) and isinstance(error, QueryError | ConfigurationError):
-        told = f"{_OPTIONS.get(name, '--' + name.replace('_', '-'))}: {rest}"
+        told = f"{_option(name)}: {rest}"
     else:
         told = str(error)
     return _CURE.sub(lambda cure: f"--{cure[1].replace('_', '-')} {cure[2] or ''}".strip(), told)
+
+
+def _option(name: str) -> str:
+    """What is typed for a parameter of the package: START, --start or --since, as the running command has it."""
+    ctx = click.get_current_context(silent=True)
+    names = _NAMES.get(name, (name,))
+    for parameter in ctx.command.params if ctx else ():
+        if parameter.name in names:
+            return parameter.opts[0] if isinstance(parameter, click.Option) else parameter.name.upper()
+    return _OPTIONS.get(name, "--" + names[0].replace("_", "-"))
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ..convert import zone_of
 from ..errors import MissingExtraError, QueryError
 from ..fields import Fields
 from ..query import InsightsQuery
 from ..reading import SETTLING
 from ..session import AsyncInsights
-from ..settings import time_zone
 
 try:
     import dlt
@@ -74,7 +74,7 @@ def calls(
     if "id" not in fields or "call_start" not in fields:
         raise QueryError("response_fields", "the dlt source merges on id and goes on by call_start; add both")
     InsightsQuery(start_date=start, end_date=end)
-    zone = time_zone((session or {}).get("timezone"))
+    zone = zone_of((session or {}).get("timezone"))
 
     @dlt.resource(name=name, primary_key="id", write_disposition="merge")  # type: ignore[untyped-decorator]  # dlt's
     async def resource() -> AsyncIterator[pa.Table]:

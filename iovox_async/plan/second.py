@@ -5,7 +5,8 @@ place that uses page numbers in the window plan, and so the only one that makes 
 
 The steps, each only when the one before proved nothing:
 
-1. page 1, by `call_start` ascending (the window plan has done that);
+1. page 1, by `call_start` ascending (the window plan has done that, perhaps for a longer window in which no other
+   second had a call);
 2. page 2, with a limit of what page 1 held, so that it begins right behind it however the server caps its pages.
    If it is empty, page 1 is read again: if all its calls are still there, they were there when page 2 was empty, and
    so they were all there was. (An empty page 2 alone is not enough: a call of page 1 may have gone meanwhile, and one

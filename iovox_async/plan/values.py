@@ -88,10 +88,6 @@ class Capacity:
             self.capped = rows < limit
             self.most = rows
 
-    def proves_end(self, rows: int, limit: int) -> bool:
-        """Whether an answer of so many rows is all there is, where requests go one by one."""
-        return rows == 0 or rows < min(limit, self.most)
-
     def page(self, limit: int) -> int:
         """The rows to expect in a full answer."""
         return max(1, min(limit, self.most) if self.capped else limit)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Literal
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ..errors import PagingError
 from .second import SecondReader
@@ -225,7 +225,7 @@ class WindowPlan:
             return
         stop = starts[-1].replace(microsecond=0)
         if ask.order == "call_start_DESC":
-            self._keep_descending(place, answer, starts, stop)
+            self._keep_descending(place, ask, answer, starts, stop)
         else:
             self._keep_ascending(place, ask, answer, starts, stop)
 
@@ -243,22 +243,31 @@ class WindowPlan:
             # All in one second: it becomes a window of its own, and what is before it holds nothing.
             self._replace(place, [self._second(stop, ask, answer), Cell(stop + SECOND, cell.hi)])
 
-    def _keep_descending(self, place: int, answer: Answer, starts: list[datetime], stop: datetime) -> None:
+    def _keep_descending(
+        self, place: int, ask: Ask, answer: Answer, starts: list[datetime], stop: datetime
+    ) -> None:
         cell = self._cells[place]
         rest = stop + SECOND
-        if rest >= cell.hi:
+        if len(starts) < ask.limit and starts[0].replace(microsecond=0) == stop < cell.hi:
+            # All in one second: what is after it holds nothing.
+            self._replace(place, [self._second(stop, ask, answer), Cell(cell.lo, stop)])
+        elif rest >= cell.hi:
             # Nothing below the last second came to an end. That second is read on its own, ascending, so that
             # the rows of the second after it, which come first in this direction, are out of the way.
             last = cell.hi - SECOND
             self._replace(place, [Cell(last, cell.hi), Cell(cell.lo, last)])
-            return
-        kept = self._piece(Cell(rest, cell.hi), answer, *_span(starts, rest, cell.hi, "call_start_DESC"))
-        self._replace(place, [Cell(rest, cell.hi, "done", pieces=[kept]), Cell(cell.lo, rest)])
+        else:
+            kept = self._piece(Cell(rest, cell.hi), answer, *_span(starts, rest, cell.hi, ask.order))
+            self._replace(place, [Cell(rest, cell.hi, "done", pieces=[kept]), Cell(cell.lo, rest)])
 
     def _second(self, stop: datetime, ask: Ask, answer: Answer) -> Cell:
+        """The second that all rows of an answer lie in, as a window of its own."""
         cell = Cell(stop, stop + SECOND)
-        if ask.lo == stop and ask.hi == stop + SECOND:
-            cell.second = SecondReader(ask, answer, self.capacity)
+        own = evolve(ask, lo=stop, hi=stop + SECOND)
+        # A short answer for a longer window is page 1 of the second as well: nothing before it, nothing cut off. A full
+        # one says that there is more, which a larger page may hold at once.
+        if own == ask or len(answer.starts) < ask.limit:
+            cell.second = SecondReader(own, answer, self.capacity)
         return cell
 
     def _after_second(self, place: int, ask: Ask, answer: Answer, starts: list[datetime]) -> None:

@@ -1,6 +1,6 @@
 """One request, answered as the endpoint answers it, or as badly as it was asked to.
 
-The law of this room: the order in which a request is looked at is written down once, in `Insights._answer`: the
+The law of this room: the order in which a request is looked at is written down once, in `Exchange.answer`: the
 credentials, the method, the query, the delay, the fault, the calls. Statuses and their words are the documentation's.
 """
 

@@ -123,7 +123,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
-        raise ConfigurationError(f"the sandbox cannot listen on {host}:{port}: {error}") from error
+        raise ConfigurationError(
+            f"the sandbox cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; "
+            "choose another port, or 0 for one that is free"
+        ) from error
     return listener
 
 

@@ -29,8 +29,9 @@ from ..account import Account, session_options
 from ..again import Remembering, again
 from ..backfilling import summary, tell, watching
 from ..console import complain, note, number
-from ..filters import FIELDS, filter_options
+from ..filters import filter_options
 from ..helping import with_examples
+from ..reading import FIRST, LAST, PANEL, fields_option, on_error_option
 from ..running import FAILED, UNFINISHED, in_options, run
 
 __all__ = ["backfill"]
@@ -100,12 +101,10 @@ class Work:
         if self.log_format == "json":
             tell("unfinished", {"partitions": done, "go_on_with": line})
         else:
-            said = (
-                f"{number(done, 'partition is', 'partitions are')} done and stay"
-                if done != 1
-                else "1 partition is done and stays"
+            said = f"{number(done, 'partition is done and stays', 'partitions are done and stay')}. " * (
+                done > 0
             )
-            note(f"{why} {said}. Go on with: {line}")
+            note(f"{why} {said}Go on with:", line=line)
 
 
 @click.command(
@@ -133,40 +132,26 @@ class Work:
     "--start",
     metavar="DATE",
     default=None,
-    help="First second: YYYY-MM-DD, or 'YYYY-MM-DD HH:MM:SS'. Left out: where the job in the folder begins, else the "
-    "first of this month.",
-    panel="Reading",
+    help=f"{FIRST}where the job in the folder begins, else the first of this month.",
+    panel=PANEL,
 )
 @click.option(
     "--end",
     metavar="DATE",
     default=None,
-    help="Last second, inclusive; a bare date means its last second. Left out: now.",
-    panel="Reading",
+    help=LAST,
+    panel=PANEL,
 )
-@click.option(
-    "--fields",
-    type=FIELDS,
-    default="default",
-    help="What to ask for: names (iovox fields lists them) and presets (default, call, categories, insights, all), "
-    "separated by commas; id and call_start are always among them.",
-    panel="Reading",
-)
+@fields_option("; id and call_start are always among them")
 @click.option(
     "--settling",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=7200.0,
     help="A partition is read again until it ended longer ago than this: calls come late, transcripts half an hour late.",
-    panel="Reading",
+    panel=PANEL,
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    help="End at a record that cannot be read, or leave it out and count it.",
-    panel="Reading",
-)
+@on_error_option(" and count it")
 @click.option(
     "--out",
     metavar="DIR",

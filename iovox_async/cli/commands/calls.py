@@ -19,11 +19,12 @@ from iovox_async import CallStream, Field, InsightsQuery, IovoxError
 from ..account import Account, session_options
 from ..again import Remembering, again
 from ..console import at_terminal, complain, note, number
-from ..filters import FIELDS, filter_options
+from ..filters import filter_options
 from ..formats import FORMATS, Format, written
 from ..helping import with_examples
 from ..output import Output, open_output
 from ..progress import Meter, can_draw, summary, watching
+from ..reading import FIRST, LAST, PANEL, fields_option, on_error_option
 from ..running import FAILED, UNFINISHED, in_options, run
 
 __all__ = ["calls"]
@@ -101,7 +102,7 @@ class Pull:
             new["--max"] = str(limit - self.done)
         # A constant date means another day tomorrow; the position knows the dates.
         line = again(self.ctx, new, without={"--date-constant"})
-        note(f"{why}Go on after {number(self.done, 'call', 'calls')} with: {line}")
+        note(f"{why}Go on after {number(self.done, 'call', 'calls')} with:", line=line)
         return True
 
 
@@ -128,36 +129,29 @@ class Pull:
 @click.argument(
     "start",
     required=False,
-    help="First second: YYYY-MM-DD, or 'YYYY-MM-DD HH:MM:SS'. Left out: the first of this month.",
-    panel="Reading",
+    help=f"{FIRST}the first of this month.",
+    panel=PANEL,
 )
 @click.argument(
     "end",
     required=False,
-    help="Last second, inclusive; a bare date means its last second. Left out: now.",
-    panel="Reading",
+    help=LAST,
+    panel=PANEL,
 )
 @click.option(
     "--date-constant",
     type=click.Choice(["YESTERDAY"], case_sensitive=False),
     metavar="YESTERDAY",
     help="Instead of START and END: the whole of yesterday.",
-    panel="Reading",
+    panel=PANEL,
 )
-@click.option(
-    "--fields",
-    type=FIELDS,
-    default="default",
-    help="What to ask for: names (iovox fields lists them) and presets (default, call, categories, insights, all), "
-    "separated by commas.",
-    panel="Reading",
-)
+@fields_option()
 @click.option(
     "--order",
     metavar="FIELD_ASC|FIELD_DESC",
     default="call_start_ASC",
     help="Any other than by call_start is read by page numbers, which lose calls while the data moves.",
-    panel="Reading",
+    panel=PANEL,
 )
 @click.option(
     "--max",
@@ -166,28 +160,22 @@ class Pull:
     type=click.IntRange(min=1),
     default=None,
     help="Calls to write, at most.",
-    panel="Reading",
+    panel=PANEL,
 )
 @click.option(
     "--resume",
     metavar="POSITION",
     default=None,
     help="Go on where an earlier run of the same command ended; it printed the position.",
-    panel="Reading",
+    panel=PANEL,
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    help="End at a record that cannot be read, or leave it out and say so.",
-    panel="Reading",
-)
+@on_error_option(" and say so")
 @click.option(
     "--paging",
     type=click.Choice(["auto", "windows", "pages"]),
     default="auto",
     help="By windows of time, exact while the data moves, or by page numbers. auto: windows if ordered by call_start.",
-    panel="Reading",
+    panel=PANEL,
 )
 @click.option(
     "--format",

@@ -113,7 +113,9 @@ def _tell(result: Result) -> None:
         Text("\nThe same in your program, with the account of IOVOX_USERNAME and IOVOX_SECURE_KEY:\n")
     )
     if at_terminal("stdout"):
-        screen.print(Syntax(PROGRAM, "python", theme="ansi_dark", background_color="default"))
+        # As a text, which runs over the edge of a narrow terminal; a `Syntax` ends there, and could not be copied.
+        coloured = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(PROGRAM)
+        screen.print(coloured, soft_wrap=True)
     else:
         screen.print(PROGRAM)
     screen.print(

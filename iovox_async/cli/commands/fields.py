@@ -38,7 +38,10 @@ def fields() -> None:
             click.echo(f"{field}\t{place.type}\t{place.path}\t{presets}")
         return
     screen = out()
-    table = Table(*_HEAD, box=None, header_style="bold", padding=(0, 3, 0, 0))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for title in _HEAD:
+        # A name or a path that is cut short could not be copied. The field's name is copied most, so it stays whole.
+        table.add_column(title, no_wrap=title == "Field", overflow="fold")
     for field, place, presets in rows:
         table.add_row(
             Text(field, "bold" if field in Fields.DEFAULT else ""),

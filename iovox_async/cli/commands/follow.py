@@ -15,11 +15,12 @@ import rich_click as click
 from ..account import Account, session_options
 from ..again import Remembering, again
 from ..console import at_terminal, clean, note
-from ..filters import FIELDS, filter_options
+from ..filters import filter_options
 from ..formats import JsonLines
 from ..helping import with_examples
 from ..lines import line
 from ..output import Output, open_output
+from ..reading import FIRST, PANEL, fields_option, on_error_option
 from ..running import run
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Following:
                         await self.output.write(self._text(call))
             except asyncio.CancelledError:
                 since = calls.newest.isoformat(" ", "seconds")
-                note(f"Interrupted. Go on with: {again(self.ctx, {'--since': since})}")
+                note("Interrupted. Go on with:", line=again(self.ctx, {"--since": since}))
                 raise
             finally:
                 telling.cancel()
@@ -93,16 +94,14 @@ class Following:
         ("feed something", 'iovox follow --since "2024-03-31 08:00" --changes --fields all | ./consumer'),
     ),
 )
-@click.option(
-    "--since", metavar="DATE", default=None, help="The first second; left out: now.", panel="Reading"
-)
+@click.option("--since", metavar="DATE", default=None, help=f"{FIRST}now.", panel=PANEL)
 @click.option(
     "--every",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     help="Seconds between polls.",
-    panel="Reading",
+    panel=PANEL,
 )
 @click.option(
     "--lookback",
@@ -110,28 +109,16 @@ class Following:
     type=click.FloatRange(min=0),
     default=7200.0,
     help="Seconds before the newest call that each poll reads again: calls come late, transcripts half an hour late.",
-    panel="Reading",
+    panel=PANEL,
 )
 @click.option(
     "--changes",
     is_flag=True,
     help="Show a call again when its content has changed, as when its transcript comes.",
-    panel="Reading",
+    panel=PANEL,
 )
-@click.option(
-    "--fields",
-    type=FIELDS,
-    default="default",
-    help="What to ask for: names and presets, separated by commas; see iovox fields.",
-    panel="Reading",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    help="End at a record that cannot be read, or leave it out.",
-    panel="Reading",
-)
+@fields_option()
+@on_error_option("")
 @click.option(
     "--format",
     "form",
