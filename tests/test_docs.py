@@ -50,7 +50,8 @@ def test_every_python_block_of_the_readme_runs_as_it_stands(program, service, tm
         "IOVOX_URL": service,
         "PATH": str(Path(sys.executable).parent),
         "HOME": str(tmp_path),
-        "DLT_DATA_DIR": str(tmp_path / "dlt"),  # which is not at home for root
+        # Else root's would be one for the machine, and a run that was broken off would be gone on with.
+        "DLT_DATA_DIR": str(tmp_path / "dlt"),
         "PYTHONPATH": str(ROOT),
     }
     done = subprocess.run(

@@ -9,7 +9,7 @@ import ssl
 import httpx
 import pytest
 from conftest import Clock
-from faultkit import RawServer, nothing_left
+from faultkit import RawServer, both_engines, carrier, nothing_left
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -233,10 +233,11 @@ wire = st.one_of(
 )
 
 
-@given(st.lists(wire, min_size=1, max_size=3))
-@example([b"", b"", b"HTTP/0.0 200\n\n"])
+@both_engines
+@given(answers=st.lists(wire, min_size=1, max_size=3))
+@example(answers=[b"", b"", b"HTTP/0.0 200\n\n"])
 @settings(max_examples=40)
-async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_error_of_ours(answers):
+async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_error_of_ours(engine, answers):
     """Over a real socket, below HTTP as well; connections are closed after each answer."""
 
     async def handler(connection):
@@ -244,6 +245,6 @@ async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_error_of_ours(answers
             await connection.send(answers[(connection.number - 1) % len(answers)])
 
     async with RawServer(handler) as server, asyncio.timeout(20):
-        insights, clock = session(None, server.base_url)
+        insights, clock = session(carrier(engine), server.base_url)
         async with insights:
             await check(insights, clock, most=3)
