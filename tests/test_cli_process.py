@@ -122,10 +122,13 @@ def test_an_interrupted_run_prints_the_command_that_writes_the_rest(box, start, 
 
 def test_an_interrupted_file_is_not_there(box, start, tmp_path):
     """No half file and no temporary one, and it says so."""
+    # Under nohup the signal is ignored, and a child inherits that.
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with slowly(box):
         process = start(*SLOWLY, "-o", tmp_path / "calls.jsonl")
         while not [*tmp_path.iterdir()]:
             time.sleep(0.01)
+        signal.signal(signal.SIGHUP, inherited)
         process.send_signal(signal.SIGHUP)
         code, _, told = ended(process)
     assert code == 130

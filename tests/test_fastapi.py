@@ -504,4 +504,5 @@ async def test_two_hundred_requests_share_one_session_fairly():
     # A stream waits for one place at a time, and places are given in the order of asking: while anybody else waits, it
     # gets at most every second one.
     assert 0 < share < 0.5, "the long stream's share of the places while the others waited"
-    assert max(lag) < 0.6, "seconds that the loop was one turn's"
+    # As a share, since how long anything takes is the machine's affair.
+    assert max(lag) < 0.4 * sum(lag), "one turn's share of all that the loop did"
