@@ -123,8 +123,7 @@ class Reader:
         """The next rows, or None after the last."""
         if self.closed:
             raise SessionError(CLOSED)
-        if self.reading.max_calls is not None and self.calls >= self.reading.max_calls:
-            self.finished = True
+        if self._enough():
             return None
         if self.pump is None:
             self.pump = self.make_pump(self.reading)
@@ -133,12 +132,17 @@ class Reader:
         self.finished = self._piece is None
         return self._piece
 
+    def _enough(self) -> bool:
+        """Whether all calls that were asked for are handed out; the stream is finished then."""
+        enough = self.reading.max_calls is not None and self.calls >= self.reading.max_calls
+        self.finished = self.finished or enough
+        return enough
+
     async def batch(self) -> list[Call] | None:
         """The next records, a few milliseconds' worth, or None after the last."""
         while True:
-            if self.reading.max_calls is not None and self.calls >= self.reading.max_calls:
-                # Also in the middle of a piece: what comes after the last call that is wanted is not read.
-                self.finished = True
+            # Also in the middle of a piece: what comes after the last call that is wanted is not read.
+            if self._enough():
                 return None
             if self._segments is None:
                 piece = await self.piece()

@@ -105,7 +105,7 @@ class Shelter:
 
 
 #: Bytes that one read may bring. As many as asyncio takes from a socket at a time: httpcore asks for a quarter of that,
-#: and each read costs as much as the records of 60 calls.
+#: and each read has its price, however few bytes it brings.
 READ_BYTES: Final = 256 * 1024
 
 #: What the attempt under way has opened.

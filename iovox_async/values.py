@@ -197,7 +197,7 @@ def _fit(text: str) -> str:
 
 def _is_int(value: object) -> bool:
     # numpy's whole numbers are no int, but have __index__; True and False are no numbers here. (A question to the
-    # protocol SupportsIndex takes 30 times as long.)
+    # protocol SupportsIndex is slow, and each field of each request would ask it.)
     return hasattr(type(value), "__index__") and not isinstance(value, bool)
 
 
