@@ -1,30 +1,36 @@
-"""The uniform way: rows that are all written alike, to raw columns by Arrow's CSV reader.
+"""The uniform way: rows that are all written alike, to raw columns by where their values stand.
 
-The law of this room: a page is read so only where that is proven to be right. It costs a third of reading JSON, since the
-keys, which are most of a page of flat records, are compared and not looked up; and what it does not read, it leaves to `fast`.
+The law of this room: a page is read so only where that is proven to be right. It costs a small part of reading JSON, since the
+keys, which are most of a page of flat records, are compared all at once and not looked up; and what it does not read, it
+leaves to `fast`.
 
-Cut at its quotes, a row is a line of pieces: `{`, a key, `: `, a text, `, `, a key, `: 99, ` and so on. A quote is
-the delimiter and `}` the end of a line. The proof, for bytes that are known to be a JSON array:
+The first row is a template: values, and between them what is the same in every row. A mark, a comma or where texts hold some
+a quote, is found in all bytes by one comparison; counted from the marks of the template, each value begins and ends at
+a known distance from one. So all rows are cut at once into values and what is between, without a look at a byte. The
+proof, for bytes that are known to be a JSON array of so many rows:
 
 1. There is no backslash, so each quote begins or ends a text, and texts stand as they are.
-2. Every line has as many pieces as the first. A `}` within a text would leave a line with an odd number of quotes.
-3. The pieces outside of texts are a brace, a colon, a comma, or a colon and a whole number. So there is no list or object
-   within a row, and JSON's own grammar says which pieces are keys and which are values.
-4. The keys are those of the first row, in their order.
+2. There are as many marks as the template has, times the rows; and no cut lies before the one that it follows.
+3. All that is between values is what it is in the template, byte for byte: keys, colons, braces, quotes and commas.
+4. What is left stands where JSON wants a value. Behind an opening quote that is a text: it could end early only with a quote,
+   after which JSON wants a comma or a brace, and there is neither, since all of them are accounted for. Elsewhere it must be a
+   whole number, or its column is refused.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import frozen
-from pyarrow import csv as pa_csv
 
-from .build import word
+from .build import constant, strided
 from .document import MOST_BYTES, Memory, MisfitError, check_text
 
 if TYPE_CHECKING:
@@ -32,24 +38,35 @@ if TYPE_CHECKING:
 
 __all__ = ["UniformWay"]
 
-_BEGIN: Final = re.compile(rb"\s*,?\s*\{\s*")
-_COLON: Final = re.compile(rb"\s*:\s*")
-_COMMA: Final = re.compile(rb"\s*,\s*")
-_NUMBER: Final = re.compile(rb"\s*:\s*-?\d+\s*(,?)\s*")
+_MEMBER: Final = re.compile(rb'\s*"([^"]*)"\s*:\s*(?:"([^"]*)"|(-?\d+))\s*([,}])')
+_BETWEEN: Final = re.compile(rb"\s*,\s*(?=\{)")
+_BLANKS: Final = b" \t\r\n"
+_TEXTS: Final = frozenset({"text", "moment", "span", "flag"})
+#: A row has few commas and four times as many quotes; texts may have commas of their own, but no quotes.
+_MARKS: Final = b',"'
+#: Bytes that are looked through for marks at a time: as many as the processor keeps at hand.
+_BLOCK: Final = 1 << 17
 #: Pages that are not tried after one that was not uniform; twice as many after each more, up to the most.
 _FEWEST, _MOST = 1, 63
 
 
 @frozen
-class Skeleton:
-    """Which piece of a line is what: places of keys, of texts and numbers by their key, and the rest."""
+class Template:
+    """Where values stand in a row, told by marks.
 
-    pieces: int
-    keys: dict[int, str]
-    texts: dict[str, int]
-    numbers: dict[str, int]
-    rest: tuple[int, ...]
-    marks: frozenset[str]
+    Attributes:
+        mark: the mark.
+        marks: how many a row has, with what is between it and the next.
+        texts: keys and whether they hold a text, or else a whole number; in the order of the row.
+        cuts: where values begin and end, in turn, as the number of a mark in the row and the distance from it.
+        between: what is between the values, the first of these being between the first two values.
+    """
+
+    mark: int
+    marks: int
+    texts: tuple[tuple[str, bool], ...]
+    cuts: tuple[tuple[int, int], ...]
+    between: tuple[bytes, ...]
 
 
 class UniformWay:
@@ -62,6 +79,8 @@ class UniformWay:
     def __init__(self, known: Mapping[str, Shape]) -> None:
         self._known = known
         self._memory = Memory()
+        self._marks = _MARKS
+        self._grid: _Grid | None = None
         self._pause = 0
         self._penalty = 0
 
@@ -80,100 +99,146 @@ class UniformWay:
         return found
 
     def _columns(self, segments: Sequence[bytes], rows: int) -> dict[str, pa.Array]:
-        lines = self._lines(segments)
-        skeleton = self._skeleton(segments[0])
-        table = _cut(lines, skeleton)
-        if table.num_rows != rows:
-            raise MisfitError
-        pieces = [
-            column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns
-        ]
-        columns = dict(zip(table.column_names, pieces, strict=True))
-        for place, key in skeleton.keys.items():
-            if not pc.all(pc.equal(columns[str(place)], word(key))).as_py():
-                raise MisfitError
-        found = {key: columns[str(place)] for key, place in skeleton.texts.items()}
-        for key, place in skeleton.numbers.items():
-            found[key] = pc.ascii_trim(columns[str(place)], " :,").cast(pa.int64())
-        return found
+        row, between = _first(segments[0])
+        unit = row + between
+        data = self._joined(segments, unit, between)
+        for place, mark in enumerate(self._marks):
+            template = self._template(row, unit, mark)
+            if template is None:
+                continue
+            where = _places(data, mark)
+            if len(where) == template.marks * (rows + 2):
+                # A page that has commas in its texts is followed by others.
+                self._marks = self._marks[place:]
+                if self._grid is None or self._grid.template != template:
+                    self._grid = _Grid(template)
+                return self._grid.columns(data, where, rows)
+        raise MisfitError
 
-    def _lines(self, segments: Sequence[bytes]) -> memoryview:
-        """The rows, each in a line of its own without its last brace."""
-        size = sum(map(len, segments))
+    def _joined(self, segments: Sequence[bytes], unit: bytes, between: bytes) -> memoryview:
+        """All rows in one piece, and the first one once more before and after them, so that all have the same neighbours."""
+        size = sum(map(len, segments)) + len(segments) * len(between) + 2 * len(unit)
         if size > MOST_BYTES:
             raise MisfitError
         buffer = self._memory.room(size)
-        place = 0
+        place = len(unit)
+        buffer[:place] = unit
         for segment in segments:
             if b"\\" in segment:
                 raise MisfitError
             check_text(segment)
-            lines = segment.replace(b"}", b"\n")
-            end = lines.rfind(b"\n") + 1
-            inner = memoryview(lines)[1:end]
-            buffer[place : place + len(inner)] = inner
-            place += len(inner)
-        return memoryview(buffer)[:place]
+            inner: bytes | memoryview = memoryview(segment)[1:-1]
+            if not (segment.startswith(b"[{") and segment.endswith(b"}]")):
+                inner = bytes(inner).strip(_BLANKS)
+            for piece in (inner, between):
+                buffer[place : place + len(piece)] = piece
+                place += len(piece)
+        buffer[place : place + len(unit)] = unit
+        return memoryview(buffer)[: place + len(unit)]
 
-    def _skeleton(self, segment: bytes) -> Skeleton:
-        """What the first row looks like."""
-        end = segment.find(b"}")
-        pieces = segment[1:end].split(b'"')
-        keys: dict[int, str] = {}
-        strings: dict[str, int] = {}
-        numbers: dict[str, int] = {}
-        rest = [0]
-        place = 1
-        while place < len(pieces) - 1:
-            key = pieces[place].decode()
+    def _template(self, row: bytes, unit: bytes, mark: int) -> Template | None:
+        """The template of a row, or None where its values hold marks."""
+        texts: dict[str, bool] = {}
+        spans: list[tuple[int, int]] = []
+        for member in _MEMBER.finditer(row, 1):
+            key, is_text = member[1].decode(), member[2] is not None
             shape = self._known.get(key)
-            if shape is None or key in strings or key in numbers:
+            if (
+                shape is None
+                or key in texts
+                or not (shape.tag in _TEXTS if is_text else shape.tag == "whole")
+            ):
                 raise MisfitError
-            keys[place] = key
-            if _COLON.fullmatch(pieces[place + 1]):
-                if shape.tag not in {"text", "moment", "span", "flag"} or place + 3 >= len(pieces):
-                    raise MisfitError
-                strings[key] = place + 2
-                rest += [place + 1, place + 3]
-                place += 4
-            elif _NUMBER.fullmatch(pieces[place + 1]) and shape.tag == "whole":
-                numbers[key] = place + 1
-                place += 2
-            else:
-                raise MisfitError
-        # Between two rows stands what follows the first; it begins every line but a segment's first.
-        second = segment[end + 1 : segment.find(b'"', end)] if segment.find(b'"', end) >= 0 else b""
-        marks = {b"{", pieces[0], second, *(pieces[mark] for mark in rest)}
-        if not all(_is_mark(mark) for mark in marks):
+            texts[key] = is_text
+            spans.append(member.span(2 if is_text else 3))
+        marks = [place for place, byte in enumerate(unit) if byte == mark]
+        if any(mark in unit[begin:end] for begin, end in spans):
+            return None
+        cuts: list[tuple[int, int]] = []
+        for begin, end in spans:
+            before, after = bisect_left(marks, begin) - 1, bisect_left(marks, end)
+            # The mark may be in the row before, or in the one after.
+            cuts.append((before, begin - marks[before] + (len(unit) if before < 0 else 0)))
+            beyond = after == len(marks)
+            cuts.append((after, end - marks[0] - len(unit) if beyond else end - marks[after]))
+        glue = [unit[end:begin] for (_, end), (begin, _) in pairwise(spans)]
+        glue.append(unit[spans[-1][1] :] + unit[: spans[0][0]])
+        return Template(mark, len(marks), tuple(texts.items()), tuple(cuts), tuple(glue))
+
+
+def _first(segment: bytes) -> tuple[bytes, bytes]:
+    """The first row, and what is between it and the second."""
+    begin = segment.find(b"{")
+    place = begin + 1
+    while (member := _MEMBER.match(segment, place)) is not None:
+        place = member.end()
+        if member[4] == b"}":
+            between = _BETWEEN.match(segment, place)
+            return segment[begin:place], b"," if between is None else between[0]
+    raise MisfitError
+
+
+def _places(data: memoryview, mark: int) -> pa.Int32Array:
+    """Where a byte stands."""
+    whole, sought = pa.py_buffer(data), constant(mark, pa.uint8())
+    found = []
+    for begin in range(0, len(data), _BLOCK):
+        size = min(_BLOCK, len(data) - begin)
+        block = pa.Array.from_buffers(pa.uint8(), size, [None, whole], offset=begin)
+        here = _every()[:size].filter(pc.equal(block, sought))
+        found.append(pc.add(here, constant(begin, pa.int32())))
+    return pa.concat_arrays(found)
+
+
+@lru_cache(maxsize=1)
+def _every() -> pa.Int32Array:
+    """Every place in a block."""
+    return strided([0], 1, _BLOCK)
+
+
+class _Grid:
+    """What rows of one template have in common: which marks their cuts follow, and what is between their values."""
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self._rows = 0
+
+    def columns(self, data: memoryview, marks: pa.Int32Array, rows: int) -> dict[str, pa.Array]:
+        """The values of all rows but the first and the last, by their keys.
+
+        Raises:
+            MisfitError: something else than values differs from the template.
+        """
+        if rows > self._rows:
+            self._make(rows + rows // 4)
+        values = rows * len(self.template.texts)
+        # The last cut is where the first value of the last row begins, so that each value has something behind it.
+        cuts = pc.add(marks.take(self._marks[: 2 * values + 1]), self._distances[: 2 * values + 1])
+        # From here on, memory is read where the cuts say.
+        steps = pc.min_max(pc.subtract(cuts[1:], cuts[:-1])).as_py()
+        if steps["min"] < 0 or cuts[0].as_py() < 0 or cuts[-1].as_py() > len(data):
             raise MisfitError
-        return Skeleton(
-            len(pieces), keys, strings, numbers, tuple(rest), frozenset(mark.decode() for mark in marks)
+        pieces = pa.Array.from_buffers(
+            pa.string(), 2 * values, [None, cuts.buffers()[1], pa.py_buffer(data)], 0, cuts.offset
         )
+        if not pieces.take(self._between[:values]).equals(self._same[:values]):
+            raise MisfitError
+        found = {}
+        for place, (key, is_text) in enumerate(self.template.texts):
+            column = pieces.take(pc.add(self._firsts[:rows], constant(2 * place, pa.int32())))
+            found[key] = column if is_text else column.cast(pa.int64())
+        return found
 
-
-def _is_mark(piece: bytes) -> bool:
-    return not piece.strip() or any(form.fullmatch(piece) for form in (_BEGIN, _COLON, _COMMA))
-
-
-def _cut(lines: memoryview, skeleton: Skeleton) -> pa.Table:
-    """The pieces of each line: texts as texts, and marks as null, which the reader refuses to make of anything else."""
-    kinds = dict.fromkeys((*skeleton.keys, *skeleton.texts.values(), *skeleton.numbers.values()), pa.string())
-    kinds |= dict.fromkeys(skeleton.rest, pa.null())
-    return pa_csv.read_csv(
-        pa.BufferReader(lines),
-        read_options=pa_csv.ReadOptions(
-            use_threads=False,
-            block_size=len(lines) + 64,
-            column_names=[str(place) for place in range(skeleton.pieces)],
-        ),
-        parse_options=pa_csv.ParseOptions(
-            delimiter='"', quote_char=False, double_quote=False, escape_char=False
-        ),
-        convert_options=pa_csv.ConvertOptions(
-            include_columns=[str(place) for place in kinds],
-            column_types={str(place): kind for place, kind in kinds.items()},
-            null_values=sorted(skeleton.marks),
-            strings_can_be_null=False,
-            check_utf8=False,
-        ),
-    )
+    def _make(self, rows: int) -> None:
+        """Makes what so many rows need."""
+        template, self._rows = self.template, rows
+        count, same = len(template.texts), b"".join(template.between)
+        marks, distances = zip(*template.cuts, strict=True)
+        self._marks = strided([mark + template.marks for mark in marks], template.marks, rows + 1)
+        self._distances = strided(distances, 0, rows + 1)
+        self._firsts = strided([0], 2 * count, rows)
+        self._between = strided([1], 2, rows * count)
+        begins = strided([*accumulate(map(len, template.between[:-1]), initial=0)], len(same), rows + 1)
+        self._same = pa.Array.from_buffers(
+            pa.string(), rows * count, [None, begins.buffers()[1], pa.py_buffer(same * rows)]
+        )
