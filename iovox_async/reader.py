@@ -18,6 +18,7 @@ from attrs import define, evolve, field, frozen
 from .errors import IovoxError, SessionError
 from .plan import SECOND, PagePlan
 from .position import Position
+from .pump import COLUMN_BYTES, PAGE_BYTES
 from .reading import SETTLING, Reading
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class Reader:
     """The records of a pump: a stream without its handles. It never refers to them, so that they can be dropped."""
 
     reading: Reading
-    make_pump: Callable[[Reading], Pump]
+    #: Takes what to read, and the bytes that a page aims at.
+    make_pump: Callable[[Reading, int], Pump]
     structurer: Structurer
     timezone: Any
     pump: Pump | None = None
@@ -126,7 +128,7 @@ class Reader:
         if self._enough():
             return None
         if self.pump is None:
-            self.pump = self.make_pump(self.reading)
+            self.pump = self.make_pump(self.reading, COLUMN_BYTES if self.mode == "arrow" else PAGE_BYTES)
         self._piece = None
         self._piece = await self.pump.take()
         self.finished = self._piece is None

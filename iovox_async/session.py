@@ -184,7 +184,7 @@ class AsyncInsights:
             size = query.limit
         structurer = self._structurer(reading.fields, on_error)
         return CallStream(
-            Reader(reading, lambda reading: self._pump(reading, size), structurer, self._timezone)
+            Reader(reading, lambda *how: self._pump(*how, page_size=size), structurer, self._timezone)
         )
 
     async def page(
@@ -374,10 +374,10 @@ class AsyncInsights:
 
         return await self._shelter.run(work)
 
-    def _pump(self, reading: Reading, page_size: int | None) -> Pump:
+    def _pump(self, reading: Reading, page_bytes: int, *, page_size: int | None) -> Pump:
         # With the fields now, since checking them takes longer than all else that a request's parameters need.
         query, profile = evolve(reading.query, fields=reading.fields), self._profile(reading.fields)
-        plan, page_size = plan_for(reading, profile, page_size, self._gate.concurrency)
+        plan, page_size = plan_for(reading, profile, page_size, page_bytes, self._gate.concurrency)
 
         def params(ask: Ask) -> str:
             lo, hi = ask.lo, ask.hi
@@ -393,4 +393,5 @@ class AsyncInsights:
             profile=profile,
             watch=watch_for(reading, self._observer),
             page_size=page_size,
+            page_bytes=page_bytes,
         )

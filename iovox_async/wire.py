@@ -18,6 +18,7 @@ import zlib
 from bisect import bisect_left
 from datetime import datetime
 from itertools import chain, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from xml.etree import ElementTree as ET
 
@@ -43,7 +44,6 @@ MESSAGES: Final = 8
 _BLANKS: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 
-
 #: The endpoint's dates have no zone; one that has cannot be compared with those asked for.
 _Wall = Annotated[datetime, msgspec.Meta(tz=False)]
 
@@ -66,6 +66,7 @@ _head = msgspec.json.Decoder(_Head)
 _keys = msgspec.json.Decoder(list[_Key])
 _key = msgspec.json.Decoder(_Key)
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
+_call_start = attrgetter("call_start")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # The outermost opening and the first key of the first record: the splitter expects it to open every record.
 _OPENING: Final = re.compile(rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:')
@@ -87,8 +88,6 @@ class Segment:
 
     def pick(self, rows: list[int]) -> Segment:
         """A segment of these rows only (places counted within this segment)."""
-        if len(rows) == self.rows:
-            return self
         pieces = self.split()
         return Segment(b"[" + b",".join([pieces[row] for row in rows]) + b"]", len(rows))
 
@@ -120,7 +119,9 @@ class Page:
         for segment in self.segments:
             end = begin + segment.rows
             low, high = bisect_left(rows, begin), bisect_left(rows, end)
-            if high > low:
+            if high - low == segment.rows:
+                yield begin, segment
+            elif high > low:
                 yield rows[low], segment.pick([row - begin for row in rows[low:high]])
             begin = end
 
@@ -168,7 +169,7 @@ class PageReader:
             is a page of no rows; a single call's object is a page of one.
     """
 
-    _parts: list[bytes] = field(factory=list)
+    _parts: list[bytes | memoryview] = field(factory=list)
     _held: int = 0
     _wanted: int = SEGMENT_BYTES
     _segments: list[Segment] = field(factory=list)
@@ -182,8 +183,9 @@ class PageReader:
         """Takes the next bytes; splits off a segment when enough are held."""
         self.size += len(data)
         # In steps, since each cut copies what is held: a page that comes in one piece would be copied at every cut.
+        whole = memoryview(data)
         for begin in range(0, len(data), SEGMENT_BYTES):
-            part = data[begin : begin + SEGMENT_BYTES]
+            part = whole[begin : begin + SEGMENT_BYTES]
             self._parts.append(part)
             self._held += len(part)
             while self._held >= self._wanted and self._cut():
@@ -225,17 +227,17 @@ class PageReader:
         assert self._boundary is not None
         for start, end in chain(_last_matches(self._boundary, body, self._wanted), _counted(body)):
             try:
-                self._take(b"[" + body[: start + 1] + b"]")
+                self._take(b"".join((b"[", memoryview(body)[: start + 1], b"]")))
             except DecodeError:
                 continue
-            self._hold(body[end:], SEGMENT_BYTES)
+            self._hold(memoryview(body)[end:], SEGMENT_BYTES)
             return True
         # Nothing to split at: a record longer than what is held, or no JSON. Wait for twice as much, so that the
         # work stays in proportion to the bytes; `close` has the last word.
         self._hold(body, 2 * len(body))
         return False
 
-    def _hold(self, body: bytes, wanted: int) -> None:
+    def _hold(self, body: bytes | memoryview, wanted: int) -> None:
         self._parts = [body]
         self._held = len(body)
         self._wanted = wanted
@@ -244,7 +246,7 @@ class PageReader:
         starts: list[datetime | None]
         try:
             try:
-                starts = [head.call_start for head in _heads.decode(data)]
+                starts = [*map(_call_start, _heads.decode(data))]
             except (msgspec.ValidationError, UnicodeDecodeError):
                 starts = [_start_of(raw) for raw in _raws.decode(data)]
         except (ValueError, RecursionError) as error:
@@ -258,7 +260,7 @@ class PageReader:
 def _last_matches(pattern: re.Pattern[bytes], body: bytes, wanted: int) -> Iterator[tuple[int, int]]:
     """The last few places where the pattern matches, near `wanted` bytes or before, latest first."""
     reach = min(len(body), wanted + 4096)
-    back = 8192
+    back = 2048
     while True:
         begin = max(0, reach - back)
         spans = [match.span() for match in pattern.finditer(body, begin, reach)]

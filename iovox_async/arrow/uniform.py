@@ -221,7 +221,7 @@ class _Grid:
         pieces = pa.Array.from_buffers(
             pa.string(), 2 * values, [None, cuts.buffers()[1], pa.py_buffer(data)], 0, cuts.offset
         )
-        if not pieces.take(self._between[:values]).equals(self._same[:values]):
+        if not pc.take(pieces, self._between[:values], boundscheck=False).equals(self._same[:values]):
             raise MisfitError
         found = {}
         for place, (key, is_text) in enumerate(self.template.texts):

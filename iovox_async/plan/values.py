@@ -140,7 +140,7 @@ class Plan(Protocol):
 
 def filled(starts: Sequence[datetime | None], ask: Ask) -> list[datetime]:
     """The starts, where one that cannot be read takes its neighbour's: its row then fails in its turn."""
-    if None not in starts:
+    if all(starts):
         return cast("list[datetime]", list(starts))
     known = next((start for start in starts if start is not None), ask.lo)
     complete = []
@@ -158,12 +158,16 @@ def check_rows(starts: list[datetime], ask: Ask) -> None:
     """
     if not starts:
         return
-    if min(starts) < ask.lo or max(starts) >= ask.hi + SECOND:
+    # In order, the ends tell the range: thousands of comparisons less.
+    descending = ask.order == "call_start_DESC"
+    ordered = starts == sorted(starts, reverse=descending)
+    ends = (starts[0], starts[-1]) if ordered else starts
+    if min(ends) < ask.lo or max(ends) >= ask.hi + SECOND:
         raise PagingError(
             f"the server answered calls outside {ask.lo} .. {ask.hi}: it filters by something other than "
             'call_start. Pass paging="pages" to read by page numbers'
         )
-    if ask.order != "id_ASC" and starts != sorted(starts, reverse=ask.order == "call_start_DESC"):
+    if ask.order != "id_ASC" and not ordered:
         raise PagingError(
             f"the server did not answer in the order {ask.order}: windows cannot be read exactly. "
             'Pass paging="pages" to read by page numbers'

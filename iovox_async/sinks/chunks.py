@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from attrs import frozen
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdSum", "cut"]
 
 _MASK: Final = (1 << 64) - 1
+#: What a moment in a column is counted from; without a time zone, it is the account's wall that is.
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @frozen
@@ -103,9 +105,11 @@ class ArrowChunk:
         return rows
 
     def start(self, row: int) -> datetime:
-        start: datetime = self.data.column("call_start")[row].as_py()
-        # A zone that Arrow has no name for is shown in UTC.
-        return (start if start.tzinfo is None else start.astimezone(self.zone)).replace(tzinfo=None)
+        column = self.data.column("call_start")
+        # From its memory, since a value of Arrow's own takes ten times as long, and a part is found by many looks.
+        since = memoryview(column.buffers()[1]).cast("q")[column.offset + row]
+        moment = _EPOCH + timedelta(microseconds=since)
+        return (moment if self.zone is None else moment.astimezone(self.zone)).replace(tzinfo=None)
 
     def slice(self, begin: int, end: int) -> ArrowChunk:
         return ArrowChunk(self.data.slice(begin, end - begin), self.zone)

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -36,26 +37,8 @@ __all__ = [
 GROUP_ROWS: Final = 1 << 17
 #: Bytes of a row group in memory, at most: a page or two more than this, whatever the calls hold.
 GROUP_BYTES: Final = 32 << 20
-#: Columns of few values, for which a dictionary pays. For all others it costs half of the time and makes files larger.
-_REPEATING: Final = frozenset(
-    (
-        "call_origin_location",
-        "call_type",
-        "call_result",
-        "rule_result",
-        "node_id",
-        "node_name",
-        "node_type",
-        "link_id",
-        "link_name",
-        "link_type",
-        "email_alert",
-        "direction",
-        "extra",
-    )
-)
 #: Columns by which readers leave row groups out; statistics of the others cost more than they are good for.
-_SOUGHT: Final = frozenset({"id", "call_start", "call_end", "call_result", "node_id", "link_id"})
+_SOUGHT: Final = frozenset({"id", "call_start", "call_end"})
 #: What a spreadsheet takes for a formula, unless it is a plain number; the wide forms are how Japanese input writes them.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
@@ -103,22 +86,29 @@ class ParquetWriter:
 
         schema = self._batches[0].schema
         if self._writer is None:
-            place = schema.get_field_index("call_start")
-            self._writer = pq.ParquetWriter(
-                self._file,
-                schema,
-                compression="zstd",
-                use_dictionary=[name for name in schema.names if name in _REPEATING],
-                column_encoding={
-                    field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)
-                },
-                write_statistics=[name for name in schema.names if name in _SOUGHT],
-                sorting_columns=[pq.SortingColumn(place)] if place >= 0 else None,
-            )
-        # One chunk a column, so that a row group is encoded in one go.
-        table = pa.Table.from_batches(self._batches, schema).combine_chunks()
+            self._writer = pq.ParquetWriter(self._file, schema, **_options(schema))
+        table = pa.Table.from_batches(self._batches, schema)
+        if len(self._batches) > 1:
+            # One chunk a column, so that a row group is encoded in one go.
+            table = table.combine_chunks()
         self._writer.write_table(table, row_group_size=GROUP_ROWS)
         self._batches, self._rows, self._bytes = [], 0, 0
+
+
+@lru_cache(maxsize=8)
+def _options(schema: Any) -> dict[str, Any]:
+    """How columns of this schema are written."""
+    import pyarrow.parquet as pq
+
+    place = schema.get_field_index("call_start")
+    return {
+        "compression": "zstd",
+        # zstd finds what repeats by itself: with dictionaries files take longer and become no smaller.
+        "use_dictionary": False,
+        "column_encoding": {field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)},
+        "write_statistics": [name for name in schema.names if name in _SOUGHT],
+        "sorting_columns": [pq.SortingColumn(place)] if place >= 0 else None,
+    }
 
 
 def _is_whole(kind: Any) -> bool:
