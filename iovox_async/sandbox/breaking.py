@@ -6,6 +6,7 @@ Below another server than the sandbox's own there is no such connection; what wo
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import struct
@@ -91,5 +92,6 @@ def spoilt(kind: Kind, body: bytes) -> bytes:
 
 
 def linger(connection: socket.socket, option: bytes) -> None:
-    """Makes the close of a socket a reset."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+    """Makes the close of a socket a reset; one that its client has left already is closed, and stays as it is."""
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
