@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from . import fields
+from . import clock, fields
 
 LIMIT, LIMIT_MAXIMUM = 10_000, 20_000
 _STAMP = "%Y-%m-%d %H:%M:%S"
@@ -167,9 +167,9 @@ def stamp(value: str, rest: str) -> str | None:
     """A documented date with what it leaves out taken from `rest`; None if it is no such date."""
     if not _DATE.fullmatch(value):
         return None
-    day, _, time = value.partition(" ")
-    full = f"{day} {time}{rest[len(time) :]}"
+    full = clock.completed(value, rest)
     try:
-        return datetime.strptime(full, _STAMP).strftime(_STAMP)  # noqa: DTZ007 - the endpoint's dates have no zone
+        datetime.strptime(full, _STAMP)  # noqa: DTZ007 - the endpoint's dates have no zone
     except ValueError:
         return None
+    return full

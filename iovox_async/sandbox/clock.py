@@ -15,7 +15,8 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the account's clock has no zone
 
 @functools.lru_cache(maxsize=4096)
 def _day(number: int) -> str:
-    return (_EPOCH + timedelta(days=number)).strftime("%Y-%m-%d")
+    # Not `strftime`, which writes the year 999 with three digits.
+    return (_EPOCH.date() + timedelta(days=number)).isoformat()
 
 
 def text(second: int) -> str:
@@ -24,19 +25,24 @@ def text(second: int) -> str:
     return f"{_day(number)} {rest // HOUR:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
+def completed(value: str, rest: str) -> str:
+    """A date as text, with the hours, minutes or seconds that it leaves out taken from `rest`."""
+    return value + f"YYYY-MM-DD {rest}"[max(len(value), len("YYYY-MM-DD")) :]
+
+
 def second(value: str | date, rest: str = "00:00:00") -> int:
-    """The instant of a date, a datetime or a text; what a date leaves out is taken from `rest`.
+    """The instant of a date, a datetime or a text; what it leaves out is taken from `rest`.
+
+    A zone is not looked at: it can only be the account's own.
 
     Raises:
+        TypeError: it is nothing of these.
         ValueError: it is no date.
     """
-    if isinstance(value, datetime):
-        moment = value.replace(tzinfo=None)
-    elif isinstance(value, date):
-        moment = datetime.fromisoformat(f"{value.isoformat()} {rest}")
-    else:
-        moment = datetime.fromisoformat(value if len(value) > len("2024-01-01") else f"{value} {rest}")
-    return (moment - _EPOCH) // timedelta(seconds=1)
+    if not isinstance(value, datetime):
+        written = value.isoformat() if isinstance(value, date) else value
+        value = datetime.fromisoformat(completed(written, rest))
+    return (value.replace(tzinfo=None) - _EPOCH) // timedelta(seconds=1)
 
 
 def duration(value: str | float | timedelta) -> int:
