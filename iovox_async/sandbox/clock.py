@@ -7,10 +7,13 @@ no zone; outside it is `YYYY-MM-DD HH:MM:SS`.
 from __future__ import annotations
 
 import functools
+import re
 from datetime import date, datetime, timedelta
 
 DAY, HOUR = 86_400, 3_600
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the account's clock has no zone
+
+_CLOCK = re.compile(r"\d{2,}:[0-5]\d:[0-5]\d", re.ASCII)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -46,17 +49,23 @@ def second(value: str | date, rest: str = "00:00:00") -> int:
 
 
 def duration(value: str | float | timedelta) -> int:
-    """Whole seconds of a `timedelta`, a number, or `HH:MM:SS`.
+    """Whole seconds of a `timedelta`, a number, or `HH:MM:SS`; never fewer than none.
 
     Raises:
+        TypeError: it is nothing of these.
         ValueError: it is no duration.
+        OverflowError: it is longer than any time there is.
     """
-    if isinstance(value, timedelta):
-        return value // timedelta(seconds=1)
-    if not isinstance(value, str):
-        return int(value)
-    hours, minutes, seconds = value.split(":")
-    return int(hours) * HOUR + int(minutes) * 60 + int(seconds)
+    if isinstance(value, str):
+        if not _CLOCK.fullmatch(value):
+            raise ValueError(value)
+        hours, minutes, seconds = map(int, value.split(":"))
+        value = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    elif not isinstance(value, timedelta):
+        value = timedelta(seconds=value)
+    if value < timedelta():
+        raise ValueError(value)
+    return value // timedelta(seconds=1)
 
 
 def weekday(number: int) -> int:

@@ -24,6 +24,9 @@ DEFAULT = (
 #: Stands in a stored transcription for its id and for the name of the call's node; SQL fills them in.
 ID_TOKEN, NODE_TOKEN = "@@id@@", "@@node@@"
 
+#: An id of a call fits into these, besides its sign.
+INTEGER_BITS = 63
+
 #: Ids of fragments of view `v` begin at `v << VIEW_BITS`; view 0 is the fragments as they were stored.
 VIEW_BITS = 32
 

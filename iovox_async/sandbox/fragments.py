@@ -54,10 +54,17 @@ class Fragments:
     marks: list[tuple[str, str, int]] = attrs.field(factory=list)
 
     def number(self, column: str, items: Any, *, alone: bool = False) -> int:
-        """The number of a list in `column`; `alone` says that no other call will have the same."""
+        """The number of a list in `column`; `alone` says that no other call will have the same.
+
+        Raises:
+            TypeError: it cannot be written as JSON.
+            ValueError: neither can this, or it holds half a surrogate pair.
+        """
         if items == []:
             return 0
         text = dump(items)
+        # What the store cannot take must not wait here, where it would spoil every later change.
+        text.encode()
         known = None if alone else self._known.get((column, text))
         if known is not None:
             return known
