@@ -337,6 +337,7 @@ def test_requests_that_are_refused_meet_no_fault(faults, get, base_url):
         {"error_rate": 1.1},
         {"page_cap": 0},
         {"inserts": -0.5},
+        {"error_format": "yaml"},
     ],
     ids=str,
 )

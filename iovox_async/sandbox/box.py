@@ -18,7 +18,8 @@ import attrs
 from iovox_async.errors import ConfigurationError, MissingExtraError, QueryError
 
 from . import asking, clock, fields, overlay
-from .drawing import COLUMNS, Drawing, Row, chance
+from .chance import chance
+from .drawing import COLUMNS, Drawing, Row
 from .faults import Faults
 from .stats import Request, SandboxStats, Tally
 from .store import Found, Store, parsed

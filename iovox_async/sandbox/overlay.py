@@ -77,9 +77,10 @@ def columns(given: Mapping[str, Any], fragments: Fragments) -> dict[str, Any]:
                 column, read = _READ[name]
                 found[column] = read(value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise QueryError(
-                name, f"the sandbox cannot read this value; write it as an answer does ({type(error).__name__})"
-            ) from error
+            problem = (
+                f"the sandbox cannot read this value ({type(error).__name__}); write it as an answer does"
+            )
+            raise QueryError(name, problem) from error
     return found
 
 
