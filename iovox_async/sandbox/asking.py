@@ -18,7 +18,7 @@ from . import clock, fields
 LIMIT, LIMIT_MAXIMUM = 10_000, 20_000
 _STAMP = "%Y-%m-%d %H:%M:%S"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d(?::\d\d(?::\d\d)?)?)?", re.ASCII)
-_LARGEST = 2**62
+_LARGEST_OFFSET = 2**62
 
 #: A piece of SQL and the values of its question marks.
 Condition = tuple[str, tuple[str | int, ...]]
@@ -121,7 +121,8 @@ def understand(query: str, now: datetime) -> Ask | Refusal:
     if wrong or page is None or limit is None:
         return Refusal(tuple(wrong))
     return Ask(
-        page=min(max(page, 1), _LARGEST // LIMIT_MAXIMUM),
+        # No error is documented for page 0, so it is the first; a page too far for SQL is as empty as the one before.
+        page=min(max(page, 1), _LARGEST_OFFSET // LIMIT_MAXIMUM),
         limit=limit,
         order=order,
         descending=direction == "DESC",

@@ -91,6 +91,7 @@ class Sandbox:
         self._added = 0
         self._arrived: set[int] = set()
         self._vanished: set[int] = set()
+        # Rows that the faults have let come and go since the counters were reset.
         self._moved = (0, 0)
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None

@@ -55,21 +55,21 @@ def half(kind: Kind, body: bytes) -> bytes:
     return b"" if kind in {"close", "reset"} else body[: max(len(body) // 2, 1)]
 
 
-async def break_off(kind: Kind, half: bytes, length: int, wire: Wire | None) -> None:
-    """Begins an answer of that length and breaks it off after half of it.
+async def break_off(kind: Kind, part: bytes, length: int, wire: Wire | None) -> None:
+    """Begins an answer of that length and breaks it off after this part of it.
 
     Raises:
         TransportError: there is no connection to break.
     """
     if wire is None:
         raise TransportError(f"the sandbox's fault {kind!r} needs a connection: use sandbox.serve()")
-    framing, sent = f"Content-Length: {length}", half
+    framing, sent = f"Content-Length: {length}", part
     if kind == "cut_chunked":
-        framing, sent = "Transfer-Encoding: chunked", b"%x\r\n%b\r\n" % (len(half), half)
+        framing, sent = "Transfer-Encoding: chunked", b"%x\r\n%b\r\n" % (len(part), part)
     elif kind == "cut_clean":
         # No length at all: the body ends where the connection does, and nothing tells that this is too early.
         framing = "Connection: close"
-    if half:
+    if part:
         wire.write(
             f"HTTP/1.1 200 OK\r\ndate: {formatdate(usegmt=True)}\r\ncontent-type: application/json\r\n{framing}\r\n\r\n".encode()
             + sent

@@ -16,7 +16,6 @@ from iovox_async.errors import ConfigurationError
 
 from .chance import chance
 
-#: How an error body is written.
 Format: TypeAlias = Literal["xml", "json", "text"]
 #: How a request fails: with a status, on the wire, or with a 200 that is no answer.
 Kind: TypeAlias = Literal[
@@ -109,6 +108,7 @@ class Faults:
     location: str = "https://elsewhere.example.com/rest/v1/calls/insights"
     #: Seconds between the bytes of "drip".
     drip_seconds: float = attrs.field(default=0.05, validator=_from(0))
+    #: How error bodies are written.
     error_format: Format = attrs.field(default="xml", validator=_written)
 
     #: The server holds at most this many rows a page, whatever is asked, once it had `page_cap_after` requests.
