@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -218,6 +218,14 @@ def test_dates_choose_calls(asked, first, last, ask, truth):
     wanted = [call for call in truth if first <= call["call_start"] <= last]
     assert wanted
     assert ids(ask(**asked, limit=20_000)) == newest_first(wanted)
+
+
+def test_the_first_of_all_days_is_a_bound_like_any_other(ask, truth):
+    """A year keeps its four digits, so `0999` is before 2024."""
+    for start in "0001-01-01", "0999-12-31 23":
+        assert ids(ask(start_date=start, end_date="2024-03-31", limit=20_000)) == newest_first(truth)
+    sandbox = Sandbox(calls=1, start="0999-12-31", end="0999-12-31")
+    assert sandbox.ids("0999-12-31", "1000-01-01") == sandbox.ids() != []
 
 
 def test_the_end_is_inclusive_unless_asked_otherwise():
@@ -526,12 +534,29 @@ def test_the_truth_is_asked_like_the_endpoint(sandbox, truth, ask):
     assert sandbox.ids() == ids(ask(**RANGE, order="call_start_ASC"))
 
 
+@pytest.mark.parametrize("bound", ["2024-02-05", "2024-02-05 11", "2024-02-05 11:10", "2024-02-05 11:10:30"])
+def test_the_truth_completes_dates_as_the_endpoint_does(bound, sandbox, ask):
+    """Hours, minutes and seconds are optional; an end without them is the last second it can mean."""
+    query = {"limit": 20_000, "order": "call_start_ASC"}
+    assert sandbox.ids("2024-01-01", bound) == ids(ask(start_date="2024-01-01", end_date=bound, **query))
+    assert sandbox.ids(bound, "2024-03-31") == ids(ask(start_date=bound, end_date="2024-03-31", **query))
+
+
+def test_a_zone_is_the_accounts_own(sandbox):
+    """What the clock on the account's wall shows is meant, in a text as in a datetime."""
+    naive = sandbox.ids("2024-02-05 10:00:00", "2024-02-06 10:00:00")
+    assert sandbox.ids("2024-02-05T10:00:00+01:00", "2024-02-06 10:00:00+01:00") == naive != []
+    zone = timezone(timedelta(hours=-5))
+    assert sandbox.ids(datetime(2024, 2, 5, 10, tzinfo=zone), datetime(2024, 2, 6, 10, tzinfo=zone)) == naive
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         pytest.param(lambda sandbox: sandbox.ids(nodeid=3), id="filter"),
         pytest.param(lambda sandbox: sandbox.rows(fields=["talk_time_sec"]), id="field"),
         pytest.param(lambda sandbox: sandbox.ids("soon"), id="date"),
+        pytest.param(lambda sandbox: sandbox.ids(2024), id="number-for-a-date"),
         pytest.param(lambda sandbox: sandbox.add([{"talktime": 3}]), id="name-of-a-value"),
         pytest.param(lambda sandbox: sandbox.add([{"talk_time": "long"}]), id="value"),
         pytest.param(lambda sandbox: sandbox.add([{"id": sandbox.ids()[0]}]), id="taken-id"),
@@ -552,6 +577,7 @@ def test_a_question_that_proves_nothing_is_refused(wrong, sandbox):
     [
         pytest.param({"start": "2024-02-01", "end": "2024-01-01"}, id="end-before-start"),
         pytest.param({"start": "then"}, id="no-date"),
+        pytest.param({"end": 2024}, id="number-for-a-date"),
         pytest.param({"calls": -1}, id="negative"),
     ],
 )

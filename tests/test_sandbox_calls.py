@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 import httpx
 import pytest
 
+from iovox_async.errors import QueryError
 from iovox_async.sandbox import Sandbox
 
 KNOWN = {"username": "demo", "secureKey": "demo-key"}
@@ -184,6 +185,16 @@ def test_a_transcript_comes_late():
     assert [row for row in sandbox.rows(fields=["id", "transcription_text"]) if row["id"] != number] == others
 
 
+def test_a_list_of_one_may_come_as_an_object():
+    """As the vendor's older answers have it; of the object too only what is asked for is answered."""
+    sandbox = Sandbox(calls=0)
+    comment = {"comment_id": "c1", "created": "2024-01-02 10:00:00", "text": "Call back"}
+    [number] = sandbox.add([{"comments": comment, "tags": None}])
+    [row] = sandbox.rows(fields=["comment_text", "tag_text"], id=number)
+    assert row == {"comments": {"text": "Call back"}, "tags": None}
+    assert sandbox.rows(id=number)[0]["comments"] == comment
+
+
 def test_a_call_can_move_in_time():
     """Its end moves along, unless it is set."""
     sandbox = Sandbox(calls=5)
@@ -215,6 +226,51 @@ def test_all_or_nothing_is_added():
     assert (sandbox.ids(), sandbox.arrived) == (before, frozenset())
     sandbox.add([{"tags": [{"text": "later", "colour": "RED", "source_type": "user"}]}])
     assert len(sandbox.ids(tag_text="later")) == 1
+
+
+HALF_A_PAIR = "\ud800"
+#: Descriptions that no answer could hold, and the name that is wrong.
+UNHEARD_OF = {
+    "id-of-70-bits": ("id", {"id": 2**70}),
+    "no-id": ("id", {"id": None}),
+    "truth-that-is-none": ("has_recording", {"has_recording": "YES"}),
+    "negative-duration": ("talk_time", {"talk_time": -5}),
+    "negative-clock": ("talk_time", {"talk_time": "-00:00:05"}),
+    "ninety-minutes": ("call_time", {"call_time": "00:90:00"}),
+    "endless-duration": ("talk_time_sec", {"talk_time_sec": 2**70}),
+    "beyond-the-calendar": ("call_time", {"call_time": 10**12}),
+    "half-a-pair": ("node_name", {"node_name": HALF_A_PAIR}),
+    "half-a-pair-in-a-list": ("tags", {"tags": [{"text": HALF_A_PAIR}]}),
+    "no-json": ("comments", {"comments": [object()]}),
+    "categories-without-names": ("categories", {"categories": [{"category_id": "9"}]}),
+}
+
+
+@pytest.mark.parametrize("case", UNHEARD_OF)
+def test_a_description_that_cannot_be_is_refused_and_spoils_nothing(case):
+    """By name, for a new call as for an old one, and what comes after is as if it had not been."""
+    name, given = UNHEARD_OF[case]
+    sandbox = Sandbox(calls=3)
+    before = sandbox.rows()
+    tags = [{"text": "later", "colour": "RED", "source_type": "user"}]
+    for refused in (
+        lambda: sandbox.add([{"tags": tags, **given}]),
+        lambda: sandbox.change(before[0]["id"], **{"tags": tags, **given}),
+    ):
+        with pytest.raises(QueryError) as caught:
+            refused()
+        assert caught.value.parameter == name
+        assert sandbox.rows() == before
+    sandbox.change(before[0]["id"], tags=tags)
+    assert sandbox.rows(id=before[0]["id"])[0]["tags"] == tags
+
+
+def test_a_number_beyond_all_ids_is_nobodys():
+    """There is nothing to remove or to change."""
+    sandbox = Sandbox(calls=3)
+    assert sandbox.remove([2**70]) == len(sandbox.ids(id=2**70)) == 0
+    with pytest.raises(QueryError, match="no call with this id"):
+        sandbox.change(2**70, talk_time=3)
 
 
 def test_threads_may_change_what_requests_read():

@@ -64,13 +64,19 @@ def whole(sandbox, base_url):
     return httpx.get(base_url + PATH, headers=KNOWN).content
 
 
+def asked_raw(base_url, timeout=5.0, path=PATH):
+    """A bare socket on which one request has been sent."""
+    address = urlsplit(base_url)
+    line = socket.create_connection((address.hostname, address.port), timeout=timeout)
+    lines = [f"GET {address.path}{path} HTTP/1.1", f"host: {address.netloc}", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in KNOWN.items()]
+    line.sendall("\r\n".join([*lines, "", ""]).encode())
+    return line
+
+
 def ask_raw(base_url, timeout=5.0, path=PATH):
     """One request on a bare socket: the head, the bytes of the body, and how it ended."""
-    address = urlsplit(base_url)
-    with socket.create_connection((address.hostname, address.port), timeout=timeout) as line:
-        lines = [f"GET {address.path}{path} HTTP/1.1", f"host: {address.netloc}", "connection: close"]
-        lines += [f"{name}: {value}" for name, value in KNOWN.items()]
-        line.sendall("\r\n".join([*lines, "", ""]).encode())
+    with asked_raw(base_url, timeout, path) as line:
         got, end = b"", "closed"
         try:
             while data := line.recv(65_536):
@@ -166,6 +172,18 @@ def test_the_connection_is_reset_midway(faults, base_url, whole):
     _, body, end = ask_raw(base_url)
     assert end == "reset"
     assert whole.startswith(body)
+
+
+def test_a_client_that_leaves_before_its_reset_harms_nothing(caplog):
+    """There is nothing left to reset then, and the server has no error to tell of."""
+    sandbox = Sandbox(calls=0, faults=Faults(kind="reset_midway", **EVERY))
+    # More than the network takes from a sender whose receiver does not read.
+    sandbox.add([{"comments": [{"text": "x" * 20_000_000}]}])
+    with sandbox.serve() as base_url:
+        with asked_raw(base_url, path=PATH + "&response_fields=comment_text") as line:
+            assert line.recv(12) == b"HTTP/1.1 200"
+        until(lambda: not sandbox.stats.connections)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(("kind", "share"), [("hang", 0), ("hang_midway", 0.5)])
@@ -319,6 +337,7 @@ def test_requests_that_are_refused_meet_no_fault(faults, get, base_url):
         {"error_rate": 1.1},
         {"page_cap": 0},
         {"inserts": -0.5},
+        {"error_format": "yaml"},
     ],
     ids=str,
 )

@@ -117,7 +117,7 @@ async def test_a_taken_port_is_refused():
         with pytest.raises(ConfigurationError, match=str(port)):
             async with Sandbox(calls=0).serve(port=port):
                 pass
-    with pytest.raises(ConfigurationError, match=r"listen on .*choose another port"):
+    with pytest.raises(ConfigurationError, match=r"listen on .*choose another host or port"):
         Sandbox(calls=0).serve(port=70_000).__enter__()
 
 

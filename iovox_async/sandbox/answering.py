@@ -178,11 +178,11 @@ class Exchange:
         elif kind in {"garbage", "empty"}:
             await self._whole(200, b'[{"id":30683,\x00\xff\xfe' if kind == "garbage" else b"", (_JSON,))
         else:
-            half = breaking.half(kind, body)
-            self._bytes += len(half)
+            part = breaking.half(kind, body)
+            self._bytes += len(part)
             if kind != "hang_midway":
                 self.count()
-            await breaking.break_off(kind, half, len(body), self._wire)
+            await breaking.break_off(kind, part, len(body), self._wire)
             await self._left_within(None)
 
     def _advice(self, status: int) -> tuple[Header, ...]:

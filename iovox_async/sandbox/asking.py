@@ -13,12 +13,12 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from . import fields
+from . import clock, fields
 
 LIMIT, LIMIT_MAXIMUM = 10_000, 20_000
 _STAMP = "%Y-%m-%d %H:%M:%S"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d(?::\d\d(?::\d\d)?)?)?", re.ASCII)
-_LARGEST = 2**62
+_LARGEST_OFFSET = 2**62
 
 #: A piece of SQL and the values of its question marks.
 Condition = tuple[str, tuple[str | int, ...]]
@@ -121,7 +121,8 @@ def understand(query: str, now: datetime) -> Ask | Refusal:
     if wrong or page is None or limit is None:
         return Refusal(tuple(wrong))
     return Ask(
-        page=min(max(page, 1), _LARGEST // LIMIT_MAXIMUM),
+        # No error is documented for page 0, so it is the first; a page too far for SQL is as empty as the one before.
+        page=min(max(page, 1), _LARGEST_OFFSET // LIMIT_MAXIMUM),
         limit=limit,
         order=order,
         descending=direction == "DESC",
@@ -167,9 +168,9 @@ def stamp(value: str, rest: str) -> str | None:
     """A documented date with what it leaves out taken from `rest`; None if it is no such date."""
     if not _DATE.fullmatch(value):
         return None
-    day, _, time = value.partition(" ")
-    full = f"{day} {time}{rest[len(time) :]}"
+    full = clock.completed(value, rest)
     try:
-        return datetime.strptime(full, _STAMP).strftime(_STAMP)  # noqa: DTZ007 - the endpoint's dates have no zone
+        datetime.strptime(full, _STAMP)  # noqa: DTZ007 - the endpoint's dates have no zone
     except ValueError:
         return None
+    return full

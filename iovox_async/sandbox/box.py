@@ -18,7 +18,8 @@ import attrs
 from iovox_async.errors import ConfigurationError, MissingExtraError, QueryError
 
 from . import asking, clock, fields, overlay
-from .drawing import COLUMNS, Drawing, Row, chance
+from .chance import chance
+from .drawing import COLUMNS, Drawing, Row
 from .faults import Faults
 from .stats import Request, SandboxStats, Tally
 from .store import Found, Store, parsed
@@ -34,6 +35,7 @@ USERNAME, KEY = "demo", "demo-key"
 #: The path of the endpoint's base, as in `https://rest.iovox.com/rest/v1`.
 ROOT = "/rest/v1"
 _FAULTLESS = Faults()
+_NO_DATE = "give a date, a datetime, or a text like 2024-01-31 23:59:59"
 #: Requests that are at work on the store or in gzip at a time.
 _WORKERS = 4
 
@@ -74,8 +76,8 @@ class Sandbox:
     ) -> None:
         try:
             self._first, self._last = clock.second(start), clock.second(end, "23:59:59")
-        except ValueError as error:
-            raise ConfigurationError(f"Sandbox(start=..., end=...): no date: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"Sandbox(start=..., end=...): {_NO_DATE}; {error}") from error
         if self._last < self._first or calls < 0:
             raise ConfigurationError("Sandbox(...): end must not be before start, nor calls negative")
         self.seed = seed
@@ -89,6 +91,7 @@ class Sandbox:
         self._added = 0
         self._arrived: set[int] = set()
         self._vanished: set[int] = set()
+        # Rows that the faults have let come and go since the counters were reset.
         self._moved = (0, 0)
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
@@ -194,8 +197,8 @@ class Sandbox:
         """The calls of a range as they are answered, by `call_start` and id.
 
         Args:
-            start: first day or second; None: no bound.
-            end: last day or second, included; None: no bound.
+            start: first day, hour, minute or second; None: no bound.
+            end: last day, hour, minute or second, the whole of it; None: no bound.
             fields: asked names; None: all of them.
             filters: the endpoint's parameters that choose calls; comma lists take any iterable.
 
@@ -230,8 +233,8 @@ class Sandbox:
                 None if day is None else clock.text(clock.second(day, rest))
                 for day, rest in ((start, "00:00:00"), (end, "23:59:59"))
             ]
-        except ValueError as error:
-            raise QueryError("start or end", "no date") from error
+        except (TypeError, ValueError) as error:
+            raise QueryError("start or end", f"{_NO_DATE}; {error}") from error
         given = {
             name: ",".join(map(str, value))
             if isinstance(value, Iterable) and not isinstance(value, str)

@@ -6,6 +6,7 @@ Below another server than the sandbox's own there is no such connection; what wo
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import struct
@@ -54,21 +55,21 @@ def half(kind: Kind, body: bytes) -> bytes:
     return b"" if kind in {"close", "reset"} else body[: max(len(body) // 2, 1)]
 
 
-async def break_off(kind: Kind, half: bytes, length: int, wire: Wire | None) -> None:
-    """Begins an answer of that length and breaks it off after half of it.
+async def break_off(kind: Kind, part: bytes, length: int, wire: Wire | None) -> None:
+    """Begins an answer of that length and breaks it off after this part of it.
 
     Raises:
         TransportError: there is no connection to break.
     """
     if wire is None:
         raise TransportError(f"the sandbox's fault {kind!r} needs a connection: use sandbox.serve()")
-    framing, sent = f"Content-Length: {length}", half
+    framing, sent = f"Content-Length: {length}", part
     if kind == "cut_chunked":
-        framing, sent = "Transfer-Encoding: chunked", b"%x\r\n%b\r\n" % (len(half), half)
+        framing, sent = "Transfer-Encoding: chunked", b"%x\r\n%b\r\n" % (len(part), part)
     elif kind == "cut_clean":
         # No length at all: the body ends where the connection does, and nothing tells that this is too early.
         framing = "Connection: close"
-    if half:
+    if part:
         wire.write(
             f"HTTP/1.1 200 OK\r\ndate: {formatdate(usegmt=True)}\r\ncontent-type: application/json\r\n{framing}\r\n\r\n".encode()
             + sent
@@ -91,5 +92,6 @@ def spoilt(kind: Kind, body: bytes) -> bytes:
 
 
 def linger(connection: socket.socket, option: bytes) -> None:
-    """Makes the close of a socket a reset."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+    """Makes the close of a socket a reset; one that its client has left already is closed, and stays as it is."""
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)

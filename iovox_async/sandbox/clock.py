@@ -7,15 +7,19 @@ no zone; outside it is `YYYY-MM-DD HH:MM:SS`.
 from __future__ import annotations
 
 import functools
+import re
 from datetime import date, datetime, timedelta
 
 DAY, HOUR = 86_400, 3_600
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the account's clock has no zone
 
+_CLOCK = re.compile(r"\d{2,}:[0-5]\d:[0-5]\d", re.ASCII)
+
 
 @functools.lru_cache(maxsize=4096)
 def _day(number: int) -> str:
-    return (_EPOCH + timedelta(days=number)).strftime("%Y-%m-%d")
+    # Not `strftime`, which writes the year 999 with three digits.
+    return (_EPOCH.date() + timedelta(days=number)).isoformat()
 
 
 def text(second: int) -> str:
@@ -24,33 +28,44 @@ def text(second: int) -> str:
     return f"{_day(number)} {rest // HOUR:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
+def completed(value: str, rest: str) -> str:
+    """A date as text, with the hours, minutes or seconds that it leaves out taken from `rest`."""
+    return value + f"YYYY-MM-DD {rest}"[max(len(value), len("YYYY-MM-DD")) :]
+
+
 def second(value: str | date, rest: str = "00:00:00") -> int:
-    """The instant of a date, a datetime or a text; what a date leaves out is taken from `rest`.
+    """The instant of a date, a datetime or a text; what it leaves out is taken from `rest`.
+
+    A zone is not looked at: it can only be the account's own.
 
     Raises:
+        TypeError: it is nothing of these.
         ValueError: it is no date.
     """
-    if isinstance(value, datetime):
-        moment = value.replace(tzinfo=None)
-    elif isinstance(value, date):
-        moment = datetime.fromisoformat(f"{value.isoformat()} {rest}")
-    else:
-        moment = datetime.fromisoformat(value if len(value) > len("2024-01-01") else f"{value} {rest}")
-    return (moment - _EPOCH) // timedelta(seconds=1)
+    if not isinstance(value, datetime):
+        written = value.isoformat() if isinstance(value, date) else value
+        value = datetime.fromisoformat(completed(written, rest))
+    return (value.replace(tzinfo=None) - _EPOCH) // timedelta(seconds=1)
 
 
 def duration(value: str | float | timedelta) -> int:
-    """Whole seconds of a `timedelta`, a number, or `HH:MM:SS`.
+    """Whole seconds of a `timedelta`, a number, or `HH:MM:SS`; never fewer than none.
 
     Raises:
+        TypeError: it is nothing of these.
         ValueError: it is no duration.
+        OverflowError: it is longer than any time there is.
     """
-    if isinstance(value, timedelta):
-        return value // timedelta(seconds=1)
-    if not isinstance(value, str):
-        return int(value)
-    hours, minutes, seconds = value.split(":")
-    return int(hours) * HOUR + int(minutes) * 60 + int(seconds)
+    if isinstance(value, str):
+        if not _CLOCK.fullmatch(value):
+            raise ValueError(value)
+        hours, minutes, seconds = map(int, value.split(":"))
+        value = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    elif not isinstance(value, timedelta):
+        value = timedelta(seconds=value)
+    if value < timedelta():
+        raise ValueError(value)
+    return value // timedelta(seconds=1)
 
 
 def weekday(number: int) -> int:

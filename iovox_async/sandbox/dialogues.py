@@ -84,10 +84,8 @@ def _heard(text: str) -> list[dict[str, Any]]:
     met = []
     for rule, keywords in scripts.KEYWORD_RULES.items():
         for make in scripts.MAKES if "{make}" in rule else ("",):
-            counts = [
-                (keyword.format(make=make), _times(keyword.format(make=make), text)) for keyword in keywords
-            ]
-            if found := [{"keyword": keyword, "count": count} for keyword, count in counts if count]:
+            said = [keyword.format(make=make) for keyword in keywords]
+            if found := [{"keyword": each, "count": n} for each in said if (n := _times(each, text))]:
                 met.append({"keyword_rule": rule.format(make=make), "keywords": found})
     return met
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import clock, scripts, town
+from .chance import chance
 from .dialogues import Dialogue, dialogues, words
 from .fields import NESTED, SCALARS
 
 if TYPE_CHECKING:
+    import random
+
     from .fragments import Fragments
 
 #: Columns of the store's table, in order.
@@ -31,6 +33,7 @@ _DIALOGUES_A_SCRIPT = 32
 #: Of the calls that are answered; about a third of all calls is transcribed.
 _TRANSCRIBED = 0.46
 _CONTACTS = (("Type", "Trade"), ("Type", "Private"), ("Rating", "VIP"))
+_DEPARTMENTS = tuple(dict.fromkeys(script.category for script in scripts.SCRIPTS))
 
 Row = list[Any]
 
@@ -53,11 +56,6 @@ class _Line(NamedTuple):
     link_categories: int
     node_categories: int
     forward: str
-
-
-def chance(*parts: object) -> random.Random:
-    """A source of chance that depends on these parts alone."""
-    return random.Random(" ".join(map(str, parts)))  # noqa: S311 - a game
 
 
 class _World(NamedTuple):
@@ -111,12 +109,9 @@ class Drawing:
         )
 
     def _talk(self, dialogue: Dialogue) -> _Talk:
-        department = list(dict.fromkeys(script.category for script in scripts.SCRIPTS)).index(
-            dialogue.category
-        )
-        categories = (
-            [town.category(300 + department, "Department", dialogue.category)] if dialogue.category else []
-        )
+        categories = []
+        if name := dialogue.category:
+            categories.append(town.category(300 + _DEPARTMENTS.index(name), "Department", name))
         return _Talk(
             dialogue.talk_time,
             self._number("call_categories", categories),
@@ -170,13 +165,8 @@ class Drawing:
             origin, destination, direction = person, link.destination, "IN"
             call_type = "DIRECT" if r() < 0.95 else "CALLBACK"
         else:
-            origin, destination, direction, call_type, location = (
-                link.destination,
-                person,
-                "OUT",
-                "CLICK TO CALL",
-                "",
-            )
+            origin, destination, direction = link.destination, person, "OUT"
+            call_type, location = "CLICK TO CALL", ""
         return [
             _ID_BASE + second * _IDS_A_SECOND + int(r() * _IDS_A_SECOND),
             clock.text(second),

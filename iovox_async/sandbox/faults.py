@@ -7,7 +7,6 @@ number and the sandbox's seed alone, so a run can be repeated.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -15,6 +14,9 @@ import attrs
 
 from iovox_async.errors import ConfigurationError
 
+from .chance import chance
+
+Format: TypeAlias = Literal["xml", "json", "text"]
 #: How a request fails: with a status, on the wire, or with a 200 that is no answer.
 Kind: TypeAlias = Literal[
     # A status, with an error body in `error_format`; "429" and "503" carry `retry_after`, "302" a Location.
@@ -64,6 +66,11 @@ def _known(_: Any, __: Any, kinds: tuple[str, ...]) -> None:
             raise ConfigurationError(f"no such kind of fault: {kind!r}; there are {', '.join(KINDS)}")
 
 
+def _written(_: Any, __: Any, form: str) -> None:
+    if form not in get_args(Format):
+        raise ConfigurationError(f"Faults(error_format=...) must be one of {', '.join(get_args(Format))}")
+
+
 def _from(least: float, most: float = math.inf) -> Any:
     def check(_: Any, attribute: attrs.Attribute[Any], value: float | None) -> None:
         if value is not None and not least <= value <= most:
@@ -102,7 +109,7 @@ class Faults:
     #: Seconds between the bytes of "drip".
     drip_seconds: float = attrs.field(default=0.05, validator=_from(0))
     #: How error bodies are written.
-    error_format: Literal["xml", "json", "text"] = "xml"
+    error_format: Format = attrs.field(default="xml", validator=_written)
 
     #: The server holds at most this many rows a page, whatever is asked, once it had `page_cap_after` requests.
     page_cap: int | None = attrs.field(default=None, validator=_from(1))
@@ -131,7 +138,7 @@ class Faults:
             or number in self.fail_at
             or (self.every_nth and number % self.every_nth == 0)
             or (self.fail_after is not None and number > self.fail_after)
-            or (self.error_rate and random.Random(f"rate {seed} {number}").random() < self.error_rate)  # noqa: S311 - a game
+            or (self.error_rate and chance("rate", seed, number).random() < self.error_rate)
         )
         return self.drawn(number, seed) if fails else None
 
@@ -139,13 +146,13 @@ class Faults:
         """The kind of failure that request `number` meets if it fails."""
         if len(self.kind) == 1:
             return self.kind[0]
-        return random.Random(f"kind {seed} {number}").choice(self.kind)  # noqa: S311 - a game
+        return chance("kind", seed, number).choice(self.kind)
 
     def delay(self, number: int, seed: int) -> float:
         """Seconds before request `number` is answered."""
         if not self.jitter:
             return self.latency
-        return self.latency + self.jitter * random.Random(f"delay {seed} {number}").random()  # noqa: S311 - a game
+        return self.latency + self.jitter * chance("delay", seed, number).random()
 
     def cap(self, number: int) -> int | None:
         """Most rows that the answer to request `number` may hold."""

@@ -24,6 +24,9 @@ DEFAULT = (
 #: Stands in a stored transcription for its id and for the name of the call's node; SQL fills them in.
 ID_TOKEN, NODE_TOKEN = "@@id@@", "@@node@@"
 
+#: An id of a call fits into these, besides its sign.
+INTEGER_BITS = 63
+
 #: Ids of fragments of view `v` begin at `v << VIEW_BITS`; view 0 is the fragments as they were stored.
 VIEW_BITS = 32
 
@@ -119,13 +122,13 @@ def _nested(column: str, parts: dict[str, str], *, category: bool = False, **pat
     )
 
 
+def _parts(prefix: str, *keys: str) -> dict[str, str]:
+    return {f"{prefix}_{key}": key for key in keys}
+
+
 def _category(kind: str) -> Nested:
-    parts = {f"{kind}_category_{part}": part for part in ("label", "value")}
-    return _nested(f"{kind}_categories", {f"{kind}_category_id": "category_id", **parts}, category=True)
-
-
-def _prefixed(column: str, prefix: str, *keys: str) -> Nested:
-    return _nested(column, {f"{prefix}_{key}": key for key in keys})
+    parts = {f"{kind}_category_id": "category_id", **_parts(f"{kind}_category", "label", "value")}
+    return _nested(f"{kind}_categories", parts, category=True)
 
 
 NESTED = {
@@ -137,28 +140,27 @@ NESTED = {
         _category("contact"),
         _nested(
             "comments",
-            {
-                "comment_id": "comment_id",
-                **{f"comment_{key}": key for key in ("created", "username", "language", "text")},
-            },
+            {"comment_id": "comment_id", **_parts("comment", "created", "username", "language", "text")},
         ),
         _nested("call_outcomes", {"call_outcomes": ""}, call_outcomes="$[0].call_outcome"),
         _nested(
             "transcriptions",
             {
                 "transcription_id": "transcription_id",
-                **{f"transcription_{key}": key for key in ("language", "text", "phrases")},
+                **_parts("transcription", "language", "text", "phrases"),
             },
             # Phrases have no order of their own; their text has.
             transcription_phrases="$[0].text",
         ),
-        _prefixed("tags", "tag", "text", "colour", "source_type"),
+        _nested("tags", _parts("tag", "text", "colour", "source_type")),
         _nested("keyword_rules", {"keyword_rules": ""}, keyword_rules="$[0].keyword_rule"),
-        _prefixed(
+        _nested(
             "tasks",
-            "task",
-            *("username", "created", "assigned_username"),
-            *("reminder_date", "reminder_message", "status", "due_date"),
+            _parts(
+                "task",
+                *("username", "created", "assigned_username"),
+                *("reminder_date", "reminder_message", "status", "due_date"),
+            ),
         ),
     )
 }

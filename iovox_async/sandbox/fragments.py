@@ -30,16 +30,13 @@ def dump(items: Any) -> str:
 
 
 def shown(text: str, keys: frozenset[str]) -> str:
-    """A stored list with these keys of its items only."""
+    """A stored list with these keys of its items only; one that a test made an object of one item stays an object."""
+
+    def part(item: Any) -> Any:
+        return {key: item[key] for key in item if key in keys} if isinstance(item, dict) else item
+
     items = json.loads(text)
-    if not isinstance(items, list):
-        return text
-    return dump(
-        [
-            {key: value for key, value in item.items() if key in keys} if isinstance(item, dict) else item
-            for item in items
-        ]
-    )
+    return dump([part(item) for item in items] if isinstance(items, list) else part(items))
 
 
 @attrs.define
@@ -54,10 +51,17 @@ class Fragments:
     marks: list[tuple[str, str, int]] = attrs.field(factory=list)
 
     def number(self, column: str, items: Any, *, alone: bool = False) -> int:
-        """The number of a list in `column`; `alone` says that no other call will have the same."""
+        """The number of a list in `column`; `alone` says that no other call will have the same.
+
+        Raises:
+            TypeError: it cannot be written as JSON.
+            ValueError: neither can this, or it holds half a surrogate pair.
+        """
         if items == []:
             return 0
         text = dump(items)
+        # What the store cannot take must not wait here, where it would spoil every later change.
+        text.encode()
         known = None if alone else self._known.get((column, text))
         if known is not None:
             return known

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from iovox_async.errors import QueryError
 
 from . import clock
-from .fields import NESTED, SCALARS
+from .fields import INTEGER_BITS, NESTED, SCALARS
 
 if TYPE_CHECKING:
     from .fragments import Fragments
@@ -22,18 +22,28 @@ def _stamp(rest: str) -> Callable[[Any], str]:
     return lambda value: clock.text(clock.second(value, rest))
 
 
+def _id(value: Any) -> int:
+    number = int(value)
+    if number.bit_length() > INTEGER_BITS:
+        raise OverflowError(number)
+    return number
+
+
 def _truth(value: Any) -> int:
-    return int(value is True or str(value).upper() == "TRUE")
+    return ("FALSE", "TRUE").index(str(value).upper())
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    # The store would refuse half a surrogate pair, later and with other words.
+    text.encode()
+    return text
 
 
 #: What a name means: the column and how its value is read.
 _READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
     **{name: (name, _text) for name in SCALARS},
-    "id": ("id", int),
+    "id": ("id", _id),
     "call_start": ("call_start", _stamp("00:00:00")),
     "call_end": ("call_end", _stamp("23:59:59")),
     "has_recording": ("has_recording", _truth),
@@ -51,20 +61,26 @@ def columns(given: Mapping[str, Any], fragments: Fragments) -> dict[str, Any]:
     Raises:
         QueryError: a name is unknown, or a value is none of its kind.
     """
+    categories = given.get("categories") or {}
+    if not isinstance(categories, Mapping):
+        raise QueryError("categories", "give its lists by name, as an answer has them")
     found: dict[str, Any] = {}
-    for name, value in {**given, **(given.get("categories") or {})}.items():
+    for name, value in {**given, **categories}.items():
         if name == "categories":
             continue
-        if name in NESTED:
-            found[name] = fragments.number(name, value)
-            continue
-        if name not in _READ:
+        if name not in NESTED and name not in _READ:
             raise QueryError(name, "the sandbox knows no such field; use the names of an answer")
-        column, read = _READ[name]
         try:
-            found[column] = read(value)
+            if name in NESTED:
+                found[name] = fragments.number(name, value)
+            else:
+                column, read = _READ[name]
+                found[column] = read(value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise QueryError(name, f"the sandbox cannot read this value ({type(error).__name__})") from error
+            problem = (
+                f"the sandbox cannot read this value ({type(error).__name__}); write it as an answer does"
+            )
+            raise QueryError(name, problem) from error
     return found
 
 
@@ -74,10 +90,17 @@ def completed(now: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     Args:
         now: the call as it is.
         found: the columns to set.
+
+    Raises:
+        QueryError: the call would have no end that can be written.
     """
     after = {**now, **found}
     if "call_end" in found or not {"call_start", "call_time", "talk_time"} & found.keys():
         return found
     # A call lasts at least as long as the talk in it.
     lasts = max(after["call_time"], after["talk_time"]) if "call_time" not in found else after["call_time"]
-    return {**found, "call_time": lasts, "call_end": clock.text(clock.second(after["call_start"]) + lasts)}
+    try:
+        end = clock.text(clock.second(after["call_start"]) + lasts)
+    except OverflowError as error:
+        raise QueryError("call_time", "the call would end after the year 9999; let it be shorter") from error
+    return {**found, "call_time": lasts, "call_end": end}

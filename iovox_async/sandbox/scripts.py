@@ -18,8 +18,8 @@ class Script:
     weight: int
     #: Texts and colours of the tags it earns.
     tags: tuple[tuple[str, str], ...] = ()
+    #: The outcome of the call, and the value of the category it is given; "": none.
     outcome: str = ""
-    #: Values of the category that is given to the call.
     category: str = ""
 
 

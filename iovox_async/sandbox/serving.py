@@ -125,7 +125,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise ConfigurationError(
             f"the sandbox cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; "
-            "choose another port, or 0 for one that is free"
+            "choose another host or port; port 0 is one that is free"
         ) from error
     return listener
 

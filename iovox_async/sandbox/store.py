@@ -90,18 +90,21 @@ class Store:
     def update(self, number: int, changes: Mapping[str, Any]) -> None:
         """Changes columns of one call."""
         with self.changing():
-            self._take_fragments()
             columns = ",".join(f"{column}=?" for column in changes)
             self._sql.execute(f"UPDATE calls SET {columns} WHERE id=?", (*changes.values(), number))  # noqa: S608 - own names
+            self._take_fragments()
 
     def has(self, number: int) -> bool:
         """Whether a call with this id is there."""
-        return bool(self._one("SELECT 1 FROM calls WHERE id=?", number))
+        # A larger number is nobody's, and SQL would not even take it.
+        fits = number.bit_length() <= fields.INTEGER_BITS
+        return fits and bool(self._one("SELECT 1 FROM calls WHERE id=?", number))
 
     def get(self, number: int) -> dict[str, Any] | None:
         """The columns of one call."""
-        row = self._one("SELECT * FROM calls WHERE id=?", number)
-        return dict(zip(COLUMNS, row, strict=True)) if row else None
+        if not self.has(number):
+            return None
+        return dict(zip(COLUMNS, self._one("SELECT * FROM calls WHERE id=?", number), strict=True))
 
     def count(self) -> int:
         """How many calls there are."""
