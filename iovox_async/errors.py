@@ -143,6 +143,12 @@ class ExchangeError(IovoxError):
 class TransportError(ExchangeError):
     """The exchange broke below HTTP: no address, no connection, or a connection cut on the way."""
 
+    #: What to look at, where that is known.
+    cure = ""
+
+    def _advice(self) -> str:
+        return self.cure
+
 
 class TimedOut(TransportError):
     """An attempt reached its deadline (the session's `timeout`, wall clock, from start to last byte)."""

@@ -130,6 +130,8 @@ class Http:
         self._concurrency = concurrency
         self._timeout = timeout
         self._proxy = _proxy(proxy, base_url)
+        through = "" if self._proxy is None else f", through the proxy {_place(self._proxy.url)}"
+        self._route = _place(self._url) + through
         self._transport = transport
         self._body_bytes = body_bytes
 
@@ -211,7 +213,7 @@ class Http:
         except (Transient, ExchangeError):
             raise
         except Exception as error:
-            failure = failure_of(error, answered=answered)
+            failure = failure_of(error, answered=answered, route=self._route)
             if failure is None:
                 raise
         # Out here, so that the engine's own exception, which may hold the request, is no part of the context.
@@ -305,6 +307,12 @@ def _with_params(url: httpx.URL, params: str) -> httpx.URL:
     whole = httpx.URL(url)
     whole._uri_reference = url._uri_reference._replace(query=params)  # noqa: SLF001 - there is no other way
     return whole
+
+
+def _place(url: httpx.URL) -> str:
+    """The `host:port` that a URL leads to."""
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{host}:{url.port or {'http': 80, 'https': 443}.get(url.scheme, 1080)}"
 
 
 def _origin(location: str | None) -> str:
