@@ -72,7 +72,8 @@ class AsyncInsights:
         proxy: a proxy's URL (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and its like.
             The environment is not looked at otherwise.
         transport: an `httpx.AsyncBaseTransport` instead of httpx's own, closed with the session. Its proxies, trust and
-            pool are its own. For aiohttp's engine: `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
+            pool are its own, so `proxy` is refused beside it. For aiohttp's engine:
+            `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
         observer: is told of every request, retry, window and stream, for metrics (see `iovox_async.observe`).
 
     Raises:
