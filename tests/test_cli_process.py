@@ -245,7 +245,7 @@ def test_without_its_extra_the_command_says_what_to_install(start):
     assert ended(start(command=[sys.executable, "-c", code])) == (
         1,
         "",
-        'the command iovox needs an optional package: pip install "iovox-async[cli]"\n',
+        'the command iovox needs the extra cli (rich-click, rich): pip install "iovox-async[cli]"\n',
     )
 
 
