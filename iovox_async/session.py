@@ -145,7 +145,8 @@ class AsyncInsights:
         deletes between requests), every one of 100 pulls by page numbers lost calls.
 
         Args:
-            start: the first second, inclusive: str, date or datetime. None: the first of this month.
+            start: the first second, inclusive: str, date or datetime. None: the first of this month, so that an
+                `end` before it leaves nothing: the stream is empty.
             end: the last second, inclusive; a bare date means 23:59:59. None: now, fixed when this is called.
             query: an `InsightsQuery` instead of, or beside, the arguments.
             order: a field with `_ASC` or `_DESC`.
