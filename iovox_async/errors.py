@@ -100,11 +100,33 @@ class SessionError(IovoxError, RuntimeError):
     """A session or stream was used in a way that it cannot serve: after its end, in another loop or process."""
 
 
+#: The packages of each extra, as `pyproject.toml` has them.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "aiohttp": ("aiohttp", "httpx-aiohttp"),
+    "arrow": ("pyarrow",),
+    "cli": ("rich-click", "rich"),
+    "dask": ("dask[dataframe]", "distributed", "pyarrow"),
+    "dlt": ("dlt[duckdb]", "pyarrow"),
+    "fastapi": ("fastapi",),
+    "otel": ("opentelemetry-api",),
+    "remote": ("fsspec",),
+    "sandbox": ("starlette", "uvicorn"),
+    "socks": ("httpx[socks]",),
+}
+
+
 class MissingExtraError(IovoxError, ImportError):
-    """An optional package is not installed; the message holds the line that installs it."""
+    """An optional package is not installed; the message names it, and holds the line that installs it.
+
+    Attributes:
+        extra: the extra that brings it.
+    """
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f'{feature} needs an optional package: pip install "iovox-async[{extra}]"')
+        packages = ", ".join(EXTRAS[extra])
+        super().__init__(
+            f'{feature} needs the extra {extra} ({packages}): pip install "iovox-async[{extra}]"'
+        )
         self.extra = extra
 
 
@@ -142,6 +164,12 @@ class ExchangeError(IovoxError):
 
 class TransportError(ExchangeError):
     """The exchange broke below HTTP: no address, no connection, or a connection cut on the way."""
+
+    #: What to look at, where that is known.
+    cure = ""
+
+    def _advice(self) -> str:
+        return self.cure
 
 
 class TimedOut(TransportError):

@@ -25,21 +25,24 @@ __all__ = ["failure_of"]
 
 #: Characters of an error's own words that are passed on.
 WORDS: Final = 120
+#: What to do where nobody can be reached.
+CURE: Final = "Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
 
 
-def failure_of(error: Exception, *, answered: bool = False) -> Exception | None:
+def failure_of(error: Exception, *, answered: bool = False, route: str = "") -> Exception | None:
     """The typed twin of what a transport raised, with its cause; None for what is no engine's error.
 
     Args:
         error: what was raised.
         answered: an answer had begun, so what no engine raises is our own mistake, and not for this room.
+        route: whom the exchange tried to reach, as `host:port` and nothing that is secret.
     """
     foreign = _aiohttp_s(error)
     cause: BaseException | None
     if foreign is not None:
-        failure, cause = _from_aiohttp(foreign), _root(foreign)
+        failure, cause = _from_aiohttp(foreign, route), _root(foreign)
     elif isinstance(error, httpx.TransportError | OSError):
-        failure, cause = _from_httpx(error), _bare(error)
+        failure, cause = _from_httpx(error, route), _bare(error)
     elif answered:
         return None
     else:
@@ -53,7 +56,7 @@ def failure_of(error: Exception, *, answered: bool = False) -> Exception | None:
     return failure
 
 
-def _from_httpx(error: httpx.TransportError | OSError) -> Exception:
+def _from_httpx(error: httpx.TransportError | OSError, route: str) -> Exception:
     name = type(error).__name__
     match error:
         case httpx.TimeoutException():
@@ -68,10 +71,11 @@ def _from_httpx(error: httpx.TransportError | OSError) -> Exception:
             return BadRequest(407, ("the proxy refused",))
         case httpx.LocalProtocolError() | httpx.UnsupportedProtocol():
             return TransportError(f"the request cannot be sent ({name})")
-    return _lost(name, str(error), connected=not isinstance(error, httpx.ConnectError))
+    missed = route if isinstance(error, httpx.ConnectError | httpx.ProxyError) else None
+    return _lost(name, str(error), missed)
 
 
-def _from_aiohttp(error: BaseException) -> Exception:
+def _from_aiohttp(error: BaseException, route: str) -> Exception:
     name = type(error).__name__
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if certificate := _certificate_problem(error):
@@ -89,13 +93,13 @@ def _from_aiohttp(error: BaseException) -> Exception:
         status = getattr(error, "status", 0)
         if status == 407:
             return BadRequest(407, ("the proxy refused",))
-        return _lost(name, f"the proxy answers {status}", connected=False)
+        return _lost(name, f"the proxy answers {status}", route)
     if "ClientResponseError" in kinds:
         return _broken(name, cut=False)
     if kinds & {"InvalidURL", "NonHttpUrlClientError"}:
         return TransportError(f"the request cannot be sent ({name})")
     words = str(getattr(error, "strerror", None) or "")
-    return _lost(name, words, connected="ClientConnectorError" not in kinds)
+    return _lost(name, words, route if "ClientConnectorError" in kinds else None)
 
 
 # The failures there are.
@@ -118,9 +122,14 @@ def _broken(words: str, *, cut: bool) -> Exception:
     return Transient(TransportError(f"{problem} ({words})"), split=cut, at_most=None if cut else 2)
 
 
-def _lost(name: str, words: str, *, connected: bool) -> Exception:
-    problem = "the connection failed" if connected else "no connection to the server"
-    return Transient(TransportError(f"{problem} ({name}: {words[:WORDS] or 'no reason given'})"))
+def _lost(name: str, words: str, missed: str | None) -> Exception:
+    """A connection that broke, or (`missed`) that never stood: then whom it should have reached is the question."""
+    at = f" at {missed}" if missed else ""
+    problem = "the connection failed" if missed is None else f"no connection to the server{at}"
+    error = TransportError(f"{problem} ({name}: {words[:WORDS] or 'no reason given'})")
+    if missed is not None:
+        error.cure = CURE
+    return Transient(error)
 
 
 # What hangs on an error.

@@ -107,10 +107,10 @@ class Http:
         concurrency: connections, at most.
         timeout: seconds for one attempt, from start to last byte.
         proxy: a proxy's URL, "environment" to read HTTPS_PROXY and its like, or None.
-        transport: to use instead of httpx's own. `proxy` and `concurrency` do not reach into it: its pool should hold no
-            fewer connections (aiohttp's: 100, kept for 5 to 15 seconds), or what waits in it is counted as its attempt's
-            time. aiohttp keeps the cookies of a host by name, refuses headers beyond 8 KB or 128, and asks once more
-            by itself where a connection is lost before its answer.
+        transport: to use instead of httpx's own; `proxy` is refused beside it. `concurrency` does not reach into it: its
+            pool should hold no fewer connections (aiohttp's: 100, kept for 5 to 15 seconds), or what waits in it is counted
+            as its attempt's time. aiohttp keeps the cookies of a host by name, refuses headers beyond 8 KB or 128, and
+            asks once more by itself where a connection is lost before its answer.
         body_bytes: the largest page taken.
     """
 
@@ -129,7 +129,14 @@ class Http:
         self._sign = sign
         self._concurrency = concurrency
         self._timeout = timeout
+        if proxy is not None and transport is not None:
+            raise ConfigurationError(
+                "proxy: it would be ignored, since a transport= has proxies of its own; give it to the transport, or leave "
+                "transport= out"
+            )
         self._proxy = _proxy(proxy, base_url)
+        through = "" if self._proxy is None else f", through the proxy {_place(self._proxy.url)}"
+        self._route = _place(self._url) + through
         self._transport = transport
         self._body_bytes = body_bytes
 
@@ -211,7 +218,7 @@ class Http:
         except (Transient, ExchangeError):
             raise
         except Exception as error:
-            failure = failure_of(error, answered=answered)
+            failure = failure_of(error, answered=answered, route=self._route)
             if failure is None:
                 raise
         # Out here, so that the engine's own exception, which may hold the request, is no part of the context.
@@ -305,6 +312,12 @@ def _with_params(url: httpx.URL, params: str) -> httpx.URL:
     whole = httpx.URL(url)
     whole._uri_reference = url._uri_reference._replace(query=params)  # noqa: SLF001 - there is no other way
     return whole
+
+
+def _place(url: httpx.URL) -> str:
+    """The `host:port` that a URL leads to."""
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{host}:{url.port or {'http': 80, 'https': 443}.get(url.scheme, 1080)}"
 
 
 def _origin(location: str | None) -> str:

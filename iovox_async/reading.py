@@ -95,7 +95,10 @@ def resolve(
         position.check(query=query.fingerprint(), descending=descending, start=start, end=end)
         start, end = position.start, position.end
     end = min(LATEST, now if end is None else end)
-    start = min(end, now.replace(day=1, hour=0, minute=0, second=0)) if start is None else start
+    month = now.replace(day=1, hour=0, minute=0, second=0)
+    # Before what a start that is left out means, nothing is asked for: an empty stream, and no place to go on from.
+    nothing = start is None and end < month
+    start = min(month, end) if start is None else start
     if start > end:
         raise QueryError("end_date", f"{end} lies before start_date {start}; swap them")
     query = evolve(query, start_date=start, end_date=end)
@@ -106,8 +109,19 @@ def resolve(
     # Without ids nobody could tell that a server answers the same page again and again.
     fields = with_keys(chosen) if windows else with_keys(chosen, ("id",))
     hidden = tuple(str(name) for name in fields[len(chosen) :])
+    most = _max_calls(max_calls)
     return Reading(
-        query, lo, hi, descending, windows, ordered, fields, hidden, _max_calls(max_calls), position, now
+        query,
+        lo,
+        hi,
+        descending,
+        windows,
+        ordered and not nothing,
+        fields,
+        hidden,
+        0 if nothing else most,
+        position,
+        now,
     )
 
 

@@ -72,7 +72,8 @@ class AsyncInsights:
         proxy: a proxy's URL (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and its like.
             The environment is not looked at otherwise.
         transport: an `httpx.AsyncBaseTransport` instead of httpx's own, closed with the session. Its proxies, trust and
-            pool are its own. For aiohttp's engine: `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
+            pool are its own, so `proxy` is refused beside it. For aiohttp's engine:
+            `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
         observer: is told of every request, retry, window and stream, for metrics (see `iovox_async.observe`).
 
     Raises:
@@ -144,7 +145,8 @@ class AsyncInsights:
         deletes between requests), every one of 100 pulls by page numbers lost calls.
 
         Args:
-            start: the first second, inclusive: str, date or datetime. None: the first of this month.
+            start: the first second, inclusive: str, date or datetime. None: the first of this month, so that an
+                `end` before it leaves nothing: the stream is empty.
             end: the last second, inclusive; a bare date means 23:59:59. None: now, fixed when this is called.
             query: an `InsightsQuery` instead of, or beside, the arguments.
             order: a field with `_ASC` or `_DESC`.

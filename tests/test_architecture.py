@@ -1,6 +1,7 @@
 """The rooms: imports go down, each module states its law, none is too large, nothing optional is loaded."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_imports_only_go_down(path):
             continue
         below, other_row = PLACE[other]
         assert (below, other_row) == (level, row) or below < level, f"{room} imports {other}"
+
+
+def test_the_table_for_contributors_names_every_room_at_its_level():
+    """A room that nobody is told of is not found."""
+    table = (ROOT.parent / ".github" / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", table, re.MULTILINE)
+    told = {name: int(level) for level, names in rows for name in re.findall(r"`(\w+)/?`", names)}
+    assert told == {room: level for room, (level, _) in PLACE.items()}
+    assert told.keys() == {room_of(path) for path in MODULES} - {"__init__"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -282,12 +282,16 @@ class TestOneJobAFolder:
             ),
             (
                 {"query": attrs.evolve(QUERY, call_result="ANSWERED", fields="id,call_start,tag_text")},
-                "here also tag_text",
+                r"fields \(only there call_end, call_origin, iovox_number and 6 more; only here tag_text\)",
+            ),
+            (
+                {"query": attrs.evolve(QUERY, call_result="ANSWERED", fields=Fields.ALL)},
+                r"fields \(only here call_origin_location, call_time, call_time_seconds and 42 more\)",
             ),
             ({"format": "csv"}, r"format \(there jsonl, here csv\)"),
             ({"partition": "month"}, r"partition \(there day, here month\)"),
         ],
-        ids=["value", "filter", "fields", "format", "partition"],
+        ids=["value", "filter", "fields", "many fields", "format", "partition"],
     )
     async def test_another_job_is_refused_with_what_differs(self, job, options, told, out):
         """And nothing is touched."""

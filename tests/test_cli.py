@@ -1,6 +1,7 @@
 """The command line, run in this process: what it offers, what it says, what it writes."""
 
 import csv
+import inspect
 import io
 import json
 import re
@@ -93,9 +94,19 @@ def test_without_arguments_it_shows_its_help(run):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_has_the_sentence_that_a_command_begins_its_help_with(name):
+    """It is written twice, so that the list loads no command."""
+    listed = COMMANDS[name]
+    first, _, _ = inspect.cleandoc(listed.loaded.help).partition("\n\n")
+    assert listed.help == first.replace("\n", " ")
+    assert listed.loaded.name == name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help_for_all_it_takes(run, name):
     """No option is left to be guessed."""
     told = run(name, "--help").stdout
+    assert COMMANDS[name].params or name == "fields"
     for parameter in COMMANDS[name].params:
         assert parameter.help, parameter.name
         assert max(parameter.opts, key=len).lower() in told.lower()

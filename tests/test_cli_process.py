@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from iovox_async import Field
+from iovox_async.cli.app import COMMANDS
 from iovox_async.cli.commands.demo import PROGRAM
 from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 
@@ -149,7 +150,9 @@ def test_an_interruption_does_not_wait_for_a_reader_that_sleeps(start):
 
 
 @pytest.mark.parametrize(
-    "command", [("calls", START, END, "--fields", "all"), ("fields",)], ids=["calls", "fields"]
+    "command",
+    [("calls", START, END, "--fields", "all"), ("fields",), ("--help",)],
+    ids=["calls", "fields", "help"],
 )
 def test_a_reader_that_leaves_ends_it_quietly(start, command):
     """`| head` is no failure."""
@@ -245,8 +248,64 @@ def test_without_its_extra_the_command_says_what_to_install(start):
     assert ended(start(command=[sys.executable, "-c", code])) == (
         1,
         "",
-        'the command iovox needs an optional package: pip install "iovox-async[cli]"\n',
+        'the command iovox needs the extra cli (rich-click, rich): pip install "iovox-async[cli]"\n',
     )
+
+
+# How it starts.
+
+
+def loaded(start, *args):
+    """The modules that a call of the command loads."""
+    code = (
+        "import atexit, sys; from iovox_async.cli import main; "
+        "atexit.register(lambda: print('modules', *sys.modules, file=sys.stderr)); main()"
+    )
+    code, _, told = ended(start(*args, command=[sys.executable, "-c", code]))
+    assert code == 0
+    return set(told.partition("modules ")[2].split())
+
+
+@pytest.mark.parametrize(
+    "args", [("--version",), ("--help",), ("fields",), *((name, "--help") for name in COMMANDS)], ids=" ".join
+)
+def test_a_call_loads_its_command_and_no_other_and_help_loads_no_session(start, args):
+    """Nobody waits for what is not used."""
+    modules = loaded(start, *args)
+    room = "iovox_async.cli.commands"
+    commands = {name.removeprefix(f"{room}.") for name in modules if name.startswith(f"{room}.")}
+    assert commands == {args[0]} & COMMANDS.keys()
+    assert not modules & {"httpx", "pyarrow", "uvicorn", "iovox_async.session", "iovox_async.backfill"}
+
+
+@pytest.mark.parametrize(
+    ("args", "module"),
+    [
+        (("--help",), "rich_click"),
+        (("--help",), "rich_click.rich_help_rendering"),
+        (("calls", START, END), "iovox_async.cli.commands.calls"),
+        (("calls", START, END), "asyncio"),
+        (("calls", START, END), "httpx"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_ctrl_c_while_it_starts_ends_it_quietly(start, args, module):
+    """Wherever in its imports it comes: 130, and no traceback of modules that nobody asked for."""
+    code = f"""
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+from iovox_async.cli import main
+sys.meta_path.insert(0, Finder())
+main()
+"""
+    code, out, told = ended(start(*args, command=[sys.executable, "-c", code]))
+    assert (code, out) == (130, "")
+    assert told.strip() in {"", "Interrupted."}
 
 
 # At a terminal.

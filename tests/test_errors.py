@@ -1,6 +1,11 @@
 """The tree of errors: complete, documented, picklable, and helpful."""
 
+import importlib
 import pickle
+import re
+import sys
+import tomllib
+from pathlib import Path
 
 import httpx
 import pytest
@@ -82,6 +87,43 @@ def test_every_error_is_public(kind):
 def test_errors_of_the_caller_are_also_the_builtin_that_a_caller_expects(kind, builtin):
     """`except ValueError` catches a wrong argument."""
     assert issubclass(kind, builtin)
+
+
+def test_a_missing_extra_is_told_with_its_packages_and_the_line_that_installs_it():
+    """In one wording, whichever door is tried; and the packages are those of pyproject.toml."""
+    told = str(errors.MissingExtraError("iovox_async.integrations.dask", "dask"))
+    assert told == (
+        "iovox_async.integrations.dask needs the extra dask (dask[dataframe], distributed, pyarrow): "
+        'pip install "iovox-async[dask]"'
+    )
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    wanted = {
+        extra: tuple(re.match(r"[\w-]+(\[\w+\])?", package)[0] for package in packages)
+        for extra, packages in project["optional-dependencies"].items()
+        if extra not in {"all", "dev"}
+    }
+    assert wanted == errors.EXTRAS
+
+
+@pytest.mark.parametrize(
+    ("door", "package"),
+    [
+        ("aiohttp", "aiohttp"),
+        ("dask", "dask.dataframe"),
+        ("dlt", "dlt"),
+        ("fastapi", "fastapi"),
+        ("otel", "opentelemetry"),
+    ],
+)
+def test_each_door_to_a_framework_names_its_extra_in_the_same_words(door, package, monkeypatch):
+    """And what could not be imported is the cause, in case it is there and broken."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"iovox_async.integrations.{door}", raising=False)
+    with pytest.raises(errors.MissingExtraError) as caught:
+        importlib.import_module(f"iovox_async.integrations.{door}")
+    assert str(caught.value).startswith(f"iovox_async.integrations.{door} needs the extra {door} (")
+    assert caught.value.extra == door
+    assert isinstance(caught.value.__cause__, ImportError)
 
 
 def test_an_error_of_an_exchange_tells_attempts_window_and_page():

@@ -51,9 +51,59 @@ async def test_a_refused_connection_is_tried_again_and_then_named(open_session, 
     async with RawServer(answering(RIGHT)) as server:
         closed = server.base_url
     async with open_session(closed) as insights:
-        with pytest.raises(TransportError, match=r"no connection to the server.*after 5 attempts"):
-            await insights.page()
+        with pytest.raises(TransportError, match=r"no connection to the server.*after 5 attempts") as caught:
+            await insights.page(call_origin="447598455773")
     assert len(clock.waits) == 4
+    told = str(caught.value)
+    assert f"no connection to the server at 127.0.0.1:{server.port} (" in told
+    assert told.endswith(
+        ". Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
+    )
+    assert "447598455773" not in told
+
+
+@both_engines
+@pytest.mark.parametrize(
+    ("base_url", "place"),
+    [
+        ("https://rest.iovox.test/rest/v1", "rest.iovox.test:443"),
+        ("https://rest.iovox.test:8443/rest/v1", "rest.iovox.test:8443"),
+        ("https://[2001:db8::1]/rest/v1", "[2001:db8::1]:443"),
+    ],
+    ids=["the scheme's port", "another port", "an address"],
+)
+async def test_a_server_that_cannot_be_reached_is_named_by_host_and_port(
+    base_url, place, open_session, monkeypatch
+):
+    """It shows a misspelt address; nothing of the path, the question or the account stands there."""
+
+    def no_address(*_args, **_options):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    async def no_way(*_args, **_options):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_way)
+    async with open_session(base_url, retry=RetryPolicy(attempts=1)) as insights:
+        with pytest.raises(TransportError) as caught:
+            await insights.page(START, END, call_origin="447598455773")
+    told = str(caught.value)
+    assert told.startswith(f"no connection to the server at {place} (")
+    assert not [secret for secret in ("447598455773", "rest/v1", "demo") if secret in told]
+
+
+async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(open_session):
+    """Which of the two is down, the error cannot say; so it names both."""
+    async with RawServer(answering(RIGHT)) as server:
+        port = server.port
+    proxy = f"http://me:pr0xy-pass@127.0.0.1:{port}"
+    async with open_session(proxy=proxy, retry=RetryPolicy(attempts=1)) as insights:
+        with pytest.raises(TransportError) as caught:
+            await insights.page(START, END)
+    told = str(caught.value)
+    assert f"at rest.iovox.test:443, through the proxy 127.0.0.1:{port} (" in told
+    assert "pr0xy-pass" not in told
 
 
 @both_engines

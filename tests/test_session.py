@@ -198,6 +198,15 @@ async def test_a_proxy_comes_from_the_environment_only_when_asked_for(monkeypatc
     assert open_session(proxy="socks5://127.0.0.1:1080")._http._proxy.url.scheme == "socks5"
 
 
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "environment"])
+def test_a_proxy_beside_a_transport_is_refused_with_a_cure(proxy, open_session):
+    """The transport has its own; calls that were meant to go through a proxy would silently go past it."""
+    with pytest.raises(
+        ConfigurationError, match=r"^proxy: .*give it to the transport, or leave transport= out"
+    ):
+        open_session(proxy=proxy, transport=httpx.AsyncHTTPTransport(proxy="http://127.0.0.1:9"))
+
+
 async def test_a_session_can_be_closed_twice_and_leaves_nothing_open(open_session):
     """Closing is harmless."""
     sandbox = Sandbox(calls=10, start="2024-01-01", end="2024-01-02")

@@ -178,6 +178,19 @@ async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session)
         assert [call async for call in insights.stream(START, END, max_calls=0)] == []
 
 
+@pytest.mark.parametrize("options", [{}, {"order": "call_start_DESC"}, {"paging": "pages"}], ids=str)
+async def test_an_end_before_this_month_leaves_nothing_where_the_start_is_left_out(options, open_session):
+    """The start is the first of this month then; not even the end's own second is read, and nothing is sent."""
+    sandbox = Sandbox(calls=0, start=START, end=END)
+    sandbox.add([{"call_start": f"{END} 23:59:59"}])
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        stream = insights.stream(end=END, **options)
+        assert await stream.collect() == []
+        assert stream.position is None
+        assert sandbox.stats.requests == 0
+        assert len(await insights.stream(END, END, **options).collect()) == 1
+
+
 async def test_an_empty_range_is_one_request(open_session):
     """Nothing there is nothing asked twice."""
     sandbox = Sandbox(calls=0, start=START, end=END)

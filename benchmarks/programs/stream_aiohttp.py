@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import aiohttp
 from httpx_aiohttp import AiohttpTransport
 
 from ._ours import count, session
@@ -14,5 +13,5 @@ if TYPE_CHECKING:
 
 
 async def run(job: Job, probe: Probe) -> tuple[int, int]:
-    async with session(job, transport=AiohttpTransport(client=aiohttp.ClientSession)) as insights:
+    async with session(job, transport=AiohttpTransport(trust_env=False)) as insights:
         return await count(insights, job, probe)

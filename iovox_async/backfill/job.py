@@ -25,6 +25,8 @@ __all__ = ["Job", "Need", "Partition", "Partitioning", "differences", "needs", "
 
 Partitioning = Literal["day", "month"]
 _UNITS: Final = ("day", "month")
+#: Names of fields that are told for each side where fields differ.
+NAMED: Final = 3
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +76,8 @@ def differences(there: Job, here: Job) -> list[str]:
             [name for name in one.fields if name not in other.fields]
             for one, other in ((there, here), (here, there))
         )
-        words = [f"there also {', '.join(lost)}"] if lost else []
-        words += [f"here also {', '.join(new)}"] if new else []
+        words = [f"only there {_some(lost)}"] if lost else []
+        words += [f"only here {_some(new)}"] if new else []
         told.append(f"fields ({'; '.join(words) or 'in another order'})")
     names = sorted(there.filters.keys() | here.filters.keys())
     told += [
@@ -84,6 +86,12 @@ def differences(there: Job, here: Job) -> list[str]:
         if there.filters.get(name) != here.filters.get(name)
     ]
     return told
+
+
+def _some(names: list[str]) -> str:
+    """A few names, and how many there are beside them: a preset holds dozens."""
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + rest
 
 
 def _which(name: str, there: Mapping[str, str], here: Mapping[str, str]) -> str:

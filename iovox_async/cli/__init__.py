@@ -8,10 +8,15 @@ resumable, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from typing import Final
 
-from iovox_async.errors import MissingExtraError
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "UNFINISHED", "USAGE", "main"]
 
-__all__ = ["main"]
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNFINISHED: Final = 3
+INTERRUPTED: Final = 130
 
 
 def main() -> None:
@@ -21,8 +26,10 @@ def main() -> None:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in {"click", "rich", "rich_click"}:
             raise
+        from iovox_async.errors import MissingExtraError
+
         print(MissingExtraError("the command iovox", "cli"), file=sys.stderr)
-        sys.exit(1)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     iovox(prog_name="iovox")

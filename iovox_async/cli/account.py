@@ -9,14 +9,15 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import rich_click as click
 
-from iovox_async import AsyncInsights
-
 from .console import at_terminal
+
+if TYPE_CHECKING:
+    from iovox_async import AsyncInsights
 
 __all__ = ["Account", "session_options"]
 
@@ -45,6 +46,8 @@ class Account:
         Raises:
             ConfigurationError: an option or variable is malformed.
         """
+        from iovox_async import AsyncInsights  # the longest import of all, and no help needs it
+
         return AsyncInsights(
             self.asked.get("IOVOX_USERNAME"),
             self.asked.get("IOVOX_SECURE_KEY"),

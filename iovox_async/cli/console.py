@@ -21,7 +21,6 @@ from rich.highlighter import NullHighlighter
 from rich.text import Text
 
 __all__ = [
-    "LEVELS",
     "Screen",
     "at_terminal",
     "clean",
@@ -38,7 +37,6 @@ __all__ = [
     "start_log",
 ]
 
-LEVELS = ("debug", "info", "warning", "error")
 #: Columns of a console that is no terminal: whoever reads a pipe folds lines as they like.
 _ENDLESS = 10_000
 #: Characters that turn the direction of the text that follows them.

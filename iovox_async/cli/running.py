@@ -11,24 +11,19 @@ import contextlib
 import re
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import rich_click as click
 from click.exceptions import Exit
 
 from iovox_async import ConfigurationError, IovoxError, QueryError
 
+from . import DONE, FAILED, INTERRUPTED, UNFINISHED, USAGE
 from .console import complain, hush
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "UNFINISHED", "USAGE", "in_options", "run"]
 
 T = TypeVar("T")
-
-DONE: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-UNFINISHED: Final = 3
-INTERRUPTED: Final = 130
 
 #: A parameter of the package, and what the commands call it.
 _NAMES = {"start": ("start", "since"), "start_date": ("start", "since"), "end_date": ("end",)}

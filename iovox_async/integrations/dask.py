@@ -33,8 +33,8 @@ try:
     import pandas as pd
     import pyarrow as pa
     from dask.base import tokenize
-except ImportError:
-    raise MissingExtraError("The Dask reader", "dask") from None
+except ImportError as _error:
+    raise MissingExtraError("iovox_async.integrations.dask", "dask") from _error
 
 from ..arrow import schema_for
 

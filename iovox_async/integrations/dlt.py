@@ -31,8 +31,8 @@ try:
     import dlt
     import pyarrow as pa
     import pyarrow.compute as pc
-except ImportError:
-    raise MissingExtraError("The dlt source", "dlt") from None
+except ImportError as _error:
+    raise MissingExtraError("iovox_async.integrations.dlt", "dlt") from _error
 
 if TYPE_CHECKING:
     from dlt.extract import DltResource

@@ -6,7 +6,7 @@ The law of this room: the same line, run again, goes on; so whatever ends it, th
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import rich_click as click
@@ -14,14 +14,12 @@ from click.exceptions import Exit
 
 from iovox_async import (
     DecodeError,
-    Field,
     InsightsQuery,
     IovoxError,
     RateLimited,
     ServerError,
     TransportError,
 )
-from iovox_async.backfill import Backfill, BackfillReport
 from iovox_async.errors import QueryError, RecordError, TLSError
 from iovox_async.sinks import FORMATS
 
@@ -33,6 +31,10 @@ from ..filters import filter_options
 from ..helping import with_examples
 from ..reading import FIRST, LAST, PANEL, fields_option, on_error_option
 from ..running import FAILED, UNFINISHED, in_options, run
+
+if TYPE_CHECKING:
+    from iovox_async import Field
+    from iovox_async.backfill import Backfill, BackfillReport
 
 __all__ = ["backfill"]
 
@@ -63,6 +65,8 @@ class Work:
 
     async def run(self) -> None:
         """Reads and writes until all is there."""
+        from iovox_async.backfill import Backfill  # with all that it writes with, and no help needs it
+
         async with self.account.session() as insights:
             job = Backfill(insights, self.query, self.out, **self.options)
             try:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import rich_click as click
 from click.exceptions import Exit
 
-from iovox_async import CallStream, Field, InsightsQuery, IovoxError
+from iovox_async import InsightsQuery, IovoxError
 
 from ..account import Account, session_options
 from ..again import Remembering, again
@@ -26,6 +26,9 @@ from ..output import Output, open_output
 from ..progress import Meter, can_draw, summary, watching
 from ..reading import FIRST, LAST, PANEL, fields_option, on_error_option
 from ..running import FAILED, UNFINISHED, in_options, run
+
+if TYPE_CHECKING:
+    from iovox_async import CallStream, Field
 
 __all__ = ["calls"]
 

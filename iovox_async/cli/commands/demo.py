@@ -7,6 +7,7 @@ real socket, its failures are real answers, and every figure was measured in thi
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import attrs
 import rich_click as click
@@ -15,7 +16,6 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from iovox_async import AsyncInsights, StreamStats
 from iovox_async.sandbox import KEY, USERNAME, Faults
 
 from ..console import at_terminal, complain, note, number, out, show_page, size
@@ -23,6 +23,9 @@ from ..memory import peak_memory
 from ..progress import Meter, can_draw, watching
 from ..running import FAILED, run
 from ..serving import sandbox_process
+
+if TYPE_CHECKING:
+    from iovox_async import StreamStats
 
 __all__ = ["PROGRAM", "demo"]
 
@@ -71,6 +74,8 @@ def demo(*, calls: int, seed: int) -> None:
 
 
 async def _pull(calls: int, seed: int) -> Result:
+    from iovox_async import AsyncInsights  # the longest import of all, and no help needs it
+
     note(
         f"Drawing {number(calls)} calls, {START} to {END}, and serving them on this machine ...", style="dim"
     )

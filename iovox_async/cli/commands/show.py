@@ -6,7 +6,7 @@ The law of this room: everything that is known of the call is shown, and nothing
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
@@ -16,12 +16,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from iovox_async import Call, Categories, Fields, Task, Transcription
+from iovox_async import Fields
 
 from ..account import Account, session_options
 from ..console import clean, complain, show_page, span
 from ..helping import with_examples
 from ..running import FAILED, run
+
+if TYPE_CHECKING:
+    from iovox_async import Call, Categories, Task, Transcription
 
 __all__ = ["describe", "show"]
 
