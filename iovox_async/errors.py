@@ -103,10 +103,13 @@ class SessionError(IovoxError, RuntimeError):
 #: The packages of each extra, as `pyproject.toml` has them.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "httpx-aiohttp"),
-    "arrow": ("pyarrow",),
+    "arrow": (
+        "numpy",
+        "pyarrow",
+    ),
     "cli": ("rich-click", "rich"),
-    "dask": ("dask[dataframe]", "distributed", "pyarrow"),
-    "dlt": ("dlt[duckdb]", "pyarrow"),
+    "dask": ("dask[dataframe]", "distributed", "numpy", "pyarrow"),
+    "dlt": ("dlt[duckdb]", "numpy", "pyarrow"),
     "fastapi": ("fastapi",),
     "otel": ("opentelemetry-api",),
     "remote": ("fsspec",),

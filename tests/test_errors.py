@@ -93,7 +93,7 @@ def test_a_missing_extra_is_told_with_its_packages_and_the_line_that_installs_it
     """In one wording, whichever door is tried; and the packages are those of pyproject.toml."""
     told = str(errors.MissingExtraError("iovox_async.integrations.dask", "dask"))
     assert told == (
-        "iovox_async.integrations.dask needs the extra dask (dask[dataframe], distributed, pyarrow): "
+        "iovox_async.integrations.dask needs the extra dask (dask[dataframe], distributed, numpy, pyarrow): "
         'pip install "iovox-async[dask]"'
     )
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]

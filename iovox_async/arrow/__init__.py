@@ -48,12 +48,12 @@ def __getattr__(name: str) -> Any:
 
 
 def require() -> None:
-    """Says so where pyarrow is missing.
+    """Says so where pyarrow is missing, or numpy, which it does without.
 
     Raises:
-        MissingExtraError: pyarrow is not installed.
+        MissingExtraError: one of them is not installed.
     """
-    if find_spec("pyarrow") is None:
+    if find_spec("pyarrow") is None or find_spec("numpy") is None:
         raise MissingExtraError("Arrow", "arrow")
 
 

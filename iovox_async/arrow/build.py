@@ -10,23 +10,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-__all__ = [
-    "constant",
-    "flags",
-    "nothing",
-    "offsets",
-    "repeated",
-    "strided",
-    "texts",
-    "wholes",
-    "word",
-]
+__all__ = ["constant", "flags", "nothing", "offsets", "repeated", "texts", "wholes", "word"]
 
 
 def wholes(values: Sequence[int | None]) -> pa.Int64Array:
@@ -64,18 +53,10 @@ def repeated(text: str, rows: int) -> pa.StringArray:
     return pa.Array.from_buffers(pa.string(), rows, [None, places.buffers()[1], pa.py_buffer(encoded * rows)])
 
 
-def strided(values: Sequence[int], stride: int, times: int) -> pa.Int32Array:
-    """These numbers over and over, each time more by the stride."""
-    steps = [after - before for before, after in pairwise((values[-1] - stride, *values))]
-    data = pa.py_buffer(array("i", steps).tobytes() * times)
-    sums = pc.cumulative_sum(pa.Array.from_buffers(pa.int32(), len(values) * times, [None, data]))
-    return pc.subtract(sums, constant(stride - values[-1], pa.int32()))
-
-
 @lru_cache(maxsize=256)
-def constant(value: int, kind: pa.DataType | None = None) -> pa.Scalar:
-    """A whole number as the argument of a kernel, of 64 bits unless told otherwise."""
-    return wholes([value]).cast(kind or pa.int64())[0]
+def constant(value: int) -> pa.Int64Scalar:
+    """A whole number as the argument of a kernel."""
+    return wholes([value])[0]
 
 
 @lru_cache(maxsize=256)

@@ -22,18 +22,18 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from attrs import frozen
 
-from .build import constant, strided
 from .document import MOST_BYTES, Memory, MisfitError, check_text
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from .schema import Shape
 
 __all__ = ["UniformWay"]
@@ -44,8 +44,6 @@ _BLANKS: Final = b" \t\r\n"
 _TEXTS: Final = frozenset({"text", "moment", "span", "flag"})
 #: A row has few commas and four times as many quotes; texts may have commas of their own, but no quotes.
 _MARKS: Final = b',"'
-#: Bytes that are looked through for marks at a time: as many as the processor keeps at hand.
-_BLOCK: Final = 1 << 17
 #: Pages that are not tried after one that was not uniform; twice as many after each more, up to the most.
 _FEWEST, _MOST = 1, 63
 
@@ -106,7 +104,7 @@ class UniformWay:
             template = self._template(row, unit, mark)
             if template is None:
                 continue
-            where = _places(data, mark)
+            where = np.flatnonzero(np.frombuffer(data, np.uint8) == mark)
             if len(where) == template.marks * (rows + 2):
                 # A page that has commas in its texts is followed by others.
                 self._marks = self._marks[place:]
@@ -178,67 +176,57 @@ def _first(segment: bytes) -> tuple[bytes, bytes]:
     raise MisfitError
 
 
-def _places(data: memoryview, mark: int) -> pa.Int32Array:
-    """Where a byte stands."""
-    whole, sought = pa.py_buffer(data), constant(mark, pa.uint8())
-    found = []
-    for begin in range(0, len(data), _BLOCK):
-        size = min(_BLOCK, len(data) - begin)
-        block = pa.Array.from_buffers(pa.uint8(), size, [None, whole], offset=begin)
-        here = _every()[:size].filter(pc.equal(block, sought))
-        found.append(pc.add(here, constant(begin, pa.int32())))
-    return pa.concat_arrays(found)
-
-
-@lru_cache(maxsize=1)
-def _every() -> pa.Int32Array:
-    """Every place in a block."""
-    return strided([0], 1, _BLOCK)
-
-
 class _Grid:
-    """What rows of one template have in common: which marks their cuts follow, and what is between their values."""
+    """What rows of one template have in common: where their pieces are found, and what is between their values."""
 
     def __init__(self, template: Template) -> None:
         self.template = template
         self._rows = 0
 
-    def columns(self, data: memoryview, marks: pa.Int32Array, rows: int) -> dict[str, pa.Array]:
+    def columns(self, data: memoryview, marks: npt.NDArray[np.int64], rows: int) -> dict[str, pa.Array]:
         """The values of all rows but the first and the last, by their keys.
 
         Raises:
             MisfitError: something else than values differs from the template.
         """
-        if rows > self._rows:
-            self._make(rows + rows // 4)
-        values = rows * len(self.template.texts)
+        template = self.template
+        values, step = rows * len(template.texts), template.marks
         # The last cut is where the first value of the last row begins, so that each value has something behind it.
-        cuts = pc.add(marks.take(self._marks[: 2 * values + 1]), self._distances[: 2 * values + 1])
+        cuts = np.empty(2 * values + 1, np.int32)
+        for place, (mark, distance) in enumerate(template.cuts):
+            first = step + mark
+            cuts[place : -1 : len(template.cuts)] = marks[first : first + rows * step : step] + distance
+        mark, distance = template.cuts[0]
+        cuts[-1] = marks[(rows + 1) * step + mark] + distance
         # From here on, memory is read where the cuts say.
-        steps = pc.min_max(pc.subtract(cuts[1:], cuts[:-1])).as_py()
-        if steps["min"] < 0 or cuts[0].as_py() < 0 or cuts[-1].as_py() > len(data):
+        if cuts[0] < 0 or cuts[-1] > len(data) or (cuts[1:] < cuts[:-1]).any():
             raise MisfitError
         pieces = pa.Array.from_buffers(
-            pa.string(), 2 * values, [None, cuts.buffers()[1], pa.py_buffer(data)], 0, cuts.offset
+            pa.string(), 2 * values, [None, pa.py_buffer(cuts), pa.py_buffer(data)]
         )
-        if not pc.take(pieces, self._between[:values], boundscheck=False).equals(self._same[:values]):
+        if rows > self._rows:
+            self._make(rows + rows // 4)
+        if not pieces.take(self._between[:values]).equals(self._same[:values]):
             raise MisfitError
         found = {}
-        for place, (key, is_text) in enumerate(self.template.texts):
-            column = pieces.take(pc.add(self._firsts[:rows], constant(2 * place, pa.int32())))
+        for (key, is_text), places in zip(template.texts, self._places, strict=True):
+            column = pieces.take(places[:rows])
             found[key] = column if is_text else column.cast(pa.int64())
         return found
 
     def _make(self, rows: int) -> None:
         """Makes what so many rows need."""
         template, self._rows = self.template, rows
-        count, same = len(template.texts), b"".join(template.between)
-        marks, distances = zip(*template.cuts, strict=True)
-        self._marks = strided([mark + template.marks for mark in marks], template.marks, rows + 1)
-        self._distances = strided(distances, 0, rows + 1)
-        self._firsts = strided([0], 2 * count, rows)
-        self._between = strided([1], 2, rows * count)
-        begins = strided([*accumulate(map(len, template.between[:-1]), initial=0)], len(same), rows + 1)
+        width = len(template.cuts)
+        self._places = [_numbers(np.arange(place, rows * width, width)) for place in range(0, width, 2)]
+        self._between = _numbers(np.arange(1, rows * width, 2))
+        lengths = np.tile([len(text) for text in template.between], rows)
+        begins = np.append(0, np.cumsum(lengths)).astype(np.int32)
+        same = b"".join(template.between) * rows
         self._same = pa.Array.from_buffers(
-            pa.string(), rows * count, [None, begins.buffers()[1], pa.py_buffer(same * rows)]
+            pa.string(), len(lengths), [None, pa.py_buffer(begins), pa.py_buffer(same)]
         )
+
+
+def _numbers(values: npt.NDArray[np.int64]) -> pa.Int32Array:
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values.astype(np.int32))])

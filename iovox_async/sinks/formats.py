@@ -247,7 +247,8 @@ def format_named(name: str) -> Format:
     form = FORMATS[name]
     if form.needs_arrow:
         try:
-            import pyarrow.parquet  # noqa: F401 - only to see whether it is there
+            import numpy  # noqa: F401, ICN001 - only to see whether they are there
+            import pyarrow.parquet  # noqa: F401 - as above
         except ImportError:
             raise MissingExtraError(f"the format {name}", "arrow") from None
     return form
