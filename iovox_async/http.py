@@ -42,9 +42,10 @@ from .errors import (
     UnexpectedRedirect,
 )
 from .failures import failure_of
+from .messages import ERROR_BYTES, error_messages
 from .pacing import Transient, parse_retry_after
 from .shelter import Moorings, moored
-from .wire import ERROR_BYTES, Inflate, Page, PageReader, error_messages
+from .wire import Inflate, Page, PageReader
 
 if TYPE_CHECKING:
     from .settings import Sign
@@ -205,7 +206,8 @@ class Http:
                 (b"user-agent", b"iovox-async"),
                 *self._sign(),
             ],
-            extensions={"timeout": {"connect": self._timeout, "read": self._timeout, "write": self._timeout}},
+            # An attempt has its own deadline; one more for each read would cost a timer each.
+            extensions={"timeout": {"connect": self._timeout}},
         )
         answered = False
         try:

@@ -17,29 +17,25 @@ import re
 import zlib
 from bisect import bisect_left
 from datetime import datetime
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from xml.etree import ElementTree as ET
 
 import msgspec
 from attrs import define, field, frozen
 
 from .errors import DecodeError
+from .messages import error_messages, scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["SEGMENT_BYTES", "Inflate", "Page", "PageReader", "Segment", "error_messages", "scrub"]
+__all__ = ["SEGMENT_BYTES", "Inflate", "Page", "PageReader", "Segment"]
 
 #: Bytes of JSON in one segment: about 400 calls of the default fields, a millisecond of work.
 SEGMENT_BYTES: Final = 128 * 1024
 #: Bytes of decoded body handed on in one step.
 STEP_BYTES: Final = 1024 * 1024
-#: Bytes of an error body that are looked at.
-ERROR_BYTES: Final = 64 * 1024
-#: Messages that are taken from an error body.
-MESSAGES: Final = 8
 
 _BLANKS: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -73,6 +69,7 @@ _OPENING: Final = re.compile(rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:')
 # A string, perhaps cut off, or a bracket. A string is never given up once begun, so that no text is read twice.
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _COMMA: Final = re.compile(rb"\s*,\s*")
+_NEVER: Final = re.compile(rb"(?!)")
 
 
 @frozen
@@ -177,7 +174,7 @@ class PageReader:
     #: Bytes of JSON so far.
     size: int = 0
     _opened: bool = False
-    _boundary: re.Pattern[bytes] | None = None
+    _boundary: re.Pattern[bytes] = _NEVER
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes; splits off a segment when enough are held."""
@@ -214,6 +211,14 @@ class PageReader:
 
     def _cut(self) -> bool:
         """Splits one segment off the front; False when none can be split off yet."""
+        found: Iterable[tuple[int, int]] = ()
+        if self._opened:
+            # Almost always the place lies in what came last, and what came before need not be joined to find it.
+            *front, last = self._parts
+            found = list(_last_matches(self._boundary, last, self._wanted - self._held + len(last)))
+            for start, end in found:
+                if self._split(front, last, start, end):
+                    return True
         body = b"".join(self._parts)
         if not self._opened:
             lead = body.removeprefix(_BOM).lstrip(_BLANKS)
@@ -224,18 +229,26 @@ class PageReader:
             self._boundary = re.compile(rb"\}\s*,\s*(?=\{\s*" + re.escape(first[1]) + rb"\s*:)")
             self._opened = True
             body = lead[1:]
-        assert self._boundary is not None
-        for start, end in chain(_last_matches(self._boundary, body, self._wanted), _counted(body)):
-            try:
-                self._take(b"".join((b"[", memoryview(body)[: start + 1], b"]")))
-            except DecodeError:
-                continue
-            self._hold(memoryview(body)[end:], SEGMENT_BYTES)
-            return True
+        found = () if found else _last_matches(self._boundary, body, self._wanted)
+        for start, end in chain(found, _counted(body)):
+            if self._split([], body, start, end):
+                return True
         # Nothing to split at: a record longer than what is held, or no JSON. Wait for twice as much, so that the
         # work stays in proportion to the bytes; `close` has the last word.
         self._hold(body, 2 * len(body))
         return False
+
+    def _split(
+        self, front: Sequence[bytes | memoryview], last: bytes | memoryview, start: int, end: int
+    ) -> bool:
+        """Takes what stands before a place in the last part; False where that is no list of rows."""
+        last = memoryview(last)
+        try:
+            self._take(b"".join((b"[", *front, last[: start + 1], b"]")))
+        except DecodeError:
+            return False
+        self._hold(last[end:], SEGMENT_BYTES)
+        return True
 
     def _hold(self, body: bytes | memoryview, wanted: int) -> None:
         self._parts = [body]
@@ -257,7 +270,9 @@ class PageReader:
             self._starts += starts
 
 
-def _last_matches(pattern: re.Pattern[bytes], body: bytes, wanted: int) -> Iterator[tuple[int, int]]:
+def _last_matches(
+    pattern: re.Pattern[bytes], body: bytes | memoryview, wanted: int
+) -> Iterator[tuple[int, int]]:
     """The last few places where the pattern matches, near `wanted` bytes or before, latest first."""
     reach = min(len(body), wanted + 4096)
     back = 2048
@@ -344,57 +359,3 @@ class Inflate:
         """To be called at the end of the body."""
         if not self._fresh:
             raise DecodeError("the page's gzip ends before its trailer: it was cut on the way")
-
-
-_DIGITS: Final = re.compile(r"\d{7,}")
-
-
-def scrub(text: str) -> str:
-    """The text without what may be a phone number: long runs of digits keep their last three."""
-    return _DIGITS.sub(lambda run: "…" + run[0][-3:], text)
-
-
-def error_messages(body: bytes) -> tuple[str, ...]:
-    """What an error body says: from XML as the older pages show it, from JSON, or as text."""
-    body = body[:ERROR_BYTES].strip()
-    found = _xml_messages(body) or _json_messages(body)
-    if not found:
-        text = re.sub(r"<[^<>]*>", " ", body.decode("utf-8", "replace"))
-        found = [text]
-    tidy = (" ".join(scrub(text).split())[:200] for text in found)
-    return tuple(text for text in tidy if text)[:MESSAGES]
-
-
-def _xml_messages(body: bytes) -> list[str]:
-    # A document type is where entity bombs live; an honest error has none.
-    if not body.startswith(b"<") or b"<!" in body:
-        return []
-    try:
-        root = ET.fromstring(body)  # noqa: S314 - capped in size and free of entities, see above
-    except (ET.ParseError, ValueError, LookupError):
-        # The last two: an encoding that it declares and the parser does not know.
-        return []
-    return [
-        text for node in islice(root.iter("error"), MESSAGES) if (text := "".join(node.itertext()).strip())
-    ]
-
-
-def _json_messages(body: bytes) -> list[str]:
-    try:
-        data = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return []
-    return _strings(data)
-
-
-def _strings(data: object, depth: int = 4) -> list[str]:
-    match data:
-        case str():
-            return [data]
-        case list() if depth:
-            return [text for item in data for text in _strings(item, depth - 1)]
-        case dict() if depth:
-            names = ("error", "errors", "message", "messages", "detail", "error_description", "description")
-            known = [data[name] for name in names if name in data]
-            return [text for item in (known or list(data.values())) for text in _strings(item, depth - 1)]
-    return []

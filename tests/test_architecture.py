@@ -18,7 +18,7 @@ LEVELS = {
     1: [
         ["values", "fields", "dates", "query"],
         ["records", "convert", "rows", "structure"],
-        ["wire"],
+        ["wire", "messages"],
         ["observe"],
     ],
     2: [["plan"], ["pacing"], ["position"]],

@@ -16,17 +16,8 @@ from hypothesis import strategies as st
 from model import examples
 
 from iovox_async.errors import DecodeError
-from iovox_async.wire import (
-    ERROR_BYTES,
-    MESSAGES,
-    SEGMENT_BYTES,
-    STEP_BYTES,
-    Inflate,
-    Page,
-    PageReader,
-    error_messages,
-    scrub,
-)
+from iovox_async.messages import ERROR_BYTES, MESSAGES, error_messages, scrub
+from iovox_async.wire import SEGMENT_BYTES, STEP_BYTES, Inflate, Page, PageReader
 
 
 def read(*parts: bytes) -> Page:
