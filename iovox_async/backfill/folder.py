@@ -2,12 +2,14 @@
 
 The law of this room: the manifest is the truth. A file is complete and named before the manifest names it; a sealed partition
 that is to be replaced is first marked as open; and what the manifest does not name is swept at the start. So whenever a
-process ends, and however, what the manifest calls sealed is whole.
+process ends, and however, what the manifest calls sealed is whole. It is written at most once a second: that is what a
+killed process loses.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -31,6 +33,8 @@ __all__ = ["REPORT", "Folder"]
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 REPORT: Final = "report.json"
+#: Seconds between two writings of the manifest: a short partition is read in less time than it takes to name it.
+_EVERY: Final = 1.0
 #: Names that a job gives: nothing else in a folder is ever removed.
 _TABLE: Final = re.compile(
     r"calls/(?:date=\d{4}-\d\d-\d\d|month=\d{4}-\d\d)/part-0\.(?:parquet|jsonl|jsonl\.zst|csv)"
@@ -58,6 +62,9 @@ class Folder:
         self._lock: Lock | None = None
         self._renewed = 0.0
         self._writing = threading.Lock()
+        self._named = -math.inf
+        self._unnamed = False
+        self._left: list[str] = []
 
     def open(
         self, start: datetime | None, default: datetime, *, repair: bool = False, deep: bool = False
@@ -135,17 +142,35 @@ class Folder:
             self._write()
 
     def commit(self, entries: Iterable[Entry]) -> None:
-        """Names files that are in their place; what they leave without a file loses it."""
+        """Names files that are in their place, now or soon; what they leave without a file loses it."""
         with self._writing:
-            left = []
             for entry in entries:
                 old = self.manifest.entries.get(entry.partition)
                 if old is not None and old.file and old.file != entry.file:
-                    left.append(old.file)
+                    self._left.append(old.file)
                 self.manifest.entries[entry.partition] = entry
-            self._write()
-            for name in left:
-                self.store.remove(name)
+            self._unnamed = True
+            if time.monotonic() - self._named >= _EVERY:
+                self._name()
+
+    def settle(self) -> None:
+        """Names what is not named yet.
+
+        Raises:
+            JobLocked: another process took the folder over.
+            BackfillError: the manifest cannot be written.
+        """
+        self.alive()
+        with self._writing:
+            if self._unnamed:
+                self._name()
+
+    def _name(self) -> None:
+        self._write()
+        self._named, self._unnamed = time.monotonic(), False
+        left, self._left = self._left, []
+        for name in left:
+            self.store.remove(name)
 
     def replace(self, name: str, data: bytes) -> None:
         """Writes a small file, whole or not at all."""

@@ -239,7 +239,11 @@ class Backfill:
         self._tally.expects(wanted)
         self._tell()
         await to_thread.run_sync(folder.reopen, [need.name for need in wanted])
-        await _all([_bound(self._stretch, folder, plan, stretch) for stretch in stretches(wanted)])
+        try:
+            await _all([_bound(self._stretch, folder, plan, stretch) for stretch in stretches(wanted)])
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(folder.settle)
 
     async def _stretch(self, folder: Folder, plan: _Plan, stretch: list[Need]) -> None:
         cutter = Cutter(self._store, self._form, self._fields, stretch, plan.sealed_until)
