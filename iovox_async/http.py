@@ -49,6 +49,7 @@ from .wire import Inflate, Page, PageReader
 
 if TYPE_CHECKING:
     from .settings import Sign
+    from .wire import Whole
 
 __all__ = ["BODY_BYTES", "Http", "check_base_url"]
 
@@ -170,12 +171,13 @@ class Http:
         if self._transport is not None:
             await self._transport.aclose()
 
-    async def get(self, params: str, *, seconds: float) -> Page:
+    async def get(self, params: str, *, seconds: float, whole: Whole | None = None) -> Page:
         """One attempt at one page.
 
         Args:
             params: the query string.
             seconds: the attempt's time, if less than the session's `timeout`.
+            whole: makes the page of its bytes once all are there; None: it is split as it arrives.
 
         Raises:
             Transient: what may pass.
@@ -185,7 +187,7 @@ class Http:
         limit = min(self._timeout, seconds)
         with anyio.move_on_after(limit):
             try:
-                return await self._exchange(params)
+                return await self._exchange(params, whole)
             except (Transient, ExchangeError) as error:
                 # Without the frames below: their variables hold the page and what was asked for.
                 raise error.with_traceback(None)  # noqa: B904 - it is the same error
@@ -195,7 +197,7 @@ class Http:
             split=True,
         )
 
-    async def _exchange(self, params: str) -> Page:
+    async def _exchange(self, params: str, whole: Whole | None) -> Page:
         assert self._transport is not None
         request = httpx.Request(
             "GET",
@@ -214,7 +216,7 @@ class Http:
             response = await moored(self._transport.handle_async_request(request))
             answered = True
             try:
-                return await self._read(response)
+                return await self._read(response, whole)
             finally:
                 await response.stream.aclose()  # type: ignore[union-attr]  # an async transport answers async
         except (Transient, ExchangeError):
@@ -226,7 +228,7 @@ class Http:
         # Out here, so that the engine's own exception, which may hold the request, is no part of the context.
         raise failure
 
-    async def _read(self, response: httpx.Response) -> Page:
+    async def _read(self, response: httpx.Response, whole: Whole | None) -> Page:
         status = response.status_code
         if status == 204:
             return PageReader.empty()
@@ -239,24 +241,29 @@ class Http:
             raise Transient(DecodeError(problem), at_most=1)
         inflate = Inflate() if "gzip" in encoding else None
         reader = PageReader()
-        size = 0
+        parts: list[bytes] = []
+        size = decoded = 0
         try:
             async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
                 size += len(data)
                 self._check_size(size)
                 for piece in (data,) if inflate is None else inflate.feed(data):
-                    reader.feed(piece)
-                    self._check_size(reader.size)
+                    decoded += len(piece)
+                    self._check_size(decoded)
+                    if whole is None:
+                        reader.feed(piece)
+                    else:
+                        parts.append(piece)
                     if inflate is not None:
                         await asyncio.sleep(0)
             if inflate is not None:
                 inflate.finish()
-            return reader.close(size)
+            return reader.close(size) if whole is None else await whole(parts, size)
         except DecodeError as error:
             problem = self._redact(error.args[0])
         # Out here, so that the decoder's own exception, which may hold the page, is no part of the context. A page of
         # markup is a gateway's and will hardly change; a page too large will be as large again.
-        lasting = 1 if max(size, reader.size) > self._body_bytes else 2 if html else None
+        lasting = 1 if max(size, decoded) > self._body_bytes else 2 if html else None
         raise Transient(DecodeError(problem), split=not html, at_most=lasting)
 
     def _check_size(self, size: int) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .plan import Ask, Piece, Plan
     from .reading import Reading
     from .shelter import Shelter
-    from .wire import Page
+    from .wire import Page, Whole
 
 __all__ = ["COLUMN_BYTES", "PAGE_BYTES", "Profile", "Pump", "plan_for", "watch_for"]
 
@@ -121,6 +121,7 @@ class Pump:
         watch: is told what happens.
         page_size: rows a request, or None to follow the bytes.
         page_bytes: bytes that a page aims at.
+        whole: makes a page of its bytes once they are there; None: it is split as it arrives.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Pump:
         watch: Watch,
         page_size: int | None,
         page_bytes: int,
+        whole: Whole | None = None,
     ) -> None:
         self.plan = plan
         self.watch = watch
@@ -151,6 +153,7 @@ class Pump:
         self._profile = profile
         self._page_size = page_size
         self._page_bytes = page_bytes
+        self._whole = whole
         #: The last requests begun; more than can be in flight.
         self._flights: deque[Coroutine[Any, Any, None]] = deque(maxlen=2 * gate.concurrency + 1)
         self._wake = asyncio.Event()
@@ -273,7 +276,7 @@ class Pump:
             self.requests += 1
             self.retries += attempts > 0
             attempts += 1
-            work = self._http.get(params, seconds=seconds)
+            work = self._http.get(params, seconds=seconds, whole=self._whole)
             return await self.watch.exchange(work, window=ask.window, page=ask.page, attempt=attempts)
 
         def notice(attempt: int, delay: float, error: ExchangeError) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .pump import Pump
     from .records import Call
     from .structure import Structurer
-    from .wire import Segment
+    from .wire import Segment, Whole
 
 __all__ = ["CLOSED", "Page", "Reader", "StreamStats", "where"]
 
@@ -100,8 +100,8 @@ class Reader:
     """The records of a pump: a stream without its handles. It never refers to them, so that they can be dropped."""
 
     reading: Reading
-    #: Takes what to read, and the bytes that a page aims at.
-    make_pump: Callable[[Reading, int], Pump]
+    #: Takes what to read, the bytes that a page aims at, and what makes a page of its bytes.
+    make_pump: Callable[[Reading, int, Whole | None], Pump]
     structurer: Structurer
     timezone: Any
     pump: Pump | None = None
@@ -116,6 +116,7 @@ class Reader:
     doubled: int = 0
     _piece: Piece | None = None
     _segments: Iterator[tuple[int, Segment]] | None = None
+    _rest: Any = None
     _held: list[Call] = field(factory=list)
     _arrow: ArrowReader | None = None
 
@@ -128,7 +129,9 @@ class Reader:
         if self._enough():
             return None
         if self.pump is None:
-            self.pump = self.make_pump(self.reading, COLUMN_BYTES if self.mode == "arrow" else PAGE_BYTES)
+            columns = self._arrow
+            whole = columns.page if columns is not None and columns.whole else None
+            self.pump = self.make_pump(self.reading, PAGE_BYTES if columns is None else COLUMN_BYTES, whole)
         self._piece = None
         self._piece = await self.pump.take()
         self.finished = self._piece is None
@@ -232,14 +235,14 @@ class Reader:
 
             self._arrow = await to_thread.run_sync(open_reader, self.structurer, self.reading, self.timezone)
         while True:
-            if self._segments is None:
+            if self._rest is None:
                 piece = await self.piece()
                 if piece is None:
                     return None
-                self._segments = piece.body.pick(piece.rows)
-            batch, last, more = await self._arrow.read(self._segments, self.calls)
+                self._rest = self._arrow.rest(piece.body, piece.rows)
+            batch, last, more = await self._arrow.read(self._rest, self.calls)
             if not more:
-                self._segments = None
+                self._rest = None
             if batch.num_rows:
                 self.last = last
                 self.calls += batch.num_rows
@@ -248,7 +251,7 @@ class Reader:
     async def close(self) -> None:
         """Ends what is under way."""
         self.closed = True
-        self._piece, self._segments, self._held = None, None, []
+        self._piece, self._segments, self._rest, self._held = None, None, None, []
         if self.pump is not None:
             try:
                 await self.pump.stop()

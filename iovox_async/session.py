@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .plan import Ask
     from .records import Call
     from .wire import Page as WirePage
+    from .wire import Whole
 
 __all__ = ["BASE_URL", "AsyncInsights"]
 
@@ -186,7 +187,7 @@ class AsyncInsights:
             size = query.limit
         structurer = self._structurer(reading.fields, on_error)
         return CallStream(
-            Reader(reading, lambda *how: self._pump(*how, page_size=size), structurer, self._timezone)
+            Reader(reading, lambda reading, *how: self._pump(reading, size, *how), structurer, self._timezone)
         )
 
     async def page(
@@ -376,10 +377,10 @@ class AsyncInsights:
 
         return await self._shelter.run(work)
 
-    def _pump(self, reading: Reading, page_bytes: int, *, page_size: int | None) -> Pump:
+    def _pump(self, reading: Reading, size: int | None, page_bytes: int, whole: Whole | None) -> Pump:
         # With the fields now, since checking them takes longer than all else that a request's parameters need.
         query, profile = evolve(reading.query, fields=reading.fields), self._profile(reading.fields)
-        plan, page_size = plan_for(reading, profile, page_size, page_bytes, self._gate.concurrency)
+        plan, page_size = plan_for(reading, profile, size, page_bytes, self._gate.concurrency)
 
         def params(ask: Ask) -> str:
             lo, hi = ask.lo, ask.hi
@@ -396,4 +397,5 @@ class AsyncInsights:
             watch=watch_for(reading, self._observer),
             page_size=page_size,
             page_bytes=page_bytes,
+            whole=whole,
         )

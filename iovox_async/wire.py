@@ -16,6 +16,7 @@ import contextlib
 import re
 import zlib
 from bisect import bisect_left
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
@@ -30,7 +31,7 @@ from .messages import error_messages, scrub
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["SEGMENT_BYTES", "Inflate", "Page", "PageReader", "Segment"]
+__all__ = ["SEGMENT_BYTES", "Inflate", "Page", "PageReader", "Segment", "Whole"]
 
 #: Bytes of JSON in one segment: about 400 calls of the default fields, a millisecond of work.
 SEGMENT_BYTES: Final = 128 * 1024
@@ -129,6 +130,10 @@ class Page:
     def ids(self) -> list[int | str | None]:
         """The id of each row; read on demand, since only a crowded second and page numbers need them."""
         return [key for segment in self.segments for key in _ids_of(segment)]
+
+
+#: Makes a page of the parts it came in, and of the number of bytes that were sent.
+Whole = Callable[[list[bytes], int], Awaitable[Page]]
 
 
 def _ids_of(segment: Segment) -> list[int | str | None]:

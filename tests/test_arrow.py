@@ -108,16 +108,19 @@ def page_of(rows):
     return reader.close()
 
 
-def read(page, fields=Fields.ALL, timezone=None, on_error="raise", **options):
-    """Everything that an Arrow reader makes of a page, and the structurer that counted."""
+def read(page, fields=Fields.ALL, timezone=None, on_error="raise", whole=None, **options):
+    """Everything that an Arrow reader makes of a page, or of its bytes, and the structurer that counted."""
     resolved = reading_of(fields, timezone, **options)
     structurer = Structurer(resolved.fields, timezone=timezone, on_error=on_error)
     reader = ArrowReader(structurer, resolved, timezone)
-    segments = page.pick(range(page.rows))
+    if whole is not None:
+        page = reader._page([whole[:7], whole[7:]], len(whole))
+        assert page.rows == len(page.starts) == len(page.ids())
+    rest = reader.rest(page, range(page.rows))
 
     batches, more = [], True
     while more:
-        batch, _, more = reader._next(segments, sum(one.num_rows for one in batches))
+        batch, _, more = reader._next(rest, sum(one.num_rows for one in batches))
         batches.append(batch)
     return batches, structurer
 
@@ -132,7 +135,12 @@ def records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
 
 
 def check(page, fields=Fields.ALL, timezone=None, on_error="raise"):
-    """Both ways make the same of a page: rows and counts, or the same error."""
+    """All ways make the same of a page: rows and counts, or the same error."""
+    for whole in (None, page.raw(range(page.rows))):
+        check_one(page, fields, timezone, on_error, whole)
+
+
+def check_one(page, fields, timezone, on_error, whole):
     calls, counted, error = None, None, None
     try:
         calls, counted = records(page, fields, timezone, on_error)
@@ -140,11 +148,11 @@ def check(page, fields=Fields.ALL, timezone=None, on_error="raise"):
         error = raised
     if error is not None:
         with pytest.raises(RecordError) as caught:
-            read(page, fields, timezone, on_error)
+            read(page, fields, timezone, on_error, whole)
         assert (caught.value.index, caught.value.path) == (error.index, error.path)
         return
     calls.sort(key=lambda call: (call.call_start.replace(microsecond=0), call.id))
-    batches, structurer = read(page, fields, timezone, on_error)
+    batches, structurer = read(page, fields, timezone, on_error, whole)
     schema = schema_for(fields, timezone)
     assert all(batch.schema.equals(schema) for batch in batches)
     for batch in batches:
@@ -838,6 +846,21 @@ TRAPS = {
     "lines": '[\n{"node_id": "a"},\n{"node_id": "b"}\n]',
     "a line within": '[{"node_id":\n"a"}, {"node_id": "b"}]',
     "no UTF-8": b'[{"node_id": "\xff"}]',
+    "commas in texts": [{"id": 1, "call_result": "a, b"}, {"id": 2, "call_result": ",,"}],
+    "a comma more and one less": [
+        {"id": 1, "call_result": "a,b"},
+        {"id": 2, "call_result": "c"},
+        {"id": 3},
+    ],
+    "numbers at the end of rows": [
+        {"node_id": "a,", "talk_time_sec": 5},
+        {"node_id": "b", "talk_time_sec": 60},
+    ],
+    "a row twice as long and one of nothing": '[{"node_id": "1"}, {"node_id": "1", "node_id": "1"}, {}]',
+    "more room in one row": '[{"id": 1, "node_id": "a"}, {"id":  1, "node_id": "a"}]',
+    "less room in one row": '[{"id": 1, "node_id": "a"}, {"id":1, "node_id": "a"}]',
+    "a key of the same length": [{"node_id": "a"}, {"link_id": "a"}],
+    "room at both ends": ' [ {"node_id": "a"}, {"node_id": "b"} ] ',
 }
 
 
@@ -860,9 +883,50 @@ def test_rows_that_only_look_alike_are_read_as_records_are(name):
         )
     rows = len(page_of(trap).ids()) if trap.startswith(b"[") else 0
     found = UniformWay(shapes_of(Call)).columns([trap], rows)
-    if found:
-        meant = json.loads(trap)
-        assert {key: column.to_pylist() for key, column in found.items()} == {
+    whole = UniformWay(shapes_of(Call)).page([trap])
+    for columns in (found, whole and whole[0]):
+        if columns:
+            meant = json.loads(trap)
+            assert {key: column.to_pylist() for key, column in columns.items()} == {
+                key: [row[key] for row in meant] for key in meant[0]
+            }
+
+
+@pytest.mark.parametrize("name", ["commas in texts", "numbers at the end of rows", "room at both ends"])
+def test_texts_may_hold_commas_and_braces(name):
+    """Then quotes are counted instead, from that page on."""
+    trap = TRAPS[name]
+    text = trap if isinstance(trap, str) else json.dumps(trap)
+    assert UniformWay(shapes_of(Call)).page([text.encode()]) is not None
+
+
+def plain(*texts):
+    return json.dumps(
+        [
+            {"id": 10 + row, "call_start": f"2024-02-26 04:39:5{row}", "node_id": text, "talk_time_sec": row}
+            for row, text in enumerate(texts)
+        ],
+        ensure_ascii=False,
+    ).encode()
+
+
+@settings(max_examples=400)
+@given(
+    page=st.sampled_from([plain("a", "bc", "", "Grüße"), plain("a, b", "{c}", "")]),
+    place=st.integers(0, 400),
+    length=st.integers(0, 12),
+    put=st.binary(max_size=3)
+    | st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b"\n", b"0", b"-", b" "]),
+)
+def test_bytes_that_are_no_json_are_not_taken_for_a_page(page, place, length, put):
+    """Whatever is changed in a page: it is read as JSON says, or left to the reader that knows what is wrong with it."""
+    damaged = page[:place] + put + page[place + length :]
+    found = UniformWay(shapes_of(Call)).page([damaged])
+    if found is not None:
+        meant = json.loads(damaged.decode("utf-8-sig"))
+        columns, rows = found
+        assert rows == len(meant)
+        assert {key: column.to_pylist() for key, column in columns.items()} == {
             key: [row[key] for row in meant] for key in meant[0]
         }
 

@@ -16,7 +16,7 @@ handed out; unknown keys, and call outcomes where there are any, are read by msg
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Final
@@ -30,9 +30,9 @@ from pyarrow import json as pa_json
 from ..convert import Tolerant
 from ..errors import RecordError
 from ..records import ALIASES, Call
-from .build import constant, flags, nothing, repeated, texts, wholes, word
+from .build import constant, flags, nothing, repeated, texts, wholes
 from .document import Document, MisfitError
-from .instants import FIRST, Wall
+from .instants import FIRST, Wall, clocks
 from .schema import EXTRA, Shape, name_of, shapes_of
 from .uniform import UniformWay
 
@@ -46,7 +46,6 @@ _EMPTY: Final = pa.list_(pa.null())
 _REMEMBERED: Final = 4096
 #: A date and a time to the second; what Arrow takes and is shorter, the records count as bent.
 _WHOLE_DATE: Final = len("2024-02-26 04:39:59")
-_CLOCK: Final = len("00:02:05")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -99,7 +98,7 @@ class FastWay:
         self._document = Document()
         self._uniform = UniformWay(self._known)
         #: Nothing that was asked for is a list or an object.
-        self._scalar = all(self._known[name].tag not in {"list", "struct", "json"} for name in columns)
+        self.flat: bool = all(self._known[name].tag not in {"list", "struct", "json"} for name in columns)
         self._tolerant = Tolerant()
         converter = self._tolerant.converter
         self._hooks: dict[str, tuple[Callable[[Any, Any], Any], dict[str, tuple[Any, bool]]]] = {
@@ -122,14 +121,29 @@ class FastWay:
                 raise
             raise MisfitError from None
 
+    def page(self, parts: Sequence[bytes]) -> Table | None:
+        """The columns of a page in the parts it came in, if it is a whole one and its rows are all written alike."""
+        found = self._uniform.page(parts)
+        if found is None:
+            return None
+        arrays, rows = found
+        try:
+            return self._made(arrays, Table(rows, {}))
+        except (MisfitError, pa.ArrowInvalid):
+            self._uniform.refuse()
+            return None
+
     def _table(self, segments: Sequence[bytes], rows: int) -> Table:
         table = Table(rows, {})
-        arrays = self._uniform.columns(segments, rows) if self._scalar else None
+        arrays = self._uniform.columns(segments, rows) if self.flat else None
         if arrays is None:
             arrays = self._from_json(segments, table)
-        else:
-            self._read |= arrays.keys()
-        for name in self._read:
+        return self._made(arrays, table)
+
+    def _made(self, arrays: Mapping[str, pa.Array], table: Table) -> Table:
+        """The table with what its raw columns mean."""
+        rows = table.rows
+        for name in self._read | arrays.keys():
             array = arrays.get(name)
             shape = self._known[name]
             if array is None:
@@ -238,7 +252,7 @@ class FastWay:
                     table.wall = wall
                 return (wall if self._wall is None else self._wall.instants(wall)).view(self._moment)
             case "span":
-                spans = _clocks(array)
+                spans = clocks(array)
                 return self._few(array, shape, table, up) if spans is None else spans
             case "flag":
                 return self._few(array, shape, table, up)
@@ -316,22 +330,6 @@ def _moments(array: pa.StringArray, table: Table, up: Up) -> pa.Int64Array:
     if pc.min(wall).as_py() < FIRST:
         raise MisfitError
     return wall
-
-
-def _clocks(array: pa.StringArray) -> pa.Array | None:
-    """Durations, all written `HH:MM:SS` and shorter than a day; None where they are not."""
-    lengths = pc.binary_length(array)
-    shortest, longest = pc.min(lengths).as_py(), pc.max(lengths).as_py()
-    if shortest != _CLOCK or longest != _CLOCK:
-        return None
-    try:
-        return (
-            pc.binary_join_element_wise(word("1970-01-01"), array, word(" "))
-            .cast(pa.timestamp("us"))
-            .view(pa.duration("us"))
-        )
-    except pa.ArrowInvalid:
-        return None
 
 
 def _itself(places: pa.Array) -> pa.Array:

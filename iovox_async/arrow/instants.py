@@ -15,9 +15,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .build import constant
+from .build import constant, word
 
-__all__ = ["FIRST", "Wall", "microseconds"]
+__all__ = ["FIRST", "Wall", "clocks", "microseconds"]
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -28,6 +28,8 @@ _DAY: Final = timedelta(days=1) // _MICROSECOND
 _STEP: Final = timedelta(minutes=30) // _MICROSECOND
 #: Days whose offsets are remembered: eleven years.
 _REMEMBERED: Final = 4096
+
+_CLOCK: Final = len("00:02:05")
 
 #: From when on an offset holds, and the offset; both in microseconds.
 Offset = tuple[int, int]
@@ -91,3 +93,19 @@ class Wall:
     def _offset(self, wall: int) -> int:
         offset = (_EPOCH + timedelta(microseconds=wall)).replace(tzinfo=self._zone).utcoffset()
         return 0 if offset is None else offset // _MICROSECOND
+
+
+def clocks(array: pa.StringArray) -> pa.Array | None:
+    """Durations, all written `HH:MM:SS` and shorter than a day; None where they are not."""
+    lengths = pc.binary_length(array)
+    shortest, longest = pc.min(lengths).as_py(), pc.max(lengths).as_py()
+    if shortest != _CLOCK or longest != _CLOCK:
+        return None
+    try:
+        return (
+            pc.binary_join_element_wise(word("1970-01-01"), array, word(" "))
+            .cast(pa.timestamp("us"))
+            .view(pa.duration("us"))
+        )
+    except pa.ArrowInvalid:
+        return None

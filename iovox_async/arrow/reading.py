@@ -7,25 +7,28 @@ last second of each part waits for the next, since calls of one second are order
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from anyio import to_thread
 
+from ..wire import Page, PageReader, Segment
 from .build import constant, wholes
 from .document import MisfitError
 from .exact import UnfitCallError, Writer
-from .fast import FastWay
+from .fast import FastWay, Table
 from .instants import FIRST, microseconds
+from .pages import KEYS, ColumnPage, Picked
 from .schema import columns_for, schema_of
 
 if TYPE_CHECKING:
     from ..reading import Reading
     from ..structure import Structurer
-    from ..wire import Segment
 
 __all__ = ["CHUNK_BYTES", "ArrowReader"]
 
@@ -36,11 +39,10 @@ _TRIES: Final = 2
 _SECOND: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
 
-#: What rows are ordered by, beside the columns that are handed out: the second on the wall, and the id.
-_KEYS: Final = ("\0second", "\0id")
-
 #: Where the last call stands: its start and id, as far as these are read.
 Place = tuple[datetime | None, int | None]
+#: Rows that are still to be read.
+Rest = Iterator[tuple[int, Segment]] | Picked
 
 
 class ArrowReader:
@@ -62,36 +64,75 @@ class ArrowReader:
         self._fast = FastWay(columns, [name for name in ("id", "call_start") if name in columns], timezone)
         self._exact = Writer(self.schema, timezone)
         self._has_keys = {"id", "call_start"} <= set(columns)
+        #: Whether pages may become columns as they come.
+        self.whole: bool = self._has_keys and self._fast.flat
+        #: What reads has memory of its own, so one page at a time is read.
+        self._turn = asyncio.Lock()
         self._held: pa.RecordBatch | None = None
 
-    async def read(
-        self, segments: Iterator[tuple[int, Segment]], calls: int
-    ) -> tuple[pa.RecordBatch, Place, bool]:
+    async def page(self, parts: Sequence[bytes], wire: int) -> Page:
+        """A page in the parts it came in: as columns where that is quick and certain, else as JSON.
+
+        Args:
+            parts: its bytes.
+            wire: how many they were on the way.
+
+        Raises:
+            DecodeError: the bytes are not a list of calls.
+        """
+        async with self._turn:
+            return await to_thread.run_sync(self._page, parts, wire)
+
+    def _page(self, parts: Sequence[bytes], wire: int) -> Page:
+        table = self._fast.page(parts)
+        if table is None or table.wall is None:
+            reader = PageReader()
+            for part in parts:
+                reader.feed(part)
+            return reader.close(wire)
+        rows = self._batch(table)
+        wall = np.frombuffer(table.wall.buffers()[1], np.int64)[table.wall.offset :][: table.rows]
+        starts: list[datetime | None] = wall.view("M8[us]").tolist()
+        return ColumnPage((), starts, sum(map(len, parts)), wire, rows, frozenset(table.bent))
+
+    @staticmethod
+    def rest(page: Page, rows: Sequence[int]) -> Rest:
+        """These rows of a page, to be read."""
+        return page.picked(rows) if isinstance(page, ColumnPage) else page.pick(rows)
+
+    async def read(self, rest: Rest, calls: int) -> tuple[pa.RecordBatch, Place, bool]:
         """The next rows of a piece, where its last row stands, and whether the piece may have more.
 
         Args:
-            segments: the rest of the piece, each segment with the place of its first row in the page.
+            rest: the rest of the piece; JSON in segments, each with the place of its first row in the page.
             calls: how many calls the stream has handed out.
 
         Raises:
             RecordError: a record cannot be read, and `on_error` is `raise`.
         """
-        return await to_thread.run_sync(self._next, segments, calls)
+        async with self._turn:
+            return await to_thread.run_sync(self._next, rest, calls)
 
-    def _next(
-        self, segments: Iterator[tuple[int, Segment]], calls: int
-    ) -> tuple[pa.RecordBatch, Place, bool]:
+    def _next(self, rest: Rest, calls: int) -> tuple[pa.RecordBatch, Place, bool]:
+        if isinstance(rest, Picked):
+            self._structurer.bent += rest.bent
+            return self._handed([rest.rows], calls, more=False)
         chunk: list[tuple[int, Segment]] = []
         size, more = 0, False
-        for index, segment in segments:
+        for index, segment in rest:
             chunk.append((index, segment))
             size += len(segment.data)
             if size >= CHUNK_BYTES:
                 more = True
                 break
+        return self._handed(self._rows(chunk), calls, more=more)
+
+    def _handed(
+        self, batches: Iterable[pa.RecordBatch], calls: int, *, more: bool
+    ) -> tuple[pa.RecordBatch, Place, bool]:
         held = [] if self._held is None else [self._held]
         self._held = None
-        rows = self._joined([*held, *self._rows(chunk)])
+        rows = self._joined([*held, *batches])
         if self._reading.windows:
             if more and rows.num_rows:
                 rows, self._held = _split_ties(rows)
@@ -128,6 +169,9 @@ class ArrowReader:
             [segment.data for segment in segments], sum(segment.rows for segment in segments)
         )
         self._structurer.bent += len(table.bent)
+        return self._batch(table)
+
+    def _batch(self, table: Table) -> pa.RecordBatch:
         rows = pa.RecordBatch.from_arrays(
             [table.columns[name] for name in self.schema.names], schema=self.schema
         )
@@ -152,12 +196,12 @@ class ArrowReader:
     @staticmethod
     def _keyed(rows: pa.RecordBatch, wall: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
         second = pc.divide(pc.subtract(wall, constant(FIRST)), constant(_SECOND))
-        return pa.RecordBatch.from_arrays([*rows.columns, second, ids], names=[*rows.schema.names, *_KEYS])
+        return pa.RecordBatch.from_arrays([*rows.columns, second, ids], names=[*rows.schema.names, *KEYS])
 
     def _joined(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         if len(batches) == 1:
             return batches[0]
-        members = [*self.schema, *(pa.field(key, pa.int64()) for key in _KEYS if self._has_keys)]
+        members = [*self.schema, *(pa.field(key, pa.int64()) for key in KEYS if self._has_keys)]
         table = pa.Table.from_batches(batches, pa.schema(members)).combine_chunks()
         columns = [column.combine_chunks() for column in table.columns]
         return pa.RecordBatch.from_arrays(columns, schema=table.schema)
@@ -168,7 +212,7 @@ class ArrowReader:
         """By the second, then by the id: as they came, unless calls of one second came in another order."""
         if rows.num_rows < 2:
             return rows
-        second, ids = (rows.column(key) for key in _KEYS)
+        second, ids = (rows.column(key) for key in KEYS)
         seconds, numbers = (second[:-1], second[1:]), (ids[:-1], ids[1:])
         wrong = pc.less if self._reading.descending else pc.greater
         tied = pc.and_(pc.equal(*seconds), wrong(*numbers))
@@ -182,7 +226,7 @@ class ArrowReader:
         resume = self._reading.resume
         if resume is None or resume.id is None:
             return rows
-        second, ids = (rows.column(key) for key in _KEYS)
+        second, ids = (rows.column(key) for key in KEYS)
         elsewhere = pc.not_equal(second, constant((microseconds(resume.second) - FIRST) // _SECOND))
         after = pc.less if self._reading.descending else pc.greater
         return rows.filter(pc.or_(elsewhere, after(ids, constant(resume.id))))
@@ -190,14 +234,14 @@ class ArrowReader:
     def _place(self, rows: pa.RecordBatch) -> Place:
         if not (self._has_keys and rows.num_rows):
             return None, None
-        second, number = (rows.column(key)[-1].as_py() for key in _KEYS)
+        second, number = (rows.column(key)[-1].as_py() for key in KEYS)
         start = _EPOCH + timedelta(microseconds=FIRST + second * _SECOND)
         return start.replace(tzinfo=self._zone), number
 
 
 def _split_ties(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """The rows whose second is complete, and those of the last second."""
-    second = rows.column(_KEYS[0])
+    second = rows.column(KEYS[0])
     others = pc.indices_nonzero(pc.not_equal(second, second[-1]))
     place = others[-1].as_py() + 1 if len(others) else 0
     return rows.slice(0, place), rows.slice(place)

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from attrs import frozen
@@ -38,9 +39,16 @@ if TYPE_CHECKING:
 
 __all__ = ["UniformWay"]
 
+T = TypeVar("T")
+
 _MEMBER: Final = re.compile(rb'\s*"([^"]*)"\s*:\s*(?:"([^"]*)"|(-?\d+))\s*([,}])')
 _BETWEEN: Final = re.compile(rb"\s*,\s*(?=\{)")
 _BLANKS: Final = b" \t\r\n"
+_OPENING: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?=\{)")
+_CLOSING: Final = re.compile(rb"\}[ \t\r\n]*\][ \t\r\n]*\Z")
+_QUOTE, _BLANK = b'" '
+#: Bytes before and after the rows: room for the first one, and more than blanks at the end of a page.
+_MARGIN: Final = 8192
 _TEXTS: Final = frozenset({"text", "moment", "span", "flag"})
 #: A row has few commas and four times as many quotes; texts may have commas of their own, but no quotes.
 _MARKS: Final = b',"'
@@ -83,56 +91,91 @@ class UniformWay:
         self._penalty = 0
 
     def columns(self, segments: Sequence[bytes], rows: int) -> dict[str, pa.Array] | None:
-        """The columns of these segments, texts and whole numbers as they stand there; None where they are not uniform."""
-        if self._pause or not segments:
-            self._pause = max(0, self._pause - 1)
+        """The columns of these segments, texts and whole numbers as they stand there; None where they are not uniform.
+
+        Args:
+            segments: JSON arrays.
+            rows: how many rows they hold.
+        """
+        found = self._tried(lambda: self._columns(_listed(segments), rows)) if segments else None
+        return None if found is None else found[0]
+
+    def page(self, parts: Sequence[bytes]) -> tuple[dict[str, pa.Array], int] | None:
+        """The same of a page in the parts it came in, and how many rows it has; that it is JSON is proven with the rest."""
+        return self._tried(lambda: self._columns(parts, None))
+
+    def refuse(self) -> None:
+        """Takes notice of a page that was tried in vain."""
+        self._penalty = min(_MOST, 2 * self._penalty + _FEWEST)
+        self._pause = self._penalty
+
+    def _tried(self, read: Callable[[], T]) -> T | None:
+        if self._pause:
+            self._pause -= 1
             return None
         try:
-            found = self._columns(segments, rows)
+            found = read()
         except (MisfitError, pa.ArrowInvalid):
-            self._penalty = min(_MOST, 2 * self._penalty + _FEWEST)
-            self._pause = self._penalty
+            self.refuse()
             return None
         self._penalty = 0
         return found
 
-    def _columns(self, segments: Sequence[bytes], rows: int) -> dict[str, pa.Array]:
-        row, between = _first(segments[0])
-        unit = row + between
-        data = self._joined(segments, unit, between)
+    def _columns(
+        self, parts: Sequence[bytes | memoryview], rows: int | None
+    ) -> tuple[dict[str, pa.Array], int]:
+        data, row, unit = self._joined(parts)
+        array = np.frombuffer(data, np.uint8)
+        if array.max() >= 128:
+            check_text(bytes(data))
         for place, mark in enumerate(self._marks):
             template = self._template(row, unit, mark)
             if template is None:
                 continue
-            where = np.flatnonzero(np.frombuffer(data, np.uint8) == mark)
-            if len(where) == template.marks * (rows + 2):
-                # A page that has commas in its texts is followed by others.
-                self._marks = self._marks[place:]
-                if self._grid is None or self._grid.template != template:
-                    self._grid = _Grid(template)
-                return self._grid.columns(data, where, rows)
+            marks = np.flatnonzero(array == mark)
+            found, rest = divmod(len(marks), template.marks)
+            if rest or found < 3 or (rows is not None and rows != found - 2):
+                continue
+            if rows is None:
+                _check_json(array, row, unit, found)
+            # A page that has commas in its texts is followed by others.
+            self._marks = self._marks[place:]
+            if self._grid is None or self._grid.template != template:
+                self._grid = _Grid(template)
+            return self._grid.columns(data, marks, found - 2, strict=rows is None), found - 2
         raise MisfitError
 
-    def _joined(self, segments: Sequence[bytes], unit: bytes, between: bytes) -> memoryview:
-        """All rows in one piece, and the first one once more before and after them, so that all have the same neighbours."""
-        size = sum(map(len, segments)) + len(segments) * len(between) + 2 * len(unit)
+    def _joined(self, parts: Sequence[bytes | memoryview]) -> tuple[memoryview, bytes, bytes]:
+        """All rows in one piece, the first one alone, and the first one with what is between it and the second.
+
+        It stands once more before and after them, so that all have the same neighbours.
+        """
+        size = sum(map(len, parts))
         if size > MOST_BYTES:
             raise MisfitError
-        buffer = self._memory.room(size)
-        place = len(unit)
-        buffer[:place] = unit
-        for segment in segments:
-            if b"\\" in segment:
-                raise MisfitError
-            check_text(segment)
-            inner: bytes | memoryview = memoryview(segment)[1:-1]
-            if not (segment.startswith(b"[{") and segment.endswith(b"}]")):
-                inner = bytes(inner).strip(_BLANKS)
-            for piece in (inner, between):
-                buffer[place : place + len(piece)] = piece
-                place += len(piece)
-        buffer[place : place + len(unit)] = unit
-        return memoryview(buffer)[: place + len(unit)]
+        buffer = self._memory.room(size + 2 * _MARGIN)
+        place = _MARGIN
+        for part in parts:
+            buffer[place : place + len(part)] = part
+            place += len(part)
+        opening = _OPENING.match(buffer, _MARGIN, place)
+        if opening is None:
+            raise MisfitError
+        begin = opening.end()
+        closing = _CLOSING.search(buffer, max(begin, place - _MARGIN), place)
+        if closing is None:
+            raise MisfitError
+        end = closing.start() + 1
+        row, between = _first(buffer, begin)
+        unit = row + between
+        if len(unit) + len(between) > _MARGIN:
+            raise MisfitError
+        buffer[begin - len(unit) : begin] = unit
+        buffer[end : end + len(between) + len(unit)] = between + unit
+        data = memoryview(buffer)[begin - len(unit) : end + len(between) + len(unit)]
+        if buffer.find(b"\\", begin, end) >= 0:
+            raise MisfitError
+        return data, row, unit
 
     def _template(self, row: bytes, unit: bytes, mark: int) -> Template | None:
         """The template of a row, or None where its values hold marks."""
@@ -164,16 +207,42 @@ class UniformWay:
         return Template(mark, len(marks), tuple(texts.items()), tuple(cuts), tuple(glue))
 
 
-def _first(segment: bytes) -> tuple[bytes, bytes]:
+def _listed(segments: Sequence[bytes]) -> list[bytes | memoryview]:
+    """The segments as one array."""
+    _, between = _first(segments[0], segments[0].find(b"{"))
+    parts: list[bytes | memoryview] = []
+    for segment in segments:
+        inner: bytes | memoryview = memoryview(segment)[1:-1]
+        if not (segment.startswith(b"[{") and segment.endswith(b"}]")):
+            inner = bytes(inner).strip(_BLANKS)
+        parts += (between if parts else b"[", inner)
+    return [*parts, b"]"]
+
+
+def _first(data: bytes | bytearray, begin: int) -> tuple[bytes, bytes]:
     """The first row, and what is between it and the second."""
-    begin = segment.find(b"{")
     place = begin + 1
-    while (member := _MEMBER.match(segment, place)) is not None:
+    while (member := _MEMBER.match(data, place)) is not None:
         place = member.end()
         if member[4] == b"}":
-            between = _BETWEEN.match(segment, place)
-            return segment[begin:place], b"," if between is None else between[0]
+            between = _BETWEEN.match(data, place)
+            return bytes(data[begin:place]), b"," if between is None else between[0]
     raise MisfitError
+
+
+def _check_json(array: npt.NDArray[np.uint8], row: bytes, unit: bytes, rows: int) -> None:
+    """Refuses what might be no JSON, for bytes of which only the cuts are still to be proven."""
+    try:
+        msgspec.json.decode(row)
+    except (ValueError, RecursionError):
+        raise MisfitError from None
+    controls = sum(byte < _BLANK for byte in unit)
+    if (
+        unit[len(row) :].strip(_BLANKS) != b","
+        or np.count_nonzero(array == _QUOTE) != unit.count(_QUOTE) * rows
+        or np.count_nonzero(array < _BLANK) != controls * rows
+    ):
+        raise MisfitError
 
 
 class _Grid:
@@ -183,8 +252,10 @@ class _Grid:
         self.template = template
         self._rows = 0
 
-    def columns(self, data: memoryview, marks: npt.NDArray[np.int64], rows: int) -> dict[str, pa.Array]:
-        """The values of all rows but the first and the last, by their keys.
+    def columns(
+        self, data: memoryview, marks: npt.NDArray[np.int64], rows: int, *, strict: bool
+    ) -> dict[str, pa.Array]:
+        """The values of all rows but the first and the last, by their keys; `strict` where numbers may be no JSON.
 
         Raises:
             MisfitError: something else than values differs from the template.
@@ -210,8 +281,11 @@ class _Grid:
             raise MisfitError
         found = {}
         for (key, is_text), places in zip(template.texts, self._places, strict=True):
-            column = pieces.take(places[:rows])
-            found[key] = column if is_text else column.cast(pa.int64())
+            column = found[key] = pieces.take(places[:rows])
+            if not is_text:
+                found[key] = column.cast(pa.int64())
+                if strict and not found[key].cast(pa.string()).equals(column):
+                    raise MisfitError
         return found
 
     def _make(self, rows: int) -> None:
