@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, SupportsIndex, Unpack
 
 from attrs import evolve
@@ -186,9 +187,7 @@ class AsyncInsights:
         if size is None and query is not None:
             size = query.limit
         structurer = self._structurer(reading.fields, on_error)
-        return CallStream(
-            Reader(reading, lambda reading, *how: self._pump(reading, size, *how), structurer, self._timezone)
-        )
+        return CallStream(Reader(reading, partial(self._pump, size), structurer, self._timezone))
 
     async def page(
         self,
@@ -377,7 +376,7 @@ class AsyncInsights:
 
         return await self._shelter.run(work)
 
-    def _pump(self, reading: Reading, size: int | None, page_bytes: int, whole: Whole | None) -> Pump:
+    def _pump(self, size: int | None, reading: Reading, page_bytes: int, whole: Whole | None) -> Pump:
         # With the fields now, since checking them takes longer than all else that a request's parameters need.
         query, profile = evolve(reading.query, fields=reading.fields), self._profile(reading.fields)
         plan, page_size = plan_for(reading, profile, size, page_bytes, self._gate.concurrency)

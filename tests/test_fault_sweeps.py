@@ -37,6 +37,12 @@ async def read(stream, into):
         into.append(call.id)
 
 
+async def read_columns(stream, into):
+    """The same of its batches."""
+    async for batch in stream.arrow():
+        into += batch.column("id").to_pylist()
+
+
 async def outcome(work):
     """The typed error that work ends in, or None."""
     try:
@@ -78,6 +84,16 @@ async def test_a_fault_at_every_request_once_or_for_good(kind, open_session):
 
     What came before an error is the beginning of the truth, and its position goes on exactly there.
     """
+    await sweep(kind, open_session, read)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - SLOW))
+async def test_pages_that_become_columns_meet_the_same_faults(kind, open_session):
+    """With the same ends."""
+    await sweep(kind, open_session, read_columns)
+
+
+async def sweep(kind, open_session, read):
     sandbox = Sandbox(calls=130, start=START, end=END)
     truth = sandbox.ids()
     ends, passes = ENDS[kind]
@@ -289,11 +305,11 @@ async def test_two_failures_at_once_lose_neither(open_session):
         real, both = insights._http.get, asyncio.Barrier(2)
         answered = 0
 
-        async def planted(params, *, seconds):
+        async def planted(params, **options):
             nonlocal answered
             answered += 1
             if answered == 1:
-                return await real(params, seconds=seconds)
+                return await real(params, **options)
             mine = BadRequest(400, ("one",)) if answered == 2 else DecodeError("the other")
             await both.wait()
             raise mine
@@ -314,6 +330,7 @@ WORK = {
     "get": lambda insights: insights.get(range(1, 400)),
     "collect": lambda insights: insights.stream(START, END, page_size=60).collect(),
     "pages": lambda insights: _last(insights.stream(START, END, page_size=60).pages()),
+    "columns": lambda insights: _last(insights.stream(START, END, page_size=60).arrow()),
     "in a block": lambda insights: _block(insights.stream(START, END, page_size=60)),
 }
 

@@ -345,12 +345,12 @@ async def test_a_fault_of_ours_in_a_worker_raises_instead_of_ending_the_stream_s
         answered = 0
         real = insights._http.get
 
-        async def planted(params, *, seconds):
+        async def planted(params, **options):
             nonlocal answered
             answered += 1
             if answered == 5:
                 raise KeyError("planted")
-            return await real(params, seconds=seconds)
+            return await real(params, **options)
 
         monkeypatch.setattr(insights._http, "get", planted)
         with pytest.raises(KeyError, match="planted"):
