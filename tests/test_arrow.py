@@ -961,6 +961,14 @@ def test_texts_full_of_punctuation_are_read_as_records_are(rows, odd, separators
     check(page, FLAT, on_error="skip")
 
 
+def test_an_empty_page_says_nothing_about_the_next():
+    """A night without calls does not slow down the day."""
+    way = UniformWay(shapes_of(Call))
+    for _ in range(5):
+        assert way.page([b"[]"]) is None
+    assert way.page([plain("a", "b")]) is not None
+
+
 def test_after_a_page_that_was_not_uniform_some_are_not_tried():
     """Trying costs little, and nothing where it never helps; one uniform page makes up for all."""
     way = UniformWay(shapes_of(Call))

@@ -13,8 +13,11 @@ proof, for bytes that are known to be a JSON array of so many rows:
 2. There are as many marks as the template has, times the rows; and no cut lies before the one that it follows.
 3. All that is between values is what it is in the template, byte for byte: keys, colons, braces, quotes and commas.
 4. What is left stands where JSON wants a value. Behind an opening quote that is a text: it could end early only with a quote,
-   after which JSON wants a comma or a brace, and there is neither, since all of them are accounted for. Elsewhere it must be a
-   whole number, or its column is refused.
+   after which JSON wants a comma or a brace and a comma, and all commas are accounted for. Elsewhere it must be a whole number,
+   or its column is refused.
+
+For a page that nobody has looked at, that it is JSON is proven as well: the template is read as JSON, quotes and control
+characters are those of the template, times the rows, so that none is in a text, and numbers are written as JSON writes them.
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ _MARGIN: Final = 8192
 _TEXTS: Final = frozenset({"text", "moment", "span", "flag"})
 #: A row has few commas and four times as many quotes; texts may have commas of their own, but no quotes.
 _MARKS: Final = b',"'
+#: Bytes of the shortest page with a row. An empty one says nothing about others.
+_SHORTEST: Final = len(b'[{"id":1}]')
 #: Pages that are not tried after one that was not uniform; twice as many after each more, up to the most.
 _FEWEST, _MOST = 1, 63
 
@@ -101,7 +106,9 @@ class UniformWay:
         return None if found is None else found[0]
 
     def page(self, parts: Sequence[bytes]) -> tuple[dict[str, pa.Array], int] | None:
-        """The same of a page in the parts it came in, and how many rows it has; that it is JSON is proven with the rest."""
+        """The same of a page in the parts it came in, and how many rows it has; None too where it may be no JSON."""
+        if sum(map(len, parts)) < _SHORTEST:
+            return None
         return self._tried(lambda: self._columns(parts, None))
 
     def refuse(self) -> None:
