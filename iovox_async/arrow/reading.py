@@ -7,7 +7,6 @@ last second of each part waits for the next, since calls of one second are order
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from ..wire import Page, PageReader, Segment
 from .build import constant, wholes
@@ -66,8 +65,9 @@ class ArrowReader:
         self._has_keys = {"id", "call_start"} <= set(columns)
         #: Whether pages may become columns as they come.
         self.whole: bool = self._has_keys and self._fast.flat
-        #: What reads has memory of its own, so one page at a time is read.
-        self._turn = asyncio.Lock()
+        #: What reads has memory of its own, so one page at a time is read; and whatever else keeps threads busy, there is one
+        #: for it, since an attempt's time runs meanwhile.
+        self._turn = CapacityLimiter(1)
         self._held: pa.RecordBatch | None = None
 
     async def page(self, parts: Sequence[bytes], wire: int) -> Page:
@@ -80,8 +80,7 @@ class ArrowReader:
         Raises:
             DecodeError: the bytes are not a list of calls.
         """
-        async with self._turn:
-            return await to_thread.run_sync(self._page, parts, wire)
+        return await to_thread.run_sync(self._page, parts, wire, limiter=self._turn)
 
     def _page(self, parts: Sequence[bytes], wire: int) -> Page:
         table = self._fast.page(parts)
@@ -110,8 +109,7 @@ class ArrowReader:
         Raises:
             RecordError: a record cannot be read, and `on_error` is `raise`.
         """
-        async with self._turn:
-            return await to_thread.run_sync(self._next, rest, calls)
+        return await to_thread.run_sync(self._next, rest, calls, limiter=self._turn)
 
     def _next(self, rest: Rest, calls: int) -> tuple[pa.RecordBatch, Place, bool]:
         if isinstance(rest, Picked):
