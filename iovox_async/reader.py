@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .arrow import ArrowReader
+    from .arrow.reading import Rest
     from .plan import Piece
     from .pump import Pump
     from .records import Call
@@ -116,7 +117,7 @@ class Reader:
     doubled: int = 0
     _piece: Piece | None = None
     _segments: Iterator[tuple[int, Segment]] | None = None
-    _rest: Any = None
+    _rest: Rest | None = None
     _held: list[Call] = field(factory=list)
     _arrow: ArrowReader | None = None
 
