@@ -452,6 +452,31 @@ class TestVerify:
         query = attrs.evolve(QUERY, start_date="2024-01-02", end_date="2024-01-03")
         assert (await job(query).verify()).verified == 2
 
+    async def test_a_damaged_file_is_read_again_wherever_it_lies(self, job, box, out):
+        """All files are looked into: what was found is not kept quiet."""
+        await job().run()
+        flip(out / "calls/date=2024-01-08/part-0.jsonl")
+        query = attrs.evolve(QUERY, start_date="2024-01-02", end_date="2024-01-03")
+        report = await job(query).verify()
+        assert (report.verified, report.partitions, report.differing) == (2, 1, ("2024-01-08",))
+        assert ids_in(out) == box.ids()
+
+    async def test_a_lock_is_kept_while_ids_are_compared(self, job, box, monkeypatch, tmp_path):
+        """A long comparison is no reason to lose the folder; and who lost it writes nothing there."""
+        from iovox_async.sinks import remote
+
+        guarded = remote._Guarded
+        monkeypatch.setattr(remote, "_Guarded", lambda fs, path: guarded(fs, path, lease=0.0))
+        await job(directory=f"file://{tmp_path}/out").run()
+        box.reset_stats()
+
+        def steal(_):
+            if box.stats.requests:
+                guarded(fsspec.filesystem("file"), str(tmp_path / "out/.lock"), lease=0.0).take()
+
+        with pytest.raises(JobLocked):
+            await job(directory=f"file://{tmp_path}/out", observer=steal).verify()
+
 
 class TestReaders:
     """DuckDB, polars and pandas read the folder as one table."""

@@ -114,8 +114,9 @@ class TestStores:
     def test_without_fsspec_a_url_names_the_extra(self, monkeypatch):
         """The message holds the line that installs it."""
         monkeypatch.setitem(sys.modules, "fsspec", None)
-        with pytest.raises(MissingExtraError, match=r"iovox-async\[remote\]"):
+        with pytest.raises(MissingExtraError, match=r"iovox-async\[remote\]") as caught:
             open_store("memory://out")
+        assert isinstance(caught.value.__cause__, ImportError)
 
     @pytest.mark.parametrize("method", ["create", "write", "sync", "make_folder", "sync_folder", "rename"])
     def test_a_full_disk_is_an_error_of_ours_wherever_it_strikes(self, method, tmp_path):
@@ -366,8 +367,9 @@ class TestFormats:
     def test_without_pyarrow_a_format_names_the_extra(self, name, monkeypatch):
         """The message holds the line that installs it."""
         monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-        with pytest.raises(MissingExtraError, match=r"iovox-async\[arrow\]"):
+        with pytest.raises(MissingExtraError, match=r"iovox-async\[arrow\]") as caught:
             format_named(name)
+        assert isinstance(caught.value.__cause__, ImportError)
 
     def test_a_writer_that_is_thrown_away_writes_nothing_more(self, tmp_path):
         """Its file was discarded; the end it still writes goes nowhere."""

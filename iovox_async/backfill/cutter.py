@@ -15,7 +15,7 @@ from .job import Need, file_of
 from .manifest import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..sinks import Draft, Format, Store
 
@@ -51,13 +51,12 @@ class Cutter:
         self._at = 0
         self._file: _File | None = None
 
-    def feed(self, chunk: Chunk) -> list[Entry]:
-        """Writes some calls, and returns the partitions that are done.
+    def feed(self, chunk: Chunk) -> Iterator[Entry]:
+        """Writes some calls, and hands out each partition as it is done.
 
         Raises:
             BackfillError: they cannot be written.
         """
-        done = []
         begin = 0
         while begin < chunk.rows:
             last = self._at == len(self._wanted) - 1
@@ -68,17 +67,17 @@ class Cutter:
                     self._file = _File(self._store.draft(name), self._form, self._fields)
                 self._file.write(chunk.slice(begin, end) if end - begin < chunk.rows else chunk)
             if end < chunk.rows:
-                done.append(self._end())
+                yield self._end()
             begin = end
-        return done
 
-    def finish(self) -> list[Entry]:
+    def finish(self) -> Iterator[Entry]:
         """Ends what is left of the stretch.
 
         Raises:
             BackfillError: it cannot be written.
         """
-        return [self._end() for _ in range(self._at, len(self._wanted))]
+        while self._at < len(self._wanted):
+            yield self._end()
 
     def discard(self) -> None:
         """Leaves nothing of the file that is being written."""

@@ -127,7 +127,7 @@ class Tally:
         self._past_seconds += self._live.pop(stream) * stream.stats.progress
 
     def done(self, entries: Iterable[Entry]) -> None:
-        """These partitions are in the manifest."""
+        """These partitions are in their place; the manifest names them now or soon."""
         for entry in entries:
             self.partitions += 1
             self.written += entry.rows

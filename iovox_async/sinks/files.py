@@ -201,6 +201,8 @@ class LocalStore:
         files: the file system below.
     """
 
+    rewrite_every: float = 1.0
+
     def __init__(self, root: Path, files: Files | None = None) -> None:
         self.root = root
         self.files: Files = files or Files()

@@ -249,6 +249,6 @@ def format_named(name: str) -> Format:
         try:
             import numpy  # noqa: F401, ICN001 - only to see whether they are there
             import pyarrow.parquet  # noqa: F401 - as above
-        except ImportError:
-            raise MissingExtraError(f"the format {name}", "arrow") from None
+        except ImportError as error:
+            raise MissingExtraError(f"the format {name}", "arrow") from error
     return form

@@ -28,7 +28,8 @@ LOCK: Final = ".lock"
 class Lock(Protocol):
     """A lock on a folder."""
 
-    #: Seconds after which it must be renewed, or None where the system keeps it.
+    #: Seconds after which it must be renewed, or None where the system keeps it. A renewal sooner than half of that costs a
+    #: look only, so it may stand before each write that counts.
     renew_every: float | None
 
     def take(self) -> None:
@@ -178,7 +179,7 @@ class LeaseLock:
         held = self._read()
         if held is not None and held.token != self._token:
             raise _locked(self._path, held)
-        if held is None or time.time() - held.at > 1:
+        if held is None or abs(time.time() - held.at) > self._lease / 20:
             self._write()
 
     def release(self) -> None:

@@ -67,6 +67,8 @@ class RemoteStore:
         root: the folder's path there.
     """
 
+    rewrite_every: float = 1.0
+
     def __init__(self, fs: Any, root: str, url: str | None = None) -> None:
         self.fs = fs
         self.root: str = root.rstrip("/")
@@ -82,8 +84,8 @@ class RemoteStore:
         """
         try:
             import fsspec
-        except ImportError:
-            raise MissingExtraError("a remote folder", "remote") from None
+        except ImportError as error:
+            raise MissingExtraError("a remote folder", "remote") from error
         try:
             fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError, OSError) as error:
