@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from ..sinks import Chunk, IdSum, cut
 from .job import Need, file_of
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cutter"]
 
-_BUFFER = 1 << 18
+#: Bytes that are written at a time: formats write in small pieces.
+_BUFFER: Final = 1 << 18
 
 
 class Cutter:
@@ -91,19 +94,7 @@ class Cutter:
         sealed = need.hi <= self._sealed_until
         entry = Entry(partition=need.name, lo=need.lo, hi=need.hi, sealed=sealed, ids=str(IdSum()))
         if self._file is not None:
-            file = self._file
-            file.finish()
-            entry = Entry(
-                partition=need.name,
-                lo=need.lo,
-                hi=need.hi,
-                sealed=sealed,
-                rows=file.ids.rows,
-                ids=str(file.ids),
-                file=file.draft.name,
-                bytes=file.draft.size,
-                sha256=file.draft.digest,
-            )
+            entry = self._file.finish(entry)
             self._file = None
         self._at += 1
         return entry
@@ -115,7 +106,6 @@ class _File:
     def __init__(self, draft: Draft, form: Format, fields: Sequence[str]) -> None:
         self.draft = draft
         self.ids = IdSum()
-        # Formats write in small pieces.
         self._buffer: Any = io.BufferedWriter(draft, _BUFFER)
         self._writer = form.writer(self._buffer, fields)
 
@@ -123,7 +113,16 @@ class _File:
         self.ids += chunk.ids()
         self._writer.write(chunk.data)
 
-    def finish(self) -> None:
+    def finish(self, entry: Entry) -> Entry:
+        """Ends the file, and returns the entry with what it holds."""
         self._writer.finish()
         self._buffer.flush()
         self.draft.commit()
+        return msgspec.structs.replace(
+            entry,
+            rows=self.ids.rows,
+            ids=str(self.ids),
+            file=self.draft.name,
+            bytes=self.draft.size,
+            sha256=self.draft.digest,
+        )

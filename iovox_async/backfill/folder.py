@@ -104,7 +104,7 @@ class Folder:
                 )
             self.manifest = Manifest(self._job, start or default)
         else:
-            self.manifest = Manifest.load(data, self._job, start or default)
+            self.manifest = Manifest.load(data, self._job, start or default, where=self.store)
             if self.manifest.damage and not repair:
                 raise ManifestDamaged(
                     f"{self.store}/{MANIFEST} is damaged ({', '.join(self.manifest.damage[:5])}): "

@@ -18,7 +18,7 @@ import msgspec
 from anyio import to_thread
 from attrs import evolve, frozen
 
-from ..errors import BackfillError, QueryError
+from ..errors import BackfillError, JobLocked, QueryError
 from ..fields import Field, Fields
 from ..pacing import seconds
 from ..plan import SECOND
@@ -100,7 +100,7 @@ class Backfill:
 
     Raises:
         ConfigurationError: an unknown format or partition.
-        QueryError: the query has an order or page that a backfill cannot keep.
+        QueryError: the query has an order or page that a backfill cannot keep, or `on_error` is neither word.
         MissingExtraError: a package is missing that the format or the folder needs.
     """
 
@@ -122,6 +122,8 @@ class Backfill:
             raise QueryError("order", f"a backfill reads by call_start_ASC, not {query.order}; leave it out")
         if query.page != 1:
             raise QueryError("page", "a backfill reads all pages; leave it out")
+        if on_error not in {"raise", "skip"}:
+            raise QueryError("on_error", f'"raise" or "skip" is wanted, not {on_error!r}')
         self._insights = insights
         self._form = format_named(format)
         self._unit: Partitioning = checked_unit(partition)
@@ -145,6 +147,7 @@ class Backfill:
             timezone=None if zone is None else str(zone),
         )
         self._tally = Tally()
+        self._at_work = False
 
     @property
     def progress(self) -> BackfillProgress:
@@ -186,6 +189,17 @@ class Backfill:
         *,
         repair: bool,
         deep: bool = False,
+    ) -> BackfillReport:
+        if self._at_work:
+            raise JobLocked("this backfill is at work already: wait until it ends")
+        self._at_work = True
+        try:
+            return await self._locked(work, repair=repair, deep=deep)
+        finally:
+            self._at_work = False
+
+    async def _locked(
+        self, work: Callable[[Folder, _Plan], Awaitable[BackfillReport]], *, repair: bool, deep: bool
     ) -> BackfillReport:
         self._tally = Tally()
         folder = Folder(self._store, self._job)
@@ -351,6 +365,13 @@ class Backfill:
         """The seconds that are asked for, as first and second after the last; none of them lies ahead."""
         query = self._query
         if query.date_constant is None and query.start_date is None:
+            end = query.localized(self._zone).end_date
+            if end is not None and end < start:
+                raise QueryError(
+                    "end_date",
+                    f"{end} lies before {start}, where a job without a start begins (the first second of its folder, "
+                    "else the first of this month); give a start",
+                )
             query = evolve(query, start_date=start)
         reading = resolve(query, now=now, timezone=self._zone)
         return reading.lo, min(reading.hi, latest + SECOND)

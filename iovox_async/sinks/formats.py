@@ -27,8 +27,10 @@ __all__ = [
     "CsvWriter",
     "Format",
     "LinesWriter",
+    "PackedLinesWriter",
     "ParquetWriter",
     "Writer",
+    "cell",
     "format_named",
     "harmless",
 ]
@@ -42,6 +44,7 @@ _SOUGHT: Final = frozenset({"id", "call_start", "call_end"})
 #: What a spreadsheet takes for a formula, unless it is a plain number; the wide forms are how Japanese input writes them.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+#: Calls that are made text at a time.
 _SLICE: Final = 1000
 
 

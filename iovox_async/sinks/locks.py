@@ -92,17 +92,18 @@ class FolderLock:
         try:
             file = path.open("a+b")
         except OSError as error:
-            raise BackfillError(f"cannot write into {self._folder}: {error.strerror}") from error
+            raise BackfillError(
+                f"cannot write into {self._folder}: {error.strerror}. See who may, or choose another folder"
+            ) from error
         try:
             _lock_file(file)
         except (BlockingIOError, PermissionError):
-            file.seek(0)
-            with contextlib.suppress(OSError):
+            holder = _Holder()
+            with contextlib.suppress(OSError):  # where a lock forbids reading too
+                file.seek(0)
                 holder = _holder(file.read())
-                file.close()
-                raise _locked(self._folder, holder) from None
             file.close()
-            raise _locked(self._folder, _Holder()) from None
+            raise _locked(self._folder, holder) from None
         except OSError as error:
             file.close()
             raise BackfillError(
