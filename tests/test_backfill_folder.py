@@ -265,8 +265,9 @@ class TestTwoProcesses:
         put(other, THIRD)
         return other
 
+    @pytest.mark.parametrize("ended", [False, True], ids=["at work", "ended"])
     @pytest.mark.parametrize("act", ["settle", "commit", "alive", "reopen"])
-    def test_what_was_taken_over_is_not_written(self, act, remote, opened, clock):
+    def test_what_was_taken_over_is_not_written(self, act, ended, remote, opened, clock):
         """The other one has swept what this one had not named: its manifest would name what is gone."""
         folder = opened(remote)
         put(folder, FIRST)
@@ -274,6 +275,8 @@ class TestTwoProcesses:
         other = self.take_over(remote, opened, clock)
         before = remote.read(MANIFEST)
         assert named(remote) == [FIRST, THIRD]
+        if ended:
+            other.close()
         if act in {"commit", "alive"}:
             clock.now += 1.0
         acts = {
@@ -286,7 +289,7 @@ class TestTwoProcesses:
             acts[act]()
         assert remote.read(MANIFEST) == before
         folder.close()
-        other.alive()  # whose lock is still its own
+        assert (remote.read(".lock") is None) is ended  # which is still the other one's
 
     def test_a_lock_is_renewed_by_its_clock_and_looked_at_before_each_naming(self, remote, opened, clock):
         """And not for each page: a look costs a request."""

@@ -238,10 +238,36 @@ class TestLocks:
         slow.take()
         other = LeaseLock(fs, str(path), lease=0.0)
         other.take()
-        with pytest.raises(JobLocked):
+        with pytest.raises(JobLocked, match="is at work"):
             slow.renew()
         slow.release()
         assert path.exists()
+
+    def test_a_lease_that_was_taken_over_and_given_back_is_noticed_too(self, tmp_path):
+        """The other one has ended, and the folder is not what it was."""
+        fs, path = fsspec.filesystem("file"), tmp_path / ".lock"
+        slow = LeaseLock(fs, str(path), lease=0.0)
+        slow.take()
+        other = LeaseLock(fs, str(path), lease=0.0)
+        other.take()
+        other.release()
+        with pytest.raises(JobLocked, match="is gone"):
+            slow.renew()
+        slow.release()
+        assert not path.exists()
+
+    def test_a_lease_is_written_anew_when_it_has_aged(self, tmp_path):
+        """Sooner, a renewal is but a look."""
+        path = tmp_path / ".lock"
+        lock = LeaseLock(fsspec.filesystem("file"), str(path))
+        lock.take()
+        for age, anew in ((20, False), (40, True), (-40, True)):
+            holder = msgspec.json.decode(path.read_bytes())
+            aged = msgspec.json.encode(holder | {"at": time.time() - age})
+            path.write_bytes(aged)
+            lock.renew()
+            assert (path.read_bytes() != aged) is anew
+        lock.release()
 
 
 class TestChunks:

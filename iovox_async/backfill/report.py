@@ -69,7 +69,7 @@ class BackfillReport:
         bad_records: records left out because they could not be read (`on_error="skip"`).
         seconds: how long it took.
         total_calls: calls in the folder.
-        open: names of partitions that are read again by the next run, because calls may still arrive or change.
+        open: names of partitions that are read again by the next run over them, because calls may still arrive or change.
         verified: partitions that were compared with the endpoint (`verify()` only).
         differing: names of those that differed and were read again (`verify()` only).
     """

@@ -171,17 +171,31 @@ class LeaseLock:
         try:
             self._write()
             # Of two that write at once, the last one is read back by both.
-            self.renew()
+            self._held()
         except BaseException:
             self.release()
             raise
 
     def renew(self) -> None:
+        held = self._held()
+        if held is None:
+            # Not to be made anew: who gave it back has changed what the lock is for.
+            raise JobLocked(
+                f"{self._path} is gone: another process took it over and has ended; run the same job again"
+            )
+        if abs(time.time() - held.at) > self._lease / 20:
+            self._write()
+
+    def _held(self) -> _Holder | None:
+        """The lock as it is there now.
+
+        Raises:
+            JobLocked: it is another's.
+        """
         held = self._read()
         if held is not None and held.token != self._token:
             raise _locked(self._path, held)
-        if held is None or abs(time.time() - held.at) > self._lease / 20:
-            self._write()
+        return held
 
     def release(self) -> None:
         token, self._token = self._token, ""
