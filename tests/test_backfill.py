@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from datetime import date, datetime, timedelta
+from urllib.parse import parse_qsl
 
 import anyio
 import attrs
@@ -91,6 +92,12 @@ def ids_in(folder):
     """The ids in all files below a folder, as a reader of the table finds them."""
     files = sorted((folder / "calls").glob("*/*.jsonl"))
     return [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
+
+
+def asked_of(request):
+    """The first and the last second that a request of the sandbox's log asked for."""
+    asked = dict(parse_qsl(request.query))
+    return datetime.fromisoformat(asked["start_date"]), datetime.fromisoformat(asked["end_date"])
 
 
 class TestRuns:
@@ -189,10 +196,14 @@ class TestRuns:
             await job().run()
         box.faults = Faults()
         box.reset_stats()
-        done = len(list((out / "calls").iterdir()))
-        assert 0 < done < 10
+        done = {path.name.removeprefix("date=") for path in (out / "calls").iterdir()}
+        assert 0 < len(done) < 10
         report = await job().run()
-        assert (report.kept, report.partitions) == (done, 10 - done)
+        assert (report.kept, report.partitions) == (len(done), 10 - len(done))
+        # A request asks for the second after its window too: of the days that were done, for no more than that.
+        for request in box.log:
+            days = {part.name for part in parts(*asked_of(request), "day")}
+            assert not days & done, request
         assert ids_in(out) == box.ids()
 
     @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 import json
 import math
+import tempfile
 from datetime import datetime
+from operator import itemgetter
+from pathlib import Path
 
 import fsspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from iovox_async import BackfillError, JobLocked
 from iovox_async.backfill.folder import Folder
@@ -245,6 +250,18 @@ class TestReplacing:
         again.close()
         assert opened(repair=True).again == {SECOND}
 
+    def test_what_could_not_be_opened_stays_sealed(self, opened, store, files):
+        """A disk that was full for a moment: the next attempt writes it too, before any file is replaced."""
+        folder = opened()
+        put(folder, FIRST)
+        files.refused = {MANIFEST}
+        with pytest.raises(BackfillError):
+            folder.reopen([FIRST])
+        files.refused = ()
+        assert named(store) == [FIRST]
+        folder.reopen([FIRST])
+        assert named(store) == []
+
     def test_what_is_open_already_is_not_written_as_open_again(self, opened, files):
         """Nor what is not there."""
         folder = opened()
@@ -252,6 +269,99 @@ class TestReplacing:
         files.done.clear()
         folder.reopen([FIRST, SECOND])
         assert files.done == []
+
+
+class Watching(Recording):
+    """A file system that looks, after each change, whether what the manifest calls sealed is whole."""
+
+    def __init__(self, root):
+        super().__init__()
+        self.store = LocalStore(root, self)
+
+    def rename(self, old, new):
+        super().rename(old, new)
+        self.look()
+
+    def unlink(self, path):
+        super().unlink(path)
+        self.look()
+
+    def look(self):
+        data = self.store.read(MANIFEST)
+        if data is None:
+            return
+        manifest = Manifest.load(data, JOB, START)
+        assert not manifest.damage
+        for entry in manifest.entries.values():
+            if entry.sealed and entry.file:
+                assert self.store.digest(entry.file) == entry.sha256
+
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("replace"),
+        st.lists(
+            st.tuples(
+                st.sampled_from([FIRST, SECOND, THIRD]), st.sampled_from([b"", b"{1}", b"{2}", b"{long}"])
+            ),
+            min_size=1,
+            unique_by=itemgetter(0),  # as a run has them
+        ),
+    ),
+    st.tuples(st.just("tick"), st.sampled_from([0.4, 1.0])),
+    st.sampled_from([("alive",), ("settle",), ("killed",), ("repaired",)]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=12), st.sampled_from([0.0, 1.0, math.inf]))
+def test_what_the_manifest_calls_sealed_is_whole_in_every_order_of_events(steps, every):
+    """After each change of the disk; and what was settled is there after a kill, and nothing else is."""
+    with tempfile.TemporaryDirectory() as root:
+        now = 0.0
+        store = Watching(Path(root)).store
+        store.rewrite_every = every
+
+        def begin(*, repair=False):
+            folder = Folder(store, JOB, clock=lambda: now)
+            folder.open(START, START, repair=repair)
+            return folder
+
+        folder, there, settled = begin(), {}, {}
+        for step, *what in steps:
+            if step == "replace":
+                folder.reopen([name for name, _ in what[0]])
+                settled = {
+                    name: text for name, text in settled.items() if name not in {name for name, _ in what[0]}
+                }
+                for name, text in what[0]:
+                    put(folder, name, text)
+                    there[name] = text
+            elif step == "tick":
+                now += what[0]
+            elif step == "alive":
+                folder.alive()
+            elif step == "settle":
+                folder.settle()
+                settled = dict(there)
+                assert named(store) == sorted(there)
+                files = {name for name in store.listing() if name.startswith("calls/")}
+                assert files == {file_of(name, ".jsonl") for name, text in there.items() if text}
+            else:
+                folder.close()
+                folder = begin(repair=step == "repaired")
+                sealed = {name: entry for name, entry in folder.manifest.entries.items() if entry.sealed}
+                assert settled.keys() <= sealed.keys() <= there.keys()
+                assert not folder.again & sealed.keys()
+                for name, entry in sealed.items():
+                    assert (store.read(entry.file) if entry.file else b"") == there[name]
+                there = {name: there[name] for name in sealed}
+                settled = dict(there)
+                if len(sealed) < len(folder.manifest.entries):  # a run reads these before all else
+                    for name in folder.manifest.entries.keys() - sealed:
+                        put(folder, name, b"{}")
+                        there[name] = b"{}"
+        folder.close()
 
 
 class TestTwoProcesses:

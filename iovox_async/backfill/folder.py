@@ -139,14 +139,25 @@ class Folder:
             self._name_in_turn()
 
     def reopen(self, names: Iterable[str]) -> None:
-        """Says that these are about to be replaced: until they are, nobody relies on their files."""
-        sealed = [name for name in names if (entry := self.manifest.entries.get(name)) and entry.sealed]
-        if sealed:
-            with self._writing:
-                for name in sealed:
-                    entry = self.manifest.entries[name]
-                    self.manifest.entries[name] = msgspec.structs.replace(entry, sealed=False)
+        """Says that these are about to be replaced: until they are, nobody relies on their files.
+
+        Raises:
+            JobLocked: another process took the folder over.
+            BackfillError: the manifest cannot be written.
+        """
+        entries = self.manifest.entries
+        with self._writing:
+            sealed = {name: entry for name in names if (entry := entries.get(name)) and entry.sealed}
+            if not sealed:
+                return
+            entries.update(
+                {name: msgspec.structs.replace(entry, sealed=False) for name, entry in sealed.items()}
+            )
+            try:
                 self._write()
+            except BaseException:
+                entries.update(sealed)
+                raise
 
     def commit(self, entry: Entry) -> None:
         """Names a file that is in its place, now or soon; a partition that has none any more loses it then.
