@@ -4,8 +4,11 @@ import contextlib
 import csv
 import itertools
 import json
+import re
 from datetime import date, datetime, timedelta
+from urllib.parse import parse_qsl
 
+import anyio
 import attrs
 import duckdb
 import fsspec
@@ -89,6 +92,12 @@ def ids_in(folder):
     """The ids in all files below a folder, as a reader of the table finds them."""
     files = sorted((folder / "calls").glob("*/*.jsonl"))
     return [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
+
+
+def asked_of(request):
+    """The first and the last second that a request of the sandbox's log asked for."""
+    asked = dict(parse_qsl(request.query))
+    return datetime.fromisoformat(asked["start_date"]), datetime.fromisoformat(asked["end_date"])
 
 
 class TestRuns:
@@ -187,10 +196,14 @@ class TestRuns:
             await job().run()
         box.faults = Faults()
         box.reset_stats()
-        done = len(list((out / "calls").iterdir()))
-        assert 0 < done < 10
+        done = {path.name.removeprefix("date=") for path in (out / "calls").iterdir()}
+        assert 0 < len(done) < 10
         report = await job().run()
-        assert (report.kept, report.partitions) == (done, 10 - done)
+        assert (report.kept, report.partitions) == (len(done), 10 - len(done))
+        # A request asks for the second after its window too: of the days that were done, for no more than that.
+        for request in box.log:
+            days = {part.name for part in parts(*asked_of(request), "day")}
+            assert not days & done, request
         assert ids_in(out) == box.ids()
 
     @pytest.mark.parametrize(
@@ -199,11 +212,12 @@ class TestRuns:
             ({"format": "xml"}, ConfigurationError),
             ({"partition": "year"}, ConfigurationError),
             ({"settling": -1}, ConfigurationError),
+            ({"on_error": "ignore"}, QueryError),
             ({"query": attrs.evolve(QUERY, order="id_ASC")}, QueryError),
             ({"query": attrs.evolve(QUERY, page=2)}, QueryError),
             ({"directory": "nosuch://x"}, BackfillError),
         ],
-        ids=["format", "partition", "settling", "order", "page", "directory"],
+        ids=["format", "partition", "settling", "on_error", "order", "page", "directory"],
     )
     async def test_what_cannot_be_is_refused_at_once(self, job, options, error):
         """Before anything is written."""
@@ -243,6 +257,17 @@ class TestTomorrow:
         assert ids_in(out) == box.ids("2024-01-03")
         await job(InsightsQuery(), now=datetime(2024, 1, 2, 1), directory=out / "new").run()
         assert ids_in(out / "new") == box.ids(end="2024-01-02 01:00")
+
+    @pytest.mark.parametrize("known", [True, False], ids=["a folder with a start", "a new folder"])
+    async def test_an_end_before_the_start_that_was_left_out_asks_for_a_start(self, known, job, box, out):
+        """Nothing was swapped: there is one date only. With a start, the same folder takes it."""
+        if known:
+            await job(InsightsQuery(start_date="2024-01-03"), now=datetime(2024, 1, 4)).run()
+        begins = "2024-01-03" if known else "2024-06-01"
+        with pytest.raises(QueryError, match=rf"end_date: 2024-01-02 .* before {begins}.* give a start"):
+            await job(InsightsQuery(end_date="2024-01-02")).run()
+        await job(attrs.evolve(QUERY, end_date="2024-01-02")).run()
+        assert set(box.ids(end="2024-01-02")) <= set(ids_in(out))
 
     async def test_what_lies_ahead_is_not_read(self, job, out):
         """An end in the future is now, so no empty day is taken for done."""
@@ -300,6 +325,31 @@ class TestOneJobAFolder:
         with pytest.raises(JobMismatch, match=told):
             await job(**{"query": attrs.evolve(QUERY, call_result="ANSWERED"), **options}).run(repair=True)
         assert ids_in(out) == before
+
+    async def test_a_run_that_failed_before_anything_was_there_does_not_claim_the_folder(self, job, box, out):
+        """A wrong filter, put right, is another job; what is named, and be it a day without calls, is claimed."""
+        box.faults = Faults(fail_after=0)
+        with pytest.raises(ServerError):
+            await job(format="csv", partition="month").run()
+        box.faults = Faults()
+        empty = attrs.evolve(QUERY, start_date="2023-12-30", end_date="2023-12-31")
+        await job(empty).run()
+        with pytest.raises(JobMismatch, match=rf"{re.escape(str(out))} belongs to another job.*format"):
+            await job(format="csv").run()
+        await job().run()
+        assert ids_in(out) == box.ids()
+
+    async def test_a_backfill_runs_once_at_a_time(self, job, box, out):
+        """The figures of the one that is at work stay its own."""
+        backfill = job()
+        async with anyio.create_task_group() as group:
+            group.start_soon(backfill.run)
+            await anyio.lowlevel.checkpoint()
+            with pytest.raises(JobLocked, match="at work already"):
+                await backfill.verify()
+        assert backfill.progress.partitions == 10
+        assert (await backfill.verify()).verified == 10
+        assert ids_in(out) == box.ids()
 
     async def test_another_account_is_refused(self, job, box, open_session, out):
         """Two accounts' calls in one table are of no use."""
@@ -451,6 +501,31 @@ class TestVerify:
         assert (await job(now=datetime(2024, 1, 10, 12)).verify()).verified == 9
         query = attrs.evolve(QUERY, start_date="2024-01-02", end_date="2024-01-03")
         assert (await job(query).verify()).verified == 2
+
+    async def test_a_damaged_file_is_read_again_wherever_it_lies(self, job, box, out):
+        """All files are looked into: what was found is not kept quiet."""
+        await job().run()
+        flip(out / "calls/date=2024-01-08/part-0.jsonl")
+        query = attrs.evolve(QUERY, start_date="2024-01-02", end_date="2024-01-03")
+        report = await job(query).verify()
+        assert (report.verified, report.partitions, report.differing) == (2, 1, ("2024-01-08",))
+        assert ids_in(out) == box.ids()
+
+    async def test_a_lock_is_kept_while_ids_are_compared(self, job, box, monkeypatch, tmp_path):
+        """A long comparison is no reason to lose the folder; and who lost it writes nothing there."""
+        from iovox_async.sinks import remote
+
+        guarded = remote._Guarded
+        monkeypatch.setattr(remote, "_Guarded", lambda fs, path: guarded(fs, path, lease=0.0))
+        await job(directory=f"file://{tmp_path}/out").run()
+        box.reset_stats()
+
+        def steal(_):
+            if box.stats.requests:
+                guarded(fsspec.filesystem("file"), str(tmp_path / "out/.lock"), lease=0.0).take()
+
+        with pytest.raises(JobLocked):
+            await job(directory=f"file://{tmp_path}/out", observer=steal).verify()
 
 
 class TestReaders:

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import random
 import signal
@@ -15,11 +16,12 @@ from datetime import datetime
 import httpx
 import pytest
 
-from iovox_async import BackfillError, InsightsQuery, IovoxError
+from iovox_async import BackfillError, InsightsQuery, IovoxError, JobLocked
 from iovox_async.backfill import Backfill
 from iovox_async.backfill.manifest import Entry, Manifest
 from iovox_async.sandbox import Faults, Sandbox
 from iovox_async.sinks import Files
+from iovox_async.sinks.locks import FolderLock
 
 LATER = datetime(2024, 6, 1)
 QUERY = InsightsQuery(start_date="2024-01-02", end_date="2024-01-04")
@@ -135,11 +137,24 @@ class Breaking(Quick):
 
 
 @pytest.fixture(scope="module")
+def fuller():
+    """Calls in three days."""
+    with contextlib.closing(Sandbox(calls=30, start="2024-01-02", end="2024-01-04", seed=4)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
 def box():
-    """Calls in three days, one of which has none."""
+    """The same, but that one day has none any more."""
     with contextlib.closing(Sandbox(calls=30, start="2024-01-02", end="2024-01-04", seed=4)) as sandbox:
         sandbox.remove(sandbox.ids("2024-01-03", "2024-01-03"))
         yield sandbox
+
+
+@pytest.fixture(params=[0.0, math.inf], ids=["named at once", "named at the end"])
+def naming(request):
+    """How often the manifest is written: after each partition, or after the first and at the end."""
+    return request.param
 
 
 def session(box, open_session):
@@ -167,18 +182,35 @@ def leftovers(out):
     return [path for path in out.rglob("*") if path.name.endswith(".tmp")]
 
 
-async def disturbed(insights, out, query, now, files):
+def job(insights, out, query, now, files, naming):
+    backfill = Backfill(insights, query, out, "jsonl", clock=lambda: now, files=files or Quick())
+    backfill._store.rewrite_every = naming
+    return backfill
+
+
+async def disturbed(insights, out, query, now, files, naming=0.0, *, repair=False):
     """A run that may end in any way; whether it was let through."""
     try:
-        await Backfill(insights, query, out, "jsonl", clock=lambda: now, files=files or Quick()).run()
+        await job(insights, out, query, now, files, naming).run(repair=repair)
     except (KilledError, BackfillError):
         return False
     return True
 
 
-async def prepare(scene, insights, out):
-    """What is in the folder before the disturbed run, and that run's query and time."""
+async def prepare(scene, insights, earlier, out):
+    """What is in the folder before the disturbed run, and that run's query and time.
+
+    `earlier` is a session with the endpoint as it was when the folder was begun.
+    """
     if scene == "new":
+        return QUERY, LATER
+    if scene == "emptied":  # an open day has lost its calls, and the last one is new
+        await disturbed(earlier, out, QUERY, datetime(2024, 1, 4), None)
+        return QUERY, LATER
+    if scene == "spoilt":  # two sealed files are not what they were, though as long
+        await disturbed(insights, out, QUERY, LATER, None)
+        for path in (out / "calls").glob("*/*.jsonl"):
+            path.write_bytes(path.read_bytes()[::-1])
         return QUERY, LATER
     if scene == "open":  # the last day is replaced
         query = InsightsQuery(start_date="2024-01-03")
@@ -191,47 +223,53 @@ async def prepare(scene, insights, out):
     return InsightsQuery(start_date="2024-01-02", end_date="2024-01-03"), LATER
 
 
+AT_ONCE, AT_THE_END = 0.0, math.inf
+#: What happens, whether it lasts, and how often the manifest is written.
 WAYS = {
-    "kill": ("kill", False),
-    "power": ("power", False),
-    "full for a moment": (errno.ENOSPC, False),
-    "full": (errno.ENOSPC, True),
-    "broken for a moment": (errno.EIO, False),
+    "kill, named at once": ("kill", False, AT_ONCE),
+    "kill, named at the end": ("kill", False, AT_THE_END),
+    "power, named at once": ("power", False, AT_ONCE),
+    "power, named at the end": ("power", False, AT_THE_END),
+    "full for a moment": (errno.ENOSPC, False, AT_ONCE),
+    "full": (errno.ENOSPC, True, AT_THE_END),
+    "broken for a moment": (errno.EIO, False, AT_THE_END),
 }
 
 
-@pytest.mark.parametrize("scene", ["new", "open", "piece"])
+@pytest.mark.parametrize("scene", ["new", "open", "piece", "emptied", "spoilt"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_at_every_change_of_the_disk(way, scene, box, open_session, tmp_path):
+async def test_at_every_change_of_the_disk(way, scene, box, fuller, open_session, tmp_path):
     """Whatever happens at the n-th write, sync, rename or removal, for every n, the next run ends as if nothing had."""
-    how, lasting = WAYS[way]
-    async with session(box, open_session) as insights:
+    how, lasting, naming = WAYS[way]
+    spoilt = scene == "spoilt"  # and repaired; what is spoilt is still called sealed until the repair begins
+    async with session(box, open_session) as insights, session(fuller, open_session) as earlier:
         for at in range(1, 500):
             out = tmp_path / str(at)
-            query, now = await prepare(scene, insights, out)
+            query, now = await prepare(scene, insights, earlier, out)
             files = Breaking(at, how, lasting=lasting)
-            through = await disturbed(insights, out, query, now, files)
+            through = await disturbed(insights, out, query, now, files, naming, repair=spoilt)
             if files.changes < at:
                 break
             assert not through or not lasting
-            assert_sealed_is_whole(out)
-            if how in {"kill", "power"}:  # once more on the way, at some other place
-                await disturbed(insights, out, query, now, Breaking(at // 2 + 3, how))
+            if not spoilt:
                 assert_sealed_is_whole(out)
-            assert await disturbed(insights, out, query, now, None)
+            if how in {"kill", "power"}:  # once more on the way, at some other place
+                await disturbed(insights, out, query, now, Breaking(at // 2 + 3, how), naming, repair=spoilt)
+                if not spoilt:
+                    assert_sealed_is_whole(out)
+            assert await disturbed(insights, out, query, now, None, naming, repair=spoilt)
+            assert_sealed_is_whole(out)
             first = "2024-01-02" if scene == "piece" else query.start_date
             last = "2024-01-03 23:59:59" if scene == "piece" else min(now, datetime(2024, 1, 4, 23, 59, 59))
             assert ids_in(out) == box.ids(str(first), str(last)), f"at change {at}"
             assert not leftovers(out)
-            report = await Backfill(
-                insights, query, out, "jsonl", clock=lambda now=now: now, files=Quick()
-            ).run(repair=True)
+            report = await job(insights, out, query, now, None, naming).run(repair=True)
             assert report.requests <= (2 if scene == "open" else 0)
         assert at > 15
 
 
 @pytest.mark.parametrize("method", ["put_file", "makedirs", "cat_file", "find", "rm_file"])
-async def test_at_every_operation_of_a_store(method, box, open_session, tmp_path):
+async def test_at_every_operation_of_a_store(method, naming, box, open_session, tmp_path):
     """The same for object stores: whatever their n-th operation raises."""
     fs_type = type(__import__("fsspec").filesystem("file"))
     async with session(box, open_session) as insights:
@@ -250,7 +288,7 @@ async def test_at_every_operation_of_a_store(method, box, open_session, tmp_path
                 return getattr(fs_type, method)(self, *args, **kwargs)
 
             setattr(Failing, method, fail)
-            backfill = Backfill(insights, QUERY, f"file://{out}", "jsonl", clock=lambda: LATER)
+            backfill = job(insights, f"file://{out}", QUERY, LATER, None, naming)
             good = backfill._store.fs
             backfill._store.fs = Failing()
             with contextlib.suppress(BackfillError):
@@ -258,13 +296,15 @@ async def test_at_every_operation_of_a_store(method, box, open_session, tmp_path
             if count < at:
                 break
             backfill._store.fs = good
+            assert_sealed_is_whole(out)
             await backfill.run()
             assert ids_in(out) == box.ids()
+            assert_sealed_is_whole(out)
         assert at > 1
 
 
 @pytest.mark.parametrize("at", range(1, 12))
-async def test_cancelled_at_every_request(at, box, open_session, tmp_path):
+async def test_cancelled_at_every_request(at, naming, box, open_session, tmp_path):
     """Ctrl-C, or a deadline: no lock, no task and no torn file is left; the next run goes on."""
     loop = asyncio.get_running_loop()
     seen = 0
@@ -278,7 +318,7 @@ async def test_cancelled_at_every_request(at, box, open_session, tmp_path):
         await box.app(scope, receive, send)
 
     async with open_session(transport=httpx.ASGITransport(app), page_size=8) as insights:
-        backfill = Backfill(insights, QUERY, tmp_path, "jsonl", clock=lambda: LATER)
+        backfill = job(insights, tmp_path, QUERY, LATER, None, naming)
         task = asyncio.ensure_future(backfill.run())
         began = loop.time()
         with contextlib.suppress(asyncio.CancelledError):
@@ -287,6 +327,77 @@ async def test_cancelled_at_every_request(at, box, open_session, tmp_path):
         assert not leftovers(tmp_path)
         await backfill.run()
     assert ids_in(tmp_path) == box.ids()
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+async def test_cancelled_while_the_manifest_is_written(at, box, open_session, tmp_path):
+    """By the task itself, as Ctrl-C does: what is written is written to its end before the lock is given back."""
+    loop = asyncio.get_running_loop()
+    held = []
+
+    async def turns():
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    class Cancelling(Quick):
+        created = 0
+
+        def create(self, path):
+            Cancelling.created += 1
+            if Cancelling.created == at:
+                loop.call_soon_threadsafe(task.cancel)
+                asyncio.run_coroutine_threadsafe(turns(), loop).result()
+                with pytest.raises(JobLocked):
+                    FolderLock(tmp_path).take()
+                held.append(not task.done())
+            return super().create(path)
+
+    async with session(box, open_session) as insights:
+        task = asyncio.ensure_future(job(insights, tmp_path, QUERY, LATER, Cancelling(), math.inf).run())
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert held == [True] * (Cancelling.created >= at)
+        assert_sealed_is_whole(tmp_path)
+        await job(insights, tmp_path, QUERY, LATER, None, math.inf).run()
+    assert ids_in(tmp_path) == box.ids()
+
+
+async def test_what_was_finished_when_the_disk_is_full_is_named(box, open_session, tmp_path):
+    """Also of the calls of one page: its first days are kept, the error is of the last."""
+
+    class Full(Quick):
+        def write(self, file, data):
+            if "2024-01-04" in file.name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(file, data)
+
+    async with session(box, open_session) as insights:
+        backfill = job(insights, tmp_path, QUERY, LATER, Full(), math.inf)
+        with pytest.raises(BackfillError, match="2024-01-04"):
+            await backfill.run()
+        assert backfill.progress.partitions == 2
+        report = await job(insights, tmp_path, QUERY, LATER, None, math.inf).run()
+    assert (report.kept, report.partitions) == (2, 1)
+    assert ids_in(tmp_path) == box.ids()
+
+
+async def test_a_second_failure_does_not_hide_the_first(box, open_session, tmp_path):
+    """The disk is full, and so the manifest cannot be written either: the file that could not be written is told."""
+
+    class Full(Quick):
+        full = False
+
+        def write(self, file, data):
+            self.full = self.full or "2024-01-04" in file.name
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(file, data)
+
+    async with session(box, open_session) as insights:
+        with pytest.raises(BackfillError, match="2024-01-04"):
+            await job(insights, tmp_path, QUERY, LATER, Full(), math.inf).run()
+        report = await job(insights, tmp_path, QUERY, LATER, None, math.inf).run()
+    assert (report.kept, report.partitions) == (1, 2)
 
 
 async def test_killed_at_random_times(tmp_path):

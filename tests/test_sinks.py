@@ -8,16 +8,22 @@ import random
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import duckdb
 import fsspec
 import msgspec
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from iovox_async import BackfillError, Call, ConfigurationError, Fields, JobLocked, MissingExtraError
+from iovox_async.arrow import table_from_calls
 from iovox_async.records import Comment, Tag
 from iovox_async.sinks import (
     ArrowChunk,
@@ -30,7 +36,7 @@ from iovox_async.sinks import (
     format_named,
     open_store,
 )
-from iovox_async.sinks.formats import FORMATS, ParquetWriter, cell, harmless
+from iovox_async.sinks.formats import FORMATS, ParquetWriter, _options, cell, harmless
 from iovox_async.sinks.locks import FolderLock, LeaseLock
 
 NAME = "calls/date=2024-01-31/part-0.jsonl"
@@ -114,8 +120,9 @@ class TestStores:
     def test_without_fsspec_a_url_names_the_extra(self, monkeypatch):
         """The message holds the line that installs it."""
         monkeypatch.setitem(sys.modules, "fsspec", None)
-        with pytest.raises(MissingExtraError, match=r"iovox-async\[remote\]"):
+        with pytest.raises(MissingExtraError, match=r"iovox-async\[remote\]") as caught:
             open_store("memory://out")
+        assert isinstance(caught.value.__cause__, ImportError)
 
     @pytest.mark.parametrize("method", ["create", "write", "sync", "make_folder", "sync_folder", "rename"])
     def test_a_full_disk_is_an_error_of_ours_wherever_it_strikes(self, method, tmp_path):
@@ -231,10 +238,36 @@ class TestLocks:
         slow.take()
         other = LeaseLock(fs, str(path), lease=0.0)
         other.take()
-        with pytest.raises(JobLocked):
+        with pytest.raises(JobLocked, match="is at work"):
             slow.renew()
         slow.release()
         assert path.exists()
+
+    def test_a_lease_that_was_taken_over_and_given_back_is_noticed_too(self, tmp_path):
+        """The other one has ended, and the folder is not what it was."""
+        fs, path = fsspec.filesystem("file"), tmp_path / ".lock"
+        slow = LeaseLock(fs, str(path), lease=0.0)
+        slow.take()
+        other = LeaseLock(fs, str(path), lease=0.0)
+        other.take()
+        other.release()
+        with pytest.raises(JobLocked, match="is gone"):
+            slow.renew()
+        slow.release()
+        assert not path.exists()
+
+    def test_a_lease_is_written_anew_when_it_has_aged(self, tmp_path):
+        """Sooner, a renewal is but a look."""
+        path = tmp_path / ".lock"
+        lock = LeaseLock(fsspec.filesystem("file"), str(path))
+        lock.take()
+        for age, anew in ((20, False), (40, True), (-40, True)):
+            holder = msgspec.json.decode(path.read_bytes())
+            aged = msgspec.json.encode(holder | {"at": time.time() - age})
+            path.write_bytes(aged)
+            lock.renew()
+            assert (path.read_bytes() != aged) is anew
+        lock.release()
 
 
 class TestChunks:
@@ -249,6 +282,47 @@ class TestChunks:
         assert known.rows == 500
         assert str(IdSum.of([*ids[1:], ids[0] + 1])) != str(known)
         assert ArrowChunk(batch([])).ids() == IdSum()
+
+    @pytest.mark.parametrize("top", [2**63 - 1, 2**62, 3_037_000_500, 1])
+    def test_sums_wrap_alike_in_both_forms(self, top):
+        """Ids near 2^63 overflow what a machine adds and multiplies, and no sum tells how they came."""
+        ids = [top - place for place in range(min(top, 700))]
+        assert ArrowChunk(batch(ids)).ids() == CallChunk([call(one) for one in ids]).ids() == IdSum.of(ids)
+        assert ArrowChunk(batch(ids)).ids().squares < 1 << 64
+
+    def test_a_part_of_a_batch_has_its_own_ids_and_starts(self):
+        """However often it was cut: a part shares the memory of the whole, and begins somewhere in it."""
+        ids = [place * 10**17 for place in range(50)]
+        whole = batch(ids)
+        for begin, end in [(0, 50), (0, 1), (7, 31), (49, 50), (50, 50), (13, 13)]:
+            for chunk in (
+                ArrowChunk(whole).slice(begin, end),
+                ArrowChunk(whole.slice(begin, end - begin)),
+                ArrowChunk(whole.slice(min(begin, 5))).slice(begin - min(begin, 5), end - min(begin, 5)),
+            ):
+                assert chunk.rows == end - begin
+                assert chunk.ids() == IdSum.of(ids[begin:end])
+                assert [chunk.start(row) for row in range(chunk.rows)] == [
+                    FIRST + timedelta(seconds=place) for place in range(begin, end)
+                ]
+                for place in (begin, (begin + end) // 2, end):
+                    assert cut(chunk, 0, FIRST + timedelta(seconds=place)) == place - begin
+
+    @pytest.mark.parametrize(
+        "empty",
+        [
+            batch([]),
+            batch([1, 2]).slice(2),
+            batch([1, 2]).filter(pa.array([False, False])),
+            batch([1]).schema.empty_table().combine_chunks().to_batches(max_chunksize=1),
+        ],
+        ids=["made so", "the end of one", "filtered", "of a table"],
+    )
+    def test_an_empty_batch_is_no_calls(self, empty):
+        """Wherever it comes from; there is nothing to look at."""
+        for one in empty if isinstance(empty, list) else [empty]:
+            assert ArrowChunk(one).ids() == IdSum()
+            assert cut(ArrowChunk(one), 0, FIRST) == 0
 
     @pytest.mark.parametrize("form", [CallChunk, ArrowChunk])
     def test_a_chunk_is_cut_where_a_moment_begins(self, form):
@@ -271,13 +345,51 @@ class TestChunks:
 
     def test_an_aware_start_is_wall_time(self):
         """Days are the account's days."""
-        from zoneinfo import ZoneInfo
-
         zone = ZoneInfo("America/New_York")
         start = datetime(2024, 1, 31, 23, 30, tzinfo=zone)
         shown_in_utc = pa.record_batch([pa.array([start], pa.timestamp("us", "UTC"))], ["call_start"])
         assert ArrowChunk(shown_in_utc, zone).start(0) == datetime(2024, 1, 31, 23, 30)
         assert CallChunk([call(1, start)]).start(0) == datetime(2024, 1, 31, 23, 30)
+
+    @pytest.mark.parametrize(
+        ("zone", "change", "walls"),
+        [
+            ("America/New_York", "2024-03-10 07:00", ["01:00", "01:59:59.999999", "03:00", "04:00"]),
+            ("America/New_York", "2024-11-03 06:00", ["01:00", "01:59:59.999999", "01:00", "02:00"]),
+            ("Europe/London", "2024-03-31 01:00", ["00:00", "00:59:59.999999", "02:00", "03:00"]),
+            ("Australia/Lord_Howe", "2024-04-06 15:00", ["01:00", "01:59:59.999999", "01:30", "02:30"]),
+        ],
+        ids=["forward", "back", "forward in London", "back by half an hour"],
+    )
+    def test_both_sides_of_a_clock_change_have_their_own_wall_time(self, zone, change, walls):
+        """An hour that comes twice is the same hour of the day both times; and days are cut at their own midnight."""
+        zone = ZoneInfo(zone)
+        moment = datetime.fromisoformat(change).replace(tzinfo=UTC)
+        hour, tick = timedelta(hours=1), timedelta(microseconds=1)
+        instants = [moment - hour, moment - tick, moment, moment + hour]
+        column = pa.array(instants, pa.timestamp("us", str(zone)))
+        chunk = ArrowChunk(pa.record_batch([column], ["call_start"]), zone)
+        assert [chunk.start(row).time() for row in range(4)] == [
+            time_of_day.fromisoformat(one) for one in walls
+        ]
+        assert [chunk.start(row) for row in range(4)] == [
+            one.astimezone(zone).replace(tzinfo=None) for one in instants
+        ]
+        assert chunk.start(2) == CallChunk([call(1, moment.astimezone(zone))]).start(0)
+        day = chunk.start(0).replace(hour=0, minute=0)
+        assert cut(chunk, 0, day) == 0
+        assert cut(chunk, 0, day + timedelta(days=1)) == 4
+
+    def test_a_day_of_a_clock_change_is_cut_at_its_midnights(self):
+        """It has 23 or 25 hours; none of its neighbours' are among them."""
+        zone = ZoneInfo("America/New_York")
+        for change, hours in ((datetime(2024, 3, 10), 23), (datetime(2024, 11, 3), 25)):
+            first = change.replace(tzinfo=zone).astimezone(UTC) - timedelta(hours=24)
+            instants = [first + timedelta(hours=place) for place in range(72)]
+            column = pa.array(instants, pa.timestamp("us", str(zone)))
+            chunk = ArrowChunk(pa.record_batch([column], ["call_start"]), zone)
+            begin = cut(chunk, 0, change)
+            assert (begin, cut(chunk, begin, change + timedelta(days=1)) - begin) == (24, hours)
 
 
 class TestFormats:
@@ -338,6 +450,100 @@ class TestFormats:
         assert [one.column_index for one in group.sorting_columns] == [1]
         assert file.read().column("id").to_pylist() == list(range(20))
 
+    def all_columns(self, zone=None):
+        """A batch of a stream with all fields, ids near 2^63 among them."""
+        start = FIRST.replace(tzinfo=zone)
+        calls = [
+            call(
+                2**63 - 1 - place,
+                start + timedelta(hours=place),
+                call_end=start + timedelta(hours=place, seconds=90),
+                talk_time=timedelta(seconds=place),
+                call_result="ANSWERED" if place % 3 else None,
+                has_recording=place % 2 == 0,
+                comments=[Comment(text=f"comment {place}")] * (place % 3),
+            )
+            for place in range(48)
+        ]
+        table = table_from_calls(calls, Fields.ALL, timezone=zone).combine_chunks()
+        return table.to_batches()[0]
+
+    def test_parquet_has_no_dictionaries_and_statistics_where_readers_look(self):
+        """Row groups are left out by id and time; whole numbers and moments are written by their steps."""
+        data = self.written("parquet", [self.all_columns()])
+        group = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0)
+        columns = {
+            group.column(place).path_in_schema: group.column(place) for place in range(group.num_columns)
+        }
+        assert not any(column.has_dictionary_page for column in columns.values())
+        assert {column.compression for column in columns.values()} == {"ZSTD"}
+        sought = {name for name, column in columns.items() if column.is_stats_set}
+        assert sought == {"id", "call_start", "call_end"}
+        ids, starts = columns["id"].statistics, columns["call_start"].statistics
+        assert (ids.min, ids.max) == (2**63 - 48, 2**63 - 1)
+        assert (starts.min, starts.max) == (FIRST, FIRST + timedelta(hours=47))
+        by_steps = {name for name, column in columns.items() if "DELTA_BINARY_PACKED" in column.encodings}
+        assert {"id", "call_start", "call_end", "talk_time"} <= by_steps
+        assert not {"call_result", "has_recording"} & by_steps
+
+    def test_parquet_says_how_it_is_sorted_only_where_it_is(self):
+        """Each schema has its own options, though they are kept."""
+        without = pa.record_batch([pa.array([2, 1], pa.int64())], ["id"])
+        for data, sorting in ((batch([1]), 1), (without, None), (batch([1]), 1)):
+            file = pq.ParquetFile(io.BytesIO(self.written("parquet", [data])))
+            group = file.metadata.row_group(0)
+            assert [one.column_index for one in group.sorting_columns or ()] == [sorting] * (
+                sorting is not None
+            )
+        assert _options(batch([1]).schema) is _options(batch([2, 3]).schema)
+
+    @pytest.mark.parametrize("zone", [None, ZoneInfo("America/New_York")], ids=["naive", "aware"])
+    def test_duckdb_polars_and_pandas_read_what_was_written(self, zone, tmp_path):
+        """The same ids, moments, durations, texts and lists, whatever the encodings; and they find single rows."""
+        whole = self.all_columns(zone)
+        path = tmp_path / "part-0.parquet"
+        path.write_bytes(self.written("parquet", [whole.slice(0, 17), whole.slice(17)]))
+        rows = whole.to_pylist()
+        assert pq.read_table(path).to_pylist() == rows
+        moment = rows[20]["call_start"]
+
+        frame = pl.read_parquet(path)
+        for column in (
+            "id",
+            "call_start",
+            "call_end",
+            "talk_time",
+            "call_result",
+            "has_recording",
+            "comments",
+        ):
+            assert frame[column].to_list() == [row[column] for row in rows]
+        found = pl.scan_parquet(path).filter(pl.col("call_start") == moment).collect()
+        assert found["id"].to_list() == [rows[20]["id"]]
+
+        read = pd.read_parquet(path)
+        assert read["id"].to_list() == [row["id"] for row in rows]
+        assert [one.to_pydatetime() for one in read["call_start"]] == [row["call_start"] for row in rows]
+        assert [one.to_pytimedelta() for one in read["talk_time"]] == [row["talk_time"] for row in rows]
+        few = pd.read_parquet(path, filters=[("id", ">=", rows[2]["id"])])
+        assert few["id"].to_list() == [row["id"] for row in rows[:3]]
+
+        with duckdb.connect() as base:
+            base.execute("set TimeZone = 'UTC'")
+            asked = f"select id, epoch_us(call_start), call_result, len(comments) from '{path}'"
+            assert base.sql(asked).fetchall() == [
+                (
+                    row["id"],
+                    int((row["call_start"] if zone else row["call_start"].replace(tzinfo=UTC)).timestamp())
+                    * 10**6,
+                    row["call_result"],
+                    len(row["comments"]),
+                )
+                for row in rows
+            ]
+            found = base.execute(f"select id from '{path}' where call_start = ?", [moment]).fetchall()
+            assert found == [(rows[20]["id"],)]
+
     def test_parquet_keeps_no_more_than_a_row_group(self, monkeypatch):
         """By rows, or by bytes where rows are large."""
         monkeypatch.setattr("iovox_async.sinks.formats.GROUP_ROWS", 30)
@@ -366,8 +572,9 @@ class TestFormats:
     def test_without_pyarrow_a_format_names_the_extra(self, name, monkeypatch):
         """The message holds the line that installs it."""
         monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-        with pytest.raises(MissingExtraError, match=r"iovox-async\[arrow\]"):
+        with pytest.raises(MissingExtraError, match=r"iovox-async\[arrow\]") as caught:
             format_named(name)
+        assert isinstance(caught.value.__cause__, ImportError)
 
     def test_a_writer_that_is_thrown_away_writes_nothing_more(self, tmp_path):
         """Its file was discarded; the end it still writes goes nowhere."""

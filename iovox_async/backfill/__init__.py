@@ -1,7 +1,7 @@
 """Backfill: years of calls into files, through any crash.
 
 The law of this package: a run that is killed at any moment and run again ends with exactly the calls of an undisturbed one, and
-reads nothing twice that was finished.
+reads nothing twice that it named as finished.
 """
 
 from __future__ import annotations

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import io
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from ..sinks import Chunk, IdSum, cut
 from .job import Need, file_of
 from .manifest import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..sinks import Draft, Format, Store
 
 __all__ = ["Cutter"]
 
-_BUFFER = 1 << 18
+#: Bytes that are written at a time: formats write in small pieces.
+_BUFFER: Final = 1 << 18
 
 
 class Cutter:
@@ -51,13 +54,12 @@ class Cutter:
         self._at = 0
         self._file: _File | None = None
 
-    def feed(self, chunk: Chunk) -> list[Entry]:
-        """Writes some calls, and returns the partitions that are done.
+    def feed(self, chunk: Chunk) -> Iterator[Entry]:
+        """Writes some calls, and hands out each partition as it is done.
 
         Raises:
             BackfillError: they cannot be written.
         """
-        done = []
         begin = 0
         while begin < chunk.rows:
             last = self._at == len(self._wanted) - 1
@@ -68,17 +70,17 @@ class Cutter:
                     self._file = _File(self._store.draft(name), self._form, self._fields)
                 self._file.write(chunk.slice(begin, end) if end - begin < chunk.rows else chunk)
             if end < chunk.rows:
-                done.append(self._end())
+                yield self._end()
             begin = end
-        return done
 
-    def finish(self) -> list[Entry]:
+    def finish(self) -> Iterator[Entry]:
         """Ends what is left of the stretch.
 
         Raises:
             BackfillError: it cannot be written.
         """
-        return [self._end() for _ in range(self._at, len(self._wanted))]
+        while self._at < len(self._wanted):
+            yield self._end()
 
     def discard(self) -> None:
         """Leaves nothing of the file that is being written."""
@@ -92,19 +94,7 @@ class Cutter:
         sealed = need.hi <= self._sealed_until
         entry = Entry(partition=need.name, lo=need.lo, hi=need.hi, sealed=sealed, ids=str(IdSum()))
         if self._file is not None:
-            file = self._file
-            file.finish()
-            entry = Entry(
-                partition=need.name,
-                lo=need.lo,
-                hi=need.hi,
-                sealed=sealed,
-                rows=file.ids.rows,
-                ids=str(file.ids),
-                file=file.draft.name,
-                bytes=file.draft.size,
-                sha256=file.draft.digest,
-            )
+            entry = self._file.finish(entry)
             self._file = None
         self._at += 1
         return entry
@@ -116,7 +106,6 @@ class _File:
     def __init__(self, draft: Draft, form: Format, fields: Sequence[str]) -> None:
         self.draft = draft
         self.ids = IdSum()
-        # Formats write in small pieces.
         self._buffer: Any = io.BufferedWriter(draft, _BUFFER)
         self._writer = form.writer(self._buffer, fields)
 
@@ -124,7 +113,16 @@ class _File:
         self.ids += chunk.ids()
         self._writer.write(chunk.data)
 
-    def finish(self) -> None:
+    def finish(self, entry: Entry) -> Entry:
+        """Ends the file, and returns the entry with what it holds."""
         self._writer.finish()
         self._buffer.flush()
         self.draft.commit()
+        return msgspec.structs.replace(
+            entry,
+            rows=self.ids.rows,
+            ids=str(self.ids),
+            file=self.draft.name,
+            bytes=self.draft.size,
+            sha256=self.draft.digest,
+        )

@@ -1,9 +1,10 @@
 """The folder of a job: its lock, its manifest, its files.
 
 The law of this room: the manifest is the truth. A file is complete and named before the manifest names it; a sealed partition
-that is to be replaced is first marked as open; and what the manifest does not name is swept at the start. So whenever a
-process ends, and however, what the manifest calls sealed is whole. It is written at most once a second: that is what a
-killed process loses.
+that is to be replaced is first marked as open; what the manifest no longer names is removed after that, and what it does not
+name is swept at the start; and only the holder of the lock writes it. So whenever a process ends, and however, what the
+manifest calls sealed is whole. It is written at most once a second, while calls come and at the end: a killed process loses
+what it finished in the second before it received its last calls, and no more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -33,8 +34,6 @@ __all__ = ["REPORT", "Folder"]
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 REPORT: Final = "report.json"
-#: Seconds between two writings of the manifest: a short partition is read in less time than it takes to name it.
-_EVERY: Final = 1.0
 #: Names that a job gives: nothing else in a folder is ever removed.
 _TABLE: Final = re.compile(
     r"calls/(?:date=\d{4}-\d\d-\d\d|month=\d{4}-\d\d)/part-0\.(?:parquet|jsonl|jsonl\.zst|csv)"
@@ -47,6 +46,11 @@ _TEMPORARY: Final = re.compile(
 class Folder:
     """The folder of a job. Its methods block; they are called in threads.
 
+    Args:
+        store: where it is.
+        job: whose it is.
+        clock: seconds that pass; the manifest is written, and the lock renewed, by it.
+
     Attributes:
         store: where the folder is.
         manifest: what is in it; there after `open`.
@@ -55,16 +59,18 @@ class Folder:
 
     manifest: Manifest
 
-    def __init__(self, store: Store, job: Job) -> None:
+    def __init__(self, store: Store, job: Job, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
         self.again: set[str] = set()
         self._job = job
+        self._clock = clock
         self._lock: Lock | None = None
         self._renewed = 0.0
         self._writing = threading.Lock()
+        #: When the manifest last named something, whether something waits to be named, and the files that will be left by that.
         self._named = -math.inf
         self._unnamed = False
-        self._left: list[str] = []
+        self._left: set[str] = set()
 
     def open(
         self, start: datetime | None, default: datetime, *, repair: bool = False, deep: bool = False
@@ -86,7 +92,7 @@ class Folder:
         lock = self.store.lock()
         lock.take()
         self._lock = lock
-        self._renewed = time.monotonic()
+        self._renewed = self._clock()
         files = self.store.listing()
         data = self.store.read(MANIFEST)
         if data is None:
@@ -98,7 +104,7 @@ class Folder:
                 )
             self.manifest = Manifest(self._job, start or default)
         else:
-            self.manifest = Manifest.load(data, self._job, start or default)
+            self.manifest = Manifest.load(data, self._job, start or default, where=self.store)
             if self.manifest.damage and not repair:
                 raise ManifestDamaged(
                     f"{self.store}/{MANIFEST} is damaged ({', '.join(self.manifest.damage[:5])}): "
@@ -119,39 +125,56 @@ class Folder:
             lock.release()
 
     def alive(self) -> None:
-        """Keeps the lock, where it must be kept.
+        """Keeps the lock, where it must be kept, and names what has waited for its turn.
 
         Raises:
             JobLocked: another process took it over.
+            BackfillError: the manifest cannot be written.
         """
-        lock = self._lock
-        if lock is None or lock.renew_every is None:
-            return
         with self._writing:
-            if time.monotonic() - self._renewed > lock.renew_every:
-                lock.renew()
-                self._renewed = time.monotonic()
+            lock = self._lock
+            every = None if lock is None else lock.renew_every
+            if every is not None and self._clock() - self._renewed > every:
+                self._renew()
+            self._name_in_turn()
 
     def reopen(self, names: Iterable[str]) -> None:
-        """Says that these are about to be replaced: until they are, nobody relies on their files."""
-        sealed = [name for name in names if (entry := self.manifest.entries.get(name)) and entry.sealed]
-        if sealed:
-            for name in sealed:
-                entry = self.manifest.entries[name]
-                self.manifest.entries[name] = msgspec.structs.replace(entry, sealed=False)
-            self._write()
+        """Says that these are about to be replaced: until they are, nobody relies on their files.
 
-    def commit(self, entries: Iterable[Entry]) -> None:
-        """Names files that are in their place, now or soon; what they leave without a file loses it."""
+        Raises:
+            JobLocked: another process took the folder over.
+            BackfillError: the manifest cannot be written.
+        """
+        entries = self.manifest.entries
         with self._writing:
-            for entry in entries:
-                old = self.manifest.entries.get(entry.partition)
-                if old is not None and old.file and old.file != entry.file:
-                    self._left.append(old.file)
-                self.manifest.entries[entry.partition] = entry
+            sealed = {name: entry for name in names if (entry := entries.get(name)) and entry.sealed}
+            if not sealed:
+                return
+            entries.update(
+                {name: msgspec.structs.replace(entry, sealed=False) for name, entry in sealed.items()}
+            )
+            try:
+                self._write()
+            except BaseException:
+                entries.update(sealed)
+                raise
+
+    def commit(self, entry: Entry) -> None:
+        """Names a file that is in its place, now or soon; a partition that has none any more loses it then.
+
+        Raises:
+            JobLocked: another process took the folder over.
+            BackfillError: the manifest cannot be written.
+        """
+        with self._writing:
+            old = self.manifest.entries.get(entry.partition)
+            if old is not None and old.file:
+                self._left.add(old.file)
+            if entry.file:
+                self._left.discard(entry.file)
+            self.manifest.entries[entry.partition] = entry
             self._unnamed = True
-            if time.monotonic() - self._named >= _EVERY:
-                self._name()
+            self._name_in_turn()
 
     def settle(self) -> None:
         """Names what is not named yet.
@@ -160,16 +183,19 @@ class Folder:
             JobLocked: another process took the folder over.
             BackfillError: the manifest cannot be written.
         """
-        self.alive()
         with self._writing:
             if self._unnamed:
                 self._name()
 
+    def _name_in_turn(self) -> None:
+        if self._unnamed and self._clock() - self._named >= self.store.rewrite_every:
+            self._name()
+
     def _name(self) -> None:
         self._write()
-        self._named, self._unnamed = time.monotonic(), False
-        left, self._left = self._left, []
-        for name in left:
+        self._named, self._unnamed = self._clock(), False
+        left, self._left = self._left, set()
+        for name in sorted(left):
             self.store.remove(name)
 
     def replace(self, name: str, data: bytes) -> None:
@@ -181,14 +207,23 @@ class Folder:
     def damaged(self) -> set[str]:
         """Names of partitions whose files are not what was written, after a look into every file."""
         files = self.store.listing()
-        return {
-            entry.partition
-            for entry in self.manifest.entries.values()
-            if entry.file
-            and (files.get(entry.file) != entry.bytes or self.store.digest(entry.file) != entry.sha256)
-        }
+        found = set()
+        for entry in self.manifest.entries.values():
+            self.alive()  # a large folder takes longer than a lock lasts
+            if entry.file and (
+                files.get(entry.file) != entry.bytes or self.store.digest(entry.file) != entry.sha256
+            ):
+                found.add(entry.partition)
+        return found
+
+    def _renew(self) -> None:
+        if self._lock is not None:
+            self._lock.renew()
+            self._renewed = self._clock()
 
     def _write(self) -> None:
+        # Whoever took the folder over has swept what this manifest would name.
+        self._renew()
         self.replace(MANIFEST, self.manifest.dump())
 
     def _look(self, files: dict[str, int], *, repair: bool) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 from attrs import frozen
@@ -21,12 +21,25 @@ if TYPE_CHECKING:
     from ..query import InsightsQuery
     from .manifest import Entry
 
-__all__ = ["Job", "Need", "Partition", "Partitioning", "differences", "needs", "parts", "stretches"]
+__all__ = [
+    "Job",
+    "Need",
+    "Partition",
+    "Partitioning",
+    "checked_unit",
+    "checksums",
+    "differences",
+    "file_of",
+    "needs",
+    "parts",
+    "seconds_of",
+    "stretches",
+]
 
 Partitioning = Literal["day", "month"]
 _UNITS: Final = ("day", "month")
 #: Names of fields that are told for each side where fields differ.
-NAMED: Final = 3
+_NAMED: Final = 3
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +103,8 @@ def differences(there: Job, here: Job) -> list[str]:
 
 def _some(names: list[str]) -> str:
     """A few names, and how many there are beside them: a preset holds dozens."""
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + rest
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest
 
 
 def _which(name: str, there: Mapping[str, str], here: Mapping[str, str]) -> str:
@@ -114,13 +127,9 @@ class Partition:
     lo: datetime
     hi: datetime
 
-    def file(self, suffix: str) -> str:
-        """The name of its file, in the layout that readers of tables know as hive."""
-        return file_of(self.name, suffix)
-
 
 def file_of(name: str, suffix: str) -> str:
-    """The name of a partition's file."""
+    """The name of a partition's file, in the layout that readers of tables know as hive."""
     return f"calls/{'date' if len(name) == 10 else 'month'}={name}/part-0{suffix}"
 
 
@@ -205,6 +214,6 @@ def stretches(wanted: Iterable[Need]) -> list[list[Need]]:
     return found
 
 
-def seconds_of(wanted: Iterable[Any]) -> float:
+def seconds_of(wanted: Iterable[Need]) -> float:
     """How long these are in all."""
-    return sum(((one.hi - one.lo).total_seconds() for one in wanted), 0.0)
+    return sum(((need.hi - need.lo).total_seconds() for need in wanted), 0.0)

@@ -100,13 +100,16 @@ class Manifest:
         return body + msgspec.json.encode(end) + b"\n"
 
     @classmethod
-    def load(cls, data: bytes, job: Job, start: datetime) -> Manifest:
+    def load(cls, data: bytes, job: Job, start: datetime, *, where: object = "the folder") -> Manifest:
         """The manifest of a file, as far as it can be believed; `damage` tells what could not.
+
+        One that names nothing yet binds nobody: another job begins there as in a new folder.
 
         Args:
             data: the file.
             job: the job that is to be done in the folder.
             start: what to take for its start if that cannot be read.
+            where: what to call the folder in messages.
 
         Raises:
             JobMismatch: the folder belongs to another job.
@@ -116,14 +119,18 @@ class Manifest:
         manifest = cls(job, start)
         head = None
         if (body := _checked(lines[0], b"")) is not None:
-            _check_version(body)
+            _check_version(body, where)
             head = _decoded(body, _Head)
         if head is None:
             manifest.damage.append("line 1")
         else:
-            if told := differences(head.job, job):
+            told = differences(head.job, job)
+            if told and data == cls(head.job, head.start).dump():
+                # A first run that failed before anything was there has no claim to the folder.
+                return cls(job, start)
+            if told:
                 raise JobMismatch(
-                    f"the folder belongs to another job, which differs in {', '.join(told)}: "
+                    f"{where} belongs to another job, which differs in {', '.join(told)}: "
                     "give the same, or choose another folder"
                 )
             manifest.start = head.start
@@ -174,10 +181,10 @@ def _decoded(body: bytes, kind: type[T]) -> T | None:
         return None
 
 
-def _check_version(body: bytes) -> None:
+def _check_version(body: bytes, where: object) -> None:
     version = _decoded(body, _Version)
     if version is not None and version.backfill > VERSION:
         raise BackfillError(
-            f"a newer version of this package wrote {MANIFEST} (form {version.backfill}, this one reads {VERSION}): "
+            f"a newer version of this package wrote {MANIFEST} in {where} (form {version.backfill}, this one reads {VERSION}): "
             'pip install --upgrade "iovox-async"'
         )

@@ -69,7 +69,7 @@ class BackfillReport:
         bad_records: records left out because they could not be read (`on_error="skip"`).
         seconds: how long it took.
         total_calls: calls in the folder.
-        open: names of partitions that are read again by the next run, because calls may still arrive or change.
+        open: names of partitions that are read again by the next run over them, because calls may still arrive or change.
         verified: partitions that were compared with the endpoint (`verify()` only).
         differing: names of those that differed and were read again (`verify()` only).
     """
@@ -127,7 +127,7 @@ class Tally:
         self._past_seconds += self._live.pop(stream) * stream.stats.progress
 
     def done(self, entries: Iterable[Entry]) -> None:
-        """These partitions are in the manifest."""
+        """These partitions are in their place; the manifest names them now or soon."""
         for entry in entries:
             self.partitions += 1
             self.written += entry.rows

@@ -7,16 +7,18 @@ and however a run ends, the lock is given back and no task is left.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
 import msgspec
 from anyio import to_thread
 from attrs import evolve, frozen
 
-from ..errors import QueryError
+from ..errors import BackfillError, JobLocked, QueryError
 from ..fields import Field, Fields
 from ..pacing import seconds
 from ..plan import SECOND
@@ -26,6 +28,7 @@ from .cutter import Cutter
 from .folder import REPORT, Folder
 from .job import Job, Need, Partitioning, checked_unit, checksums, needs, parts, seconds_of, stretches
 from .report import BackfillProgress, BackfillReport, Tally
+from .together import together, whole
 
 if TYPE_CHECKING:
     import os
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
     from .manifest import Entry
 
 __all__ = ["Backfill"]
-
-T = TypeVar("T")
 
 #: Stretches that are read at a time; each may hold `2 x concurrency + 1` pages.
 STRETCHES: Final = 3
@@ -99,7 +100,7 @@ class Backfill:
 
     Raises:
         ConfigurationError: an unknown format or partition.
-        QueryError: the query has an order or page that a backfill cannot keep.
+        QueryError: the query has an order or page that a backfill cannot keep, or `on_error` is neither word.
         MissingExtraError: a package is missing that the format or the folder needs.
     """
 
@@ -121,6 +122,8 @@ class Backfill:
             raise QueryError("order", f"a backfill reads by call_start_ASC, not {query.order}; leave it out")
         if query.page != 1:
             raise QueryError("page", "a backfill reads all pages; leave it out")
+        if on_error not in {"raise", "skip"}:
+            raise QueryError("on_error", f'"raise" or "skip" is wanted, not {on_error!r}')
         self._insights = insights
         self._form = format_named(format)
         self._unit: Partitioning = checked_unit(partition)
@@ -144,6 +147,7 @@ class Backfill:
             timezone=None if zone is None else str(zone),
         )
         self._tally = Tally()
+        self._at_work = False
 
     @property
     def progress(self) -> BackfillProgress:
@@ -169,8 +173,8 @@ class Backfill:
     async def verify(self) -> BackfillReport:
         """Compares what is sealed with the endpoint, by the ids alone, and reads again what differs.
 
-        The files are compared with their checksums, and the ids that were written with those that the endpoint has now, for the
-        partitions of the range; a small fraction of the bytes. A run fills what is missing, this mends what changed.
+        All files are compared with their checksums, and for the partitions of the range the ids that were written with those
+        that the endpoint has now; a small fraction of the bytes. A run fills what is missing, this mends what changed.
 
         Raises:
             IovoxError: as `run`.
@@ -181,10 +185,21 @@ class Backfill:
 
     async def _in_folder(
         self,
-        work: Callable[[Folder, _Plan], Any],
+        work: Callable[[Folder, _Plan], Awaitable[BackfillReport]],
         *,
         repair: bool,
         deep: bool = False,
+    ) -> BackfillReport:
+        if self._at_work:
+            raise JobLocked("this backfill is at work already: wait until it ends")
+        self._at_work = True
+        try:
+            return await self._locked(work, repair=repair, deep=deep)
+        finally:
+            self._at_work = False
+
+    async def _locked(
+        self, work: Callable[[Folder, _Plan], Awaitable[BackfillReport]], *, repair: bool, deep: bool
     ) -> BackfillReport:
         self._tally = Tally()
         folder = Folder(self._store, self._job)
@@ -192,13 +207,12 @@ class Backfill:
         start = self._start(now)
         month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         try:
-            await to_thread.run_sync(lambda: folder.open(start, month, repair=repair, deep=deep))
+            await whole(partial(folder.open, start, month, repair=repair, deep=deep))
             lo, hi = self._range(start or folder.manifest.start, now, latest)
-            wanted = needs(lo, hi, self._unit, folder.manifest.entries, () if deep else folder.again)
-            report: BackfillReport = await work(folder, _Plan(lo, hi, sealed_until, wanted))
-            await to_thread.run_sync(
-                folder.replace, REPORT, msgspec.json.format(msgspec.json.encode(report.to_dict()))
-            )
+            wanted = needs(lo, hi, self._unit, folder.manifest.entries, folder.again)
+            report = await work(folder, _Plan(lo, hi, sealed_until, wanted))
+            text = msgspec.json.format(msgspec.json.encode(report.to_dict()))
+            await whole(partial(folder.replace, REPORT, text))
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(folder.close)
@@ -215,14 +229,14 @@ class Backfill:
         inside = [part.name for part in parts(plan.lo, plan.hi, self._unit) if part.name in entries]
         wanted = [Need(name, entries[name].lo, entries[name].hi) for name in inside if entries[name].sealed]
         self._tally.verified = len(wanted)
-        differing: set[str] = folder.again & set(inside)
+        differing = set(folder.again)
 
         async def compare(stretch: list[Need]) -> None:
-            sums = await self._sums(stretch)
+            sums = await self._sums(folder, stretch)
             differing.update(need.name for need in stretch if sums[need.name] != entries[need.name].ids)
 
         self._tally.expects(wanted)
-        await _all([_bound(compare, stretch) for stretch in stretches(wanted)])
+        await together([partial(compare, stretch) for stretch in stretches(wanted)], STRETCHES)
         again = sorted(Need(name, entries[name].lo, entries[name].hi) for name in differing)
         await self._read(folder, plan, again)
         return self._ended(folder, tuple(sorted(differing)))
@@ -238,53 +252,70 @@ class Backfill:
         """Reads these partitions, and replaces their files."""
         self._tally.expects(wanted)
         self._tell()
-        await to_thread.run_sync(folder.reopen, [need.name for need in wanted])
+        await whole(partial(folder.reopen, [need.name for need in wanted]))
         try:
-            await _all([_bound(self._stretch, folder, plan, stretch) for stretch in stretches(wanted)])
-        finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(folder.settle)
+            await together(
+                [partial(self._stretch, folder, plan, stretch) for stretch in stretches(wanted)], STRETCHES
+            )
+        except BaseException:
+            # What cannot be named is read again; the failure that came first is the one to tell.
+            with contextlib.suppress(BackfillError):
+                await whole(folder.settle)
+            raise
+        await whole(folder.settle)
 
     async def _stretch(self, folder: Folder, plan: _Plan, stretch: list[Need]) -> None:
         cutter = Cutter(self._store, self._form, self._fields, stretch, plan.sealed_until)
 
-        def write(chunk: Chunk | None) -> list[Entry]:
+        def write(chunk: Chunk | None, done: list[Entry]) -> None:
             folder.alive()
-            done = cutter.finish() if chunk is None else cutter.feed(chunk)
-            if done:
-                folder.commit(done)
-            return done
+            for entry in cutter.finish() if chunk is None else cutter.feed(chunk):
+                folder.commit(entry)
+                done.append(entry)
+
+        async def put(chunk: Chunk | None) -> None:
+            done: list[Entry] = []
+            try:
+                await to_thread.run_sync(write, chunk, done)
+            finally:
+                self._tally.done(done)
 
         stream = self._stream(stretch, self._fields)
         try:
             async with stream:
                 source, chunk_of = self._source(stream, arrow=self._form.arrow)
                 async for some in source:
-                    self._tally.done(await to_thread.run_sync(write, chunk_of(some)))
+                    await put(chunk_of(some))
                     self._tell()
-            self._tally.done(await to_thread.run_sync(write, None))
+            await put(None)
         finally:
             self._tally.closed(stream)
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(cutter.discard)
         self._tell()
 
-    async def _sums(self, stretch: list[Need]) -> dict[str, str]:
+    async def _sums(self, folder: Folder, stretch: list[Need]) -> dict[str, str]:
         """Which calls the endpoint has now, for each partition of a stretch."""
         found = {need.name: IdSum() for need in stretch}
         at = 0
+
+        def count(chunk: Chunk) -> None:
+            nonlocal at
+            folder.alive()
+            begin = 0
+            while begin < chunk.rows:
+                last = at == len(stretch) - 1
+                end = chunk.rows if last else cut(chunk, begin, stretch[at].hi)
+                found[stretch[at].name] += chunk.slice(begin, end).ids()
+                at += end < chunk.rows
+                begin = end
+
         stream = self._stream(stretch, _IDS)
         try:
             async with stream:
                 source, chunk_of = self._source(stream, arrow=self._form.needs_arrow)
                 async for some in source:
-                    chunk, begin = chunk_of(some), 0
-                    while begin < chunk.rows:
-                        last = at == len(stretch) - 1
-                        end = chunk.rows if last else cut(chunk, begin, stretch[at].hi)
-                        found[stretch[at].name] += chunk.slice(begin, end).ids()
-                        at += end < chunk.rows
-                        begin = end
+                    await to_thread.run_sync(count, chunk_of(some))
                     self._tell()
         finally:
             self._tally.closed(stream)
@@ -334,34 +365,13 @@ class Backfill:
         """The seconds that are asked for, as first and second after the last; none of them lies ahead."""
         query = self._query
         if query.date_constant is None and query.start_date is None:
+            end = query.localized(self._zone).end_date
+            if end is not None and end < start:
+                raise QueryError(
+                    "end_date",
+                    f"{end} lies before {start}, where a job without a start begins (the first second of its folder, "
+                    "else the first of this month); give a start",
+                )
             query = evolve(query, start_date=start)
         reading = resolve(query, now=now, timezone=self._zone)
         return reading.lo, min(reading.hi, latest + SECOND)
-
-
-def _bound(work: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    return lambda: work(*arguments)
-
-
-async def _all(works: list[Callable[[], Any]]) -> None:
-    """Does all of it, a few at a time; the first failure ends the rest, and is raised bare."""
-    left = iter(works)
-    failure: BaseException | None = None
-
-    async def some() -> None:
-        nonlocal failure
-        for work in left:
-            try:
-                await work()
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised below, without a group around it
-                failure = failure or error
-                group.cancel_scope.cancel()
-                return
-
-    async with anyio.create_task_group() as group:
-        for _ in range(min(STRETCHES, len(works))):
-            group.start_soon(some)
-    if failure is not None:
-        raise failure

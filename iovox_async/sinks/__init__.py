@@ -45,6 +45,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
 class Store(Protocol):
     """A folder, here or elsewhere. Names are relative, with slashes."""
 
+    #: Seconds between two versions of a file that is replaced again and again: to write one takes longer than to read a
+    #: short partition, and some stores refuse more.
+    rewrite_every: float
+
     def prepare(self) -> None:
         """Makes the folder."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .locks import Lock
 
-__all__ = ["TEMPORARY", "Draft", "Files", "LocalStore", "failing"]
+__all__ = ["TEMPORARY", "Draft", "Files", "LocalStore", "failing", "refused"]
 
 #: The end of the names of files that are being written; no reader of tables looks at them.
 TEMPORARY: Final = ".tmp"
@@ -88,10 +88,14 @@ def failing(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = error.strerror or str(error) or type(error).__name__
-        raise BackfillError(
-            f"cannot {doing}: {why}. All that was finished before is safe; mend the cause and run the same job again"
-        ) from error
+        raise refused(doing, error.strerror or str(error) or type(error).__name__) from error
+
+
+def refused(doing: str, why: str) -> BackfillError:
+    """The error for what a file system or a store would not do."""
+    return BackfillError(
+        f"cannot {doing}: {why}. All that was finished before is safe; mend the cause and run the same job again"
+    )
 
 
 class Draft(io.RawIOBase):
@@ -200,6 +204,8 @@ class LocalStore:
         root: the folder.
         files: the file system below.
     """
+
+    rewrite_every: float = 1.0
 
     def __init__(self, root: Path, files: Files | None = None) -> None:
         self.root = root

@@ -27,8 +27,10 @@ __all__ = [
     "CsvWriter",
     "Format",
     "LinesWriter",
+    "PackedLinesWriter",
     "ParquetWriter",
     "Writer",
+    "cell",
     "format_named",
     "harmless",
 ]
@@ -42,6 +44,7 @@ _SOUGHT: Final = frozenset({"id", "call_start", "call_end"})
 #: What a spreadsheet takes for a formula, unless it is a plain number; the wide forms are how Japanese input writes them.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+#: Calls that are made text at a time.
 _SLICE: Final = 1000
 
 
@@ -249,6 +252,6 @@ def format_named(name: str) -> Format:
         try:
             import numpy  # noqa: F401, ICN001 - only to see whether they are there
             import pyarrow.parquet  # noqa: F401 - as above
-        except ImportError:
-            raise MissingExtraError(f"the format {name}", "arrow") from None
+        except ImportError as error:
+            raise MissingExtraError(f"the format {name}", "arrow") from error
     return form

@@ -28,7 +28,8 @@ LOCK: Final = ".lock"
 class Lock(Protocol):
     """A lock on a folder."""
 
-    #: Seconds after which it must be renewed, or None where the system keeps it.
+    #: Seconds after which it must be renewed, or None where the system keeps it. A renewal sooner than half of that costs a
+    #: look only, so it may stand before each write that counts.
     renew_every: float | None
 
     def take(self) -> None:
@@ -91,17 +92,18 @@ class FolderLock:
         try:
             file = path.open("a+b")
         except OSError as error:
-            raise BackfillError(f"cannot write into {self._folder}: {error.strerror}") from error
+            raise BackfillError(
+                f"cannot write into {self._folder}: {error.strerror}. See who may, or choose another folder"
+            ) from error
         try:
             _lock_file(file)
         except (BlockingIOError, PermissionError):
-            file.seek(0)
-            with contextlib.suppress(OSError):
+            holder = _Holder()
+            with contextlib.suppress(OSError):  # where a lock forbids reading too
+                file.seek(0)
                 holder = _holder(file.read())
-                file.close()
-                raise _locked(self._folder, holder) from None
             file.close()
-            raise _locked(self._folder, _Holder()) from None
+            raise _locked(self._folder, holder) from None
         except OSError as error:
             file.close()
             raise BackfillError(
@@ -169,17 +171,31 @@ class LeaseLock:
         try:
             self._write()
             # Of two that write at once, the last one is read back by both.
-            self.renew()
+            self._held()
         except BaseException:
             self.release()
             raise
 
     def renew(self) -> None:
+        held = self._held()
+        if held is None:
+            # Not to be made anew: who gave it back has changed what the lock is for.
+            raise JobLocked(
+                f"{self._path} is gone: another process took it over and has ended; run the same job again"
+            )
+        if abs(time.time() - held.at) > self._lease / 20:
+            self._write()
+
+    def _held(self) -> _Holder | None:
+        """The lock as it is there now.
+
+        Raises:
+            JobLocked: it is another's.
+        """
         held = self._read()
         if held is not None and held.token != self._token:
             raise _locked(self._path, held)
-        if held is None or time.time() - held.at > 1:
-            self._write()
+        return held
 
     def release(self) -> None:
         token, self._token = self._token, ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import BackfillError, IovoxError, MissingExtraError
-from .files import Draft
+from .files import Draft, refused
 from .locks import LOCK, LeaseLock, Lock
 
 __all__ = ["RemoteStore"]
@@ -30,10 +30,7 @@ def _failing(doing: str) -> Iterator[None]:
     except IovoxError:
         raise
     except Exception as error:
-        why = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise BackfillError(
-            f"cannot {doing}: {why}. All that was finished before is safe; mend the cause and run the same job again"
-        ) from error
+        raise refused(doing, str(error).partition("\n")[0][:200] or type(error).__name__) from error
 
 
 class _RemoteDraft(Draft):
@@ -67,6 +64,8 @@ class RemoteStore:
         root: the folder's path there.
     """
 
+    rewrite_every: float = 1.0
+
     def __init__(self, fs: Any, root: str, url: str | None = None) -> None:
         self.fs = fs
         self.root: str = root.rstrip("/")
@@ -82,8 +81,8 @@ class RemoteStore:
         """
         try:
             import fsspec
-        except ImportError:
-            raise MissingExtraError("a remote folder", "remote") from None
+        except ImportError as error:
+            raise MissingExtraError("a remote folder", "remote") from error
         try:
             fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError, OSError) as error:
