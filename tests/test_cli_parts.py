@@ -7,7 +7,15 @@ import threading
 import pytest
 import rich_click as click
 
-from iovox_async import Call, ConfigurationError, QueryError, RecordError, StreamStats, TransportError
+from iovox_async import (
+    BackfillError,
+    Call,
+    ConfigurationError,
+    QueryError,
+    RecordError,
+    StreamStats,
+    TransportError,
+)
 from iovox_async.cli.again import Remembering, again
 from iovox_async.cli.app import iovox
 from iovox_async.cli.console import clean, number, size, span
@@ -71,6 +79,7 @@ def test_a_terminal_obeys_no_text(text, shown):
         (QueryError("max_calls", "no"), "--max: no"),
         (ConfigurationError("base_url: no"), "IOVOX_URL: no"),
         (ConfigurationError("timezone: no"), "--timezone: no"),
+        (BackfillError("x is damaged: --repair (repair=True) reads it"), "x is damaged: --repair reads it"),
         (QueryError("end_date", "1 lies before start_date 2"), "--end: 1 lies before --start 2"),
         (
             TransportError("no. Check the address (base_url= or IOVOX_URL)"),

@@ -39,8 +39,8 @@ _OPTIONS = {
 _CURE = re.compile(r'\b(on_error|paging|page_size|timezone|proxy|concurrency|timeout)=(?:"([^"]*)")?')
 
 
-#: The same, where the variable of the environment is told beside it.
-_OR = re.compile(r"\bbase_url= or (?=IOVOX_)")
+#: Words of Python beside those of the command line, which are enough here.
+_BESIDE = re.compile(r"\bbase_url= or (?=IOVOX_)| \(repair=True\)")
 
 
 def in_options(error: IovoxError | click.ClickException) -> str:
@@ -50,7 +50,9 @@ def in_options(error: IovoxError | click.ClickException) -> str:
         told = f"{_option(name)}: {re.sub('start_date', lambda _: _option('start_date'), rest)}"
     else:
         told = str(error)
-    return _CURE.sub(lambda cure: f"--{cure[1].replace('_', '-')} {cure[2] or ''}".strip(), _OR.sub("", told))
+    return _CURE.sub(
+        lambda cure: f"--{cure[1].replace('_', '-')} {cure[2] or ''}".strip(), _BESIDE.sub("", told)
+    )
 
 
 def _option(name: str) -> str:
