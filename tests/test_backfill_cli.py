@@ -47,10 +47,12 @@ def test_a_run_ends_with_a_report(run, tmp_path):
     done = run(*RANGE, "--format", "jsonl")
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
-    assert "5 partitions written, 0 there before, 100 calls" in done.stderr
-    assert "0 windows halved, 0 bad records" in done.stderr
-    assert f"{tmp_path / 'out'} holds 100 calls" in done.stderr
-    assert "5 there before" in run(*RANGE, "--format", "jsonl").stderr
+    held = f"{tmp_path / 'out'} holds 100 calls"
+    written, last = done.stderr.splitlines()
+    assert re.fullmatch(r"5 partitions written: 100 calls, [\d.]+ kB in \d+ requests, \d+\.\d s", written)
+    assert last == held
+    again = run(*RANGE, "--format", "jsonl").stderr.splitlines()
+    assert again == ["5 partitions there before, nothing left to read", held]
 
 
 def test_verify_tells_what_differed(run, box):
@@ -61,7 +63,13 @@ def test_verify_tells_what_differed(run, box):
     assert (
         "5 partitions compared with the endpoint, 1 differed and were read again: 2024-01-02" in done.stderr
     )
-    assert "none differs" in run(*RANGE, "--verify").stderr
+    before, compared, held = run(*RANGE, "--verify").stderr.splitlines()
+    assert before == "5 partitions there before, nothing left to read"
+    assert re.fullmatch(
+        r"5 partitions compared with the endpoint, none differs \([\d.]+ kB in \d+ requests, \d+\.\d s\)",
+        compared,
+    )
+    assert held.endswith(" holds 101 calls")
 
 
 def test_json_lines(run):
@@ -230,4 +238,24 @@ class TestTelling:
             total_calls=5, open=("2024-01-05",), verified=12, differing=tuple(map(str, range(12)))
         )
         assert "1 of its partitions may still change" in summary(report, "out")
-        assert "12 differed and were read again: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 ..." in summary(report, "out")
+        assert "12 differed and were read again: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more (" in summary(
+            report, "out"
+        )
+
+    def test_a_report_tells_of_trouble_where_there_was_some(self):
+        """Beside what it cost; and what was there before."""
+        report = BackfillReport(
+            partitions=1,
+            kept=2,
+            calls=3,
+            bytes=4000,
+            requests=6,
+            retries=1,
+            halved=2,
+            bad_records=1,
+            seconds=0.5,
+        )
+        assert summary(report, "out", more=True) == (
+            "1 partition written, 2 there before: 3 calls, 4.0 kB in 6 requests, 1 retry, 2 windows halved, "
+            "1 bad record left out, 0.5 s"
+        )

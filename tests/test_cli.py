@@ -467,6 +467,8 @@ def test_show_tells_all_of_a_call(run, box):
     second = call["transcriptions"][0]["phrases"][-1]["start"] // 1000
     assert f"  {second // 60:02}:{second % 60:02}  " in told
     assert not any(line.endswith(" ") for line in told.splitlines())
+    for name, said in (("Recording", call["has_recording"]), ("E-mail alert", call["email_alert"])):
+        assert re.search(rf"^{name} +{'yes' if said == 'TRUE' else 'no'}$", told, re.MULTILINE)
 
 
 def test_show_as_json_is_the_call_whole(run, box):

@@ -7,7 +7,15 @@ import threading
 import pytest
 import rich_click as click
 
-from iovox_async import Call, ConfigurationError, QueryError, RecordError, StreamStats
+from iovox_async import (
+    BackfillError,
+    Call,
+    ConfigurationError,
+    QueryError,
+    RecordError,
+    StreamStats,
+    TransportError,
+)
 from iovox_async.cli.again import Remembering, again
 from iovox_async.cli.app import iovox
 from iovox_async.cli.console import clean, number, size, span
@@ -71,6 +79,12 @@ def test_a_terminal_obeys_no_text(text, shown):
         (QueryError("max_calls", "no"), "--max: no"),
         (ConfigurationError("base_url: no"), "IOVOX_URL: no"),
         (ConfigurationError("timezone: no"), "--timezone: no"),
+        (BackfillError("x is damaged: --repair (repair=True) reads it"), "x is damaged: --repair reads it"),
+        (QueryError("end_date", "1 lies before start_date 2"), "--end: 1 lies before --start 2"),
+        (
+            TransportError("no. Check the address (base_url= or IOVOX_URL)"),
+            "no. Check the address (IOVOX_URL)",
+        ),
         (
             QueryError("start_date", "give the session the account's timezone="),
             "--start: give the session the account's --timezone",
@@ -161,7 +175,7 @@ def test_a_call_in_a_line_shows_what_was_asked_for():
         Call,
     )
     assert line(call) == (
-        "2024-02-26 04:39:59  ANSWERED      02:05  447700900001 > 443069990001  Brighton Motors  #hot"
+        "2024-02-26 04:39:59  ANSWERED  02:05  447700900001 > 443069990001  Brighton Motors  #hot"
     )
     bare = converter.structure({"id": 7, "call_start": "2024-02-26 04:39:59"}, Call)
     bare.call_start = None

@@ -384,7 +384,7 @@ def test_at_a_terminal_the_line_that_goes_on_stands_alone(box, environment):
         terminal.type("\x03")
         assert terminal.end() == 130
     told, line = plain(terminal.shown).rstrip().splitlines()[-2:]
-    assert re.search(r"Interrupted\. Go on after [\d,]+ calls with:$", told)
+    assert re.fullmatch(r"Interrupted\. Go on after [\d,]+ calls with:", told), "not behind the ^C"
     assert shlex.split(line)[: len(SLOWLY) + 1] == ["iovox", *map(str, SLOWLY)]
     assert "--resume" in line
 

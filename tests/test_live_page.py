@@ -273,7 +273,7 @@ async def test_without_fastapi_the_command_serves_all_the_same_and_says_what_add
     monkeypatch.setitem(sys.modules, "fastapi", None)
     sandbox = Sandbox(calls=5, start=START, end=END)
     told = _live_page(sandbox, 1.0)("http://127.0.0.1:1/rest/v1")
-    assert "iovox-async[fastapi]" in told
+    assert told == 'To see its calls in a browser: pip install "iovox-async[fastapi]"'
     async with sandbox.serve() as base_url, httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(page_url(base_url))).status_code == 404
 
@@ -417,6 +417,7 @@ async def test_a_browser_shows_calls_arriving_and_a_dialogue_on_a_click(tmp_path
     # Two calls whose dialogue is known, at the top of the list.
     talk = [{"phrases": [{"phrase": "<b>Is it still for sale?</b>", "speaker": "caller", "start": 900}]}]
     newest = {"call_start": f"{END} 23:59:59", "transcriptions": talk, "call_result": "ANSWERED"}
+    newest["tags"] = [{"text": "x" * 300, "colour": "RED"}]
     sandbox.add([newest, {**newest, "call_start": f"{END} 23:59:58"}])
     async with page(sandbox, every=0.2, poll=0.1) as client, browse(tmp_path / "profile") as tab:
         await tab.open(str(client.base_url))
@@ -441,12 +442,19 @@ async def test_a_browser_shows_calls_arriving_and_a_dialogue_on_a_click(tmp_path
             "<b>Is it still for sale?</b>"
         )
         assert str(opened) in await tab.run("document.querySelector('#call-title').textContent")
-        # So do the keys: down, Enter; Escape closes and leaves the focus in the list.
+        # However long a word is, it is wrapped.
+        assert await tab.run("$('call').scrollWidth <= $('call').clientWidth")
+        # The keys open one too: down, Enter; Escape closes and leaves the focus in the list.
         await tab.press("ArrowDown", "Enter")
         second = await tab.run(f"callAt({arrived + 1}).id")
         await tab.wait(f"document.querySelector('#call-title').textContent.includes('{second}')")
         assert await tab.run("scroll.getAttribute('aria-activedescendant')") == f"row-{arrived + 1}"
         await tab.wait("!document.querySelector('#call').ariaBusy")
+        # The dialogue can be reached and scrolled by keyboard too.
+        await tab.press("Tab", "Tab")
+        assert await tab.run("document.activeElement.id") == "call"
+        await tab.press("PageDown")
+        await tab.wait("$('call').scrollTop > 0")
         await tab.press("Escape")
         assert await tab.run("document.querySelector('#detail').dataset.open") == "no"
         assert await tab.run("document.activeElement.id") == "scroll"
@@ -474,6 +482,15 @@ async def test_a_browser_told_of_an_outage_says_so_and_can_try_again(tmp_path):
         await tab.run("document.querySelector('#trouble button').click()")
         await tab.wait("document.documentElement.dataset.counted === 'yes' && total === 100")
         assert await tab.run("document.querySelector('#trouble').hidden")
+        # A call takes the whole of a telephone, keys included, and the page behind it stays where it is.
+        await tab.wait("(callAt(0) || 0).id && document.querySelector('#row-0') !== null")
+        await tab.click("#row-0")
+        await tab.wait("!$('call').ariaBusy && $('call').querySelector('.badge') !== null")
+        assert await tab.run("document.activeElement.id") == "call"
+        assert await tab.run("getComputedStyle(document.documentElement).overflowY") == "hidden"
+        await tab.press("Escape")
+        assert await tab.run("document.activeElement.id") == "scroll"
+        assert await tab.run("getComputedStyle(document.documentElement).overflowY") == "visible"
         # Nothing is wider than a telephone.
         assert await tab.run("document.documentElement.scrollWidth <= innerWidth")
         assert tab.complaints == []

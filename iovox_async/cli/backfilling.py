@@ -31,6 +31,8 @@ _LOOK, _LINE = 0.1, 5.0
 _RECENT, _WARM = 20.0, 2.0
 #: Columns that the figures beside the bar take.
 _FIGURES = 90
+#: Partitions that differed and are named one by one.
+_NAMED = 10
 
 
 class Pace:
@@ -140,29 +142,44 @@ def _percent(share: float) -> int:
     return 100 if share == 1 else min(99, int(share * 100))
 
 
-def summary(report: BackfillReport, folder: str) -> str:
-    """What a run did, in two or three lines."""
-    figures = {
-        "partitions": number(report.partitions, "partition written", "partitions written"),
-        "kept": f"{number(report.kept)} there before",
-        "calls": number(report.calls, "call", "calls"),
-        "bytes": size(report.bytes),
-        "requests": number(report.requests, "request", "requests"),
-        "retries": number(report.retries, "retry", "retries"),
-        "halved": number(report.halved, "window halved", "windows halved"),
-        "bad": number(report.bad_records, "bad record", "bad records"),
-    }
-    lines = [f"{', '.join(figures.values())}, {report.seconds:.1f} s"]
+def summary(report: BackfillReport, folder: str, *, more: bool = False) -> str:
+    """What a run did, in a line or two; what did not happen is left out.
+
+    Args:
+        report: of a run, or of a comparison.
+        folder: as the user wrote it.
+        more: the folder is looked at once more, so what it holds is told then.
+    """
+    cost = _cost(report)
     if report.verified:
-        differed = ", ".join(report.differing[:10]) + (" ..." if len(report.differing) > 10 else "")
+        named = ", ".join(report.differing[:_NAMED])
+        unnamed = len(report.differing) - _NAMED
         said = (
-            f"{len(report.differing)} differed and were read again: {differed}"
-            if differed
+            f"{number(len(report.differing))} differed and were read again: {named}"
+            f"{f' and {number(unnamed)} more' if unnamed > 0 else ''}"
+            if named
             else "none differs"
         )
-        lines.append(
-            f"{number(report.verified, 'partition', 'partitions')} compared with the endpoint, {said}"
-        )
-    still = f"; {len(report.open)} of its partitions may still change" if report.open else ""
-    lines.append(f"{folder} holds {number(report.total_calls, 'call', 'calls')}{still}")
+        compared = number(report.verified, "partition", "partitions")
+        lines = [f"{compared} compared with the endpoint, {said} ({cost})"]
+    elif report.kept and not report.partitions:
+        lines = [f"{number(report.kept, 'partition', 'partitions')} there before, nothing left to read"]
+    else:
+        kept = f", {number(report.kept)} there before" if report.kept else ""
+        written = number(report.partitions, "partition written", "partitions written")
+        lines = [f"{written}{kept}: {number(report.calls, 'call', 'calls')}, {cost}"]
+    if not more:
+        still = f"; {number(len(report.open))} of its partitions may still change" if report.open else ""
+        lines.append(f"{folder} holds {number(report.total_calls, 'call', 'calls')}{still}")
     return "\n".join(lines)
+
+
+def _cost(report: BackfillReport) -> str:
+    parts = [f"{size(report.bytes)} in {number(report.requests, 'request', 'requests')}"]
+    rare = (
+        (report.retries, "retry", "retries"),
+        (report.halved, "window halved", "windows halved"),
+        (report.bad_records, "bad record left out", "bad records left out"),
+    )
+    parts += [number(*one) for one in rare if one[0]]
+    return ", ".join([*parts, f"{report.seconds:.1f} s"])

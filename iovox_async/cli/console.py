@@ -27,6 +27,7 @@ __all__ = [
     "complain",
     "drawing",
     "err",
+    "fresh_line",
     "hush",
     "note",
     "number",
@@ -131,6 +132,12 @@ def note(text: str, *, style: str = "", line: str = "") -> None:
     _tell(Text(clean(text), style))
     if line:
         err().print(Text(clean(line)), soft_wrap=True)
+
+
+def fresh_line() -> None:
+    """What is told next begins its line, over the ^C that a terminal shows where it was typed."""
+    if at_terminal("stderr"):
+        sys.stderr.write("\r")
 
 
 def complain(text: str) -> None:

@@ -39,14 +39,20 @@ _OPTIONS = {
 _CURE = re.compile(r'\b(on_error|paging|page_size|timezone|proxy|concurrency|timeout)=(?:"([^"]*)")?')
 
 
+#: Words of Python beside those of the command line, which are enough here.
+_BESIDE = re.compile(r"\bbase_url= or (?=IOVOX_)| \(repair=True\)")
+
+
 def in_options(error: IovoxError | click.ClickException) -> str:
     """An error's message in the words of this command line."""
     name, colon, rest = str(error).partition(": ")
     if colon and re.fullmatch(r"[a-z_]+", name) and isinstance(error, QueryError | ConfigurationError):
-        told = f"{_option(name)}: {rest}"
+        told = f"{_option(name)}: {re.sub('start_date', lambda _: _option('start_date'), rest)}"
     else:
         told = str(error)
-    return _CURE.sub(lambda cure: f"--{cure[1].replace('_', '-')} {cure[2] or ''}".strip(), told)
+    return _CURE.sub(
+        lambda cure: f"--{cure[1].replace('_', '-')} {cure[2] or ''}".strip(), _BESIDE.sub("", told)
+    )
 
 
 def _option(name: str) -> str:

@@ -121,10 +121,9 @@ async def _stream(
             await asyncio.sleep(LOOK)
 
     head = request.method == "HEAD"
-    whole = await deliver(calls, form, begin=begin, write=write, gone=gone, head=head)
-    if not whole:
-        # aiohttp's own word for it, which it takes without a log line.
-        raise ConnectionResetError("the client is gone")
+    # Where the client is gone, aiohttp finds it so as it ends the response, and says nothing: an error would be logged as
+    # the application's own.
+    await deliver(calls, form, begin=begin, write=write, gone=gone, head=head)
     return response
 
 

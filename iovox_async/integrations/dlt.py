@@ -97,15 +97,16 @@ def calls(
 
 def _loadable(batch: pa.RecordBatch) -> pa.Table:
     """The batch in types that dlt's tables know."""
-    columns, names = [], []
+    columns, fields = [], []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if pa.types.is_duration(field.type):
             column = pc.divide(column.cast(pa.int64()), 1_000_000)  # noqa: PLW2901 - the same column, in seconds
         elif pa.types.is_nested(field.type):
             column = pa.array(_json(column), pa.string())  # noqa: PLW2901 - the same column, as JSON
         columns.append(column)
-        names.append(field.name)
-    return pa.table(columns, names=names)
+        # dlt takes what it merges on for filled, and warns of a batch that says otherwise.
+        fields.append(pa.field(field.name, column.type, nullable=field.name != "id"))
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _json(column: pa.Array) -> list[str | None]:

@@ -9,7 +9,7 @@ The law of this room: the application's loop is never held up, and a browser tha
     app = FastAPI(lifespan=insights_lifespan())
     install_error_handlers(app)
 
-    @app.get("/calls")
+    @app.get("/calls", response_class=NDJSONResponse)  # so that its documentation names the type
     async def calls(insights: Insights, start: date, end: date) -> NDJSONResponse:
         return NDJSONResponse(insights.stream(start, end))
 """

@@ -26,7 +26,7 @@ from iovox_async.sinks import FORMATS
 from ..account import Account, session_options
 from ..again import Remembering, again
 from ..backfilling import summary, tell, watching
-from ..console import complain, note, number
+from ..console import complain, fresh_line, note, number
 from ..filters import filter_options
 from ..helping import with_examples
 from ..reading import FIRST, LAST, PANEL, fields_option, on_error_option
@@ -78,6 +78,7 @@ class Work:
                         report = await job.verify()
                     self._tell_of(report, "verified")
             except asyncio.CancelledError:
+                fresh_line()
                 self._tell_the_rest(job, "Interrupted.")
                 raise Exit(UNFINISHED) from None
             except QueryError:
@@ -97,7 +98,7 @@ class Work:
         if self.log_format == "json":
             tell(event, report.to_dict())
         else:
-            note(summary(report, self.out))
+            note(summary(report, self.out, more=self.verify and event == "done"))
 
     def _tell_the_rest(self, job: Backfill, why: str) -> None:
         line = again(self.ctx, {})

@@ -18,7 +18,7 @@ from iovox_async import InsightsQuery, IovoxError
 
 from ..account import Account, session_options
 from ..again import Remembering, again
-from ..console import at_terminal, complain, note, number
+from ..console import at_terminal, complain, fresh_line, note, number
 from ..filters import filter_options
 from ..formats import FORMATS, Format, written
 from ..helping import with_examples
@@ -65,6 +65,7 @@ class Pull:
                 complain(in_options(error))
                 raise Exit(UNFINISHED if self._tell_the_rest() else FAILED) from None
             except asyncio.CancelledError:
+                fresh_line()
                 self._tell_the_rest("Interrupted. ")
                 raise
         stats = calls.stats

@@ -14,7 +14,7 @@ import rich_click as click
 
 from ..account import Account, session_options
 from ..again import Remembering, again
-from ..console import at_terminal, clean, note
+from ..console import at_terminal, clean, fresh_line, note
 from ..filters import filter_options
 from ..formats import JsonLines
 from ..helping import with_examples
@@ -51,6 +51,7 @@ class Following:
                     async for call in calls:
                         await self.output.write(self._text(call))
             except asyncio.CancelledError:
+                fresh_line()
                 since = calls.newest.isoformat(" ", "seconds")
                 note("Interrupted. Go on with:", line=again(self.ctx, {"--since": since}))
                 raise

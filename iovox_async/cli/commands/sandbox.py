@@ -176,7 +176,7 @@ def _live_page(box: Sandbox, arrivals: float) -> Callable[[str], str]:
     try:
         from iovox_async.integrations.live import add_live_page, page_url
     except MissingExtraError as missing:
-        told = str(missing)
-        return lambda _: f"Without its page: {told}"
+        cure = f'pip install "iovox-async[{missing.extra}]"'
+        return lambda _: f"To see its calls in a browser: {cure}"
     add_live_page(box, every=arrivals)
     return lambda url: f"See its calls in a browser at {page_url(url)}"

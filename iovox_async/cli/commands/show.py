@@ -31,6 +31,8 @@ __all__ = ["describe", "show"]
 _COLOURS = {"BLUE": "blue", "GREEN": "green", "GOLD": "yellow", "RED": "red"}
 _SPEAKERS = {"caller": "cyan", "called": "green"}
 _MOMENT = "%Y-%m-%d %H:%M:%S"
+#: How what the endpoint answers with TRUE and FALSE is told.
+_YES = {"TRUE": "yes", "FALSE": "no"}
 
 
 @click.command(
@@ -113,8 +115,8 @@ def _facts(call: Call) -> Table:
         "Direction": call.direction,
         "Type": call.call_type,
         "Rule": call.rule_result,
-        "Recording": None if call.has_recording is None else "yes" if call.has_recording else "no",
-        "E-mail alert": call.email_alert,
+        "Recording": _YES.get(str(call.has_recording).upper()),
+        "E-mail alert": _YES.get(str(call.email_alert).upper(), call.email_alert),
     }
     table = Table.grid(padding=(0, 2))
     for name, told in rows.items():
