@@ -295,6 +295,8 @@ class Reader:
         if pump is None:
             return known
         in_hand = self._piece is not None
+        # What the plan still waits for when a stream is left early never comes.
+        flying, waiting = (0, 0) if self.closed else (pump.plan.flying, pump.plan.waiting)
         return evolve(
             known,
             requests=pump.requests,
@@ -302,8 +304,8 @@ class Reader:
             bytes=pump.bytes,
             halved=pump.halved,
             duplicates=self.doubled + (pump.plan.duplicates if isinstance(pump.plan, PagePlan) else 0),
-            in_flight=pump.plan.flying,
-            waiting=pump.plan.waiting,
+            in_flight=flying,
+            waiting=waiting,
             held_peak=pump.peak + in_hand,
             progress=self._progress(pump),
         )

@@ -324,8 +324,11 @@ def _as_list(body: bytes) -> bytes:
             return b"[" + body + b"]"
         said = error_messages(body)
         raise DecodeError(f"the page is an object and not a call: {'; '.join(said)}")
-    kind = "HTML" if body[:1] == b"<" else "no list of calls"
-    raise DecodeError(f"the page is {kind}")
+    if body[:1] == b"<":
+        raise DecodeError(
+            "the page is HTML, as gateways, proxies and login pages answer it: check the address (base_url= or IOVOX_URL)"
+        )
+    raise DecodeError("the page is no list of calls: check the address (base_url= or IOVOX_URL)")
 
 
 @define

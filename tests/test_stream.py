@@ -51,6 +51,16 @@ async def test_a_stream_hands_out_every_call_once_in_order(quarter, open_session
         assert calls.stats.bytes > 1_000_000
 
 
+async def test_a_stream_that_was_left_has_nothing_in_flight(quarter, open_session):
+    """Nor waiting: what was under way is ended, and what had come is dropped."""
+    async with quarter.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END, page_size=100) as calls:
+            async for _ in calls:
+                break
+            assert calls.stats.in_flight + calls.stats.waiting
+        assert calls.stats.in_flight == calls.stats.waiting == 0
+
+
 @pytest.mark.parametrize("page_size", [50, 1_000, 20_000, None])
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
