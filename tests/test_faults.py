@@ -602,6 +602,6 @@ async def test_a_page_of_another_form_is_told_by_its_form(open_session):
     """What came instead of calls is said in a word, and not shown."""
     async with RawServer(answering(http_answer(b"<html>Sign in, 447598455773</html>"))) as server:
         async with open_session(server.base_url) as insights:
-            with pytest.raises(DecodeError, match="HTML.*check the address") as caught:
+            with pytest.raises(DecodeError, match=r"HTML.*check the address") as caught:
                 await insights.page(START, END)
     assert "447598455773" not in str(caught.value)
