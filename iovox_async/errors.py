@@ -103,10 +103,7 @@ class SessionError(IovoxError, RuntimeError):
 #: The packages of each extra, as `pyproject.toml` has them.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "httpx-aiohttp"),
-    "arrow": (
-        "numpy",
-        "pyarrow",
-    ),
+    "arrow": ("numpy", "pyarrow"),
     "cli": ("rich-click", "rich"),
     "dask": ("dask[dataframe]", "distributed", "numpy", "pyarrow"),
     "dlt": ("dlt[duckdb]", "numpy", "pyarrow"),

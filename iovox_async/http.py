@@ -242,6 +242,7 @@ class Http:
         inflate = Inflate() if "gzip" in encoding else None
         reader = PageReader()
         parts: list[bytes] = []
+        take = reader.feed if whole is None else parts.append
         size = decoded = 0
         try:
             async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
@@ -250,10 +251,7 @@ class Http:
                 for piece in (data,) if inflate is None else inflate.feed(data):
                     decoded += len(piece)
                     self._check_size(decoded)
-                    if whole is None:
-                        reader.feed(piece)
-                    else:
-                        parts.append(piece)
+                    take(piece)
                     if inflate is not None:
                         await asyncio.sleep(0)
             if inflate is not None:

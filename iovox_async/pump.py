@@ -137,7 +137,7 @@ class Pump:
         watch: Watch,
         page_size: int | None,
         page_bytes: int,
-        whole: Whole | None = None,
+        whole: Whole | None,
     ) -> None:
         self.plan = plan
         self.watch = watch

@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, SupportsIndex, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, Unpack
 
 from attrs import evolve
 
 from .convert import zone_of
-from .errors import ConfigurationError, QueryError
+from .errors import ConfigurationError
 from .fields import Field, Fields
 from .follow import LONGEST, Follow, Poller
 from .http import Http, check_base_url
@@ -29,7 +29,7 @@ from .reading import SETTLING, Paging, Reading, resolve, with_keys
 from .settings import Secret, checked_page_size, positive_seconds, signer, whole
 from .shelter import Shelter
 from .stream import CallStream, Page
-from .structure import Structurer
+from .structure import OnError, Structurer, checked_on_error
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["BASE_URL", "AsyncInsights"]
 
 BASE_URL: Final = "https://rest.iovox.com/rest/v1"
-
-OnError = Literal["raise", "skip"]
 
 
 class AsyncInsights:
@@ -354,9 +352,8 @@ class AsyncInsights:
         return self._profiles.setdefault(fields, Profile())
 
     def _structurer(self, fields: Iterable[Field] | None, on_error: OnError) -> Structurer:
-        if on_error not in {"raise", "skip"}:
-            raise QueryError("on_error", f'"raise" or "skip" is wanted, not {on_error!r}')
-        return Structurer(tuple(fields or Fields.DEFAULT), timezone=self._timezone, on_error=on_error)
+        how = checked_on_error(on_error)
+        return Structurer(tuple(fields or Fields.DEFAULT), timezone=self._timezone, on_error=how)
 
     async def _request(self, params: str) -> WirePage:
         """One request outside any stream."""

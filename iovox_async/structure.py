@@ -22,11 +22,11 @@ import attrs
 import msgspec
 
 from .convert import Tolerant, make_converter, zone_of
-from .errors import DecodeError, RecordError
+from .errors import DecodeError, QueryError, RecordError
 from .records import ALIASES, Call, Categories, Part, types_of
 from .rows import Choice, Layout, Row, UnusualError, answer_keys, layout_of
 
-__all__ = ["Row", "Structurer", "make_converter"]
+__all__ = ["OnError", "Row", "Structurer", "checked_on_error", "make_converter"]
 
 #: Unknown keys the fast way learns, at most: more of them are no schema but data.
 LEARNED_KEYS: Final = 32
@@ -39,6 +39,20 @@ _DIGITS: Final = re.compile(r"\d{7,}")
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _plain = msgspec.json.Decoder().decode
+
+
+OnError = Literal["raise", "skip"]
+
+
+def checked_on_error(value: OnError) -> OnError:
+    """What is done with a record that cannot be read.
+
+    Raises:
+        QueryError: it is neither of the two words.
+    """
+    if value not in get_args(OnError):
+        raise QueryError("on_error", f'"raise" or "skip" is wanted, not {value!r}')
+    return value
 
 
 class _Rows(list[Any]):
@@ -81,7 +95,7 @@ class Structurer:
         fields: Iterable[str] | None = None,
         *,
         timezone: tzinfo | str | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         keys: bool = False,
     ) -> None:
         asked = tuple(types_of(Call) if fields is None else map(str, fields))

@@ -32,10 +32,10 @@ from iovox_async.sinks import (
     IdSum,
     LocalStore,
     RemoteStore,
-    cut,
     format_named,
     open_store,
 )
+from iovox_async.sinks.chunks import cut
 from iovox_async.sinks.formats import FORMATS, ParquetWriter, _options, cell, harmless
 from iovox_async.sinks.locks import FolderLock, LeaseLock
 
@@ -166,6 +166,15 @@ class TestStores:
             open_store(tmp_path / "out").prepare()
 
 
+def taken_over(folder):
+    """A lease, the one that took it over, and where they stand."""
+    fs, path = fsspec.filesystem("file"), folder / ".lock"
+    slow, other = (LeaseLock(fs, str(path), lease=0.0) for _ in range(2))
+    slow.take()
+    other.take()
+    return slow, other, path
+
+
 class TestLocks:
     def test_one_holder_at_a_time(self, store):
         """The second is told who is at work, and may come back."""
@@ -233,11 +242,7 @@ class TestLocks:
 
     def test_a_lease_that_was_taken_over_is_noticed(self, tmp_path):
         """By whoever lost it, at its next renewal."""
-        fs, path = fsspec.filesystem("file"), tmp_path / ".lock"
-        slow = LeaseLock(fs, str(path), lease=0.0)
-        slow.take()
-        other = LeaseLock(fs, str(path), lease=0.0)
-        other.take()
+        slow, _, path = taken_over(tmp_path)
         with pytest.raises(JobLocked, match="is at work"):
             slow.renew()
         slow.release()
@@ -245,11 +250,7 @@ class TestLocks:
 
     def test_a_lease_that_was_taken_over_and_given_back_is_noticed_too(self, tmp_path):
         """The other one has ended, and the folder is not what it was."""
-        fs, path = fsspec.filesystem("file"), tmp_path / ".lock"
-        slow = LeaseLock(fs, str(path), lease=0.0)
-        slow.take()
-        other = LeaseLock(fs, str(path), lease=0.0)
-        other.take()
+        slow, other, path = taken_over(tmp_path)
         other.release()
         with pytest.raises(JobLocked, match="is gone"):
             slow.renew()

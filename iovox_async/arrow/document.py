@@ -5,10 +5,13 @@ The law of this room: one object in one line of valid UTF-8, in memory that is u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-__all__ = ["MOST_BYTES", "Document", "Memory", "MisfitError", "check_text"]
+import pyarrow as pa
+
+__all__ = ["MOST_BYTES", "Document", "Memory", "MisfitError", "check_text", "misfits"]
 
 #: Arrow counts the bytes of a block in 31 bits.
 MOST_BYTES: Final = 2**31 - 1024
@@ -21,6 +24,19 @@ _COMMA: Final = ord(",")
 
 class MisfitError(Exception):
     """These bytes are not for the fast way."""
+
+
+@contextlib.contextmanager
+def misfits() -> Iterator[None]:
+    """What Arrow cannot read is a misfit; that memory is short is not."""
+    try:
+        yield
+    except RecursionError:
+        raise MisfitError from None
+    except pa.ArrowException as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise MisfitError from None
 
 
 class Memory:

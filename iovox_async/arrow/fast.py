@@ -31,7 +31,7 @@ from ..convert import Tolerant
 from ..errors import RecordError
 from ..records import ALIASES, Call
 from .build import constant, flags, nothing, repeated, texts, wholes
-from .document import Document, MisfitError
+from .document import Document, MisfitError, misfits
 from .instants import FIRST, Wall, clocks
 from .schema import EXTRA, Shape, name_of, shapes_of
 from .uniform import UniformWay
@@ -112,14 +112,8 @@ class FastWay:
         Raises:
             MisfitError: something in them is unusual.
         """
-        try:
+        with misfits():
             return self._table(segments, rows)
-        except RecursionError:
-            raise MisfitError from None
-        except pa.ArrowException as error:
-            if isinstance(error, MemoryError):
-                raise
-            raise MisfitError from None
 
     def page(self, parts: Sequence[bytes]) -> Table | None:
         """The columns of a page in the parts it came in, if it is a whole one and its rows are all written alike."""
@@ -128,8 +122,9 @@ class FastWay:
             return None
         arrays, rows = found
         try:
-            return self._made(arrays, Table(rows, {}))
-        except (MisfitError, pa.ArrowInvalid):
+            with misfits():
+                return self._made(arrays, Table(rows, {}))
+        except MisfitError:
             self._uniform.refuse()
             return None
 

@@ -1,4 +1,4 @@
-"""From the account's wall time to instants, many at a time.
+"""From the account's wall time to instants, and from clocks to durations, many at a time.
 
 The law of this room: a wall time means what Python reads it as with `fold=0` (PEP 495), so that a column and a record
 never disagree. Where the clock is set back, that is the first of the two hours; a time that the clock skipped

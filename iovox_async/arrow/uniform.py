@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 from attrs import frozen
 
-from .document import MOST_BYTES, Memory, MisfitError, check_text
+from .document import MOST_BYTES, Memory, MisfitError, check_text, misfits
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -121,8 +121,9 @@ class UniformWay:
             self._pause -= 1
             return None
         try:
-            found = read()
-        except (MisfitError, pa.ArrowInvalid):
+            with misfits():
+                found = read()
+        except MisfitError:
             self.refuse()
             return None
         self._penalty = 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..sinks import Chunk, IdSum, cut
+from ..sinks import Chunk, IdSum, parted
 from .job import Need, file_of
 from .manifest import Entry
 
@@ -60,18 +60,13 @@ class Cutter:
         Raises:
             BackfillError: they cannot be written.
         """
-        begin = 0
-        while begin < chunk.rows:
-            last = self._at == len(self._wanted) - 1
-            end = chunk.rows if last else cut(chunk, begin, self._wanted[self._at].hi)
-            if end > begin:
-                if self._file is None:
-                    name = file_of(self._wanted[self._at].name, self._form.suffix)
-                    self._file = _File(self._store.draft(name), self._form, self._fields)
-                self._file.write(chunk.slice(begin, end) if end - begin < chunk.rows else chunk)
-            if end < chunk.rows:
+        for place, calls in parted(chunk, self._at, [need.hi for need in self._wanted]):
+            while self._at < place:
                 yield self._end()
-            begin = end
+            if self._file is None:
+                name = file_of(self._wanted[place].name, self._form.suffix)
+                self._file = _File(self._store.draft(name), self._form, self._fields)
+            self._file.write(calls)
 
     def finish(self) -> Iterator[Entry]:
         """Ends what is left of the stretch.

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import msgspec
@@ -23,7 +23,8 @@ from ..fields import Field, Fields
 from ..pacing import seconds
 from ..plan import SECOND
 from ..reading import SETTLING, resolve
-from ..sinks import ArrowChunk, CallChunk, Chunk, IdSum, cut, format_named, open_store
+from ..sinks import ArrowChunk, CallChunk, Chunk, IdSum, format_named, open_store, parted
+from ..structure import OnError, checked_on_error
 from .cutter import Cutter
 from .folder import REPORT, Folder
 from .job import Job, Need, Partitioning, checked_unit, checksums, needs, parts, seconds_of, stretches
@@ -113,7 +114,7 @@ class Backfill:
         partition: Partitioning = "day",
         *,
         settling: float | timedelta = SETTLING,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         observer: Observer | None = None,
         clock: Callable[[], datetime] | None = None,
         files: Files | None = None,
@@ -122,8 +123,6 @@ class Backfill:
             raise QueryError("order", f"a backfill reads by call_start_ASC, not {query.order}; leave it out")
         if query.page != 1:
             raise QueryError("page", "a backfill reads all pages; leave it out")
-        if on_error not in {"raise", "skip"}:
-            raise QueryError("on_error", f'"raise" or "skip" is wanted, not {on_error!r}')
         self._insights = insights
         self._form = format_named(format)
         self._unit: Partitioning = checked_unit(partition)
@@ -131,7 +130,7 @@ class Backfill:
         self._fields = (*(name for name in _IDS if name not in fields), *fields)
         self._query = evolve(query, fields=self._fields, order="call_start_ASC")
         self._settling = timedelta(seconds=min(seconds(settling, "settling"), LONGEST))
-        self._on_error: Literal["raise", "skip"] = on_error
+        self._on_error = checked_on_error(on_error)
         self._observer = observer
         self._clock = clock
         zone = insights._timezone  # noqa: SLF001 - the session has no public word for it
@@ -297,18 +296,15 @@ class Backfill:
     async def _sums(self, folder: Folder, stretch: list[Need]) -> dict[str, str]:
         """Which calls the endpoint has now, for each partition of a stretch."""
         found = {need.name: IdSum() for need in stretch}
+        ends = [need.hi for need in stretch]
         at = 0
 
         def count(chunk: Chunk) -> None:
             nonlocal at
             folder.alive()
-            begin = 0
-            while begin < chunk.rows:
-                last = at == len(stretch) - 1
-                end = chunk.rows if last else cut(chunk, begin, stretch[at].hi)
-                found[stretch[at].name] += chunk.slice(begin, end).ids()
-                at += end < chunk.rows
-                begin = end
+            for place, calls in parted(chunk, at, ends):
+                at = place
+                found[stretch[at].name] += calls.ids()
 
         stream = self._stream(stretch, _IDS)
         try:

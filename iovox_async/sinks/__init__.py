@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .chunks import ArrowChunk, CallChunk, Chunk, IdSum, cut
+from .chunks import ArrowChunk, CallChunk, Chunk, IdSum, parted
 from .files import TEMPORARY, Draft, Files, LocalStore
 from .formats import FORMATS, Format, Writer, format_named
 from .remote import RemoteStore
@@ -33,9 +33,9 @@ __all__ = [
     "RemoteStore",
     "Store",
     "Writer",
-    "cut",
     "format_named",
     "open_store",
+    "parted",
 ]
 
 #: `s3://...` and chains of them (`simplecache::s3://...`), and no Windows drive.

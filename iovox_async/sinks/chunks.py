@@ -7,7 +7,7 @@ form, their order, or how they were cut.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -17,7 +17,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     from ..records import Call
 
-__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdSum", "cut"]
+__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdSum", "cut", "parted"]
 
 _MASK: Final = (1 << 64) - 1
 #: What a moment in a column is counted from; without a time zone, it is the account's wall that is.
@@ -133,3 +133,20 @@ def cut(chunk: Chunk, begin: int, before: datetime) -> int:
     if not chunk.rows or chunk.start(chunk.rows - 1) < before:
         return chunk.rows
     return bisect_left(range(chunk.rows), before, begin, key=chunk.start)
+
+
+def parted(chunk: Chunk, at: int, ends: Sequence[datetime]) -> Iterator[tuple[int, Chunk]]:
+    """A chunk's calls by the parts they lie in, each with the number of its part.
+
+    Args:
+        chunk: the calls.
+        at: the part that the first of them may lie in.
+        ends: the moments at which parts end; the last part takes all that is left.
+    """
+    begin = 0
+    while begin < chunk.rows:
+        end = chunk.rows if at == len(ends) - 1 else cut(chunk, begin, ends[at])
+        if end > begin:
+            yield at, chunk.slice(begin, end) if end - begin < chunk.rows else chunk
+        at += 1
+        begin = end
