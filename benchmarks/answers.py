@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 Shape = Literal["smooth", "daily"]
-Kind = Literal["default", "insights"]
+FaultKind = Literal["default", "insights"]
 
 EPOCH = datetime(2000, 1, 1)  # every moment here is a count of seconds since then, in account-local time
 FIRST_DAY = date(2023, 1, 2)  # a Monday
@@ -65,7 +65,7 @@ class Answers:
     """
 
     def __init__(
-        self, calls: int, shape: Shape = "daily", kind: Kind = "default", cap: int = MAX_LIMIT
+        self, calls: int, shape: Shape = "daily", kind: FaultKind = "default", cap: int = MAX_LIMIT
     ) -> None:
         self.calls = calls
         self.cap = cap

@@ -18,29 +18,30 @@ from benchmarks.answers import Answers
 from benchmarks.programs._records import Call as PlainCall
 from benchmarks.programs._records import converter
 from iovox_async import Fields, InsightsQuery
-from iovox_async.structure import Structurer
-from iovox_async.wire import Inflate, Page, PageReader
+from iovox_async._parsing.decoder import Structurer
+from iovox_async._parsing.gzip import Inflate
+from iovox_async._parsing.splitter import Page, PageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 64 * 1024  # what httpx reads from a socket in one turn
-KINDS = {"default": (10_000, Fields.DEFAULT), "insights": (200, Fields.ALL)}
+FAULT_KINDS = {"default": (10_000, Fields.DEFAULT), "insights": (200, Fields.ALL)}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=FAULT_KINDS)
 def kind(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def rows(kind) -> int:
-    return KINDS[kind][0]
+    return FAULT_KINDS[kind][0]
 
 
 @pytest.fixture(scope="module")
 def body(kind) -> bytes:
-    answers = Answers(KINDS[kind][0], kind=kind)
+    answers = Answers(FAULT_KINDS[kind][0], kind=kind)
     return b"[" + answers.body(answers.find({"limit": "20000", "order": "call_start_ASC"})) + b"]"
 
 
@@ -86,7 +87,7 @@ def test_inflate_a_page(timed, body):
 
 def test_structure_a_page(timed, body, kind, rows):
     page = split(body)
-    structurer = Structurer(KINDS[kind][1])
+    structurer = Structurer(FAULT_KINDS[kind][1])
 
     def structure() -> int:
         return sum(len(structurer.batch(segment.data, 0)) for segment in page.segments)
@@ -95,7 +96,7 @@ def test_structure_a_page(timed, body, kind, rows):
 
 
 def test_write_records_back(timed, body, kind, rows):
-    structurer = Structurer(KINDS[kind][1])
+    structurer = Structurer(FAULT_KINDS[kind][1])
     calls = [call for segment in split(body).segments for call in structurer.batch(segment.data, 0)]
     assert len(timed(lambda: [call.to_dict() for call in calls])) == rows
 

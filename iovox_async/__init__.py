@@ -10,35 +10,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._parsing.decoder import make_converter
+    from .client import AsyncInsights
     from .errors import (
         AuthenticationError,
         BackfillError,
-        BadRequest,
+        BackfillLockedError,
+        BackfillMismatchError,
+        BadRequestError,
         ConfigurationError,
         DecodeError,
-        ExchangeError,
         IovoxError,
-        JobLocked,
-        JobMismatch,
-        ManifestDamaged,
+        ManifestCorruptedError,
         MissingExtraError,
         PagingError,
-        PermissionDenied,
+        PermissionDeniedError,
         QueryError,
-        RateLimited,
+        RateLimitError,
         RecordError,
+        RequestError,
+        RequestTimeout,
         ResponseError,
         ServerError,
         SessionError,
-        TimedOut,
         TLSError,
         TransportError,
-        UnexpectedRedirect,
+        UnexpectedRedirectError,
     )
     from .fields import Field, Fields
-    from .pacing import RetryPolicy
-    from .query import Filters, InsightsQuery
-    from .records import (
+    from .models import (
         Call,
         Categories,
         Category,
@@ -50,15 +50,17 @@ if TYPE_CHECKING:
         Task,
         Transcription,
     )
-    from .session import AsyncInsights
+    from .query import Filters, InsightsQuery
+    from .retry import RetryPolicy
     from .stream import CallStream, Page, StreamStats
-    from .structure import make_converter
 
 __all__ = [
     "AsyncInsights",
     "AuthenticationError",
     "BackfillError",
-    "BadRequest",
+    "BackfillLockedError",
+    "BackfillMismatchError",
+    "BadRequestError",
     "Call",
     "CallStream",
     "Categories",
@@ -66,25 +68,24 @@ __all__ = [
     "Comment",
     "ConfigurationError",
     "DecodeError",
-    "ExchangeError",
     "Field",
     "Fields",
     "Filters",
     "InsightsQuery",
     "IovoxError",
-    "JobLocked",
-    "JobMismatch",
     "Keyword",
     "KeywordRule",
-    "ManifestDamaged",
+    "ManifestCorruptedError",
     "MissingExtraError",
     "Page",
     "PagingError",
-    "PermissionDenied",
+    "PermissionDeniedError",
     "Phrase",
     "QueryError",
-    "RateLimited",
+    "RateLimitError",
     "RecordError",
+    "RequestError",
+    "RequestTimeout",
     "ResponseError",
     "RetryPolicy",
     "ServerError",
@@ -93,10 +94,9 @@ __all__ = [
     "TLSError",
     "Tag",
     "Task",
-    "TimedOut",
     "Transcription",
     "TransportError",
-    "UnexpectedRedirect",
+    "UnexpectedRedirectError",
     "make_converter",
 ]
 
@@ -107,32 +107,32 @@ _HOMES = {
         "errors": (
             "AuthenticationError",
             "BackfillError",
-            "BadRequest",
+            "BadRequestError",
             "ConfigurationError",
             "DecodeError",
-            "ExchangeError",
+            "RequestError",
             "IovoxError",
-            "JobLocked",
-            "JobMismatch",
-            "ManifestDamaged",
+            "BackfillLockedError",
+            "BackfillMismatchError",
+            "ManifestCorruptedError",
             "MissingExtraError",
             "PagingError",
-            "PermissionDenied",
+            "PermissionDeniedError",
             "QueryError",
-            "RateLimited",
+            "RateLimitError",
             "RecordError",
             "ResponseError",
             "ServerError",
             "SessionError",
-            "TimedOut",
+            "RequestTimeout",
             "TLSError",
             "TransportError",
-            "UnexpectedRedirect",
+            "UnexpectedRedirectError",
         ),
         "fields": ("Field", "Fields"),
-        "pacing": ("RetryPolicy",),
+        "retry": ("RetryPolicy",),
         "query": ("Filters", "InsightsQuery"),
-        "records": (
+        "models": (
             "Call",
             "Categories",
             "Category",
@@ -144,9 +144,10 @@ _HOMES = {
             "Task",
             "Transcription",
         ),
-        "session": ("AsyncInsights",),
-        "stream": ("CallStream", "Page", "StreamStats"),
-        "structure": ("make_converter",),
+        "client": ("AsyncInsights",),
+        "results": ("Page", "StreamStats"),
+        "stream": ("CallStream",),
+        "_parsing.lenient": ("make_converter",),
     }.items()
     for name in names
 }

@@ -10,24 +10,24 @@ that says what happened, where, and what to do. No message holds the secure key 
       QueryError (ValueError)             yours: the question is not one the endpoint takes
       SessionError (RuntimeError)         yours: closed, or used from another loop or process
       MissingExtraError (ImportError)     yours: an optional package is not installed
-      ExchangeError                       what follows knows its attempts, window and page
+      RequestError                       what follows knows its attempts, window and page
         TransportError                    the network; tried again
-          TimedOut                        the network or the server; tried again
+          RequestTimeout                        the network or the server; tried again
           TLSError                        the network; never tried again
         ResponseError                     the server answered, and not with calls
-          BadRequest                      400; yours
+          BadRequestError                      400; yours
           AuthenticationError             401; yours
-          PermissionDenied                403; yours
-          RateLimited                     429; tried again
+          PermissionDeniedError                403; yours
+          RateLimitError                     429; tried again
           ServerError                     408, 425, 5xx; tried again
-          UnexpectedRedirect              3xx; never followed
+          UnexpectedRedirectError              3xx; never followed
         DecodeError                       the server's: a page that cannot be read; tried again
           RecordError                     the server's: one record that cannot be read
       PagingError                         the server's: the list cannot be read exactly
       BackfillError                       a job and its folder do not fit
-        JobLocked                         another process is at work there
-        JobMismatch                       the folder belongs to another job
-        ManifestDamaged                   what is on disk cannot be trusted
+        BackfillLockedError                         another process is at work there
+        BackfillMismatchError                       the folder belongs to another job
+        ManifestCorruptedError                   what is on disk cannot be trusted
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from typing import Any
 __all__ = [
     "AuthenticationError",
     "BackfillError",
-    "BadRequest",
+    "BackfillLockedError",
+    "BackfillMismatchError",
+    "BadRequestError",
     "ConfigurationError",
     "DecodeError",
-    "ExchangeError",
     "IovoxError",
-    "JobLocked",
-    "JobMismatch",
-    "ManifestDamaged",
+    "ManifestCorruptedError",
     "MissingExtraError",
     "PagingError",
-    "PermissionDenied",
+    "PermissionDeniedError",
     "QueryError",
-    "RateLimited",
+    "RateLimitError",
     "RecordError",
+    "RequestError",
+    "RequestTimeout",
     "ResponseError",
     "ServerError",
     "SessionError",
     "TLSError",
-    "TimedOut",
     "TransportError",
-    "UnexpectedRedirect",
+    "UnexpectedRedirectError",
 ]
 
 
@@ -130,7 +130,7 @@ class MissingExtraError(IovoxError, ImportError):
         self.extra = extra
 
 
-class ExchangeError(IovoxError):
+class RequestError(IovoxError):
     """What the failures of an exchange share: how often it was tried, and which calls it was after.
 
     Attributes:
@@ -162,7 +162,7 @@ class ExchangeError(IovoxError):
         return ""
 
 
-class TransportError(ExchangeError):
+class TransportError(RequestError):
     """The exchange broke below HTTP: no address, no connection, or a connection cut on the way."""
 
     #: What to look at, where that is known.
@@ -172,7 +172,7 @@ class TransportError(ExchangeError):
         return self.cure
 
 
-class TimedOut(TransportError):
+class RequestTimeout(TransportError):
     """An attempt reached its deadline (the session's `timeout`, wall clock, from start to last byte)."""
 
 
@@ -180,7 +180,7 @@ class TLSError(TransportError):
     """The server's certificate cannot be trusted. Never tried again, since it will not mend itself."""
 
 
-class ResponseError(ExchangeError):
+class ResponseError(RequestError):
     """The server answered, and not with calls.
 
     Attributes:
@@ -217,7 +217,7 @@ class ResponseError(ExchangeError):
 
 #: The endpoint's own table of 400 answers: how its error begins, the parameter it blames, the resolution.
 #: Source: the error table of the documentation of calls/insights.
-BAD_REQUESTS: tuple[tuple[str, str | None, str], ...] = (
+BAD_REQUEST_ERRORS: tuple[tuple[str, str | None, str], ...] = (
     ("Request Method must be GET", None, "Send the request with the method GET"),
     ("Order Field Invalid", "order", "Check the allowed fields in the documentation"),
     ("Order Direction Invalid", "order", "End the order in _ASC or _DESC"),
@@ -231,7 +231,7 @@ BAD_REQUESTS: tuple[tuple[str, str | None, str], ...] = (
 )
 
 
-class BadRequest(ResponseError):
+class BadRequestError(ResponseError):
     """The endpoint refused a parameter (400, or another 4xx that blames the request). Never tried again.
 
     Attributes:
@@ -242,7 +242,7 @@ class BadRequest(ResponseError):
     @property
     def _row(self) -> tuple[str, str | None, str] | None:
         said = " ".join(self.messages).casefold()
-        return next((row for row in BAD_REQUESTS if row[0].casefold() in said), None)
+        return next((row for row in BAD_REQUEST_ERRORS if row[0].casefold() in said), None)
 
     @property
     def parameter(self) -> str | None:
@@ -276,7 +276,7 @@ class AuthenticationError(ResponseError):
         )
 
 
-class PermissionDenied(ResponseError):
+class PermissionDeniedError(ResponseError):
     """403: the account may not read this."""
 
     def _advice(self) -> str:
@@ -286,7 +286,7 @@ class PermissionDenied(ResponseError):
         )
 
 
-class RateLimited(ResponseError):
+class RateLimitError(ResponseError):
     """429: too many requests. Tried again, after the server's own Retry-After where it gives one."""
 
     def _advice(self) -> str:
@@ -300,7 +300,7 @@ class ServerError(ResponseError):
         return _wait(self.retry_after) or "The server failed; try again later."
 
 
-class UnexpectedRedirect(ResponseError):
+class UnexpectedRedirectError(ResponseError):
     """3xx: the endpoint never redirects, so this is another server's word. Never followed.
 
     Attributes:
@@ -316,7 +316,7 @@ class UnexpectedRedirect(ResponseError):
         return f"A redirect{target} was not followed, so no credential was sent there. Check base_url."
 
 
-class DecodeError(ExchangeError):
+class DecodeError(RequestError):
     """A page that cannot be read: not JSON, cut, too large, or not a list of calls."""
 
 
@@ -342,15 +342,15 @@ class BackfillError(IovoxError):
     """A backfill and its folder do not fit together."""
 
 
-class JobLocked(BackfillError):
+class BackfillLockedError(BackfillError):
     """Another process is at work in this folder."""
 
 
-class JobMismatch(BackfillError):
+class BackfillMismatchError(BackfillError):
     """The folder belongs to another job: its query, fields, format, partitioning or account differ."""
 
 
-class ManifestDamaged(BackfillError):
+class ManifestCorruptedError(BackfillError):
     """The manifest or a file it names is damaged; `--repair` reads again what it covers."""
 
 

@@ -2,7 +2,7 @@
 
 The law of this room: a field is known here under the name it is *asked* by. The names in answers differ
 (`talk_time_seconds` is answered as `talk_time_sec`, `tag_colour` as `tags[].colour`); `records` knows those.
-Problems leave as `UnfitError` with the cure; `query` adds the name of the parameter.
+Problems leave as `InvalidValueError` with the cure; `query` adds the name of the parameter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
-from .values import UnfitError, items, said
+from ._params.validators import InvalidValueError, items, said
 
 __all__ = ["AskedFields", "Field", "Fields", "as_fields", "as_order", "did_you_mean"]
 
@@ -103,7 +103,7 @@ class Fields:
     #: The 12 of the categories of the call, its node, its link and its contact.
     CATEGORIES: ClassVar[tuple[Field, ...]] = _TABLE[23:35]
     #: The 21 of tags, keyword rules, tasks, comments, outcomes and transcriptions.
-    INSIGHTS: ClassVar[tuple[Field, ...]] = _TABLE[35:]
+    INSIGHTS_KEY: ClassVar[tuple[Field, ...]] = _TABLE[35:]
     #: All 56, in the order of the endpoint's table.
     ALL: ClassVar[tuple[Field, ...]] = _TABLE
 
@@ -128,7 +128,7 @@ def as_fields(value: AskedFields | None) -> tuple[Field, ...] | None:
     """Fields without repeats, in the order they were asked for.
 
     Raises:
-        UnfitError: a name is unknown (all such are named, as the endpoint does), or there is none.
+        InvalidValueError: a name is unknown (all such are named, as the endpoint does), or there is none.
     """
     if value is None:
         return None
@@ -136,7 +136,7 @@ def as_fields(value: AskedFields | None) -> tuple[Field, ...] | None:
     if unknown := [name for name in asked if name not in _KNOWN]:
         told = ", ".join(f"{said(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
         more = f", and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise UnfitError(f"no such response field: {told}{more} (Field lists all {len(_NAMES)})")
+        raise InvalidValueError(f"no such response field: {told}{more} (Field lists all {len(_NAMES)})")
     return tuple(Field(name) for name in asked)
 
 
@@ -144,26 +144,30 @@ def as_order(value: str | None) -> str | None:
     """An order such as `call_start_DESC`: a response field's name, then `_ASC` or `_DESC`.
 
     Raises:
-        UnfitError: it begins `field invalid` or `direction invalid`, as the endpoint tells the two apart.
+        InvalidValueError: it begins `field invalid` or `direction invalid`, as the endpoint tells the two apart.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        raise UnfitError(f"must be a str such as 'call_start_ASC', not {type(value).__name__}")
+        raise InvalidValueError(f"must be a str such as 'call_start_ASC', not {type(value).__name__}")
     order = str.__str__(value)
     name, _, direction = order.rpartition("_")
     if order in _KNOWN:
-        raise UnfitError(f"direction invalid: {said(order)} has none; write '{order}_ASC' or '{order}_DESC'")
+        raise InvalidValueError(
+            f"direction invalid: {said(order)} has none; write '{order}_ASC' or '{order}_DESC'"
+        )
     if direction not in _DIRECTIONS:
         if name in _KNOWN:
-            raise UnfitError(f"direction invalid: {said(direction)}; write '{name}_ASC' or '{name}_DESC'")
+            raise InvalidValueError(
+                f"direction invalid: {said(direction)}; write '{name}_ASC' or '{name}_DESC'"
+            )
         near = did_you_mean(order, (f"{known}_{way}" for known in _NAMES for way in _DIRECTIONS))
-        raise UnfitError(
+        raise InvalidValueError(
             f"field invalid: {said(order)}{near or '; write a response field and _ASC or _DESC, as in call_start_ASC'}"
         )
     if name in _UNORDERED:
-        raise UnfitError(f"field invalid: the endpoint does not order by {name}; choose another field")
+        raise InvalidValueError(f"field invalid: the endpoint does not order by {name}; choose another field")
     if name not in _KNOWN:
         near = did_you_mean(name, _NAMES) or "; Field lists them all"
-        raise UnfitError(f"field invalid: {said(name)} is not a response field{near}")
+        raise InvalidValueError(f"field invalid: {said(name)} is not a response field{near}")
     return order

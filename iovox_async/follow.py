@@ -1,4 +1,4 @@
-"""`Follow`: new calls as they come, without end.
+"""`CallFollower`: new calls as they come, without end.
 
 The law of this room: each poll reads again from the newest call less a look-back, by windows, and hands out what it
 has not handed out before. So calls that arrive late come all the same, and memory is bounded by the look-back.
@@ -18,7 +18,7 @@ from attrs import define, field
 from .errors import (
     DecodeError,
     PagingError,
-    RateLimited,
+    RateLimitError,
     RecordError,
     ServerError,
     SessionError,
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
-    from .records import Call
+    from .models import Call
     from .stream import CallStream
 
-__all__ = ["Follow"]
+__all__ = ["CallFollower"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Seconds of the longest look-back: what a timedelta holds.
 LONGEST: Final = timedelta.max // timedelta(seconds=1)
 #: What may pass: an outage is waited out. Anything else would be the same at the next poll.
-OUTAGE = (TransportError, ServerError, RateLimited, DecodeError)
+OUTAGE = (TransportError, ServerError, RateLimitError, DecodeError)
 
 
 ENDED = "following has ended; call follow(since=newest) to go on"
 
 
 @define(eq=False)
-class Poller:
+class PollState:
     """The state between polls; it never refers to the handle, so that this can be dropped.
 
     Attributes:
@@ -97,7 +97,7 @@ def _digest(call: Call) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(call.to_dict()), digest_size=12).digest()
 
 
-async def _news(poller: Poller) -> AsyncGenerator[Call, None]:
+async def _news(poller: PollState) -> AsyncGenerator[Call, None]:
     while True:
         pause = poller.every
         try:
@@ -122,7 +122,7 @@ async def _news(poller: Poller) -> AsyncGenerator[Call, None]:
             raise SessionError(ENDED)
 
 
-class Follow:
+class CallFollower:
     """New calls without end: an async iterator of `Call`.
 
     ::
@@ -134,7 +134,7 @@ class Follow:
 
     __slots__ = ("__weakref__", "_closed", "_iterator", "_poller")
 
-    def __init__(self, poller: Poller) -> None:
+    def __init__(self, poller: PollState) -> None:
         self._poller = poller
         self._iterator: AsyncGenerator[Call, None] | None = None
         self._closed = False

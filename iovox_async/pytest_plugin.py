@@ -24,8 +24,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from iovox_async.client import AsyncInsights
     from iovox_async.sandbox import Sandbox
-    from iovox_async.session import AsyncInsights
 
 #: Calls of a sandbox for which no marker says how many: made in a tenth of a second.
 CALLS = 500

@@ -18,13 +18,11 @@ from urllib.parse import quote_plus
 
 import attrs
 
-from .dates import Moment, as_end, as_start, instant, is_aware, wall_range, written
-from .errors import QueryError
-from .fields import AskedFields, Field, Fields, as_fields, as_order, did_you_mean
-from .values import (
+from ._params.dates import Moment, as_end, as_start, instant, is_aware, wall_range, written
+from ._params.validators import (
     CommaList,
     Ids,
-    UnfitError,
+    InvalidValueError,
     as_colours,
     as_constant,
     as_digits,
@@ -35,6 +33,8 @@ from .values import (
     as_page,
     as_text,
 )
+from .errors import QueryError
+from .fields import AskedFields, Field, Fields, as_fields, as_order, did_you_mean
 
 __all__ = ["Field", "Fields", "Filters", "InsightsQuery", "Parameters"]
 
@@ -110,7 +110,7 @@ def _naming(name: str, convert: Any) -> Callable[[Any], Any]:
     def named(value: Any) -> Any:
         try:
             return convert(value)
-        except UnfitError as error:
+        except InvalidValueError as error:
             raise QueryError(_ASKED_AS.get(name, name), str(error)) from None
 
     return named
@@ -231,7 +231,7 @@ class InsightsQuery:
             )
         try:
             start, end = wall_range(self.start_date, self.end_date, timezone)
-        except UnfitError as error:
+        except InvalidValueError as error:
             raise QueryError(aware[0], str(error)) from None
         return attrs.evolve(self, start_date=start, end_date=end)
 
@@ -333,7 +333,7 @@ def _shown(name: str, value: Any) -> str:
     if name in _PHONES:
         return f"'…{value[-3:] if len(value) > 6 else ''}'"
     if name == "fields":
-        presets = ("DEFAULT", "CALL", "CATEGORIES", "INSIGHTS", "ALL")
+        presets = ("DEFAULT", "CALL", "CATEGORIES", "INSIGHTS_KEY", "ALL")
         named = next((f"Fields.{preset}" for preset in presets if getattr(Fields, preset) == value), None)
         return named or repr(",".join(value))
     if isinstance(value, datetime):

@@ -1,6 +1,6 @@
 """`CallStream`: the calls of one question, as they come.
 
-The law of this room: handles only. What a stream does is done by a `Reader`, which never refers to its handle, so that
+The law of this room: handles only. What a stream does is done by a `StreamReader`, which never refers to its handle, so that
 a handle that is dropped takes everything with it.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
+from ._fetching.reader import CLOSED, StreamReader, where
 from .errors import IovoxError, SessionError
-from .reader import CLOSED, Page, Reader, StreamStats, where
+from .results import Page, StreamStats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from .records import Call
+    from .models import Call
 
 __all__ = ["CallStream", "Page", "StreamStats"]
 
 T = TypeVar("T")
 
 
-async def _records(reader: Reader) -> AsyncGenerator[Call, None]:
+async def _records(reader: StreamReader) -> AsyncGenerator[Call, None]:
     # A function of the reader alone: were it a method of the stream, the two would hold each other, and a `break`
     # out of a bare `async for` would leave the requests running until the garbage collector came by.
     hidden = reader.reading.hidden
@@ -47,7 +48,7 @@ async def _records(reader: Reader) -> AsyncGenerator[Call, None]:
         await reader.close()
 
 
-async def _pages(reader: Reader) -> AsyncGenerator[Page, None]:
+async def _pages(reader: StreamReader) -> AsyncGenerator[Page, None]:
     number = 0
     try:
         while (page := await reader.page()) is not None:
@@ -66,7 +67,7 @@ async def _pages(reader: Reader) -> AsyncGenerator[Page, None]:
         await reader.close()
 
 
-async def _batches(reader: Reader) -> AsyncGenerator[pa.RecordBatch, None]:
+async def _batches(reader: StreamReader) -> AsyncGenerator[pa.RecordBatch, None]:
     try:
         while (batch := await reader.arrow()) is not None:
             yield batch
@@ -93,7 +94,7 @@ class CallStream:
 
     __slots__ = ("__weakref__", "_iterator", "_reader")
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: StreamReader) -> None:
         self._reader = reader
         self._iterator: AsyncGenerator[Any, None] | None = None
 
@@ -116,7 +117,9 @@ class CallStream:
         return self._iterate("arrow", _batches)
 
     def _iterate(
-        self, mode: Literal["calls", "pages", "arrow"], make: Callable[[Reader], AsyncGenerator[T, None]]
+        self,
+        mode: Literal["calls", "pages", "arrow"],
+        make: Callable[[StreamReader], AsyncGenerator[T, None]],
     ) -> AsyncGenerator[T, None]:
         reader = self._reader
         if reader.mode not in {None, mode}:

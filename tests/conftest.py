@@ -6,7 +6,8 @@ import random
 
 import hypothesis
 import pytest
-from faultkit import carrier
+from support.clock import Clock
+from support.faults import carrier
 
 from iovox_async import AsyncInsights
 
@@ -32,21 +33,6 @@ def _no_log_settings_from_other_tests():
     logger.setLevel(before[0])
     logger.propagate = before[1]
     logger.handlers[:] = before[2]
-
-
-class Clock:
-    """Time that passes only when somebody waits for it."""
-
-    def __init__(self):
-        self.now = 1000.0
-        self.waits = []
-
-    def __call__(self):
-        return self.now
-
-    async def sleep(self, seconds):
-        self.waits.append(seconds)
-        self.now += seconds
 
 
 @pytest.fixture

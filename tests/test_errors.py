@@ -13,7 +13,7 @@ import pytest
 import iovox_async
 from iovox_async import errors
 
-KINDS = sorted(
+FAULT_KINDS = sorted(
     (
         kind
         for kind in vars(errors).values()
@@ -25,13 +25,13 @@ MADE = {
     errors.QueryError: lambda: errors.QueryError("limit", "give 1 to 20000"),
     errors.MissingExtraError: lambda: errors.MissingExtraError("Arrow", "arrow"),
     errors.RecordError: lambda: errors.RecordError(17, "$[17].call_start", "it is no date"),
-    errors.UnexpectedRedirect: lambda: errors.UnexpectedRedirect(302, "https://elsewhere.example"),
+    errors.UnexpectedRedirectError: lambda: errors.UnexpectedRedirectError(302, "https://elsewhere.example"),
     **{
         kind: lambda kind=kind: kind(
-            (kind is errors.BadRequest and 400) or 503, ("said",), attempts=3, page=2
+            (kind is errors.BadRequestError and 400) or 503, ("said",), attempts=3, page=2
         )
-        for kind in KINDS
-        if issubclass(kind, errors.ResponseError) and kind is not errors.UnexpectedRedirect
+        for kind in FAULT_KINDS
+        if issubclass(kind, errors.ResponseError) and kind is not errors.UnexpectedRedirectError
     },
 }
 
@@ -40,7 +40,7 @@ def make(kind):
     return MADE.get(kind, lambda: kind("what happened"))()
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", FAULT_KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_survives_pickling_with_all_it_knows(kind):
     """An error that crosses processes keeps its message, its attributes and its position."""
     error = make(kind)
@@ -52,7 +52,7 @@ def test_every_error_survives_pickling_with_all_it_knows(kind):
     assert again.args == error.args
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", FAULT_KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_stands_in_the_tree_of_the_module_docstring_under_its_base(kind):
     """The drawn tree is the real one, indentation included."""
     lines = errors.__doc__.splitlines()
@@ -67,7 +67,7 @@ def test_every_error_stands_in_the_tree_of_the_module_docstring_under_its_base(k
         assert names[kind.__name__] == names[base.__name__] + 2
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", FAULT_KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_is_public(kind):
     """Whatever can be raised can be caught by name from the package."""
     assert getattr(iovox_async, kind.__name__) is kind
@@ -155,7 +155,7 @@ def test_an_error_of_an_exchange_tells_attempts_window_and_page():
 )
 def test_a_bad_request_names_the_parameter_and_the_cure_of_the_endpoints_own_table(said, parameter, cure):
     """Each row of the endpoint's error table is known by its words."""
-    error = errors.BadRequest(400, (said,))
+    error = errors.BadRequestError(400, (said,))
     assert error.parameter == parameter
     assert cure in error.resolution
     assert error.resolution in str(error)
@@ -175,7 +175,7 @@ def test_a_refused_key_is_told_about_the_list_of_addresses():
 
 def test_a_long_wait_is_told_with_its_length():
     """The server's own Retry-After reaches the reader of the message."""
-    assert "wait 900 seconds" in str(errors.RateLimited(429, retry_after=900.0))
+    assert "wait 900 seconds" in str(errors.RateLimitError(429, retry_after=900.0))
 
 
 async def test_the_error_of_an_exchange_is_in_no_ring_of_causes(open_session):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iovox_async.errors import BAD_REQUESTS, IovoxError, QueryError
+from iovox_async.errors import BAD_REQUEST_ERRORS, IovoxError, QueryError
 from iovox_async.query import Field, Fields, Filters, InsightsQuery
 
 
@@ -161,12 +161,12 @@ def test_what_the_endpoint_refuses_is_refused_before_it_is_sent(row, parameter, 
         InsightsQuery(**arguments)
     assert caught.value.parameter == parameter
     assert str(caught.value).startswith(f"{parameter}: ")
-    assert (row, parameter) in {(begins, blamed) for begins, blamed, _ in BAD_REQUESTS}
+    assert (row, parameter) in {(begins, blamed) for begins, blamed, _ in BAD_REQUEST_ERRORS}
 
 
 def test_every_row_of_the_error_table_has_a_case():
     """No row that blames a parameter is left out."""
-    assert {row[0] for row in REFUSED} == {begins for begins, blamed, _ in BAD_REQUESTS if blamed}
+    assert {row[0] for row in REFUSED} == {begins for begins, blamed, _ in BAD_REQUEST_ERRORS if blamed}
 
 
 # What the endpoint would misread in silence.

@@ -10,10 +10,10 @@ import warnings
 from pathlib import Path
 
 import pytest
-from faultkit import RawServer, answering, both_engines, carrier, http_answer, nothing_left
+from support.faults import RawServer, answering, both_engines, carrier, http_answer, nothing_left
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
-from iovox_async.sandbox import KINDS, Faults, Sandbox
+from iovox_async.sandbox import FAULT_KINDS, Faults, Sandbox
 
 START, END = "2024-01-01", "2024-01-04"
 #: No part of it occurs by itself, and it has what escaping would change.
@@ -117,7 +117,7 @@ def watch(insights, clock):
 @both_engines
 @pytest.mark.parametrize(
     ("kind", "form"),
-    [*((kind, "xml") for kind in (*KINDS, "none")), *(("401", form) for form in ("json", "text"))],
+    [*((kind, "xml") for kind in (*FAULT_KINDS, "none")), *(("401", form) for form in ("json", "text"))],
 )
 async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, engine, folder, capfd):
     """Logs at any level, representations, errors with all they hold, files, output and warnings."""

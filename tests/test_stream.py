@@ -17,7 +17,7 @@ from iovox_async import (
     ServerError,
     SessionError,
 )
-from iovox_async.pacing import Gate
+from iovox_async._http.throttle import RequestThrottle
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-03-31"
@@ -229,7 +229,7 @@ async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session)
             assert calls.stats.held_peak <= 2 * concurrency + 1
 
 
-class Queue(Gate):
+class Queue(RequestThrottle):
     """A gate that keeps account of who waits for a place, and of who was given one."""
 
     def __init__(self, concurrency):

@@ -163,9 +163,9 @@ def test_the_programs_use_every_public_name():
     """What is in `__all__` of the public modules is used by a program that is checked."""
     import iovox_async
     import iovox_async.backfill
+    import iovox_async.events
     import iovox_async.integrations.aiohttp
     import iovox_async.integrations.fastapi
-    import iovox_async.observe
     import iovox_async.sandbox
 
     text = "".join((PROGRAMS / name).read_text() for name in RIGHT)
@@ -175,8 +175,8 @@ def test_the_programs_use_every_public_name():
         iovox_async.backfill,
         iovox_async.integrations.aiohttp,
         iovox_async.integrations.fastapi,
-        iovox_async.observe,
+        iovox_async.events,
         iovox_async.sandbox,
     )
     # A session's own tool, which takes no part in a program.
-    assert {name for module in modules for name in module.__all__} - used - {"Watch"} == set()
+    assert {name for module in modules for name in module.__all__} - used - {"Telemetry"} == set()

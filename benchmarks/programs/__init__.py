@@ -39,7 +39,7 @@ def _installed(package: str) -> bool:
     return spec is not None and spec.origin is not None  # a folder without code has no origin
 
 
-_OURS = ("iovox_async.session",)
+_OURS = ("iovox_async.client",)
 
 PROGRAMS: dict[str, Program] = {
     program.name: program

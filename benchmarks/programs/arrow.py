@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 # What a stream would load at its first batch: as the peers' imports, it is paid before the clock starts.
-import iovox_async.arrow.reading  # noqa: F401
+import iovox_async.arrow._batches  # noqa: F401
 
 from ._ours import calls_of, session
 

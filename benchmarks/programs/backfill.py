@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 # What a run would load at its first batch: as the peers' imports, it is paid before the clock starts.
 import pyarrow.parquet  # noqa: F401
 
-import iovox_async.arrow.reading  # noqa: F401
+import iovox_async.arrow._batches  # noqa: F401
 from iovox_async import InsightsQuery
 from iovox_async.backfill import Backfill
 

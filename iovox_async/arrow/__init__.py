@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from ..reading import Reading
-    from ..structure import Structurer
-    from .exact import table_from_calls
-    from .reading import ArrowReader
+    from .._paging.spec import ReadSpec
+    from .._parsing.decoder import CallDecoder
+    from ._batches import BatchReader
+    from ._from_records import table_from_calls
     from .schema import SCHEMA, schema_for
 
-__all__ = ["SCHEMA", "ArrowReader", "open_reader", "require", "schema_for", "table_from_calls"]
+__all__ = ["SCHEMA", "BatchReader", "open_reader", "require", "schema_for", "table_from_calls"]
 
 #: Where each name lives.
 _HOMES: Final = {
     "SCHEMA": "schema",
-    "ArrowReader": "reading",
+    "BatchReader": "_batches",
     "schema_for": "schema",
-    "table_from_calls": "exact",
+    "table_from_calls": "_from_records",
 }
 
 
@@ -57,9 +57,9 @@ def require() -> None:
         raise MissingExtraError("Arrow", "arrow")
 
 
-def open_reader(structurer: Structurer, reading: Reading, timezone: tzinfo | None) -> ArrowReader:
-    """An `ArrowReader`. To be called in a thread: it may have to import pyarrow."""
+def open_reader(structurer: CallDecoder, reading: ReadSpec, timezone: tzinfo | None) -> BatchReader:
+    """An `BatchReader`. To be called in a thread: it may have to import pyarrow."""
     require()
-    from .reading import ArrowReader
+    from ._batches import BatchReader
 
-    return ArrowReader(structurer, reading, timezone)
+    return BatchReader(structurer, reading, timezone)

@@ -30,17 +30,17 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 import pyarrow as pa
 from attrs import frozen
 
-from ..convert import zone_of
+from .._params.timezones import zone_of
+from .._params.validators import InvalidValueError
+from .._parsing.compiled import answer_keys
 from ..errors import ConfigurationError
 from ..fields import AskedFields, Fields, as_fields
-from ..records import Call, Categories, types_of
-from ..rows import answer_keys
-from ..values import UnfitError
+from ..models import Call, Categories, types_of
 
 __all__ = [
     "EXTRA",
     "SCHEMA",
-    "Shape",
+    "ColumnType",
     "columns_for",
     "name_of",
     "schema_for",
@@ -54,7 +54,7 @@ Tag: TypeAlias = Literal["text", "whole", "flag", "moment", "span", "json", "key
 
 
 @frozen
-class Shape:
+class ColumnType:
     """What a column holds; `part` is the class of record of a list or struct; `keys` is for `extra`."""
 
     tag: Tag
@@ -93,20 +93,20 @@ class Shape:
 
 
 @cache
-def shapes_of(part: Any) -> dict[str, Shape]:
+def shapes_of(part: Any) -> dict[str, ColumnType]:
     """The attributes of a class of record, `extra` left out, each with its shape."""
     return {name: _shape(known) for name, known in types_of(part).items()}
 
 
-def _shape(known: Any) -> Shape:
+def _shape(known: Any) -> ColumnType:
     if get_origin(known) is list:
         (item,) = get_args(known)
-        return Shape("json") if item is Any else Shape("list", item)
+        return ColumnType("json") if item is Any else ColumnType("list", item)
     options = set(get_args(known)) or {known}
     if Categories in options:
-        return Shape("struct", Categories)
+        return ColumnType("struct", Categories)
     tags: dict[Any, Tag] = {datetime: "moment", timedelta: "span", bool: "flag", int: "whole"}
-    return Shape(next((tag for kind, tag in tags.items() if kind in options), "text"))
+    return ColumnType(next((tag for kind, tag in tags.items() if kind in options), "text"))
 
 
 def columns_for(fields: Iterable[str]) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def schema_for(fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | No
     """
     try:
         asked = as_fields(fields) or Fields.DEFAULT
-    except UnfitError as error:
+    except InvalidValueError as error:
         raise ConfigurationError(f"fields: {error}") from None
     return schema_of(columns_for(asked), zone_of(timezone))
 

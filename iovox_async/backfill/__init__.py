@@ -6,7 +6,7 @@ reads nothing twice that it named as finished.
 
 from __future__ import annotations
 
+from ._runner import Backfill
 from .report import BackfillProgress, BackfillReport
-from .runner import Backfill
 
 __all__ = ["Backfill", "BackfillProgress", "BackfillReport"]

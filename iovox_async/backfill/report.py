@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, evolve, field, frozen
 
-from .job import Need, seconds_of
+from ._job import PartitionRange, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..stream import CallStream
-    from .manifest import Entry
+    from ._manifest import ManifestEntry
 
-__all__ = ["BackfillProgress", "BackfillReport", "Tally"]
+__all__ = ["BackfillProgress", "BackfillReport", "RunCounters"]
 
 
 @frozen
@@ -94,7 +94,7 @@ class BackfillReport:
 
 
 @define
-class Tally:
+class RunCounters:
     """Counts while a run goes on."""
 
     began: float = field(factory=time.monotonic)
@@ -111,7 +111,7 @@ class Tally:
     _past_seconds: float = 0.0
     _live: dict[CallStream, float] = field(factory=dict)
 
-    def expects(self, wanted: Iterable[Need]) -> None:
+    def expects(self, wanted: Iterable[PartitionRange]) -> None:
         """There is this much to read."""
         wanted = list(wanted)
         self.to_read += len(wanted)
@@ -126,7 +126,7 @@ class Tally:
         self._past = self._with(self._past, stream)
         self._past_seconds += self._live.pop(stream) * stream.stats.progress
 
-    def done(self, entries: Iterable[Entry]) -> None:
+    def done(self, entries: Iterable[ManifestEntry]) -> None:
         """These partitions are in their place; the manifest names them now or soon."""
         for entry in entries:
             self.partitions += 1
@@ -163,7 +163,7 @@ class Tally:
             seconds=time.monotonic() - self.began,
         )
 
-    def report(self, entries: Iterable[Entry], differing: tuple[str, ...] = ()) -> BackfillReport:
+    def report(self, entries: Iterable[ManifestEntry], differing: tuple[str, ...] = ()) -> BackfillReport:
         """What the run has done, given what is in the folder now."""
         known, there = self.progress(), list(entries)
         return BackfillReport(

@@ -16,7 +16,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from . import DONE, INTERRUPTED
-from .helping import CONFIG, with_examples
+from .help_text import CONFIG, with_examples
 
 __all__ = ["iovox"]
 

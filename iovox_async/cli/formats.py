@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from iovox_async.sinks.formats import cell, harmless
+from iovox_async.backfill._formats import cell, harmless
 
-from .answers import answered_under
+from .field_places import answered_under
 
 if TYPE_CHECKING:
     from iovox_async import Call, Field

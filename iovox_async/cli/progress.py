@@ -23,7 +23,7 @@ from .console import Screen, at_terminal, drawing, err, note, number, size
 if TYPE_CHECKING:
     from iovox_async import StreamStats
 
-__all__ = ["Meter", "bar_on", "can_draw", "summary", "watching"]
+__all__ = ["StreamRate", "bar_on", "can_draw", "summary", "watching"]
 
 #: Seconds between two looks, and over which the rate is taken.
 _LOOK, _RECENT = 0.1, 3.0
@@ -52,7 +52,7 @@ def _is_pipe(stream: Any) -> bool:
         return False
 
 
-class Meter:
+class StreamRate:
     """The figures of a stream as time goes by."""
 
     def __init__(self, stats: Callable[[], StreamStats], *, limit: int | None = None) -> None:
@@ -75,7 +75,7 @@ class Meter:
 
 
 @contextlib.asynccontextmanager
-async def watching(meter: Meter, *, draw: bool, lines: bool = False) -> AsyncIterator[None]:
+async def watching(meter: StreamRate, *, draw: bool, lines: bool = False) -> AsyncIterator[None]:
     """Tells of a stream for as long as the block runs: by a bar, else by lines where they are wanted."""
     if not (draw or lines):
         yield
@@ -114,7 +114,7 @@ def bar_on(screen: Screen, figures: int, *more: ProgressColumn) -> Progress:
     )
 
 
-async def _draw(meter: Meter) -> None:
+async def _draw(meter: StreamRate) -> None:
     with drawing() as screen, bar_on(screen, _FIGURES, TimeRemainingColumn(compact=True)) as bar:
         task = bar.add_task("", total=1.0, share="", told="")
         while True:
@@ -124,7 +124,7 @@ async def _draw(meter: Meter) -> None:
             await asyncio.sleep(_LOOK)
 
 
-async def _write_lines(meter: Meter) -> None:
+async def _write_lines(meter: StreamRate) -> None:
     while True:
         await asyncio.sleep(_LINE)
         share, stats, rate = meter.look()

@@ -4,10 +4,10 @@ The law of this room: the application's loop is never held up, and a client that
 
 ::
 
-    from iovox_async.integrations.aiohttp import error_middleware, insights_ctx, insights_of, ndjson_response
+    from iovox_async.integrations.aiohttp import error_middleware, insights_ctx, get_insights, ndjson_response
 
     async def calls(request: web.Request) -> web.StreamResponse:
-        return await ndjson_response(request, insights_of(request).stream("2024-01-01", "2024-01-31"))
+        return await ndjson_response(request, get_insights(request).stream("2024-01-01", "2024-01-31"))
 
     app = web.Application(middlewares=[error_middleware])
     app.cleanup_ctx.append(insights_ctx())
@@ -18,12 +18,12 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
+from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
-from iovox_async.records import Call
-from iovox_async.session import AsyncInsights
+from iovox_async.models import Call
 
-from .answers import answer
-from .feed import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
+from ._error_response import answer
+from ._streaming import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
 
 try:
     from aiohttp import web
@@ -31,16 +31,16 @@ except ImportError as _error:
     raise MissingExtraError("iovox_async.integrations.aiohttp", "aiohttp") from _error
 
 __all__ = [
-    "INSIGHTS",
+    "INSIGHTS_KEY",
     "error_middleware",
-    "events_response",
+    "get_insights",
     "insights_ctx",
-    "insights_of",
     "ndjson_response",
+    "sse_response",
 ]
 
-#: The key of the session: `app[INSIGHTS]`; in a sub-application `request.config_dict[INSIGHTS]`.
-INSIGHTS: Final = web.AppKey("INSIGHTS", AsyncInsights)
+#: The key of the session: `app[INSIGHTS_KEY]`; in a sub-application `request.config_dict[INSIGHTS_KEY]`.
+INSIGHTS_KEY: Final = web.AppKey("INSIGHTS_KEY", AsyncInsights)
 #: Seconds between looks at whether the client is still there; aiohttp tells nobody of it.
 LOOK: Final = 0.1
 
@@ -56,20 +56,20 @@ def insights_ctx(
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         async with make() as insights:
-            app[INSIGHTS] = insights
+            app[INSIGHTS_KEY] = insights
             yield
 
     return context
 
 
-def insights_of(request: web.Request) -> AsyncInsights:
+def get_insights(request: web.Request) -> AsyncInsights:
     """The application's session, also in a sub-application.
 
     Raises:
         ConfigurationError: the application has no session.
     """
     try:
-        return request.config_dict[INSIGHTS]
+        return request.config_dict[INSIGHTS_KEY]
     except KeyError as error:
         raise ConfigurationError(
             "the application has no session: app.cleanup_ctx.append(insights_ctx())"
@@ -88,13 +88,13 @@ async def ndjson_response(
 
     Args:
         request: the request to answer.
-        calls: a `CallStream`, a `Follow` or any iterable of calls; closed when all is sent, or when the client goes away.
+        calls: a `CallStream`, a `CallFollower` or any iterable of calls; closed when all is sent, or when the client goes away.
         headers: more headers.
     """
     return await _stream(request, calls, Lines(), NDJSON, headers)
 
 
-async def events_response(
+async def sse_response(
     request: web.Request, calls: AsyncIterable[Call], *, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
     """The same as server-sent events: a call a message, its `id` the stream's position; `end` after the last.

@@ -23,10 +23,10 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from ..client import AsyncInsights
 from ..errors import ConfigurationError, MissingExtraError, QueryError
 from ..fields import Field, Fields
 from ..query import InsightsQuery
-from ..session import AsyncInsights
 
 try:
     import dask.dataframe as dd

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..convert import zone_of
+from .._paging.spec import FINALITY_DELAY
+from .._params.timezones import zone_of
+from ..client import AsyncInsights
 from ..errors import MissingExtraError, QueryError
 from ..fields import Fields
 from ..query import InsightsQuery
-from ..reading import SETTLING
-from ..session import AsyncInsights
 
 try:
     import dlt
@@ -46,7 +46,7 @@ def calls(
     start: str | date,
     end: str | date | None = None,
     *,
-    lookback: timedelta = SETTLING,
+    lookback: timedelta = FINALITY_DELAY,
     name: str = "calls",
     session: Mapping[str, Any] | None = None,
     **stream_options: Any,

@@ -18,12 +18,12 @@ import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
+from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
-from iovox_async.records import Call
-from iovox_async.session import AsyncInsights
+from iovox_async.models import Call
 
-from .answers import answer
-from .feed import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
+from ._error_response import answer
+from ._streaming import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
 
 try:
     from fastapi import Depends
@@ -36,9 +36,9 @@ except ImportError as _error:
     raise MissingExtraError("iovox_async.integrations.fastapi", "fastapi") from _error
 
 __all__ = [
-    "EventsResponse",
-    "Insights",
+    "InsightsDep",
     "NDJSONResponse",
+    "SSEResponse",
     "get_insights",
     "insights_lifespan",
     "install_error_handlers",
@@ -81,12 +81,12 @@ async def get_insights(connection: HTTPConnection) -> AsyncInsights:
     return insights
 
 
-#: A parameter `insights: Insights` of an endpoint is the application's session.
-Insights: TypeAlias = Annotated[AsyncInsights, Depends(get_insights)]
+#: A parameter `insights: InsightsDep` of an endpoint is the application's session.
+InsightsDep: TypeAlias = Annotated[AsyncInsights, Depends(get_insights)]
 
 
 class NDJSONResponse(StreamingResponse):
-    """A `CallStream`, a `Follow` or any iterable of calls, as a line of JSON a call.
+    """A `CallStream`, a `CallFollower` or any iterable of calls, as a line of JSON a call.
 
     An error before the first call is raised, and so becomes an answer with a status of its own. After that the status
     is sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a key `error`), and the
@@ -128,7 +128,7 @@ class NDJSONResponse(StreamingResponse):
             await self.background()
 
 
-class EventsResponse(NDJSONResponse):
+class SSEResponse(NDJSONResponse):
     """The same as server-sent events: a call a message, its `id` the stream's position.
 
     After the last comes an event `end`; an answer that broke ends with an event `failure`. Pass the header

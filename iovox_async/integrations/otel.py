@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
-    from iovox_async.observe import RequestDone, Retry, StreamBegun, StreamDone, WindowDone
+    from iovox_async.events import (
+        PageAccepted,
+        RequestFinished,
+        RetryScheduled,
+        StreamFinished,
+        StreamStarted,
+    )
 
 __all__ = ["OpenTelemetryObserver"]
 
@@ -66,7 +72,7 @@ class OpenTelemetryObserver:
         self._calls = meter.create_counter("iovox.calls", "{call}", "Calls handed out by streams.")
         self._open = meter.create_up_down_counter("iovox.streams", "{stream}", "Streams open now.")
 
-    def stream_begun(self, event: StreamBegun) -> None:
+    def on_stream_started(self, event: StreamStarted) -> None:
         """Opens the stream's span."""
         self._open.add(1)
         self._spans[event.stream] = self._tracer.start_span(
@@ -80,7 +86,7 @@ class OpenTelemetryObserver:
             },
         )
 
-    def request_done(self, event: RequestDone) -> None:
+    def on_request_finished(self, event: RequestFinished) -> None:
         """Writes the request's span, its time and its size."""
         end = time.time_ns()
         labels: dict[str, str | int] = {"http.request.method": "GET"}
@@ -112,7 +118,7 @@ class OpenTelemetryObserver:
             span.set_status(Status(StatusCode.ERROR, event.error))
         span.end(end)
 
-    def retry(self, event: Retry) -> None:
+    def retry(self, event: RetryScheduled) -> None:
         """Counts a retry, and notes it in the stream's span."""
         self._retries.add(1, {"error.type": event.error})
         if event.stream in self._spans:
@@ -126,11 +132,11 @@ class OpenTelemetryObserver:
                 },
             )
 
-    def window_done(self, event: WindowDone) -> None:  # noqa: ARG002 - the observer's signature
+    def on_page_accepted(self, event: PageAccepted) -> None:  # noqa: ARG002 - the observer's signature
         """Counts an answer that found its place."""
         self._windows.add(1)
 
-    def stream_done(self, event: StreamDone) -> None:
+    def on_stream_finished(self, event: StreamFinished) -> None:
         """Closes the stream's span."""
         self._open.add(-1)
         self._calls.add(event.calls)

@@ -6,8 +6,8 @@ or read is imported here, since an oracle that shares code with its subject prov
 
 from __future__ import annotations
 
-from .box import KEY, USERNAME, Sandbox
-from .faults import KINDS, Faults, Kind
+from ._sandbox import KEY, USERNAME, Sandbox
+from .faults import FAULT_KINDS, FaultKind, Faults
 from .stats import Request, SandboxStats
 
-__all__ = ["KEY", "KINDS", "USERNAME", "Faults", "Kind", "Request", "Sandbox", "SandboxStats"]
+__all__ = ["FAULT_KINDS", "KEY", "USERNAME", "FaultKind", "Faults", "Request", "Sandbox", "SandboxStats"]

@@ -14,11 +14,11 @@ import attrs
 
 from iovox_async.errors import ConfigurationError
 
-from .chance import chance
+from ._random import chance
 
 Format: TypeAlias = Literal["xml", "json", "text"]
 #: How a request fails: with a status, on the wire, or with a 200 that is no answer.
-Kind: TypeAlias = Literal[
+FaultKind: TypeAlias = Literal[
     # A status, with an error body in `error_format`; "429" and "503" carry `retry_after`, "302" a Location.
     "302",
     "401",
@@ -51,10 +51,10 @@ Kind: TypeAlias = Literal[
     "empty",
     "html",
 ]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
-def _kinds(value: Kind | Iterable[Kind]) -> tuple[Kind, ...]:
+def _kinds(value: FaultKind | Iterable[FaultKind]) -> tuple[FaultKind, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -62,8 +62,8 @@ def _known(_: Any, __: Any, kinds: tuple[str, ...]) -> None:
     if not kinds:
         raise ConfigurationError("Faults(kind=...) names no kind of fault")
     for kind in kinds:
-        if kind not in KINDS:
-            raise ConfigurationError(f"no such kind of fault: {kind!r}; there are {', '.join(KINDS)}")
+        if kind not in FAULT_KINDS:
+            raise ConfigurationError(f"no such kind of fault: {kind!r}; there are {', '.join(FAULT_KINDS)}")
 
 
 def _written(_: Any, __: Any, form: str) -> None:
@@ -101,7 +101,7 @@ class Faults:
     fail_after: int | None = attrs.field(default=None, validator=_from(0))
     heavy_rows: int | None = attrs.field(default=None, validator=_from(0))
     #: How they fail; of several kinds, one is drawn for each request.
-    kind: tuple[Kind, ...] = attrs.field(default=("500",), converter=_kinds, validator=_known)
+    kind: tuple[FaultKind, ...] = attrs.field(default=("500",), converter=_kinds, validator=_known)
     #: The Retry-After of "429" and "503": seconds, or any text; None: the header is left out.
     retry_after: float | str | None = None
     #: Where "302" sends the client.
@@ -131,7 +131,7 @@ class Faults:
     #: Seconds after which an idle connection is closed; those that are open keep what they were opened with.
     keep_alive: float = attrs.field(default=75.0, validator=_from(0))
 
-    def verdict(self, number: int, seed: int) -> Kind | None:
+    def verdict(self, number: int, seed: int) -> FaultKind | None:
         """How request `number` fails, `heavy_rows` apart; None: it does not."""
         fails = (
             number <= self.fail_first
@@ -142,7 +142,7 @@ class Faults:
         )
         return self.drawn(number, seed) if fails else None
 
-    def drawn(self, number: int, seed: int) -> Kind:
+    def drawn(self, number: int, seed: int) -> FaultKind:
         """The kind of failure that request `number` meets if it fails."""
         if len(self.kind) == 1:
             return self.kind[0]

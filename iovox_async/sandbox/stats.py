@@ -56,7 +56,7 @@ class SandboxStats:
     connections_made: int = 0
 
 
-class Tally:
+class RequestCounters:
     """The counters themselves; safe to use from any thread."""
 
     def __init__(self) -> None:

@@ -22,7 +22,9 @@ from iovox_async import (
     AsyncInsights,
     AuthenticationError,
     BackfillError,
-    BadRequest,
+    BackfillLockedError,
+    BackfillMismatchError,
+    BadRequestError,
     Call,
     CallStream,
     Categories,
@@ -30,25 +32,24 @@ from iovox_async import (
     Comment,
     ConfigurationError,
     DecodeError,
-    ExchangeError,
     Field,
     Fields,
     Filters,
     InsightsQuery,
     IovoxError,
-    JobLocked,
-    JobMismatch,
     Keyword,
     KeywordRule,
-    ManifestDamaged,
+    ManifestCorruptedError,
     MissingExtraError,
     Page,
     PagingError,
-    PermissionDenied,
+    PermissionDeniedError,
     Phrase,
     QueryError,
-    RateLimited,
+    RateLimitError,
     RecordError,
+    RequestError,
+    RequestTimeout,
     ResponseError,
     RetryPolicy,
     ServerError,
@@ -56,28 +57,27 @@ from iovox_async import (
     StreamStats,
     Tag,
     Task,
-    TimedOut,
     TLSError,
     Transcription,
     TransportError,
-    UnexpectedRedirect,
+    UnexpectedRedirectError,
     make_converter,
 )
+from iovox_async._telemetry import show_log
 from iovox_async.backfill import Backfill, BackfillProgress, BackfillReport
+from iovox_async.events import (
+    BaseObserver,
+    Observer,
+    PageAccepted,
+    RequestFinished,
+    RetryScheduled,
+    StreamFinished,
+    StreamStarted,
+)
 from iovox_async.integrations import aiohttp as for_aiohttp
 from iovox_async.integrations import fastapi as for_fastapi
 from iovox_async.integrations.otel import OpenTelemetryObserver
-from iovox_async.observe import (
-    Observer,
-    Quiet,
-    RequestDone,
-    Retry,
-    StreamBegun,
-    StreamDone,
-    WindowDone,
-    show_log,
-)
-from iovox_async.sandbox import KEY, KINDS, USERNAME, Faults, Kind, Request, Sandbox, SandboxStats
+from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, FaultKind, Faults, Request, Sandbox, SandboxStats
 
 # ------------------------------------------------------------------------------------------------- a session
 
@@ -89,7 +89,7 @@ class Counting:
         self.rows = 0
         self.outcomes: list[Literal["complete", "left", "failed"]] = []
 
-    def stream_begun(self, event: StreamBegun) -> None:
+    def on_stream_started(self, event: StreamStarted) -> None:
         assert_type(event.stream, int)
         assert_type(event.start, datetime)
         assert_type(event.end, datetime)
@@ -97,7 +97,7 @@ class Counting:
         assert_type(event.fields, int)
         assert_type(event.resumed, bool)
 
-    def request_done(self, event: RequestDone) -> None:
+    def on_request_finished(self, event: RequestFinished) -> None:
         assert_type(event.stream, int | None)
         assert_type(event.window, str | None)
         assert_type(event.page, int | None)
@@ -108,7 +108,7 @@ class Counting:
         assert_type(event.error, str | None)
         self.rows += event.rows
 
-    def retry(self, event: Retry) -> None:
+    def retry(self, event: RetryScheduled) -> None:
         assert_type(event.stream, int | None)
         assert_type(event.window, str | None)
         assert_type(event.page, int | None)
@@ -116,7 +116,7 @@ class Counting:
         assert_type(event.delay, float)
         assert_type(event.error, str)
 
-    def window_done(self, event: WindowDone) -> None:
+    def on_page_accepted(self, event: PageAccepted) -> None:
         assert_type(event.stream, int)
         assert_type(event.window, str)
         assert_type(event.page, int)
@@ -124,7 +124,7 @@ class Counting:
         assert_type(event.rows, int)
         assert_type(event.bytes, int)
 
-    def stream_done(self, event: StreamDone) -> None:
+    def on_stream_finished(self, event: StreamFinished) -> None:
         assert_type(event.stream, int)
         assert_type(event.seconds, float)
         assert_type(event.calls, int)
@@ -135,10 +135,10 @@ class Counting:
         self.outcomes.append(event.outcome)
 
 
-class Slow(Quiet):
+class Slow(BaseObserver):
     """Or the one method that is wanted."""
 
-    def request_done(self, event: RequestDone) -> None:
+    def on_request_finished(self, event: RequestFinished) -> None:
         if event.seconds > 1:
             logging.getLogger(__name__).warning("slow: %s", event.window)
 
@@ -154,7 +154,7 @@ def sessions() -> list[AsyncInsights]:
     assert_type(retry.retry_after_maximum, float)
     observers: list[Observer] = [
         Counting(),
-        Quiet(),
+        BaseObserver(),
         Slow(),
         OpenTelemetryObserver(get_tracer_provider(), get_meter_provider()),
     ]
@@ -245,7 +245,7 @@ def questions() -> InsightsQuery:
         Fields.DEFAULT,
         Fields.CALL,
         Fields.CATEGORIES,
-        Fields.INSIGHTS,
+        Fields.INSIGHTS_KEY,
         Fields.ALL,
     ]
     names: str = Field.TALK_TIME_SECONDS
@@ -457,12 +457,12 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
     except SessionError as error:
         runtime_error: RuntimeError = error
         return str(runtime_error)
-    except BadRequest as error:
+    except BadRequestError as error:
         assert_type(error.parameter, str | None)
         assert_type(error.resolution, str)
-    except UnexpectedRedirect as error:
+    except UnexpectedRedirectError as error:
         assert_type(error.location, str | None)
-    except (AuthenticationError, PermissionDenied, RateLimited, ServerError) as error:
+    except (AuthenticationError, PermissionDeniedError, RateLimitError, ServerError) as error:
         response_error: ResponseError = error
         assert_type(response_error.status, int)
     except ResponseError as error:
@@ -472,7 +472,7 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
         assert_type(error.window, str | None)
         assert_type(error.page, int | None)
         assert_type(error.retry_after, float | None)
-    except (TimedOut, TLSError) as error:
+    except (RequestTimeout, TLSError) as error:
         transport_error: TransportError = error
         return transport_error.position
     except RecordError as error:
@@ -480,11 +480,11 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
         assert_type(error.index, int)
         assert_type(error.path, str)
         assert_type(decode_error.window, str | None)
-    except ExchangeError as error:
+    except RequestError as error:
         assert_type(error.attempts, int)
         assert_type(error.window, str | None)
         assert_type(error.page, int | None)
-    except (JobLocked, JobMismatch, ManifestDamaged) as error:
+    except (BackfillLockedError, BackfillMismatchError, ManifestCorruptedError) as error:
         backfill_error: BackfillError = error
         return backfill_error.position
     except PagingError as error:
@@ -539,7 +539,7 @@ async def filling(insights: AsyncInsights, query: InsightsQuery) -> dict[str, An
 
 
 async def playing() -> None:
-    kind: Kind = KINDS[0]
+    kind: FaultKind = FAULT_KINDS[0]
     faults = Faults(
         latency=0.1,
         jitter=0.1,
@@ -603,12 +603,12 @@ def with_fastapi() -> fastapi.FastAPI:
     app = fastapi.FastAPI(lifespan=for_fastapi.insights_lifespan(AsyncInsights, inner=None))
     for_fastapi.install_error_handlers(app)
 
-    async def lines(insights: for_fastapi.Insights, start: date) -> for_fastapi.NDJSONResponse:
+    async def lines(insights: for_fastapi.InsightsDep, start: date) -> for_fastapi.NDJSONResponse:
         assert_type(insights, AsyncInsights)
         return for_fastapi.NDJSONResponse(insights.stream(start), headers={"x-what": "calls"})
 
-    async def events(insights: for_fastapi.Insights) -> for_fastapi.EventsResponse:
-        return for_fastapi.EventsResponse(insights.follow(), status_code=200)
+    async def events(insights: for_fastapi.InsightsDep) -> for_fastapi.SSEResponse:
+        return for_fastapi.SSEResponse(insights.follow(), status_code=200)
 
     async def another() -> AsyncInsights:
         return AsyncInsights(concurrency=2)
@@ -621,14 +621,14 @@ def with_fastapi() -> fastapi.FastAPI:
 
 def with_aiohttp() -> web.Application:
     async def lines(request: web.Request) -> web.StreamResponse:
-        insights = for_aiohttp.insights_of(request)
+        insights = for_aiohttp.get_insights(request)
         assert_type(insights, AsyncInsights)
         return await for_aiohttp.ndjson_response(request, insights.stream(), headers={"x-what": "calls"})
 
     async def events(request: web.Request) -> web.StreamResponse:
-        insights = request.app[for_aiohttp.INSIGHTS]
+        insights = request.app[for_aiohttp.INSIGHTS_KEY]
         assert_type(insights, AsyncInsights)
-        return await for_aiohttp.events_response(request, insights.follow())
+        return await for_aiohttp.sse_response(request, insights.follow())
 
     async def generated(request: web.Request) -> web.StreamResponse:
         async def some() -> AsyncIterator[Call]:

@@ -17,7 +17,7 @@ from iovox_async import (
     StreamStats,
 )
 from iovox_async.backfill import Backfill
-from iovox_async.observe import Observer, Quiet, RequestDone
+from iovox_async.events import BaseObserver, Observer, RequestFinished
 from iovox_async.sandbox import Faults, Sandbox
 
 
@@ -111,6 +111,6 @@ async def rest(insights: AsyncInsights, stats: StreamStats, call: Call) -> None:
     assert watcher
 
 
-class Watcher(Quiet):
-    def retry(self, event: RequestDone) -> None:  # wrong: override
-        """Takes another event than `Quiet` does."""
+class Watcher(BaseObserver):
+    def retry(self, event: RequestFinished) -> None:  # wrong: override
+        """Takes another event than `BaseObserver` does."""

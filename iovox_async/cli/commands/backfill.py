@@ -16,21 +16,21 @@ from iovox_async import (
     DecodeError,
     InsightsQuery,
     IovoxError,
-    RateLimited,
+    RateLimitError,
     ServerError,
     TransportError,
 )
+from iovox_async.backfill._storage import FORMATS
 from iovox_async.errors import QueryError, RecordError, TLSError
-from iovox_async.sinks import FORMATS
 
-from ..account import Account, session_options
-from ..again import Remembering, again
-from ..backfilling import summary, tell, watching
+from ..backfill_progress import summary, tell, watching
 from ..console import complain, fresh_line, note, number
+from ..errors import FAILED, UNFINISHED, in_options, run
 from ..filters import filter_options
-from ..helping import with_examples
-from ..reading import FIRST, LAST, PANEL, fields_option, on_error_option
-from ..running import FAILED, UNFINISHED, in_options, run
+from ..help_text import with_examples
+from ..options import Account, session_options
+from ..query_options import FIRST, LAST, PANEL, fields_option, on_error_option
+from ..resume_command import Remembering, again
 
 if TYPE_CHECKING:
     from iovox_async import Field
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["backfill"]
 
 #: What may be gone when the same line is run again.
-_PASSING = (TransportError, RateLimited, ServerError, DecodeError)
+_PASSING = (TransportError, RateLimitError, ServerError, DecodeError)
 _LASTING = (TLSError, RecordError)
 
 

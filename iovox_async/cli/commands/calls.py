@@ -16,16 +16,16 @@ from click.exceptions import Exit
 
 from iovox_async import InsightsQuery, IovoxError
 
-from ..account import Account, session_options
-from ..again import Remembering, again
 from ..console import at_terminal, complain, fresh_line, note, number
+from ..errors import FAILED, UNFINISHED, in_options, run
 from ..filters import filter_options
 from ..formats import FORMATS, Format, written
-from ..helping import with_examples
+from ..help_text import with_examples
+from ..options import Account, session_options
 from ..output import Output, open_output
-from ..progress import Meter, can_draw, summary, watching
-from ..reading import FIRST, LAST, PANEL, fields_option, on_error_option
-from ..running import FAILED, UNFINISHED, in_options, run
+from ..progress import StreamRate, can_draw, summary, watching
+from ..query_options import FIRST, LAST, PANEL, fields_option, on_error_option
+from ..resume_command import Remembering, again
 
 if TYPE_CHECKING:
     from iovox_async import CallStream, Field
@@ -57,7 +57,7 @@ class Pull:
         began = time.monotonic()
         draw = can_draw(data_to_stdout=self.output.keeps_parts)
         async with self.account.session() as insights, insights.stream(**self.stream) as calls:
-            meter = Meter(lambda: calls.stats, limit=self.stream["max_calls"])
+            meter = StreamRate(lambda: calls.stats, limit=self.stream["max_calls"])
             try:
                 async with self.output, watching(meter, draw=draw):
                     await self._copy(calls)

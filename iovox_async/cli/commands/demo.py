@@ -19,10 +19,10 @@ from rich.text import Text
 from iovox_async.sandbox import KEY, USERNAME, Faults
 
 from ..console import at_terminal, complain, note, number, out, show_page, size
+from ..errors import FAILED, run
 from ..memory import peak_memory
-from ..progress import Meter, can_draw, watching
-from ..running import FAILED, run
-from ..serving import sandbox_process
+from ..progress import StreamRate, can_draw, watching
+from ..sandbox_process import sandbox_process
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
@@ -87,7 +87,7 @@ async def _pull(calls: int, seed: int) -> Result:
         note(f"Streaming them from {url}; some of the requests will fail with a 500 ...", style="dim")
         began, first = time.monotonic(), 0.0
         draw = can_draw()
-        async with watching(Meter(lambda: stream.stats), draw=draw, lines=not draw):
+        async with watching(StreamRate(lambda: stream.stats), draw=draw, lines=not draw):
             async for _call in stream:
                 first = first or time.monotonic() - began
         return Result(stream.stats, time.monotonic() - began, first)

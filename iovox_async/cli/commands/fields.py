@@ -11,9 +11,9 @@ from rich.text import Text
 
 from iovox_async import Field, Fields
 
-from ..answers import place_of
 from ..console import at_terminal, out
-from ..helping import with_examples
+from ..field_places import place_of
+from ..help_text import with_examples
 
 __all__ = ["fields"]
 

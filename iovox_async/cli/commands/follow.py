@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import rich_click as click
 
-from ..account import Account, session_options
-from ..again import Remembering, again
+from ..call_line import line
 from ..console import at_terminal, clean, fresh_line, note
+from ..errors import run
 from ..filters import filter_options
 from ..formats import JsonLines
-from ..helping import with_examples
-from ..lines import line
+from ..help_text import with_examples
+from ..options import Account, session_options
 from ..output import Output, open_output
-from ..reading import FIRST, PANEL, fields_option, on_error_option
-from ..running import run
+from ..query_options import FIRST, PANEL, fields_option, on_error_option
+from ..resume_command import Remembering, again
 
 if TYPE_CHECKING:
     from iovox_async import Call
-    from iovox_async.follow import Follow
+    from iovox_async.follow import CallFollower
 
 __all__ = ["follow"]
 
@@ -65,7 +65,7 @@ class Following:
             return JsonLines(()).body([call])
         return f"{clean(line(call))}\n".encode()
 
-    async def _tell_of_outages(self, calls: Follow) -> None:
+    async def _tell_of_outages(self, calls: CallFollower) -> None:
         out, known = False, 0
         polls = calls.polls
         while True:

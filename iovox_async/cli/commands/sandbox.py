@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 from iovox_async import MissingExtraError
-from iovox_async.sandbox import KEY, KINDS, USERNAME, Faults, Sandbox
+from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, Faults, Sandbox
 
 from ..console import at_terminal, note, number, out
-from ..helping import with_examples
-from ..running import run
+from ..errors import run
+from ..help_text import with_examples
 
 __all__ = ["FAULTS", "sandbox"]
 
@@ -58,8 +58,8 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "fail_after": (_COUNT, "All requests after the n-th fail."),
     "heavy_rows": (_COUNT, "Requests fail whose answer would hold more rows than n."),
     "kind": (
-        click.Choice(KINDS),
-        f"How they fail: {', '.join(KINDS)}. Several: repeat the option; one is drawn for each failure.",
+        click.Choice(FAULT_KINDS),
+        f"How they fail: {', '.join(FAULT_KINDS)}. Several: repeat the option; one is drawn for each failure.",
     ),
     "retry_after": (RetryAfter(), "The Retry-After of 429 and 503: seconds, or any text."),
     "location": (str, "Where 302 sends the client."),
@@ -174,7 +174,7 @@ def sandbox(*, port: int, arrivals: float, faults: Faults, **drawn: Any) -> None
 def _live_page(box: Sandbox, arrivals: float) -> Callable[[str], str]:
     """Adds the live page where it can be served; gives what to tell of it, given the sandbox's address."""
     try:
-        from iovox_async.integrations.live import add_live_page, page_url
+        from iovox_async.sandbox.live.page import add_live_page, page_url
     except MissingExtraError as missing:
         cure = f'pip install "iovox-async[{missing.extra}]"'
         return lambda _: f"To see its calls in a browser: {cure}"

@@ -18,10 +18,10 @@ from rich.text import Text
 
 from iovox_async import Fields
 
-from ..account import Account, session_options
 from ..console import clean, complain, show_page, span
-from ..helping import with_examples
-from ..running import FAILED, run
+from ..errors import FAILED, run
+from ..help_text import with_examples
+from ..options import Account, session_options
 
 if TYPE_CHECKING:
     from iovox_async import Call, Categories, Task, Transcription

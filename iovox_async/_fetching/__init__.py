@@ -1,0 +1,1 @@
+"""Runs the requests of a stream and delivers its records."""

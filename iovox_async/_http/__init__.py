@@ -1,0 +1,1 @@
+"""HTTP requests to the endpoint: URLs, network, tasks, throttling, errors."""

@@ -1,0 +1,164 @@
+"""Cancelled at any moment, by any means: the session works on, nothing leaks, and the server is let go."""
+
+import asyncio
+import random
+
+import anyio
+import pytest
+from support.faults import both_engines
+
+from iovox_async import RequestTimeout, RetryPolicy
+from iovox_async.sandbox import Faults, Sandbox
+
+START, END = "2024-01-01", "2024-01-10"
+
+
+async def settle(check, turns=3000):
+    """Lets the loop turn until something holds."""
+    for _ in range(turns):
+        if check():
+            return
+        await asyncio.sleep(0.001)
+
+
+def sockets():
+    """The connections that this loop holds and has not let go. The sandbox has a loop of its own."""
+    return sum(not transport.is_closing() for transport in asyncio.get_running_loop()._transports.values())
+
+
+@both_engines
+@pytest.mark.timeout(240)
+async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(engine, open_session):
+    """At random moments, pages and streams alike: no slot, task or socket is lost, and the server is let go early.
+
+    A thousand where aiohttp carries them, with a pool of no more than the eight slots.
+    """
+    waves = 100 if engine == "httpx" else 20
+    rng = random.Random(4)
+    sandbox = Sandbox(calls=400, start=START, end=END, faults=Faults(latency=0.004))
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=8) as insights:
+        before = asyncio.all_tasks()
+
+        async def pull(number):
+            if number % 2:
+                await insights.page(START, END, size=50)
+            else:
+                await insights.stream(START, END, page_size=60).collect()
+
+        cancelled = most = 0
+        for wave in range(waves):
+            tasks = [asyncio.create_task(pull(number)) for number in range(50)]
+            rng.shuffle(tasks)
+            for task in tasks:
+                if not task.done() and rng.random() < 0.3:
+                    await asyncio.sleep(rng.random() * 0.0015)
+                    most = max(most, sockets())
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            cancelled += sum(isinstance(result, asyncio.CancelledError) for result in results)
+            assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), (
+                wave
+            )
+        assert cancelled >= 40 * waves
+        await settle(lambda: asyncio.all_tasks() <= before and not sandbox.stats.concurrent)
+        assert asyncio.all_tasks() <= before
+        assert insights._gate.in_flight == 0
+        assert insights._gate.limiter.statistics().tasks_waiting == 0
+        stats = sandbox.stats
+        assert stats.connections <= 8
+        assert 0 < most <= 8
+        unfinished = stats.requests - stats.answered
+        assert unfinished > 10  # how many got that far is the scheduler's choice
+        assert stats.abandoned >= 0.9 * unfinished
+        assert await insights.stream(START, END).collect()
+        sandbox.reset_stats()
+        sandbox.faults = Faults(latency=0.05)
+        await asyncio.gather(*(insights.page(START, END, size=50) for _ in range(16)))
+        assert sandbox.stats.peak == 8
+
+
+@both_engines
+@pytest.mark.parametrize("way", ["task.cancel", "asyncio.timeout", "anyio scope"])
+@pytest.mark.parametrize("fault", ["hang", "hang_midway", "drip"])
+async def test_each_way_of_cancelling_each_kind_of_hang_frees_the_slot(way, fault, open_session):
+    """Waiting for headers, in the middle of a body, or for the next drop."""
+    faults = Faults(fail_first=4, kind=fault, drip_seconds=0.01)
+    sandbox = Sandbox(calls=100, start=START, end=END, faults=faults)
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
+        for number in range(1, 5):
+            if way == "task.cancel":
+                task = asyncio.create_task(insights.page(START, END))
+                await settle(lambda wanted=number: sandbox.stats.requests == wanted)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            elif way == "asyncio.timeout":
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.03):
+                        await insights.page(START, END)
+            else:
+                with anyio.move_on_after(0.03) as scope:
+                    await insights.page(START, END)
+                assert scope.cancelled_caught
+        await settle(lambda: not sandbox.stats.concurrent)
+        assert sandbox.stats.abandoned == 4
+        assert len((await insights.page(START, END)).calls) == 100
+        assert insights._gate.in_flight == 0
+
+
+@both_engines
+async def test_cancelled_at_every_turn_of_the_loop_the_session_works_on(open_session):
+    """A stream is cancelled natively at its first turn, its second, its third ..., until it is no longer touched."""
+    sandbox = Sandbox(calls=300, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=3) as insights:
+        before = asyncio.all_tasks()
+        turns = 0
+        while True:
+            task = asyncio.create_task(insights.stream(START, END, page_size=80).collect())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                assert len(task.result()) == 300
+                break
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            turns += 1 + turns // 25
+        await settle(lambda: asyncio.all_tasks() <= before)
+        assert asyncio.all_tasks() <= before
+        assert insights._gate.in_flight == 0
+        assert turns > 20
+
+
+@both_engines
+async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
+    """Those behind it move up, and no slot is lost."""
+    sandbox = Sandbox(calls=50, start=START, end=END, faults=Faults(latency=0.02))
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
+        tasks = [asyncio.create_task(insights.page(START, END)) for _ in range(6)]
+        await settle(lambda: sandbox.stats.concurrent)
+        for task in tasks[1:5]:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(one, asyncio.CancelledError) for one in done] == [
+            False,
+            True,
+            True,
+            True,
+            True,
+            False,
+        ]
+        assert sandbox.stats.peak == 1
+        assert insights._gate.in_flight == 0
+
+
+@both_engines
+async def test_a_deadline_stops_a_server_that_drips(open_session):
+    """Wall clock, not per read: a byte now and then does not keep an attempt alive."""
+    sandbox = Sandbox(
+        calls=100, start=START, end=END, faults=Faults(fail_after=0, kind="drip", drip_seconds=0.01)
+    )
+    async with sandbox.serve() as base_url:
+        async with open_session(base_url, timeout=0.08, retry=RetryPolicy(attempts=2)) as insights:
+            with pytest.raises(RequestTimeout, match="after 2 attempts"):
+                await insights.page(START, END)

@@ -1,0 +1,275 @@
+"""The loop is nobody's to hold up: first use included, under any interpreter switch, on uvloop too."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import blockbuster
+import pytest
+from support.faults import RawServer, answering, http_answer, nothing_left
+
+from iovox_async import IovoxError, SessionError
+from iovox_async.sandbox import Faults, Sandbox
+
+START, END = "2024-01-01", "2024-01-10"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_left():
+    async with nothing_left():
+        yield
+
+
+#: A program that pulls, meets a closed port and a server that cannot be trusted, and is cancelled at random: its output
+#: is the ids, and what was imported while the loop ran.
+PROGRAM = """
+import asyncio, gc, random, sys
+from iovox_async import AsyncInsights, Fields, RetryPolicy, TLSError, TransportError
+
+class Imports:
+    # Notes what is imported while a loop runs in this thread.
+    names = []
+
+    def find_spec(self, name, *_):
+        if asyncio._get_running_loop() is not None:
+            self.names.append(name)
+
+sys.meta_path.insert(0, Imports())
+
+base_url, tls_url = sys.argv[1:3]
+uv, watched, engine = sys.argv[3] == "uvloop", sys.argv[4] == "watched", sys.argv[5]
+transports = [None] * 3
+if engine == "aiohttp":
+    import encodings.idna  # what the standard library loads when aiohttp first resolves a host
+    from httpx_aiohttp import AiohttpTransport
+    # Before the loop runs, since this one reads the certificates where it is made.
+    transports = [AiohttpTransport(trust_env=False) for _ in range(3)]
+
+def session(key, url, **options):
+    return AsyncInsights("demo", key, base_url=url, transport=transports.pop(), retry=quick, **options)
+
+quick = RetryPolicy(initial=0.001, maximum=0.01)
+if watched:
+    from blockbuster import BlockBuster
+    BlockBuster().activate()
+
+async def typed(kind, work):
+    try:
+        await work
+    except kind:
+        return
+    raise SystemExit(f"no {kind}")
+
+async def storm(insights):
+    rng = random.Random(3)
+    for _ in range(4):
+        tasks = [
+            asyncio.create_task(
+                insights.stream("2024-01-01", "2024-01-10", page_size=60).collect() if number % 2
+                else insights.page("2024-01-01", "2024-01-10", size=50)
+            )
+            for number in range(25)
+        ]
+        for task in tasks:
+            if rng.random() < 0.5:
+                await asyncio.sleep(rng.random() * 0.002)
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+async def main():
+    problems = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    # How slow a busy machine is, is not the question.
+    loop.slow_callback_duration = 10
+    async with session("demo-key", base_url, concurrency=4) as insights:
+        async with insights.stream("2024-01-01", "2024-01-10", page_size=60) as calls:
+            ids = [call.id async for call in calls]
+        everything = [c.id async for c in insights.stream("2024-01-01", "2024-01-10", fields=Fields.ALL)]
+        if everything != ids or [call.id for call in await insights.get(ids)] != ids:
+            raise SystemExit("not the same calls")
+        before = asyncio.all_tasks()
+        await storm(insights)
+        while insights._shelter.busy:
+            await asyncio.sleep(0.001)
+        if insights._gate.in_flight or asyncio.all_tasks() - before:
+            raise SystemExit("something is left")
+        if [c.id async for c in insights.stream("2024-01-01", "2024-01-10")] != ids:
+            raise SystemExit("not the same calls after the storm")
+    async with session("k", "http://127.0.0.1:9") as insights:
+        await typed(TransportError, insights.page())
+    async with session("k", tls_url) as insights:
+        await typed(TLSError, insights.stream("2024-01-01", "2024-01-10").collect())
+    if problems:
+        raise SystemExit(f"the loop complains: {problems}")
+    return ids
+
+factory = None
+if uv:
+    import uvloop
+    factory = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=factory) as runner:
+    ids = runner.run(main())
+gc.collect()
+print(*ids)
+print(*Imports.names)
+"""
+
+MODES = {
+    "watched by blockbuster": ([], {}, "", "watched", "httpx"),
+    "-O": (["-O"], {}, "", "", "httpx"),
+    "-W error": (["-W", "error"], {}, "", "", "httpx"),
+    "PYTHONASYNCIODEBUG": (["-X", "dev"], {"PYTHONASYNCIODEBUG": "1"}, "", "", "httpx"),
+    "uvloop": ([], {}, "uvloop", "", "httpx"),
+    "aiohttp, watched": ([], {}, "", "watched", "aiohttp"),
+    "aiohttp, PYTHONASYNCIODEBUG": (
+        ["-X", "dev", "-W", "error"],
+        {"PYTHONASYNCIODEBUG": "1"},
+        "",
+        "",
+        "aiohttp",
+    ),
+    "aiohttp, uvloop": (["-W", "error"], {}, "uvloop", "", "aiohttp"),
+}
+
+
+@pytest.mark.parametrize(
+    ("switches", "environment", "loop", "watched", "engine"), MODES.values(), ids=MODES.keys()
+)
+async def test_a_whole_program_runs_the_same_and_without_a_complaint(
+    switches, environment, loop, watched, engine
+):
+    """A pull, a look-up, a storm of cancellations, a closed port, an untrusted server; nothing is said on stderr.
+
+    And what is needed was imported before the loop ran: the first use costs the loop nothing.
+    """
+    trustme = pytest.importorskip("trustme")
+    if loop:
+        pytest.importorskip(loop)
+    if engine == "aiohttp":
+        pytest.importorskip("httpx_aiohttp")
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    faults = Faults(every_nth=9, kind=("500", "reset", "cut", "close"), latency=0.001)
+    sandbox = Sandbox(calls=300, start=START, end=END, faults=faults)
+    async with sandbox.serve() as base_url, RawServer(answering(http_answer()), tls=context) as server:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *switches,
+            "-c",
+            PROGRAM,
+            base_url,
+            server.base_url,
+            loop,
+            watched,
+            engine,
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, complaints = await process.communicate()
+    assert complaints.decode() == ""
+    assert process.returncode == 0
+    ids, imported = out.decode().splitlines()
+    assert [int(one) for one in ids.split()] == sandbox.ids()
+    assert imported == ""
+
+
+async def test_nothing_blocks_the_loop_while_calls_are_read(open_session):
+    """Pages, pieces, follow and position, with faults; watched from within the suite as well."""
+    faults = Faults(every_nth=5, kind=("500", "cut", "gzip_cut", "garbage"), gzip=True)
+    sandbox = Sandbox(calls=400, start=START, end=END, faults=faults)
+    async with sandbox.serve() as base_url:
+        with blockbuster.blockbuster_ctx("iovox_async", excluded_modules=["iovox_async.sandbox"]):
+            async with open_session(base_url) as insights:
+                stream = insights.stream(START, END, page_size=70)
+                ids = [call.id async for call in stream]
+                assert stream.position
+                async for page in insights.stream(START, END, page_size=70).pages():
+                    assert page.raw
+                async with insights.follow(START) as calls:
+                    async for _ in calls:
+                        break
+    assert ids == sandbox.ids()
+
+
+async def test_the_wall_clock_may_jump(open_session, monkeypatch):
+    """Deadlines and back-off stand on a clock that only goes on."""
+    jumps = [0.0]
+
+    def jumping(real=time.time):
+        jumps[0] = -(jumps[0] + 7_200)
+        return real() + jumps[0]
+
+    monkeypatch.setattr(time, "time", jumping)
+    sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(every_nth=3, kind=("500", "reset")))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        assert [call.id async for call in insights.stream(START, END, page_size=30)] == sandbox.ids()
+    from iovox_async._http.throttle import RequestThrottle
+
+    assert RequestThrottle(1).clock is time.monotonic
+
+
+async def test_two_consumers_of_one_stream_at_once_are_told_apart(open_session):
+    """Stepped from several tasks in turn it goes on; stepped by two at once one of them gets a clear error."""
+    sandbox = Sandbox(calls=120, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END, page_size=30) as stream:
+            iterator = aiter(stream)
+            ids = [(await asyncio.create_task(anext(iterator))).id for _ in range(100)]
+            assert ids == sandbox.ids()[:100]
+        async with insights.stream(START, END, page_size=30) as stream:
+            iterator = aiter(stream)
+            both = await asyncio.gather(anext(iterator), anext(iterator), return_exceptions=True)
+        errors = [one for one in both if isinstance(one, BaseException)]
+        assert len(errors) == 1
+        assert isinstance(errors[0], RuntimeError)
+        assert "already running" in str(errors[0])
+
+
+def test_a_program_that_ends_in_the_middle_of_a_stream_ends():
+    """`asyncio.run` cancels all tasks natively, ours among them: no hang, no complaint, whatever was under way."""
+    sandbox = Sandbox(calls=300, start=START, end=END, faults=Faults(latency=0.005))
+    program = """
+import asyncio, sys
+from iovox_async import AsyncInsights
+
+async def main():
+    async with AsyncInsights("demo", "demo-key", base_url=sys.argv[1], concurrency=2) as insights:
+        async for call in insights.stream("2024-01-01", "2024-01-10", page_size=20):
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+
+try:
+    asyncio.run(main())
+except asyncio.CancelledError:
+    print("ended")
+"""
+    with sandbox.serve() as base_url:
+        command = [sys.executable, "-X", "dev", "-W", "error", "-c", program, base_url]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("ended\n", "", 0)
+
+
+async def test_closing_a_session_ends_its_streams_with_a_clear_error(open_session):
+    """Neither short nor silent: a stream that was cut by `aclose` says so."""
+    sandbox = Sandbox(calls=400, start=START, end=END)
+    async with sandbox.serve() as base_url:
+        insights = open_session(base_url, concurrency=1)
+        got = []
+        with pytest.raises(IovoxError) as caught:
+            async for call in insights.stream(START, END, page_size=30):
+                got.append(call.id)
+                if len(got) == 10:
+                    await insights.aclose()
+        assert isinstance(caught.value, SessionError)
+    assert got == sandbox.ids()[: len(got)]

@@ -1,0 +1,396 @@
+"""Sweeps: a fault at every request, of every kind; a cancellation at every suspension. The exact calls, or one typed error."""
+
+import asyncio
+from urllib.parse import parse_qs
+
+import anyio
+import pytest
+from support.faults import both_engines, nothing_left, struck
+
+from iovox_async import (
+    AuthenticationError,
+    BadRequestError,
+    DecodeError,
+    IovoxError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeout,
+    RetryPolicy,
+    ServerError,
+    TransportError,
+    UnexpectedRedirectError,
+)
+from iovox_async.sandbox import FAULT_KINDS, Faults, Sandbox
+
+START, END = "2024-01-01", "2024-01-10"
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_left():
+    async with nothing_left():
+        yield
+
+
+async def read(stream, into):
+    """The ids of a stream's calls, put into a list as they come."""
+    async for call in stream:
+        into.append(call.id)
+
+
+async def read_columns(stream, into):
+    """The same of its batches."""
+    async for batch in stream.arrow():
+        into += batch.column("id").to_pylist()
+
+
+async def outcome(work):
+    """The typed error that work ends in, or None."""
+    try:
+        await work
+    except IovoxError as error:
+        return error
+    return None
+
+
+async def settle(insights):
+    """Until the work of those who left has ended; a turn of the loop at a time."""
+    for _ in range(2000):
+        if not insights._shelter.busy:
+            return
+        await asyncio.sleep(0.0005)
+
+
+#: What a kind that lasts ends in, and whether it is tried again.
+ENDS = {
+    **dict.fromkeys(("500", "502", "503", "504", "408"), (ServerError, True)),
+    "429": (RateLimitError, True),
+    "302": (UnexpectedRedirectError, False),
+    "401": (AuthenticationError, False),
+    "403": (PermissionDeniedError, False),
+    "404": (BadRequestError, False),
+    **dict.fromkeys(("cut", "cut_chunked", "close", "reset", "reset_midway"), (TransportError, True)),
+    **dict.fromkeys(("cut_clean", "gzip_cut", "gzip_no_trailer", "gzip_crc"), (DecodeError, True)),
+    **dict.fromkeys(("garbage", "empty", "html"), (DecodeError, True)),
+    **dict.fromkeys(("hang", "hang_midway", "drip"), (RequestTimeout, True)),
+}
+SLOW = {"hang", "hang_midway", "drip"}
+PASSING = [kind for kind in FAULT_KINDS if ENDS[kind][1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [
+        *((kind, "httpx") for kind in FAULT_KINDS),
+        *((kind, "aiohttp") for kind in FAULT_KINDS if not kind.isdigit()),
+    ],
+)
+async def test_a_fault_at_every_request_once_or_for_good(kind, open_session):
+    """Fault k at request 1, 2, 3, ... until none is touched: the exact calls, or the typed error of that kind.
+
+    What came before an error is the beginning of the truth, and its position goes on exactly there.
+    """
+    await sweep(kind, open_session, read)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FAULT_KINDS if kind not in SLOW and not kind.isdigit()])
+async def test_pages_that_become_columns_meet_the_same_faults(kind, open_session):
+    """With the same ends."""
+    await sweep(kind, open_session, read_columns)
+
+
+async def sweep(kind, open_session, read):
+    sandbox = Sandbox(calls=130, start=START, end=END)
+    truth = sandbox.ids()
+    ends, passes = ENDS[kind]
+    options = {"concurrency": 2}
+    if kind in SLOW:
+        options |= {"timeout": 0.06, "retry": RetryPolicy(attempts=2)}
+    async with sandbox.serve() as base_url, asyncio.timeout(60):
+        for lasting in (False, True):
+            number, touched = 0, True
+            while touched:
+                number += 1
+                # What hangs takes real time: for good at the first and third only.
+                if lasting and kind in SLOW and number not in {1, 3}:
+                    break
+                which = {"fail_after": number - 1} if lasting else {"fail_at": (number,)}
+                sandbox.faults = Faults(kind=kind, drip_seconds=0.02, **which)
+                sandbox.reset_stats()
+                found = []
+                async with open_session(base_url, **options) as insights:
+                    stream = insights.stream(START, END, page_size=40)
+                    error = await outcome(read(stream, found))
+                    touched = error is not None or sandbox.stats.requests >= number
+                    if error is None:
+                        assert passes or not touched
+                    else:
+                        assert lasting or not passes
+                        assert type(error) is ends
+                        assert found == truth[: len(found)]
+                        sandbox.faults = Faults()
+                        if ends not in {AuthenticationError, PermissionDeniedError}:
+                            rest = insights.stream(START, END, page_size=40, resume=error.position)
+                            await read(rest, found)
+                    assert found == truth or type(error) in {AuthenticationError, PermissionDeniedError}
+                    assert insights._gate.in_flight == 0
+            assert number > 3 or kind in SLOW
+
+
+@both_engines
+@pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - SLOW))
+async def test_a_fault_at_one_request_is_raised_or_mended_on_a_page_too(kind, open_session):
+    """`page` and `get` keep the same promise."""
+    sandbox = Sandbox(calls=20, start=START, end=END, faults=Faults(fail_at=(1, 3), kind=kind))
+    ends, passes = ENDS[kind]
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        if passes:
+            assert len((await insights.page(START, END)).calls) == 20
+            assert [call.id for call in await insights.get(sandbox.ids())] == sandbox.ids()
+        else:
+            with pytest.raises(ends):
+                await insights.page(START, END)
+
+
+LENGTHS = [(0, 50, 8), (1, 50, 1), (50, 50, 4), (51, 50, 8), (400, 20, 1), (3_000, 50, 8)]
+
+
+@both_engines
+@pytest.mark.parametrize(("calls", "page_size", "concurrency"), LENGTHS)
+@pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
+async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
+    calls, page_size, concurrency, order, engine, open_session
+):
+    """By a kind drawn at random; and retries stay within a fifth of the requests plus 20."""
+    # Not markup: a login page is tried once more only, and two in a row are an answer.
+    kinds = [kind for kind in PASSING if kind not in SLOW | {"html"}]
+    sandbox = Sandbox(calls=calls, start=START, end=END, seed=calls, faults=Faults(every_nth=7, kind=kinds))
+    truth = sandbox.ids()
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
+        stream = insights.stream(START, END, order=order, page_size=page_size)
+        found = [call.id async for call in stream]
+        assert found == (truth if order.endswith("ASC") else truth[::-1])
+        stats, gate = stream.stats, insights._gate
+        # What was lost before its answer began, aiohttp asks for once more, and tells nobody.
+        lost = sum(request.outcome in {"close", "reset"} for request in sandbox.log)
+        assert 0 <= sandbox.stats.requests - stats.requests <= (lost if engine == "aiohttp" else 0)
+        assert stats.retries <= 0.2 * stats.requests + 20
+        assert gate.retries <= 0.2 * gate.requests + 20
+        assert gate.in_flight == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 8])
+@pytest.mark.parametrize("after", [0, 9], ids=["from the start", "in the middle"])
+@pytest.mark.parametrize("kind", ["500", "503"])
+async def test_a_server_that_is_down_ends_in_one_bare_error_without_a_storm(
+    kind, after, concurrency, open_session, clock
+):
+    """Within the policy's total, after at most attempts x concurrency requests to it."""
+    sandbox = Sandbox(calls=1_000, start=START, end=END, faults=Faults(fail_after=after, kind=kind))
+    policy = RetryPolicy()
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
+        began, found = clock.now, []
+        with pytest.raises(ServerError) as caught:
+            await read(insights.stream(START, END, page_size=40), found)
+        assert type(caught.value) is ServerError
+        assert caught.value.status == int(kind)
+        assert clock.now - began <= policy.total
+        assert sandbox.stats.requests - after <= policy.attempts * concurrency
+        assert found == sandbox.ids()[: len(found)]
+
+
+async def test_an_outage_of_hours_costs_many_callers_no_storm(open_session, clock):
+    """Hundreds of requests meet it; what is sent is the work plus the budget, and it takes no real time."""
+    sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        for _ in range(6):
+            callers = [insights.page(START, END) for _ in range(25)]
+            for result in await asyncio.gather(*callers, return_exceptions=True):
+                assert type(result) is ServerError
+            clock.now += 1800
+        work = 6 * 25
+        assert sandbox.stats.requests <= 1.2 * work + 20
+        sandbox.faults = Faults()
+        assert len((await insights.page(START, END)).calls) == 10
+
+
+@both_engines
+async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
+    """Fifty callers and a stream: no more than the slots is sent, and nothing for half a minute; then it is tried."""
+    sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0, kind="401"))
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=4) as insights:
+        callers = [insights.page(START, END) for _ in range(50)]
+        for result in await asyncio.gather(*callers, return_exceptions=True):
+            assert type(result) is AuthenticationError
+        sent = sandbox.stats.requests
+        assert sent <= 4
+        # Errors of a stream are bare, also where it was not allowed to begin.
+        with pytest.raises(AuthenticationError, match="IP addresses"):
+            await insights.stream(START, END).collect()
+        assert sandbox.stats.requests == sent
+        sandbox.faults = Faults()
+        clock.now += 31
+        assert len(await insights.stream(START, END).collect()) == 10
+
+
+@both_engines
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("kind", ["500", "504", "reset", "cut"])
+async def test_windows_that_keep_failing_are_halved_and_the_size_is_remembered(
+    kind, concurrency, open_session
+):
+    """A server that fails on more than 300 rows: the exact calls, and no request for as many ever again."""
+    sandbox = Sandbox(calls=6_000, start=START, end=END, faults=Faults(heavy_rows=300, kind=kind))
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
+        stream = insights.stream(START, END, page_size=1_000)
+        if kind == "reset":
+            # A connection that is lost says nothing about the size of what was asked for.
+            with pytest.raises(TransportError):
+                await stream.collect()
+            return
+        assert [call.id async for call in stream] == sandbox.ids()
+        assert stream.stats.halved >= 2
+        limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.log]
+        outcomes = [request.outcome for request in sandbox.log]
+        # Two sizes failed; the windows in flight with each were tried thrice, and again with the next.
+        assert outcomes.count(kind) <= 5 * concurrency
+        later = limits[len(outcomes) - outcomes[::-1].index(kind) :]
+        assert len(later) > 10
+        assert max(later) <= 300
+
+
+RETRY_AFTER = {
+    "seconds": ("3", 3),
+    "a fraction": ("1.5", 1.5),
+    "the maximum": ("120", 120),
+    "nothing": ("0", 0),
+    "in the past": ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+    "a date that is none": ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+    "negative": ("-5", None),
+    "no number": ("nan", None),
+    "words": ("soon", None),
+    "absent": (None, None),
+}
+
+
+@both_engines
+@pytest.mark.parametrize(("value", "wait"), RETRY_AFTER.values(), ids=RETRY_AFTER.keys())
+@pytest.mark.parametrize("kind", ["429", "503"])
+async def test_what_the_server_asks_to_wait_is_waited_if_it_can_be_read(
+    kind, value, wait, open_session, clock
+):
+    """At least so long; what cannot be read leaves our own back-off."""
+    faults = Faults(fail_at=(1,), kind=kind, retry_after=value)
+    sandbox = Sandbox(calls=10, start=START, end=END, faults=faults)
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        began = clock.now
+        assert len((await insights.page(START, END)).calls) == 10
+    took = clock.now - began
+    assert (wait or 0) <= took <= max(wait or 0, RetryPolicy().initial)
+
+
+@both_engines
+@pytest.mark.parametrize("value", ["121", "3600", "1e999", "Thu, 31 Dec 2099 23:59:59 GMT"])
+async def test_a_wait_longer_than_allowed_is_handed_to_the_caller_with_its_length(value, open_session, clock):
+    """At once, so that a job can park itself."""
+    sandbox = Sandbox(
+        calls=10, start=START, end=END, faults=Faults(fail_after=0, kind="503", retry_after=value)
+    )
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        with pytest.raises(ServerError, match="asks to wait") as caught:
+            await insights.stream(START, END).collect()
+    assert caught.value.retry_after > 120
+    assert clock.waits == []
+    assert sandbox.stats.requests == 1
+
+
+async def test_two_failures_at_once_lose_neither(open_session):
+    """The first is raised, bare; another one is noted in it."""
+    sandbox = Sandbox(calls=500, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
+        real, both = insights._http.get, asyncio.Barrier(2)
+        answered = 0
+
+        async def planted(params, **options):
+            nonlocal answered
+            answered += 1
+            if answered == 1:
+                return await real(params, **options)
+            mine = BadRequestError(400, ("one",)) if answered == 2 else DecodeError("the other")
+            await both.wait()
+            raise mine
+
+        insights._http.get = planted
+        with pytest.raises((BadRequestError, DecodeError)) as caught:
+            await insights.stream(START, END, page_size=40).collect()
+        said = str(caught.value) + "".join(getattr(caught.value, "__notes__", ()))
+        assert "one" in said
+        assert "the other" in said
+
+
+# Cancellation.
+
+
+WORK = {
+    "page": lambda insights: insights.page(START, END),
+    "get": lambda insights: insights.get(range(1, 400)),
+    "collect": lambda insights: insights.stream(START, END, page_size=60).collect(),
+    "pages": lambda insights: _last(insights.stream(START, END, page_size=60).pages()),
+    "columns": lambda insights: _last(insights.stream(START, END, page_size=60).arrow()),
+    "in a block": lambda insights: _block(insights.stream(START, END, page_size=60)),
+}
+
+
+async def _last(pages):
+    async for _ in pages:
+        pass
+
+
+async def _block(stream):
+    async with stream as calls:
+        async for _ in calls:
+            pass
+
+
+@both_engines
+@pytest.mark.parametrize("way", ["thrown in its place", "thrown as it resumes", "task.cancel", "anyio scope"])
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
+async def test_cancelled_at_every_suspension_the_session_works_on(work, way, open_session):
+    """At the first await of the reader, the second, the third, ... until none is left: nothing is swallowed or lost."""
+    sandbox = Sandbox(calls=150, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
+        before = asyncio.all_tasks()
+        turn = 0
+        while True:
+            turn += 1
+            how, scope = asyncio.CancelledError, None
+
+            async def run(turn=turn):
+                nonlocal how, scope
+                if way == "task.cancel":
+                    task = asyncio.current_task()
+                    return await struck(work(insights), turn, lambda: task.cancel() and None)
+                if way == "anyio scope":
+                    with anyio.CancelScope() as scope:
+                        await struck(work(insights), turn, scope.cancel)
+                    if scope.cancelled_caught:
+                        raise asyncio.CancelledError
+                    return turn - 1
+                late = way == "thrown as it resumes"
+                return await struck(work(insights), turn, asyncio.CancelledError, late=late)
+
+            task = asyncio.create_task(run())
+            await asyncio.wait([task])
+            if not task.cancelled():
+                assert task.result() < turn
+                break
+            await settle(insights)
+            assert insights._gate.in_flight == 0
+            assert insights._gate.limiter.statistics().tasks_waiting == 0
+        assert turn > 1
+        assert asyncio.all_tasks() <= before
+        assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
+        for _ in range(200):
+            if sandbox.stats.connections <= 2:
+                break
+            await asyncio.sleep(0.002)
+        assert sandbox.stats.connections <= 2

@@ -1,0 +1,137 @@
+"""Positions: a short string that says exactly what is left of one query, and is refused by any other."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from support.model_server import examples
+
+from iovox_async._paging.cursor import Cursor
+from iovox_async.errors import IovoxError, QueryError
+
+START, END = datetime(2024, 1, 1), datetime(2024, 3, 31, 23, 59, 59)
+KNOWN = Cursor(
+    descending=False,
+    start=START,
+    end=END,
+    second=datetime(2024, 2, 29, 12, 0, 1),
+    id=30683207599876,
+    query="0123456789",
+)
+
+seconds = st.datetimes().map(lambda moment: moment.replace(microsecond=0))
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> Cursor:
+    start, second, end = sorted(draw(st.tuples(seconds, seconds, seconds)))
+    number = draw(st.none() | st.integers(-(10**20), 10**20))
+    query = draw(st.text("0123456789abcdef", min_size=10, max_size=10))
+    return Cursor(draw(st.booleans()), start, end, second, number, query)
+
+
+@examples(300)
+@given(position=positions())
+def test_a_position_comes_back_as_it_was(position: Cursor):
+    """For any dates of our calendar, any id or none, and any query."""
+    text = str(position)
+    assert Cursor.parse(text) == position
+    assert len(text) < 110
+    assert text.isascii()
+    assert " " not in text
+
+
+def test_its_form_is_short_and_stable():
+    """Positions are kept in files and databases: the form is a promise."""
+    assert str(KNOWN) == "1a-20240101T000000-20240331T235959-20240229T120001-30683207599876-0123456789"
+    assert str(evolve(KNOWN, descending=True, id=None)).startswith("1d-")
+    assert str(evolve(KNOWN, id=None)).endswith("-20240229T120001--0123456789")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("2024-01-01", id="a date"),
+        pytest.param(str(KNOWN)[:-1], id="cut"),
+        pytest.param(str(KNOWN) + "0", id="too long"),
+        pytest.param(str(KNOWN) + "\n", id="a newline"),
+        pytest.param(" " + str(KNOWN), id="a space"),
+        pytest.param(str(KNOWN).upper(), id="capitals"),
+        pytest.param(str(KNOWN).replace("1a", "2a", 1), id="a later form"),
+        pytest.param(str(KNOWN).replace("1a", "1b", 1), id="no direction"),
+        pytest.param(str(KNOWN).replace("0229", "0230"), id="no such day"),
+        pytest.param(str(KNOWN).replace("0229T12", "0229T24"), id="no such hour"),
+        pytest.param(str(KNOWN).replace("20240229", "00000229"), id="the year 0"),
+        pytest.param(str(KNOWN).replace("20240229", "20230228"), id="before its range"),
+        pytest.param(str(KNOWN).replace("20240229", "20250228"), id="behind its range"),
+        pytest.param(str(KNOWN).replace("20240101", "20260101"), id="a range from end to start"),
+        pytest.param(str(KNOWN).replace("30683207599876", "-"), id="a sign and no number"),
+        pytest.param(str(KNOWN).replace("30683207599876", "9" * 5000), id="an id of 5000 digits"),
+        pytest.param(str(KNOWN).replace("30683207599876", "\uff11\uff12"), id="digits of another script"),
+        pytest.param(str(KNOWN).replace("20240101", "\uff12\uff10240101"), id="a date in another script"),
+        pytest.param(None, id="None"),
+        pytest.param(7, id="a number"),
+        pytest.param(str(KNOWN).encode(), id="bytes"),
+    ],
+)
+def test_what_is_no_position_is_refused(text: object):
+    """One typed error, before any request."""
+    with pytest.raises(QueryError, match="it is no position") as caught:
+        Cursor.parse(text)  # type: ignore[arg-type]
+    assert caught.value.parameter == "resume"
+
+
+@examples(200)
+@given(
+    text=st.text(max_size=90)
+    | st.from_regex(r"\A1[ad]-\d{8}T\d{6}-\d{8}T\d{6}-\d{8}T\d{6}--?\d*-[0-9a-f]{10}\Z")
+    | st.builds(
+        lambda place, other: str(KNOWN)[:place] + other + str(KNOWN)[place + 1 :],
+        st.integers(0, 80),
+        st.characters(),
+    )
+)
+def test_any_text_is_a_position_or_refused(text: str):
+    """No other exception; and what is read says again what was read."""
+    try:
+        position = Cursor.parse(text)
+    except QueryError:
+        return
+    assert Cursor.parse(str(position)) == position
+    assert position.start <= position.second <= position.end
+
+
+def test_it_fits_its_own_query():
+    """The same query, order and dates, or dates left out."""
+    KNOWN.check(query="0123456789", descending=False, start=None, end=None)
+    KNOWN.check(query="0123456789", descending=False, start=START, end=None)
+    KNOWN.check(query="0123456789", descending=False, start=START, end=END)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        pytest.param({"query": "0123456788"}, "filters, order and fields", id="another query"),
+        pytest.param({"descending": True}, "filters, order and fields", id="the other direction"),
+        pytest.param(
+            {"start": START + timedelta(days=1)},
+            "start 2024-01-01 00:00:00, not 2024-01-02",
+            id="another start",
+        ),
+        pytest.param(
+            {"end": END - timedelta(days=1)}, "end 2024-03-31 23:59:59, not 2024-03-30", id="another end"
+        ),
+    ],
+)
+def test_it_is_refused_by_any_other_question(other: dict, says: str):
+    """With the part that differs."""
+    question = {"query": "0123456789", "descending": False, "start": None, "end": None} | other
+    with pytest.raises(QueryError, match=says) as caught:
+        KNOWN.check(**question)
+    assert caught.value.parameter == "resume"
+    assert isinstance(caught.value, IovoxError)

@@ -1,0 +1,821 @@
+"""The window plan against a server that never holds still: each call exactly once, whatever happens in between."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.model_server import Motion, Pull, Row, Server, at, examples, pull
+
+from iovox_async._paging import LARGEST, SECOND, PageRequest, PageResult, ServerPageLimit, WindowPlan
+from iovox_async.errors import PagingError
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Case:
+    """A server, a plan, and how they meet."""
+
+    seed: int
+    span: int
+    rows: int
+    layout: str
+    fraction: bool
+    cut: bool
+    end: str
+    cap: int | None
+    cap_moves: bool
+    offset: str
+    motion: tuple[int, int, bool, bool]
+    limit: int
+    first: int
+    resize: bool
+    down: bool
+    ordered: bool
+    concurrency: int
+    failing: float
+    patient: bool
+    known: bool
+
+    def server(self) -> Server:
+        rng = random.Random(self.seed)
+        server = Server(
+            rng,
+            self.span,
+            end=self.end,  # type: ignore[arg-type]
+            cap=self.cap,
+            cap_moves=self.cap_moves,
+            offset=self.offset,  # type: ignore[arg-type]
+            cut=self.cut,
+            motion=Motion(*self.motion),
+            most=self.most,
+        )
+        server.fill(
+            at(self._second(rng) + (rng.randrange(1000) / 1000 if self.fraction else 0))
+            for _ in range(self.rows)
+        )
+        return server
+
+    def _second(self, rng: random.Random) -> int:
+        # Some lie just outside of the range: they must stay there.
+        match self.layout:
+            case "even":
+                return rng.randrange(-2, self.span + 3)
+            case "bunched":
+                return int(rng.triangular(-1, self.span + 1, self.span * 0.6))
+            case "bursts":
+                return rng.choice((0, self.span // 3, self.span // 2, self.span - 1, self.span))
+            case _:
+                return self.span // 2
+
+    @property
+    def most(self) -> int:
+        """What an earlier plan of the session saw."""
+        return (self.cap or 1) if self.known else 0
+
+    def plan(self) -> WindowPlan:
+        return WindowPlan(
+            at(0),
+            at(self.span),
+            descending=self.down,
+            ordered=self.ordered,
+            limit=self.limit,
+            first=self.first,
+            capacity=ServerPageLimit(most=self.most),
+        )
+
+    def run(self) -> tuple[Server, Pull, set[Row]]:
+        """The server, what came of the pull, and the calls that existed all the while."""
+        server, plan = self.server(), self.plan()
+
+        def resize() -> None:
+            if self.resize:
+                plan.limit = server.rng.choice((1, 2, 5, 13, self.limit))
+
+        before = server.within(at(0), at(self.span))
+        found = pull(
+            plan,
+            server,
+            concurrency=self.concurrency,
+            failing=self.failing,
+            patient=self.patient,
+            meddle=resize,
+        )
+        return server, found, before & server.within(at(0), at(self.span))
+
+
+still = st.just((0, 0, False, True))
+growing = st.tuples(st.integers(1, 2), st.just(0), st.booleans(), st.just(True))
+moving = st.tuples(st.integers(0, 2), st.integers(0, 2), st.booleans(), st.booleans())
+
+
+def cases(motion: st.SearchStrategy[tuple[int, int, bool, bool]]) -> st.SearchStrategy[Case]:
+    return st.builds(
+        Case,
+        seed=st.integers(0, 2**32),
+        span=st.sampled_from((1, 2, 3, 7, 30, 200, 5000)),
+        rows=st.sampled_from((0, 1, 2, 3, 8, 25, 60)),
+        layout=st.sampled_from(("even", "bunched", "bursts", "one second")),
+        fraction=st.booleans(),
+        cut=st.booleans(),
+        end=st.sampled_from(("inclusive", "exclusive", "second")),
+        cap=st.sampled_from((None, None, 1, 2, 3, 7, 20)),
+        cap_moves=st.booleans(),
+        offset=st.sampled_from(("limit", "cap")),
+        motion=motion,
+        limit=st.sampled_from((1, 2, 3, 5, 10, 40, LARGEST)),
+        first=st.sampled_from((1, 2, 5, 250)),
+        resize=st.booleans(),
+        down=st.booleans(),
+        ordered=st.booleans(),
+        concurrency=st.sampled_from((1, 2, 3, 8, 16)),
+        failing=st.sampled_from((0.0, 0.0, 0.2)),
+        patient=st.booleans(),
+        known=st.booleans(),
+    )
+
+
+def check(case: Case, server: Server, found: Pull, stable: set[Row]) -> None:
+    """What the theorem says of a pull that ended well."""
+    rows = found.rows
+    twice = [number for number, times in Counter(row.id for row in rows).items() if times > 1]
+    assert not twice, f"came twice: {twice}"
+    assert stable <= set(rows), f"lost: {stable - set(rows)}"
+    assert set(rows) <= server.ever
+    for piece in found.pieces:
+        assert at(0) <= piece.lo < piece.hi <= at(case.span)
+        assert all(piece.lo <= piece.body[row].start < piece.hi for row in piece.rows)
+    if case.ordered:
+        seconds = [row.second for row in rows]
+        assert seconds == sorted(seconds, reverse=case.down)
+
+
+# The theorem.
+
+
+@examples(1500)
+@given(case=cases(moving))
+def test_every_call_that_stays_comes_exactly_once_while_others_come_and_go(case: Case):
+    """The theorem, under inserts, deletes, tie shuffles, caps, failures and any order of arrival."""
+    try:
+        server, found, stable = case.run()
+    except PagingError:
+        # Allowed only where a second changes faster than it can be read.
+        assert case.motion[0] or case.motion[1]
+        return
+    check(case, server, found, stable)
+
+
+@examples(600)
+@given(case=cases(still))
+def test_a_list_at_rest_is_read_whole_and_never_given_up(case: Case):
+    """Without motion exactly the calls of the range come, however full a second is."""
+    server, found, stable = case.run()
+    check(case, server, found, stable)
+    assert set(found.rows) == stable
+
+
+@examples(500)
+@given(case=cases(growing))
+def test_a_second_that_only_grows_is_never_given_up(case: Case):
+    """Calls that arrive with growing ids cannot keep a crowded second from being read."""
+    server, found, stable = case.run()
+    check(case, server, found, stable)
+
+
+@examples(300)
+@given(case=cases(moving))
+def test_what_is_held_is_bounded(case: Case):
+    """Requests in flight and answers that wait are at most twice the concurrency, and one for the reader."""
+    try:
+        _, found, _ = case.run()
+    except PagingError:
+        return
+    if not any(ask.order == "id_ASC" for ask in found.asks):
+        assert found.peak <= 2 * case.concurrency + 1
+
+
+@examples(300)
+@given(case=cases(still))
+def test_page_numbers_are_used_only_for_a_second_fuller_than_an_answer(case: Case):
+    """Page 2 is asked for only where one second alone fills the longest answer that was known."""
+    server, found, _ = case.run()
+    assert case.run()[0].served == server.served, "a run is not decided by its seed"
+    counts = Counter(row.second for row in server.live)
+    for ask in found.asks:
+        assert ask.page == 1 or counts[ask.lo] >= min(ask.limit, max(1, ask.most)), ask
+        assert ask.page == 1 or ask.hi - ask.lo == SECOND
+
+
+@examples(300)
+@given(case=cases(still), one=st.integers(1, 16), other=st.integers(1, 16))
+def test_concurrency_and_page_size_change_nothing_but_the_requests(case: Case, one: int, other: int):
+    """The same list is read as the same calls with any page size and concurrency, in one stretch or two."""
+    whole = Case(**{**vars(case), "concurrency": one}).run()[1]
+    again = Case(**{**vars(case), "concurrency": other, "limit": other, "resize": False}).run()[1]
+    assert {row.id for row in whole.rows} == {row.id for row in again.rows}
+    server, middle = case.server(), case.span // 2
+    halves = [
+        pull(WindowPlan(lo, hi, limit=case.limit), server, concurrency=one)
+        for lo, hi in ((at(0), at(middle)), (at(middle), at(case.span)))
+    ]
+    assert {row.id for half in halves for row in half.rows} == {row.id for row in whole.rows}
+
+
+@examples(400)
+@given(case=cases(moving))
+@example(
+    Case(
+        seed=1, span=2, rows=60, layout="one second", fraction=False, cut=False, end="inclusive", cap=2,
+        cap_moves=False, offset="limit", motion=(1, 2, True, False), limit=2, first=2, resize=False, down=False,
+        ordered=True, concurrency=1, failing=0.0, patient=False, known=False,
+    )
+)  # fmt: skip
+def test_no_motion_makes_the_plan_run_away(case: Case):
+    """However a list moves, the requests are bounded by its seconds and its calls."""
+    try:
+        server, found, _ = case.run()
+    except PagingError:
+        return
+    seconds = len({row.second for row in server.ever})
+    passes = 40 * seconds * math.ceil(len(server.ever) / max(1, min(case.limit, server.most or 1)))
+    assert found.requests <= 2 * case.concurrency * (seconds + 2) + passes + 4 * found.failures
+
+
+# How many requests it takes.
+
+
+def smooth(rng: random.Random, rows: int, days: int) -> list[int]:
+    return [rng.randrange(days * DAY) for _ in range(rows)]
+
+
+def daily(rng: random.Random, rows: int, days: int) -> list[int]:
+    """Opening hours with a little traffic at night: a thousand times as dense by day."""
+    hours = (
+        rng.random() * 24 if rng.random() < 0.02 else min(23.9, max(0, rng.gauss(13, 2.2)))
+        for _ in range(rows)
+    )
+    return [rng.randrange(days) * DAY + int(hour * 3600) for hour in hours]
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("concurrency", [1, 4, 8, 16])
+@pytest.mark.parametrize(("rows", "days", "size"), [(12_000, 90, 400), (6_000, 365, 500), (3_000, 7, 100)])
+@pytest.mark.parametrize("shape", [smooth, daily])
+def test_requests_are_few(shape, rows: int, days: int, size: int, concurrency: int, down: bool):
+    """At most 1.6 x the ideal number of requests and one for each worker, none with a page number."""
+    rng = random.Random(rows + concurrency)
+    server = Server(rng, days * DAY)
+    server.fill(map(at, shape(rng, rows, days)))
+    plan = WindowPlan(at(0), at(days * DAY), descending=down, limit=size)
+    found = pull(plan, server, concurrency=concurrency, patient=False)
+    assert len(found.rows) == rows
+    assert found.requests <= 1.6 * math.ceil(rows / size) + concurrency
+    assert server.skipped == 0
+
+
+def every(step: int, begin: int = 0, end: int = 365 * DAY) -> list[int]:
+    return list(range(begin, end, step))
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize(
+    ("seconds", "size", "most"),
+    [
+        pytest.param([], 1000, 1, id="an empty year"),
+        pytest.param([DAY], 1000, 8, id="one call in a year"),
+        pytest.param([9 * DAY] * 900, LARGEST, 24, id="one burst in an otherwise empty year"),
+        pytest.param([9 * DAY] * 900, 1000, 24, id="one burst that just fits a page"),
+        pytest.param([9 * DAY] * 900 + [9 * DAY + 1] * 900, 1000, 26, id="two bursts side by side"),
+        pytest.param([day * DAY for day in range(30)] * 100, 100, 30 * 20, id="bursts that fill a page each"),
+        pytest.param([hour * 3600 for hour in range(240)] * 50, 1000, 30, id="bursts smaller than a page"),
+        pytest.param(every(2500), 1000, 25, id="a call at the last second of each window"),
+        pytest.param(every(2499), 1000, 25, id="a call at the last but one second of each window"),
+        pytest.param([*range(10_000), *every(1000, 10_000, 40 * DAY)], 1000, 65, id="dense, then 1000 times sparser"),
+        pytest.param([*every(1000, 0, 40 * DAY), *range(41 * DAY, 41 * DAY + 9000)], 1000, 45, id="sparse, then dense"),
+        pytest.param(
+            [day * DAY + second for day in range(20) for second in (range(3000) if day % 2 else (0, 40_000))],
+            1000, 110, id="dense and sparse days in turn",
+        ),
+    ],
+)  # fmt: skip
+def test_no_data_makes_the_plan_run_away(
+    seconds: list[int], size: int, most: int, concurrency: int, down: bool
+):
+    """Bursts and jumps in density by a factor of 1000 cost requests in proportion to their calls, not to time."""
+    server = Server(random.Random(7), 365 * DAY)
+    server.fill(map(at, sorted(seconds)))
+    plan = WindowPlan(at(0), at(365 * DAY), descending=down, limit=size)
+    found = pull(plan, server, concurrency=concurrency, patient=False)
+    assert len(found.rows) == len(seconds)
+    assert found.requests <= most
+
+
+@pytest.mark.parametrize("known", [0, 1, 500], ids=["new session", "saw one call", "saw many"])
+def test_a_small_range_takes_two_requests_or_one(known: int):
+    """A short first answer is not the end until the session knows that an answer can be longer."""
+    server = Server(random.Random(1), 100)
+    server.fill([at(10), at(20), at(30)])
+    found = pull(WindowPlan(at(0), at(100), capacity=ServerPageLimit(most=known)), server)
+    assert len(found.rows) == 3
+    assert found.requests == (1 if known > 3 else 2)
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("calls", [1, 7])
+def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(down: bool, calls: int):
+    """Its page 1 has come already, so page 2, page 1 again, and the rest of the range are left to ask.
+
+    Descending, the rest begins with the calls of that second again, which proves nothing about the second before it: two more.
+    """
+    server = Server(random.Random(1), 100)
+    server.fill([at(30)] * calls)
+    found = pull(WindowPlan(at(0), at(100), descending=down), server)
+    assert len(found.rows) == calls
+    assert found.requests == (6 if down else 4)
+
+
+# The rules one by one.
+
+
+def test_what_an_answer_can_hold_is_learned_from_answers():
+    """The longest answer counts; one shorter than it was allowed to be may have been capped."""
+    capacity = ServerPageLimit()
+    assert capacity.page(100) == 100
+    capacity.saw(50, 100)
+    assert (capacity.most, capacity.page(100), capacity.page(20)) == (50, 50, 20)
+    capacity.saw(10, 100)
+    assert (capacity.most, capacity.page(100)) == (50, 50)
+    capacity.saw(50, 50)
+    assert capacity.page(100) == 100, "a full answer is no sign of a cap"
+    capacity.saw(60, 60)
+    assert (capacity.most, capacity.page(100)) == (60, 100)
+
+
+def test_an_answer_is_judged_by_what_was_known_when_it_was_asked_for():
+    """Empty, or shorter than both the limit and the longest answer known."""
+    ask = PageRequest(at(0), at(9), "call_start_ASC", 100, most=50)
+    assert [ask.proves_end(rows) for rows in (0, 1, 49, 50, 99, 100)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert PageRequest(at(0), at(9), "call_start_ASC", 30, most=50).proves_end(29)
+    assert not PageRequest(at(0), at(9), "call_start_ASC", 30, most=50).proves_end(30)
+    assert not PageRequest(at(0), at(9), "call_start_ASC", 20, most=50).proves_end(20)
+    assert not PageRequest(at(0), at(9), "call_start_ASC", 100).proves_end(1), "nothing is known yet"
+    assert PageRequest(at(0), at(9), "call_start_ASC", 100).proves_end(0)
+    assert ask.window == "2024-01-01 00:00:00 .. 2024-01-01 00:00:09"
+
+
+def rows_at(*seconds: float) -> list[Row]:
+    return [Row(at(second), number) for number, second in enumerate(seconds)]
+
+
+def answer(*seconds: float) -> PageResult:
+    rows = rows_at(*seconds)
+    return PageResult([row.start for row in rows], rows, lambda: [row.id for row in rows])
+
+
+def test_the_first_request_asks_for_the_whole_range_with_a_small_page():
+    """It measures the density, and the first record arrives after one small page."""
+    plan = WindowPlan(at(0), at(1000))
+    assert plan.next() == PageRequest(at(0), at(1000), "call_start_ASC", 250)
+    assert not plan.ready(room=True)
+
+
+def test_what_stopped_in_a_second_keeps_only_the_seconds_before():
+    """An answer that proves nothing hands out what it finished; its last second belongs to what remains."""
+    plan = WindowPlan(at(0), at(1000), first=4)
+    plan.answer(plan.next(), answer(3, 5, 9, 9))
+    piece = plan.pop()
+    assert (piece.lo, piece.hi, list(piece.rows)) == (at(0), at(9), [0, 1])
+    assert plan.next().lo == at(9)
+
+
+def test_descending_keeps_the_seconds_above_the_one_where_it_stopped():
+    """The mirror image: the last second of the answer is the top of what remains."""
+    plan = WindowPlan(at(0), at(1000), descending=True, first=4)
+    plan.answer(plan.next(), answer(900, 800, 700, 700))
+    piece = plan.pop()
+    assert (piece.lo, piece.hi, list(piece.rows)) == (at(701), at(1000), [0, 1])
+    assert plan.next().hi == at(701)
+
+
+def test_rows_of_the_second_behind_the_window_prove_it_and_are_dropped():
+    """A server that reads the end as inclusive hands the next window's first calls out too early."""
+    plan = WindowPlan(at(0), at(10), first=3)
+    plan.answer(plan.next(), answer(2, 10, 10))
+    assert [list(piece.rows) for piece in iter(plan.pop, None)] == [[0]]
+    assert plan.done
+
+
+def test_a_crowded_second_behind_a_descending_window_is_got_out_of_the_way():
+    """Nothing but calls of the second after the window: its last second is read on its own, ascending."""
+    server = Server(random.Random(3), 100)
+    server.fill([at(100)] * 50 + [at(99)] * 3 + [at(5)])
+    found = pull(WindowPlan(at(0), at(100), descending=True, limit=10), server)
+    assert len(found.rows) == 4
+    assert found.requests <= 6
+
+
+def test_what_remains_goes_ahead_of_windows_in_flight():
+    """A remainder is asked for before later windows, so that the reader is never starved by them."""
+    plan = WindowPlan(at(0), at(1000), first=4, limit=4)
+    plan.answer(plan.next(), answer(0, 10, 20, 30))
+    first, second = plan.next(), plan.next()
+    assert second.lo == first.hi
+    plan.answer(first, answer(30, 31, 32, 33))
+    third = plan.next()
+    assert at(33) == third.lo < third.hi <= first.hi
+
+
+def test_a_later_answer_waits_for_its_turn_unless_order_is_no_matter():
+    """`ordered=False` hands windows over as they finish."""
+    for ordered in (True, False):
+        plan = WindowPlan(at(0), at(1000), first=4, limit=4, ordered=ordered)
+        plan.answer(plan.next(), answer(0, 10, 20, 30))
+        assert plan.pop() is not None
+        plan.next()
+        later = plan.next()
+        plan.answer(later, answer(*((later.lo - at(0)).total_seconds() + extra for extra in (0, 1, 2, 3))))
+        assert plan.waiting == 1
+        assert (plan.pop() is None) is ordered
+
+
+def test_without_room_only_the_first_stretch_may_be_asked():
+    """When as much is held as may be, only what the reader waits for is let in."""
+    plan = WindowPlan(at(0), at(1000), first=4, limit=4)
+    plan.answer(plan.next(), answer(0, 10, 20, 30))
+    assert plan.ready(room=True)
+    assert not plan.ready(room=False), "the reader has an answer to read"
+    plan.pop()
+    assert plan.ready(room=False)
+    plan.next()
+    assert plan.ready(room=True)
+    assert not plan.ready(room=False)
+
+
+def test_an_answer_that_was_overtaken_proves_nothing_by_what_came_later():
+    """Whether an answer is short is judged by what was known when it was asked for."""
+    capacity = ServerPageLimit()
+    plan = WindowPlan(at(0), at(1000), first=2, limit=100, capacity=capacity)
+    plan.answer(plan.next(), answer(0, 500))
+    ask = plan.next()
+    capacity.saw(50, 100)  # another stream's answer, given after the server had lifted its cap
+    plan.answer(ask, answer(500, 600))
+    assert not plan.done
+    assert plan.next().lo == at(600)
+
+
+def test_an_empty_range_asks_for_nothing():
+    """No seconds, no request."""
+    plan = WindowPlan(at(5), at(5))
+    assert plan.done
+    assert plan.settled
+    assert not plan.ready(room=True)
+    assert plan.pop() is None
+    assert plan.seconds_left == 0
+
+
+def test_progress_counts_the_seconds_that_are_handed_out():
+    """`seconds_left` falls from the whole range to nothing."""
+    plan = WindowPlan(at(0), at(1000), first=4)
+    assert plan.seconds_left == 1000
+    plan.answer(plan.next(), answer(3, 5, 9, 9))
+    assert plan.seconds_left == 1000
+    plan.pop()
+    assert plan.seconds_left == 991
+    plan.answer(plan.next(), answer())
+    assert plan.seconds_left == 0
+
+
+def test_windows_are_as_long_as_the_calls_seen_last_suggest():
+    """Two and a half pages ahead, measured from the first row seen; the rest stays one stretch."""
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(500, 511)))
+    ask = plan.next()
+    assert (ask.lo, ask.limit) == (at(510), 20)
+    # 11 rows in 10 seconds: 50 rows take 45.
+    assert ask.hi - ask.lo == timedelta(seconds=45)
+    later = plan.next()
+    assert (later.lo, later.hi - later.lo) == (ask.hi, timedelta(seconds=45))
+
+
+def test_an_empty_answer_makes_the_next_window_all_that_is_left():
+    """Nothing for as far as was looked: there is no telling where the next call is."""
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(500, 511)))
+    plan.answer(plan.next(), answer(510))
+    plan.answer(plan.next(), answer())
+    assert plan.next().hi == at(100_000)
+
+
+def test_a_quiet_stretch_does_not_send_the_next_window_far_away():
+    """Windows are never cut as if calls were much sparser than on the average so far."""
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(11)))
+    quiet = plan.next()
+    assert (quiet.lo, quiet.hi) == (at(10), at(55))
+    plan.answer(quiet, answer(10))
+    # 12 rows in 55 seconds; as if no sparser than three tenths of it, 50 rows take 763 seconds, and not 2250.
+    following = plan.next()
+    assert following.lo == at(55)
+    assert following.hi - following.lo == timedelta(seconds=int(50 / (0.3 * 12 / 55)))
+
+
+def test_a_rest_that_would_be_a_sliver_goes_along():
+    """A last window a fifth longer costs less than one request more."""
+    for span, hi in ((561, 561), (580, 555)):
+        plan = WindowPlan(at(0), at(span), first=11, limit=20)
+        plan.answer(plan.next(), answer(*range(500, 511)))
+        assert plan.next().hi == at(hi)
+
+
+def test_order_is_kept_and_pages_are_large_by_default():
+    """What a plan does when it is told nothing but the range."""
+    plan = WindowPlan(at(0), at(1000), capacity=ServerPageLimit(most=LARGEST))
+    plan.answer(plan.next(), answer(*range(250)))
+    first, second = plan.next(), plan.next() if plan.ready(room=True) else None
+    assert first.limit == LARGEST
+    assert second is None
+    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
+    plan.answer(plan.next(), answer(*range(11)))
+    plan.pop()
+    first, second = plan.next(), plan.next()
+    plan.answer(second, answer())
+    plan.answer(plan.next(), answer(*range(60_000, 60_020)))
+    assert plan.pop() is None, "the reader waits for the first window"
+
+
+# Halving.
+
+
+def test_a_failing_window_is_halved_twice_and_then_given_up():
+    """At most two halvings without a success in between; what was used up is carried along."""
+    plan = WindowPlan(at(0), at(1000), limit=100)
+    ask = plan.next()
+    assert plan.halvings(ask) == 2
+    assert plan.halve(ask, 3)
+    half = plan.next()
+    assert (half.lo, half.hi, half.limit, half.attempts) == (at(0), at(500), 50, 3)
+    assert plan.halve(half, 4)
+    quarter = plan.next()
+    assert (quarter.lo, quarter.hi, quarter.limit, quarter.attempts) == (at(0), at(250), 25, 4)
+    assert plan.halvings(quarter) == 0
+    assert not plan.halve(quarter, 5)
+    plan.answer(quarter, answer())
+    other = plan.next()
+    assert (other.attempts, other.limit) == (0, 25), "the smaller size is remembered"
+    assert plan.halvings(other) == 2, "a success makes new halvings possible"
+
+
+def test_halving_descending_keeps_the_order_of_delivery():
+    """The upper half comes first."""
+    plan = WindowPlan(at(0), at(1000), descending=True)
+    assert plan.halve(plan.next(), 1)
+    assert (plan.next().lo, plan.next().hi) == (at(500), at(500))
+
+
+def test_a_window_of_one_second_is_halved_in_rows_only():
+    """There are no fewer seconds; fewer rows there are, down to one."""
+    plan = WindowPlan(at(0), at(1), limit=2)
+    assert plan.halve(plan.next(), 1)
+    ask = plan.next()
+    assert (ask.lo, ask.hi, ask.limit) == (at(0), at(1), 1)
+    assert plan.halvings(ask) == 0
+
+
+# A server that does something else.
+
+
+@pytest.mark.parametrize(
+    ("seconds", "down", "says"),
+    [
+        pytest.param((-1, 5), False, "filters by something other", id="a row before the window"),
+        pytest.param(
+            (5, 101), False, "filters by something other", id="a row behind the second after the window"
+        ),
+        pytest.param((9, 5), False, "order call_start_ASC", id="falling when rising was asked for"),
+        pytest.param((5, 9), True, "order call_start_DESC", id="rising when falling was asked for"),
+        pytest.param((5.2, 5.1), False, "order call_start_ASC", id="out of order within a second"),
+    ],
+)
+def test_rows_that_were_not_asked_for_are_an_error_that_names_the_way_out(seconds, down: bool, says: str):
+    """Never a silent drop: the error names paging="pages"."""
+    plan = WindowPlan(at(0), at(100), descending=down)
+    with pytest.raises(PagingError, match=says) as caught:
+        plan.answer(plan.next(), answer(*seconds))
+    assert 'paging="pages"' in str(caught.value)
+
+
+@pytest.mark.parametrize("ignored", ["order", "filter"])
+@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+def test_a_server_that_ignores_a_parameter_is_found_out(ignored: str, down: bool):
+    """A server that does not filter or order cannot be read by windows, and is not read wrongly."""
+    server = Server(random.Random(2), 1000, ignores=frozenset({ignored}))
+    server.fill(at(second) for second in range(-500, 1500, 7))
+    with pytest.raises(PagingError):
+        pull(WindowPlan(at(0), at(1000), descending=down, limit=50), server)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 25], ids=["one call", "a page", "more than a page"])
+def test_a_server_that_ignores_page_is_found_out_and_never_asked_for_ever(rows: int):
+    """Where only page numbers could prove a second, a server without them ends in an error."""
+    server = Server(random.Random(2), 1000, cap=10, ignores=frozenset({"page"}))
+    server.fill([at(500)] * rows)
+    with pytest.raises(PagingError, match="same page"):
+        pull(WindowPlan(at(0), at(1000), limit=10), server, most=60)
+
+
+def starts(*seconds: float | None) -> PageResult:
+    return PageResult(
+        [None if second is None else at(second) for second in seconds],
+        None,
+        lambda: list(range(len(seconds))),
+    )
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+def test_rows_whose_start_cannot_be_read_go_with_their_neighbours(down: bool):
+    """They are handed out, so that they fail in their turn."""
+    plan = WindowPlan(at(0), at(100), descending=down, capacity=ServerPageLimit(most=50))
+    seconds = (None, 5, None, 9, None)
+    plan.answer(plan.next(), starts(*(seconds[::-1] if down else seconds)))
+    assert list(plan.pop().rows) == [0, 1, 2, 3, 4]
+    assert plan.done
+
+
+def test_an_answer_without_a_readable_start_proves_nothing_and_ends_the_pull():
+    """Where no row can be placed, windows cannot go on; a proven answer can still be handed out."""
+    plan = WindowPlan(at(0), at(100), first=2)
+    with pytest.raises(PagingError, match=r'call_start.*paging="pages"'):
+        plan.answer(plan.next(), starts(None, None))
+    plan = WindowPlan(at(0), at(100), capacity=ServerPageLimit(most=3))
+    plan.answer(plan.next(), starts(None, None))
+    assert list(plan.pop().rows) == [0, 1]
+
+
+def test_a_window_of_one_second_needs_no_start_to_be_placed():
+    """There the rows can only lie in that second; two seconds are too many to tell."""
+    plan = WindowPlan(at(0), at(2))
+    with pytest.raises(PagingError, match="call_start"):
+        plan.answer(plan.next(), starts(None))
+    plan = WindowPlan(at(0), at(1))
+    for reply in (starts(None), starts(), starts(None)):
+        plan.answer(plan.next(), reply)
+    assert list(plan.pop().rows) == [0]
+    assert plan.done
+
+
+def test_a_call_that_is_listed_twice_in_one_answer_does_no_harm_to_others():
+    """The plan knows nothing of calls; telling twins apart is its reader's matter."""
+    plan = WindowPlan(at(0), at(100), first=4)
+    plan.answer(plan.next(), answer(3, 3, 8, 8))
+    assert list(plan.pop().rows) == [0, 1]
+    assert plan.next().lo == at(8)
+
+
+# Any sequence of deeds.
+
+
+class Live(RuleBasedStateMachine):
+    """A plan, a server and a reader, driven step by step in any order."""
+
+    @initialize(
+        seconds=st.lists(st.integers(0, 20), max_size=25),
+        limit=st.integers(1, 8),
+        cap=st.none() | st.integers(1, 8),
+        end=st.sampled_from(("inclusive", "exclusive", "second")),
+        down=st.booleans(),
+        ordered=st.booleans(),
+    )
+    def begin(self, seconds, limit, cap, end, down, ordered):
+        self.server = Server(random.Random(0), 20, end=end, cap=cap)
+        self.server.fill(map(at, seconds))
+        self.capacity = ServerPageLimit()
+        self.plan = WindowPlan(
+            at(0), at(20), descending=down, ordered=ordered, limit=limit, first=3, capacity=self.capacity
+        )
+        self.down, self.ordered = down, ordered
+        self.stable = self.server.within(at(0), at(20))
+        self.sent: list[PageRequest] = []
+        self.answered: list[tuple[PageRequest, PageResult]] = []
+        self.found: list[Row] = []
+
+    @rule(second=st.integers(0, 20))
+    def a_call_arrives(self, second):
+        self.server.fill([at(second)])
+
+    @precondition(lambda self: self.server.live)
+    @rule(data=st.data())
+    def a_call_vanishes(self, data):
+        row = data.draw(st.sampled_from(self.server.live))
+        self.server._remove(row)
+        self.stable.discard(row)
+
+    @rule(extra=st.integers(0, 3))
+    def the_cap_changes(self, extra):
+        self.server.cap = max(1, self.server.most + extra)
+
+    @rule(limit=st.integers(1, 8))
+    def the_page_size_changes(self, limit):
+        self.plan.limit = limit
+
+    @precondition(lambda self: self.plan.ready(room=True) and len(self.sent) < 4)
+    @rule()
+    def a_request_leaves(self):
+        ask = self.plan.next()
+        assert at(0) <= ask.lo < ask.hi <= at(20)
+        assert 1 <= ask.limit <= LARGEST
+        self.sent.append(ask)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def the_server_answers(self, data):
+        ask = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
+        self.answered.append((ask, self.server.serve(ask)))
+
+    @precondition(lambda self: self.answered)
+    @rule(data=st.data())
+    def an_answer_arrives(self, data):
+        self._deliver(data.draw(st.integers(0, len(self.answered) - 1)))
+
+    def _deliver(self, place: int) -> None:
+        self.plan.answer(*self.answered.pop(place))
+
+    @precondition(lambda self: self.answered)
+    @rule(data=st.data())
+    def an_answer_is_lost_for_good(self, data):
+        place = data.draw(st.integers(0, len(self.answered) - 1))
+        ask = self.answered[place][0]
+        if self.plan.halvings(ask):
+            assert self.plan.halve(ask, ask.attempts + 1)
+            del self.answered[place]
+
+    @rule()
+    def the_reader_takes_a_piece(self):
+        piece = self.plan.pop()
+        if piece is not None:
+            rows = [piece.body[row] for row in piece.rows]
+            assert rows
+            assert all(piece.lo <= row.start < piece.hi for row in rows)
+            self.found += rows
+
+    @invariant()
+    def nothing_overlaps(self):
+        if hasattr(self, "plan"):
+            assert len({row.id for row in self.found}) == len(self.found)
+            assert self.plan.flying == len(self.sent) + len(self.answered)
+            cells = self.plan._cells[:: -1 if self.down else 1]
+            assert all(one.hi <= other.lo for one, other in pairwise(cells))
+            if self.ordered:
+                seconds = [row.second for row in self.found]
+                assert seconds == sorted(seconds, reverse=self.down)
+
+    def teardown(self):
+        """The world comes to rest, and the pull is read to its end."""
+        if not hasattr(self, "plan"):
+            return
+        for _ in range(2000):
+            if self.plan.done:
+                break
+            if self.answered:
+                self._deliver(0)
+            elif self.sent:
+                self.answered.append((self.sent[0], self.server.serve(self.sent.pop(0))))
+            elif self.plan.ready(room=True):
+                self.sent.append(self.plan.next())
+            while (piece := self.plan.pop()) is not None:
+                self.found += [piece.body[row] for row in piece.rows]
+        assert self.plan.done
+        self.nothing_overlaps()
+        assert self.stable <= set(self.found)
+
+
+TestLive = Live.TestCase
+TestLive.settings = examples(150)
+
+
+def test_large_windows_are_cheap_to_plan():
+    """A century of seconds is a handful of cells, not a list of seconds."""
+    lo = at(0)
+    plan = WindowPlan(lo, lo + timedelta(days=36_500), limit=1000)
+    server = Server(random.Random(0), 1)
+    server.fill([at(5)] * 1000)
+    found = pull(plan, server, concurrency=8)
+    assert len(found.rows) == 1000
+    assert found.requests < 30
