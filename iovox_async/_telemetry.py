@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Final, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TextIO, TypeVar
 
 from .errors import ConfigurationError, ResponseError
 
@@ -59,7 +59,7 @@ class Counts(Protocol):
     @property
     def retries(self) -> int: ...
     @property
-    def bytes(self) -> int: ...
+    def bytes_received(self) -> int: ...
 
 
 _numbers = itertools.count(1)
@@ -88,22 +88,30 @@ class Telemetry:
         self._tries = 0
         self._failed = False
 
-    def begun(self, start: datetime, end: datetime, *, windows: bool, fields: int, resumed: bool) -> None:
+    def begun(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        paging: Literal["windows", "pages"],
+        field_count: int,
+        resumed: bool,
+    ) -> None:
         """The stream is about to send its first request."""
         assert self.stream is not None
         self._began = self._clock()
-        how = "windows" if windows else "page numbers"
+        how = "windows" if paging == "windows" else "page numbers"
         logger.info(
             "stream %d %s: %s to %s, %d fields, by %s",
             self.stream,
             "resumed" if resumed else "begun",
             start,
             end,
-            fields,
+            field_count,
             how,
         )
         if self.observer is not None:
-            event = StreamStarted(self.stream, start, end, windows, fields, resumed)
+            event = StreamStarted(self.stream, start, end, paging, field_count, resumed)
             self._tell(self.observer.on_stream_started, event)
 
     async def exchange(
@@ -125,7 +133,7 @@ class Telemetry:
         except BaseException as error:
             # What may pass travels in a wrapping of its own.
             cause = getattr(error, "error", error)
-            status = cause.status if isinstance(cause, ResponseError) else None
+            status = cause.status_code if isinstance(cause, ResponseError) else None
             took = self._clock() - began
             event = RequestFinished(
                 self.stream, window, page, attempt, took, status, error=type(cause).__name__
@@ -149,7 +157,7 @@ class Telemetry:
         """A request failed and will be tried again."""
         if self.observer is not None:
             event = RetryScheduled(self.stream, window, page, attempt, delay, type(error).__name__)
-            self._tell(self.observer.retry, event)
+            self._tell(self.observer.on_retry, event)
 
     def window(self, window: str, page: int, *, attempts: int, answer: ResponseCounts) -> None:
         """An answer has found its place."""
@@ -162,7 +170,7 @@ class Telemetry:
         if self._began is None or self.stream is None:
             return
         took, self._began = self._clock() - self._began, None
-        outcome: Outcome = "failed" if error is not None else "complete" if complete else "left"
+        outcome: Outcome = "failed" if error is not None else "complete" if complete else "abandoned"
         name = None if error is None else type(error).__name__
         logger.info(
             "stream %d %s: %d calls, %d requests, %d retries, %.1f s%s",
@@ -182,7 +190,7 @@ class Telemetry:
                 counts.calls,
                 counts.requests,
                 counts.retries,
-                counts.bytes,
+                counts.bytes_received,
                 name,
             )
             self._tell(self.observer.on_stream_finished, event)

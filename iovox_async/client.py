@@ -22,7 +22,7 @@ from ._http.tasks import TaskSupervisor
 from ._http.throttle import RequestThrottle
 from ._http.transport import Endpoint
 from ._http.urls import check_base_url
-from ._paging.spec import FINALITY_DELAY, Paging, ReadSpec, resolve, with_keys
+from ._paging.spec import FINALITY_DELAY, Paging, ReadSpec, resolve, to_local_time, with_keys
 from ._params.timezones import zone_of
 from ._parsing.decoder import CallDecoder, OnError, checked_on_error
 from ._telemetry import Telemetry, show_log
@@ -164,7 +164,7 @@ class AsyncInsights:
         Raises:
             QueryError: an argument that the endpoint would refuse or misread.
         """
-        asked = InsightsQuery.from_filters(
+        asked = InsightsQuery.from_arguments(
             start,
             end,
             query=query,
@@ -176,7 +176,7 @@ class AsyncInsights:
         )
         reading = resolve(
             asked,
-            now=self._now(),
+            now=self.now(),
             timezone=self._timezone,
             ordered=ordered,
             paging=paging,
@@ -195,8 +195,8 @@ class AsyncInsights:
         end: Moment | None = None,
         *,
         query: InsightsQuery | None = None,
-        number: int = 1,
-        size: int = 10_000,
+        page: int = 1,
+        page_size: int = 10_000,
         order: str = "call_start_DESC",
         fields: AskedFields = Fields.DEFAULT,
         on_error: OnError = "raise",
@@ -208,8 +208,8 @@ class AsyncInsights:
             start: a whole `InsightsQuery`, or the first second; None: the first of this month.
             end: the last second; None: today's last.
             query: an `InsightsQuery` instead of, or beside, the arguments.
-            number: the page's number, from 1.
-            size: rows a page, 1 to 20,000.
+            page: the page's number, from 1.
+            page_size: rows a page, 1 to 20,000.
             order: a field with `_ASC` or `_DESC`.
             fields: what to ask for.
             on_error: as for `stream`.
@@ -221,19 +221,23 @@ class AsyncInsights:
         """
         if isinstance(start, InsightsQuery):
             query, start = start, None
-        asked = InsightsQuery.from_filters(
-            start,
-            end,
-            query=query,
-            order=order,
-            fields=fields,
-            default_order="call_start_DESC",
-            default_fields=Fields.DEFAULT,
-            **filters,
-        ).localized(self._timezone)
-        number = asked.page if query is not None and number == 1 else number
-        size = asked.limit if query is not None and asked.limit is not None and size == 10_000 else size
-        params = asked.params(page=number, limit=size)
+        asked = to_local_time(
+            InsightsQuery.from_arguments(
+                start,
+                end,
+                query=query,
+                order=order,
+                fields=fields,
+                default_order="call_start_DESC",
+                default_fields=Fields.DEFAULT,
+                **filters,
+            ),
+            self._timezone,
+        )
+        if query is not None:
+            page = asked.page if page == 1 else page
+            page_size = asked.limit if page_size == 10_000 and asked.limit is not None else page_size
+        params = asked.to_query_string(page=page, limit=page_size)
         body = await self._request(params)
         structurer = self._structurer(asked.fields, on_error)
         calls = [
@@ -241,7 +245,7 @@ class AsyncInsights:
             for index, segment in body.pick(range(body.rows))
             for call in structurer.batch(segment.data, index)
         ]
-        return Page(number, calls, body.raw(range(body.rows)))
+        return Page(page, calls, body.raw(range(body.rows)))
 
     async def get(
         self,
@@ -263,15 +267,15 @@ class AsyncInsights:
         asked = InsightsQuery(ids=wanted, fields=fields)
         every_field = with_keys(asked.fields or Fields.DEFAULT, ("id",))
         structurer = self._structurer(every_field, on_error)
-        return await lookup(asked, every_field, self._request, structurer, self._now() + timedelta(days=1))
+        return await lookup(asked, every_field, self._request, structurer, self.now() + timedelta(days=1))
 
     def follow(
         self,
         since: Moment | None = None,
         *,
-        every: float | timedelta = 60,
+        interval: float | timedelta = 60,
         lookback: float | timedelta = FINALITY_DELAY,
-        changes: bool = False,
+        include_updates: bool = False,
         fields: AskedFields = Fields.DEFAULT,
         on_error: OnError = "raise",
         **filters: Unpack[Filters],
@@ -282,10 +286,10 @@ class AsyncInsights:
 
         Args:
             since: the first second; None: now.
-            every: seconds, or a timedelta, between polls.
+            interval: seconds, or a timedelta, between polls.
             lookback: seconds, or a timedelta, before the newest call that each poll reads again: calls arrive late, and
                 transcripts take up to half an hour. Two hours by default.
-            changes: hand a call out again when its content has changed.
+            include_updates: hand a call out again when its content has changed.
             fields: what to ask for.
             on_error: as for `stream`.
             **filters: the endpoint's own filters.
@@ -293,22 +297,30 @@ class AsyncInsights:
         Raises:
             QueryError: an argument that the endpoint would refuse or misread.
         """
-        asked = InsightsQuery.from_filters(since, fields=fields, **filters).localized(self._timezone)
+        asked = to_local_time(InsightsQuery.from_arguments(since, fields=fields, **filters), self._timezone)
         chosen = asked.fields or Fields.DEFAULT
         every_field = with_keys(chosen)
         hidden = tuple(str(name) for name in every_field[len(chosen) :])
         query = evolve(asked, start_date=None, fields=every_field)
-        begin = asked.start_date or self._now()
+        begin = asked.start_date or self.now()
 
         def read(lower: datetime) -> CallStream:
             # The account's clock may be ahead of this one; calls that have not begun do not exist.
-            return self.stream(lower, self._now() + timedelta(days=1), query=query, on_error=on_error)
+            return self.stream(lower, self.now() + timedelta(days=1), query=query, on_error=on_error)
 
-        pause = seconds(every, "every")
+        pause = seconds(interval, "interval")
         back = timedelta(seconds=min(seconds(lookback, "lookback"), LONGEST))
         return CallFollower(
             PollState(
-                read, self._now, self._gate.sleep, begin, begin, pause, back, changes=changes, hidden=hidden
+                read,
+                self.now,
+                self._gate.sleep,
+                begin,
+                begin,
+                pause,
+                back,
+                include_updates=include_updates,
+                hidden=hidden,
             )
         )
 
@@ -346,7 +358,12 @@ class AsyncInsights:
 
     # Parts.
 
-    def _now(self) -> datetime:
+    @property
+    def timezone(self) -> tzinfo | None:
+        """The account's time zone, or None where it was not given."""
+        return self._timezone
+
+    def now(self) -> datetime:
         """The account's local time; without a time zone, this machine's."""
         return datetime.now(self._timezone).replace(microsecond=0, tzinfo=None)
 
@@ -382,7 +399,9 @@ class AsyncInsights:
 
         def params(ask: PageRequest) -> str:
             lo, hi = ask.lo, ask.hi
-            return query.params(page=ask.page, limit=ask.limit, start_date=lo, end_date=hi, order=ask.order)
+            return query.to_query_string(
+                page=ask.page, limit=ask.limit, start_date=lo, end_date=hi, order=ask.order
+            )
 
         return PageFetcher(
             plan,

@@ -166,10 +166,10 @@ class TransportError(RequestError):
     """The exchange broke below HTTP: no address, no connection, or a connection cut on the way."""
 
     #: What to look at, where that is known.
-    cure = ""
+    hint = ""
 
     def _advice(self) -> str:
-        return self.cure
+        return self.hint
 
 
 class RequestTimeout(TransportError):
@@ -184,7 +184,7 @@ class ResponseError(RequestError):
     """The server answered, and not with calls.
 
     Attributes:
-        status: the HTTP status code.
+        status_code: the HTTP status code.
         messages: what the server said, one string an error, from XML, JSON or text.
         attempts: how many times the request was sent.
         window: the stretch of time that was asked for, as `start .. end`, or None.
@@ -194,7 +194,7 @@ class ResponseError(RequestError):
 
     def __init__(
         self,
-        status: int,
+        status_code: int,
         messages: tuple[str, ...] = (),
         attempts: int = 1,
         window: str | None = None,
@@ -203,14 +203,14 @@ class ResponseError(RequestError):
         retry_after: float | None = None,
     ) -> None:
         # Some messages begin with the status themselves.
-        said = "; ".join(message.removeprefix(f"HTTP {status}: ") for message in messages)
+        said = "; ".join(message.removeprefix(f"HTTP {status_code}: ") for message in messages)
         super().__init__(
-            f"HTTP {status}: {said}" if said else f"HTTP {status}",
+            f"HTTP {status_code}: {said}" if said else f"HTTP {status_code}",
             attempts=attempts,
             window=window,
             page=page,
         )
-        self.status = status
+        self.status_code = status_code
         self.messages: tuple[str, ...] = tuple(messages)
         self.retry_after = retry_after
 
@@ -236,7 +236,7 @@ class BadRequestError(ResponseError):
 
     Attributes:
         parameter: the endpoint's name of the parameter, where its message names one; else None.
-        resolution: what to do, from the endpoint's own error table.
+        hint: what to do, from the endpoint's own error table.
     """
 
     @property
@@ -251,19 +251,19 @@ class BadRequestError(ResponseError):
         return row[1] if row else None
 
     @property
-    def resolution(self) -> str:
+    def hint(self) -> str:
         """What to do about it."""
         row = self._row
         if row:
             return row[2]
-        if self.status in {404, 405, 410, 415}:
+        if self.status_code in {404, 405, 410, 415}:
             return "Check base_url: no insights endpoint answers there"
-        if self.status == 407:
+        if self.status_code == 407:
             return "The proxy wants credentials: give them in proxy="
         return "Correct the request; sending it again will not help"
 
     def _advice(self) -> str:
-        return f"{self.resolution}."
+        return f"{self.hint}."
 
 
 class AuthenticationError(ResponseError):
@@ -307,8 +307,8 @@ class UnexpectedRedirectError(ResponseError):
         location: the origin it points to, without path and query.
     """
 
-    def __init__(self, status: int, location: str | None = None) -> None:
-        super().__init__(status)
+    def __init__(self, status_code: int, location: str | None = None) -> None:
+        super().__init__(status_code)
         self.location = location
 
     def _advice(self) -> str:

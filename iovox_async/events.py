@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-Outcome = Literal["complete", "left", "failed"]
+Outcome = Literal["complete", "abandoned", "failed"]
 
 
 @frozen
@@ -39,16 +39,16 @@ class StreamStarted:
         stream: its number in this process; the events that follow carry it.
         start: the first second of its range.
         end: the last.
-        windows: whether it reads by windows; else by page numbers.
-        fields: how many fields it asks for.
+        paging: "windows" or "pages": how it reads the range.
+        field_count: how many fields it asks for.
         resumed: whether it goes on where another stream stood.
     """
 
     stream: int
     start: datetime
     end: datetime
-    windows: bool
-    fields: int
+    paging: Literal["windows", "pages"]
+    field_count: int
     resumed: bool
 
 
@@ -61,7 +61,7 @@ class RequestFinished:
         window: the stretch of time that was asked for, as `start .. end`, or None.
         page: the number of the page that was asked for, or None.
         attempt: which try it was, from 1.
-        seconds: how long it took.
+        duration: how long it took.
         status: the HTTP status; None if no answer came, or none that could be read.
         rows: the rows in the answer.
         bytes: the bytes of the answer, as they came over the wire.
@@ -72,7 +72,7 @@ class RequestFinished:
     window: str | None
     page: int | None
     attempt: int
-    seconds: float
+    duration: float
     status: int | None = None
     rows: int = 0
     bytes: int = 0
@@ -127,8 +127,8 @@ class StreamFinished:
 
     Attributes:
         stream: its number.
-        outcome: "complete", "left" (its reader left early), or "failed".
-        seconds: how long it took, its reader's time included.
+        outcome: "complete", "abandoned" (its reader left early), or "failed".
+        duration: how long it took, its reader's time included.
         calls: calls handed out.
         requests: requests sent, each attempt counted.
         retries: how many of them were repeats.
@@ -138,7 +138,7 @@ class StreamFinished:
 
     stream: int
     outcome: Outcome
-    seconds: float
+    duration: float
     calls: int
     requests: int
     retries: int
@@ -156,7 +156,7 @@ class Observer(Protocol):
     def on_request_finished(self, event: RequestFinished) -> None:
         """One exchange has ended."""
 
-    def retry(self, event: RetryScheduled) -> None:
+    def on_retry(self, event: RetryScheduled) -> None:
         """A request failed and will be tried again."""
 
     def on_page_accepted(self, event: PageAccepted) -> None:
@@ -175,7 +175,7 @@ class BaseObserver:
     def on_request_finished(self, event: RequestFinished) -> None:
         """Does nothing."""
 
-    def retry(self, event: RetryScheduled) -> None:
+    def on_retry(self, event: RetryScheduled) -> None:
         """Does nothing."""
 
     def on_page_accepted(self, event: PageAccepted) -> None:

@@ -42,7 +42,7 @@ LONGEST: Final = timedelta.max // timedelta(seconds=1)
 OUTAGE = (TransportError, ServerError, RateLimitError, DecodeError)
 
 
-ENDED = "following has ended; call follow(since=newest) to go on"
+ENDED = "following has ended; call follow(since=latest_call_start) to go on"
 
 
 @define(eq=False)
@@ -61,9 +61,9 @@ class PollState:
     sleep: Callable[[float], Awaitable[None]]
     newest: datetime
     since: datetime
-    every: float
+    interval: float
     lookback: timedelta
-    changes: bool
+    include_updates: bool
     hidden: tuple[str, ...]
     seen: dict[int, tuple[datetime, bytes]] = field(factory=dict)
     polls: int = 0
@@ -80,7 +80,7 @@ class PollState:
     def news(self, call: Call) -> bool:
         """Whether a call is to be handed out; it is remembered either way."""
         start = call.call_start.replace(tzinfo=None)
-        digest = _digest(call) if self.changes else b""
+        digest = _digest(call) if self.include_updates else b""
         known = self.seen.get(call.id)
         self.seen[call.id] = (start, digest)
         # A start far in the future is a slip; it must not move the look-back beyond what is still to come.
@@ -99,7 +99,7 @@ def _digest(call: Call) -> bytes:
 
 async def _news(poller: PollState) -> AsyncGenerator[Call, None]:
     while True:
-        pause = poller.every
+        pause = poller.interval
         try:
             async with poller.read(poller.lower()) as poller.calls:
                 async for call in poller.calls:
@@ -127,7 +127,7 @@ class CallFollower:
 
     ::
 
-        async with insights.follow(every=60) as calls:
+        async with insights.follow(interval=60) as calls:
             async for call in calls:
                 ...
     """
@@ -149,24 +149,19 @@ class CallFollower:
         return self._iterator
 
     @property
-    def newest(self) -> datetime:
-        """When the newest call so far began (account local): a later `follow(since=newest)` goes on from there."""
+    def latest_call_start(self) -> datetime:
+        """When the newest call so far began (account local): a later `follow(since=latest_call_start)` goes on from there."""
         return self._poller.newest
 
     @property
-    def polls(self) -> int:
+    def poll_count(self) -> int:
         """Polls that have ended."""
         return self._poller.polls
 
     @property
-    def outages(self) -> int:
+    def failed_polls(self) -> int:
         """Polls that failed and were waited out."""
         return self._poller.outages
-
-    @property
-    def remembered(self) -> int:
-        """Calls that are remembered so that they come once: those of the look-back."""
-        return len(self._poller.seen)
 
     async def aclose(self) -> None:
         """Ends following."""
@@ -188,4 +183,4 @@ class CallFollower:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<Follow since {self._poller.since}: {self.polls} polls, newest {self.newest}>"
+        return f"<CallFollower since {self._poller.since}: {self.poll_count} polls, latest call start {self.latest_call_start}>"

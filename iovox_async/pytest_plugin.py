@@ -120,7 +120,7 @@ def iovox_insights(request: pytest.FixtureRequest, iovox_sandbox: Sandbox, iovox
         iovox_sandbox.key,
         base_url=iovox_url,
         transport=transport,
-        **{"retry": RetryPolicy(initial=0.01, maximum=0.05), **options},
+        **{"retry": RetryPolicy(initial_backoff=0.01, max_backoff=0.05), **options},
     )
     test = getattr(request.node, "obj", None)
     if inspect.iscoroutinefunction(test):

@@ -12,13 +12,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime
 from typing import Any, Self, TypedDict, Unpack, cast
 from urllib.parse import quote_plus
 
 import attrs
 
-from ._params.dates import Moment, as_end, as_start, instant, is_aware, wall_range, written
+from ._params.dates import Moment, as_end, as_start, instant, is_aware, written
 from ._params.validators import (
     CommaList,
     Ids,
@@ -121,7 +121,7 @@ class InsightsQuery:
     """One question to the endpoint; every parameter of its table, under its own names, and all are optional.
 
     Both dates are inclusive and in whole seconds. A bare date, hour or minute as the end means its last second. Naive
-    dates are the account's local time; aware ones wait for `localized()`. Comma lists take any iterable,
+    dates are the account's local time; aware ones need the session's `timezone=`. Comma lists take any iterable,
     a single item, or a str in the endpoint's form (`"A,B"`); repeats are dropped.
 
     Attributes:
@@ -173,7 +173,7 @@ class InsightsQuery:
         _check_dates(self.start_date, self.end_date, self.date_constant)
 
     @classmethod
-    def from_filters(
+    def from_arguments(
         cls,
         start: Moment | None = None,
         end: Moment | None = None,
@@ -211,31 +211,7 @@ class InsightsQuery:
         values.setdefault("fields", default_fields)
         return cls(**values)
 
-    def localized(self, timezone: tzinfo | None) -> Self:
-        """This query with its aware dates in the account's naive local time; itself where there are none.
-
-        A range of instants becomes the wall time that covers every second the instants pass through. Where the clock is
-        set back at an end of the range, that is more than asked: an account's records cannot tell the hour that comes
-        twice apart. `dates` has the rules for folds and gaps.
-
-        Raises:
-            QueryError: a date is aware and no time zone is given, or the end then lies before the start.
-        """
-        aware = [name for name in ("start_date", "end_date") if is_aware(getattr(self, name))]
-        if not aware:
-            return self
-        if timezone is None:
-            raise QueryError(
-                aware[0],
-                "has a time zone, and the session knows none: give the session the account's timezone=",
-            )
-        try:
-            start, end = wall_range(self.start_date, self.end_date, timezone)
-        except InvalidValueError as error:
-            raise QueryError(aware[0], str(error)) from None
-        return attrs.evolve(self, start_date=start, end_date=end)
-
-    def params(self, **changes: Unpack[Parameters]) -> str:
+    def to_query_string(self, **changes: Unpack[Parameters]) -> str:
         """The query string, `page=1&start_date=2024-01-01+00:00:00&...`, in the order of the endpoint's table.
 
         What is None is left out. Blanks are `+`; commas and colons stay as they are; all else is percent-encoded.
@@ -245,7 +221,7 @@ class InsightsQuery:
                 leaves a parameter out.
 
         Raises:
-            QueryError: a change is invalid, or a date is aware (see `localized`).
+            QueryError: a change is invalid, or a date is aware.
         """
         changed = cast("dict[str, Any]", changes)
         for name in changed:
@@ -261,7 +237,7 @@ class InsightsQuery:
             if value is not None
         )
 
-    def filters(self) -> dict[str, Any]:
+    def active_filters(self) -> dict[str, Any]:
         """The filters that are set: what says which calls, wherever and however they are read."""
         return {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
 
@@ -272,7 +248,7 @@ class InsightsQuery:
         """
         filters = {
             name: sorted(value) if isinstance(value, tuple) else value
-            for name, value in self.filters().items()
+            for name, value in self.active_filters().items()
         }
         asked = {"filters": filters, "order": self.order, "fields": self.fields}
         canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
@@ -323,7 +299,8 @@ def _sent(name: str, value: Any) -> str:
     if isinstance(value, datetime):
         if is_aware(value):
             raise QueryError(
-                name, "has a time zone, which the endpoint cannot take; call localized(timezone) first"
+                name,
+                "has a time zone, which the endpoint cannot take; give a naive date in the account's local time",
             )
         return written(value)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

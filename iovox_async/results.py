@@ -37,28 +37,28 @@ class StreamStats:
         requests: requests sent, each attempt counted.
         retries: how many of them were repeats.
         calls: calls handed out.
-        bytes: bytes of pages received, as they came over the wire.
-        duplicates: calls that an answer listed twice, or (`paging="pages"`) that came on two pages, and were dropped once.
+        bytes_received: bytes of pages received, as they came over the wire.
+        duplicates_dropped: calls that an answer listed twice, or (`paging="pages"`) that came on two pages, and were dropped once.
         skipped: records left out because they could not be read (`on_error="skip"`).
-        bent: records that were read although a value had an unusual form.
-        halved: windows that were halved because they kept failing.
+        coerced: records that were read although a value had an unusual form.
+        window_splits: windows that were halved because they kept failing.
         in_flight: requests under way.
-        waiting: pages received that wait for their turn.
-        held_peak: the most pages held at a time: in flight, waiting, and in the reader's hands.
+        buffered_pages: pages received that wait for their turn.
+        peak_buffered_pages: the most pages held at a time: in flight, waiting, and in the reader's hands.
         progress: share of the date range handed out, 0..1.
-        final_until: up to when the result cannot change any more; later calls may still arrive or be enriched.
+        complete_until: up to when the result cannot change any more; later calls may still arrive or be enriched.
     """
 
     requests: int = 0
     retries: int = 0
     calls: int = 0
-    bytes: int = 0
-    duplicates: int = 0
+    bytes_received: int = 0
+    duplicates_dropped: int = 0
     skipped: int = 0
-    bent: int = 0
-    halved: int = 0
+    coerced: int = 0
+    window_splits: int = 0
     in_flight: int = 0
-    waiting: int = 0
-    held_peak: int = 0
+    buffered_pages: int = 0
+    peak_buffered_pages: int = 0
     progress: float = 0.0
-    final_until: datetime | None = None
+    complete_until: datetime | None = None

@@ -34,30 +34,30 @@ def seconds(value: float | timedelta, name: str) -> float:
 
 
 def _initial(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy.initial")
+    return seconds(value, "RetryPolicy.initial_backoff")
 
 
 def _maximum(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy.maximum")
+    return seconds(value, "RetryPolicy.max_backoff")
 
 
 def _total(value: float | timedelta) -> float:
-    number = seconds(value, "RetryPolicy.total")
+    number = seconds(value, "RetryPolicy.total_timeout")
     if not number:
         raise ConfigurationError(
-            "RetryPolicy.total: more than 0 seconds are wanted, since the first attempt counts; "
+            "RetryPolicy.total_timeout: more than 0 seconds are wanted, since the first attempt counts; "
             "for no retries give attempts=1"
         )
     return number
 
 
 def _retry_after_maximum(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy.retry_after_maximum")
+    return seconds(value, "RetryPolicy.max_retry_after")
 
 
 def _attempts(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"RetryPolicy.attempts: a whole number from 1 is wanted, not {value!r}")
+        raise ConfigurationError(f"RetryPolicy.max_attempts: a whole number from 1 is wanted, not {value!r}")
     return value
 
 
@@ -66,18 +66,18 @@ class RetryPolicy:
     """How often and how long a request is tried. All durations in seconds, or a timedelta.
 
     Attributes:
-        attempts: exchanges for one request, at most; 1 means no retries.
-        initial: the back-off before the first retry is a random time up to this, doubled with each retry.
-        maximum: the longest back-off.
-        total: time for one request with all its retries and waits, at most; more than 0, since the first attempt counts.
-        retry_after_maximum: the longest wait the server may ask for; longer is raised with its length.
+        max_attempts: exchanges for one request, at most; 1 means no retries.
+        initial_backoff: the back-off before the first retry is a random time up to this, doubled with each retry.
+        max_backoff: the longest back-off.
+        total_timeout: time for one request with all its retries and waits, at most; more than 0, since the first attempt counts.
+        max_retry_after: the longest wait the server may ask for; longer is raised with its length.
     """
 
-    attempts: int = field(default=5, converter=_attempts)
-    initial: float = field(default=0.5, converter=_initial)
-    maximum: float = field(default=30.0, converter=_maximum)
-    total: float = field(default=300.0, converter=_total)
-    retry_after_maximum: float = field(default=120.0, converter=_retry_after_maximum)
+    max_attempts: int = field(default=5, converter=_attempts)
+    initial_backoff: float = field(default=0.5, converter=_initial)
+    max_backoff: float = field(default=30.0, converter=_maximum)
+    total_timeout: float = field(default=300.0, converter=_total)
+    max_retry_after: float = field(default=120.0, converter=_retry_after_maximum)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -88,7 +88,7 @@ def test_a_wrong_retry_policy_is_refused(name):
     for value in (-1, float("nan"), float("inf"), "5", None, True):
         with pytest.raises(ConfigurationError, match="RetryPolicy"):
             RetryPolicy(**{name: value})
-    assert RetryPolicy(total=timedelta(minutes=2)).total == 120.0
+    assert RetryPolicy(total_timeout=timedelta(minutes=2)).total == 120.0
 
 
 def test_the_key_appears_in_no_view_of_a_session():
@@ -136,7 +136,7 @@ async def test_aware_dates_and_aware_records_with_a_time_zone(open_session):
             stats = insights.stream(start, end).stats
         assert [call.call_start.hour for call in calls] == [9, 10]
         assert all(call.call_start.tzinfo == ZoneInfo("Europe/London") for call in calls)
-        assert stats.final_until.tzinfo is not None
+        assert stats.complete_until.tzinfo is not None
         async with open_session(base_url) as insights:
             with pytest.raises(QueryError, match="timezone"):
                 insights.stream(start, end)
@@ -145,13 +145,15 @@ async def test_aware_dates_and_aware_records_with_a_time_zone(open_session):
 async def test_dates_left_out_mean_this_month_until_now_and_are_fixed_at_once(open_session):
     """What the endpoint means by leaving them out, made explicit."""
     insights = open_session()
-    insights._now = lambda: datetime(2024, 2, 10, 12, 30, 45)
+    insights.now = lambda: datetime(2024, 2, 10, 12, 30, 45)
     reading = insights.stream()._reader.reading
     assert (reading.lo, reading.hi) == (datetime(2024, 2, 1), datetime(2024, 2, 10, 12, 30, 46))
     yesterday = insights.stream(query=InsightsQuery(date_constant="YESTERDAY"))._reader.reading
     assert (yesterday.lo, yesterday.hi) == (datetime(2024, 2, 9), datetime(2024, 2, 10))
-    assert insights.stream(date(2024, 2, 1)).stats.final_until == datetime(2024, 2, 10, 10, 30, 45)
-    assert insights.stream("2024-01-01", "2024-01-31").stats.final_until == datetime(2024, 1, 31, 23, 59, 59)
+    assert insights.stream(date(2024, 2, 1)).stats.complete_until == datetime(2024, 2, 10, 10, 30, 45)
+    assert insights.stream("2024-01-01", "2024-01-31").stats.complete_until == datetime(
+        2024, 1, 31, 23, 59, 59
+    )
 
 
 @pytest.mark.parametrize(

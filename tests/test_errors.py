@@ -157,8 +157,8 @@ def test_a_bad_request_names_the_parameter_and_the_cure_of_the_endpoints_own_tab
     """Each row of the endpoint's error table is known by its words."""
     error = errors.BadRequestError(400, (said,))
     assert error.parameter == parameter
-    assert cure in error.resolution
-    assert error.resolution in str(error)
+    assert cure in error.hint
+    assert error.hint in str(error)
 
 
 def test_a_message_that_begins_with_the_status_does_not_make_it_come_twice():

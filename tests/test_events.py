@@ -32,7 +32,7 @@ from iovox_async.sandbox import Faults, Sandbox
 START, END = "2024-01-01", "2024-03-31"
 #: A number that the queries below filter by.
 NUMBER = "447700900123"
-FAST = RetryPolicy(attempts=8, initial=0.001)
+FAST = RetryPolicy(max_attempts=8, initial_backoff=0.001)
 
 
 class Notes(BaseObserver):
@@ -93,12 +93,12 @@ async def test_an_observer_is_told_of_a_whole_stream(session):
         len(found),
         stats.requests,
         stats.retries,
-        stats.bytes,
+        stats.bytes_received,
     )
     assert len(requests) == len(windows) == stats.requests == session.sandbox.stats.requests
     assert {(event.status, event.error, event.attempt) for event in requests} == {(200, None, 1)}
     assert sum(event.rows for event in requests) == sum(event.rows for event in windows) >= 500
-    assert sum(event.bytes for event in requests) == stats.bytes
+    assert sum(event.bytes for event in requests) == stats.bytes_received
     assert all(event.seconds > 0 and event.window and event.page == 1 for event in requests)
     assert {event.stream for event in notes.events} == {begun.stream}
 
@@ -125,7 +125,7 @@ async def test_an_observer_is_told_how_a_stream_ended(session, way):
     """Left, failed or complete, once."""
     notes = Notes()
     faults = Faults(fail_after=2) if way == "error" else None
-    async with session(faults, observer=notes, retry=RetryPolicy(attempts=1)) as insights:
+    async with session(faults, observer=notes, retry=RetryPolicy(max_attempts=1)) as insights:
         if way == "error":
             with pytest.raises(ServerError):
                 await insights.stream(START, END, page_size=100).collect()
@@ -371,7 +371,7 @@ async def test_metrics_count_what_the_server_counted(session, telemetry):
     assert totals["iovox.calls"] == found == 500
     assert totals["iovox.rows"] == server.rows
     assert totals["iovox.windows"] == server.answered
-    assert totals["iovox.response.size"] == stats.bytes
+    assert totals["iovox.response.size"] == stats.bytes_received
     assert (opened, totals["iovox.streams"]) == (1, 0)
     assert [point.count for point in metrics["iovox.stream.duration"]] == [1]
 

@@ -61,7 +61,7 @@ def test_every_field_may_be_asked_for(name):
     for asked in (name, [name], [Field(name)]):
         query = InsightsQuery(fields=asked)
         assert query.fields == (Field(name),)
-        assert query.params() == f"page=1&response_fields={name}"
+        assert query.to_query_string() == f"page=1&response_fields={name}"
 
 
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
@@ -73,7 +73,7 @@ def test_every_field_but_three_may_be_ordered_by(name, direction):
         with pytest.raises(QueryError, match=rf"^order: field invalid: .* does not order by {name}"):
             InsightsQuery(order=order)
     else:
-        assert InsightsQuery(order=order).params() == f"page=1&order={order}"
+        assert InsightsQuery(order=order).to_query_string() == f"page=1&order={order}"
 
 
 def test_fields_are_asked_once_in_the_order_given():

@@ -52,10 +52,10 @@ async def test_new_calls_come_once_also_those_that_arrive_late(sandbox, open_ses
             lambda: None,
             lambda: sandbox.add(at("10:31:00")),
         )
-        async with insights.follow(f"{DAY} 09:00", every=60) as follow:
+        async with insights.follow(f"{DAY} 09:00", interval=60) as follow:
             calls = await take(follow, 6)
-            assert follow.newest == datetime(2024, 5, 6, 10, 31)
-            assert follow.polls == 4
+            assert follow.latest_call_start == datetime(2024, 5, 6, 10, 31)
+            assert follow.poll_count == 4
     starts = [call.call_start.strftime("%H:%M") for call in calls]
     assert starts == ["10:00", "10:05", "10:20", "09:10", "10:30", "10:31"]
     assert rounds.pauses == [60, 60, 60, 60]
@@ -71,7 +71,7 @@ async def test_changed_calls_come_again_when_asked_for(sandbox, open_session):
                 lambda: sandbox.add(at("11:00:00")) if not changes else None,
             )
             fields = ["id", "call_start", "node_name"]
-            async with insights.follow(f"{DAY} 09:00", changes=changes, fields=fields) as follow:
+            async with insights.follow(f"{DAY} 09:00", include_updates=changes, fields=fields) as follow:
                 found = [call.id for call in await take(follow, count)]
         assert [one for one, known in zip(found, ids, strict=True) if known] == [one for one in ids if one]
         assert (found[2] == first) is changes
@@ -88,11 +88,14 @@ async def test_an_outage_is_waited_out_and_nothing_is_lost(sandbox, open_session
     def mend():
         sandbox.faults = Faults()
 
-    async with sandbox.serve() as base_url, open_session(base_url, retry=RetryPolicy(attempts=1)) as insights:
+    async with (
+        sandbox.serve() as base_url,
+        open_session(base_url, retry=RetryPolicy(max_attempts=1)) as insights,
+    ):
         insights._gate.sleep = Rounds(fail, lambda: None, mend)
         async with insights.follow(f"{DAY} 09:00") as follow:
             calls = await take(follow, 2)
-            assert follow.outages == 2
+            assert follow.failed_polls == 2
     assert [call.call_start.hour for call in calls] == [10, 10]
 
 

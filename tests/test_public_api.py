@@ -63,7 +63,7 @@ def test_the_signatures_of_the_contract_hold():
     assert defaults["concurrency"] == 8
     assert defaults["timeout"] == 60.0
     assert defaults["retry"] == iovox_async.RetryPolicy(
-        attempts=5, initial=0.5, maximum=30.0, total=300.0, retry_after_maximum=120.0
+        max_attempts=5, initial_backoff=0.5, max_backoff=30.0, total_timeout=300.0, max_retry_after=120.0
     )
     stream = inspect.signature(iovox_async.AsyncInsights.stream).parameters
     assert [*stream][1:3] == ["start", "end"]

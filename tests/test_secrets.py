@@ -98,7 +98,7 @@ async def errors_of(insights):
     """What a page, a stream and a look-up end in, and how the stream looks when it has."""
     stream = insights.stream(START, END, page_size=20)
     seen = [repr(insights), repr(stream)]
-    for work in (insights.page(START, END, size=20), stream.collect(), insights.get(5, 6)):
+    for work in (insights.page(START, END, page_size=20), stream.collect(), insights.get(5, 6)):
         try:
             done = await work
         except IovoxError as error:
@@ -125,7 +125,7 @@ async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, engine,
     if kind != "none":
         sandbox.faults = Faults(fail_after=1, kind=kind, drip_seconds=0.01, error_format=form)
     options = {"timeout": 0.04} if kind in {"hang", "hang_midway", "drip"} else {}
-    policy = RetryPolicy(attempts=2)
+    policy = RetryPolicy(max_attempts=2)
     with warnings.catch_warnings(record=True) as warned:
         async with sandbox.serve() as base_url:
             session = AsyncInsights(
@@ -171,7 +171,11 @@ async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock
     """Wherever it puts it, no error and no line of ours passes it on."""
     async with RawServer(answering(answer)) as server:
         session = AsyncInsights(
-            "demo", CANARY, base_url=server.base_url, transport=carrier(engine), retry=RetryPolicy(attempts=3)
+            "demo",
+            CANARY,
+            base_url=server.base_url,
+            transport=carrier(engine),
+            retry=RetryPolicy(max_attempts=3),
         )
         async with watch(session, clock) as insights:
             seen = await errors_of(insights)
@@ -214,7 +218,7 @@ async def test_a_proxy_carries_the_key_only_within_tls(logs, clock):
             CANARY,
             base_url="https://rest.iovox.test",
             proxy=f"http://me:{'pr0xy-pass'}@127.0.0.1:{server.port}",
-            retry=RetryPolicy(attempts=1),
+            retry=RetryPolicy(max_attempts=1),
         )
         async with watch(session, clock) as insights:
             seen = await errors_of(insights)

@@ -47,8 +47,8 @@ async def test_a_stream_hands_out_every_call_once_in_order(quarter, open_session
         assert ids == quarter.ids()
         assert calls.stats.calls == 20_000
         assert calls.stats.progress == 1.0
-        assert calls.stats.in_flight == calls.stats.waiting == 0
-        assert calls.stats.bytes > 1_000_000
+        assert calls.stats.in_flight == calls.stats.buffered_pages == 0
+        assert calls.stats.bytes_received > 1_000_000
 
 
 async def test_a_stream_that_was_left_has_nothing_in_flight(quarter, open_session):
@@ -59,7 +59,7 @@ async def test_a_stream_that_was_left_has_nothing_in_flight(quarter, open_sessio
                 if calls.stats.in_flight:
                     break
             assert calls.stats.in_flight
-        assert calls.stats.in_flight == calls.stats.waiting == 0
+        assert calls.stats.in_flight == calls.stats.buffered_pages == 0
 
 
 @pytest.mark.parametrize("page_size", [50, 1_000, 20_000, None])
@@ -223,10 +223,10 @@ async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session)
                 if count % 2_000 == 0:
                     await asyncio.sleep(0.002)
                     stats = calls.stats
-                    most = max(most, stats.in_flight + stats.waiting + 1)
+                    most = max(most, stats.in_flight + stats.buffered_pages + 1)
             assert count == 100_000
             assert most <= 2 * concurrency + 1
-            assert calls.stats.held_peak <= 2 * concurrency + 1
+            assert calls.stats.peak_buffered_pages <= 2 * concurrency + 1
 
 
 class Queue(RequestThrottle):
@@ -279,7 +279,7 @@ async def test_a_slow_reader_stops_the_requests(open_session):
             while before != sandbox.stats.requests:
                 before = sandbox.stats.requests
                 await asyncio.sleep(0.03)
-            assert calls.stats.waiting <= 2 * 2
+            assert calls.stats.buffered_pages <= 2 * 2
             assert before <= 2 * 2 + 2
 
 
@@ -333,7 +333,7 @@ async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
 async def test_an_error_in_the_middle_arrives_bare_typed_and_with_a_position(open_session):
     """What came before it is handed out; the position in it goes on exactly there."""
     sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(fail_after=6, kind="500"))
-    policy = RetryPolicy(attempts=2)
+    policy = RetryPolicy(max_attempts=2)
     async with sandbox.serve() as base_url, open_session(base_url, retry=policy, concurrency=2) as insights:
         ids = []
         with pytest.raises(ServerError) as caught:

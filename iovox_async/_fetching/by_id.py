@@ -70,7 +70,7 @@ async def lookup(
                 fields=fields,
                 limit=len(left),
             )
-            page = await request(query.params())
+            page = await request(query.to_query_string())
             for index, segment in page.pick(range(page.rows)):
                 found.update((call.id, call) for call in structurer.batch(segment.data, index))
             still = [one for one in left if one not in found]

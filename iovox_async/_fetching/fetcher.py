@@ -100,7 +100,13 @@ def watch_for(reading: ReadSpec, observer: Observer | None) -> Telemetry:
     watch = Telemetry(observer, numbered=True)
     last = reading.hi - SECOND
     resumed = reading.resume is not None
-    watch.begun(reading.lo, last, windows=reading.windows, fields=len(reading.fields), resumed=resumed)
+    watch.begun(
+        reading.lo,
+        last,
+        paging="windows" if reading.windows else "pages",
+        field_count=len(reading.fields),
+        resumed=resumed,
+    )
     return watch
 
 
@@ -144,7 +150,7 @@ class PageFetcher:
         self.watch = watch
         self.requests = 0
         self.retries = 0
-        self.halved: int = 0
+        self.window_splits: int = 0
         self.bytes: int = 0
         self.peak: int = 0
         self._params = params
@@ -245,7 +251,7 @@ class PageFetcher:
             error.window, error.page = ask.window, ask.page
             if self._may_halve(ask, error) and self._gate.spend():
                 self.plan.halve(ask, error.attempts)
-                self.halved += 1
+                self.window_splits += 1
                 logger.info("window halved after %s", type(error).__name__)
             else:
                 self._failed(error)
@@ -258,7 +264,7 @@ class PageFetcher:
 
     def _may_halve(self, ask: PageRequest, error: RequestError) -> bool:
         # What a window used up counts for the halves that take its place; three attempts allow for two halvings.
-        left = max(3, self._policy.attempts) - error.attempts
+        left = max(3, self._policy.max_attempts) - error.attempts
         return error.splittable and left > 0 and self.plan.halvings(ask) > 0
 
     def _failed(self, error: Exception) -> None:
@@ -283,7 +289,7 @@ class PageFetcher:
         def notice(attempt: int, delay: float, error: RequestError) -> None:
             self.watch.retry(attempt, delay, error, window=ask.window, page=ask.page)
 
-        split_at = max(ask.attempts + 1, self._policy.attempts - self.plan.halvings(ask))
+        split_at = max(ask.attempts + 1, self._policy.max_attempts - self.plan.halvings(ask))
         page = await self._gate.run(
             exchange, self._policy, used=ask.attempts, split_at=split_at, notice=notice
         )

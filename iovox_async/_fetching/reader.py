@@ -240,8 +240,8 @@ class StreamReader:
         known = StreamStats(
             calls=self.calls,
             skipped=self.structurer.skipped,
-            bent=self.structurer.bent,
-            final_until=final if self.timezone is None else final.replace(tzinfo=self.timezone),
+            coerced=self.structurer.coerced,
+            complete_until=final if self.timezone is None else final.replace(tzinfo=self.timezone),
         )
         if pump is None:
             return known
@@ -252,12 +252,13 @@ class StreamReader:
             known,
             requests=pump.requests,
             retries=pump.retries,
-            bytes=pump.bytes,
-            halved=pump.halved,
-            duplicates=self.doubled + (pump.plan.duplicates if isinstance(pump.plan, PagePlan) else 0),
+            bytes_received=pump.bytes,
+            window_splits=pump.window_splits,
+            duplicates_dropped=self.doubled
+            + (pump.plan.duplicates if isinstance(pump.plan, PagePlan) else 0),
             in_flight=flying,
-            waiting=waiting,
-            held_peak=pump.peak + in_hand,
+            buffered_pages=waiting,
+            peak_buffered_pages=pump.peak + in_hand,
             progress=self._progress(pump),
         )
 

@@ -128,7 +128,7 @@ def _lost(name: str, words: str, missed: str | None) -> Exception:
     problem = "the connection failed" if missed is None else f"no connection to the server{at}"
     error = TransportError(f"{problem} ({name}: {words[:WORDS] or 'no reason given'})")
     if missed is not None:
-        error.cure = CURE
+        error.hint = CURE
     return RetryableFailure(error)
 
 

@@ -134,7 +134,7 @@ class RequestThrottle:
     def check(self) -> None:
         """Raises what refused the account, if that was a moment ago."""
         if self._refusal is not None and self.clock() < self._refused_until:
-            raise type(self._refusal)(self._refusal.status, self._refusal.messages)
+            raise type(self._refusal)(self._refusal.status_code, self._refusal.messages)
 
     def _refused(self, error: ResponseError) -> None:
         self._refusal = error
@@ -196,42 +196,44 @@ class RequestThrottle:
             assert state.outcome is not None
             failure = state.outcome.exception()
             assert isinstance(failure, RetryableFailure)
-            tries = policy.attempts if failure.at_most is None else min(policy.attempts, failure.at_most)
+            tries = (
+                policy.max_attempts if failure.at_most is None else min(policy.max_attempts, failure.at_most)
+            )
             if failure.split and split_at is not None:
                 tries = min(tries, split_at)
-            if (failure.retry_after or 0) > policy.retry_after_maximum:
+            if (failure.retry_after or 0) > policy.max_retry_after:
                 return True
             if failure.shared:
                 # Also when this request is given up: what it was told concerns all.
                 self._paused_until = max(self._paused_until, self.clock() + state.upcoming_sleep)
-            if number >= tries or self.clock() - began + state.upcoming_sleep >= policy.total:
+            if number >= tries or self.clock() - began + state.upcoming_sleep >= policy.total_timeout:
                 return True
             if not self.spend():
                 return True
             if notice is not None:
                 notice(number, state.upcoming_sleep, failure.error)
-            logger.info("retry %d of %d: %s", number, policy.attempts - 1, type(failure.error).__name__)
+            logger.info("retry %d of %d: %s", number, policy.max_attempts - 1, type(failure.error).__name__)
             return False
 
         def wait(state: RetryCallState) -> float:
             assert state.outcome is not None
             failure = state.outcome.exception()
             assert isinstance(failure, RetryableFailure)
-            ceiling = min(policy.maximum, policy.initial * 2.0 ** min(number - 1, 64))
+            ceiling = min(policy.max_backoff, policy.initial_backoff * 2.0 ** min(number - 1, 64))
             return max(self.rng.uniform(0, ceiling), failure.retry_after or 0)
 
         async def attempt() -> T:
             nonlocal number, fresh, last
             while True:
-                if not await self._cool_down(began + policy.total):
+                if not await self._cool_down(began + policy.total_timeout):
                     raise last or RequestTimeout(
-                        "the server asked all requests to pause, for longer than RetryPolicy.total allows one to take"
+                        "the server asked all requests to pause, for longer than RetryPolicy.total_timeout allows one to take"
                     )
                 self.check()
                 number += 1
                 started = self.clock()
                 try:
-                    result = await exchange(max(0.0, policy.total - (started - began)))
+                    result = await exchange(max(0.0, policy.total_timeout - (started - began)))
                 except RetryableFailure as failure:
                     if failure.stale and not fresh:
                         fresh = True

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import evolve, frozen
 
+from .._params.dates import is_aware, wall_range
+from .._params.validators import InvalidValueError
 from ..errors import QueryError
 from ..fields import Field, Fields
 from . import SECOND
@@ -18,7 +20,7 @@ from .cursor import Cursor
 if TYPE_CHECKING:
     from ..query import InsightsQuery
 
-__all__ = ["FINALITY_DELAY", "Paging", "ReadSpec", "resolve", "with_keys"]
+__all__ = ["FINALITY_DELAY", "Paging", "ReadSpec", "resolve", "to_local_time", "with_keys"]
 
 #: How long a call may still change or arrive after it began: long calls, late delivery, transcription.
 FINALITY_DELAY: Final = timedelta(hours=2)
@@ -79,7 +81,7 @@ def resolve(
     Raises:
         QueryError: they contradict each other.
     """
-    query = asked.localized(timezone)
+    query = to_local_time(asked, timezone)
     if query.date_constant is not None:
         day = (now - timedelta(days=1)).replace(hour=0, minute=0, second=0)
         query = evolve(query, date_constant=None, start_date=day, end_date=day + timedelta(days=1) - SECOND)
@@ -123,6 +125,30 @@ def resolve(
         position,
         now,
     )
+
+
+def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuery:
+    """The query with its aware dates converted to the account's naive local time; the same object if none is aware.
+
+    A range of instants becomes the local time that covers every second the instants pass through. Where the clock is
+    set back at an end of the range, that is more than the range: records do not say which of the two passes through
+    the repeated hour they belong to. `_params.dates` documents folds and gaps.
+
+    Raises:
+        QueryError: a date is aware and no time zone is given, or the end is then before the start.
+    """
+    aware = [name for name in ("start_date", "end_date") if is_aware(getattr(query, name))]
+    if not aware:
+        return query
+    if timezone is None:
+        raise QueryError(
+            aware[0], "has a time zone, and the session knows none: give the session the account's timezone="
+        )
+    try:
+        start, end = wall_range(query.start_date, query.end_date, timezone)
+    except InvalidValueError as error:
+        raise QueryError(aware[0], str(error)) from None
+    return evolve(query, start_date=start, end_date=end)
 
 
 def _windows(paging: Paging, order: str) -> bool:

@@ -86,7 +86,7 @@ class CallDecoder:
         "_required",
         "_skip",
         "_zone",
-        "bent",
+        "coerced",
         "places",
         "skipped",
     )
@@ -109,7 +109,7 @@ class CallDecoder:
         names = answer_keys((*_KEYS, *asked) if self._keys else asked)
         self._skip = on_error == "skip"
         self.skipped: int = 0
-        self.bent: int = 0
+        self.coerced: int = 0
         self.places: list[tuple[datetime, int]] | None = [] if self._keys else None
         self._use(DecoderSpec(names, required, hidden, self._zone is not None))
 
@@ -183,9 +183,9 @@ class CallDecoder:
         except (ValueError, RecursionError) as error:
             # The decoder's words hold no data, but its exception may hold the bytes: so none is chained.
             raise RecordError(index, f"$[{index}]", f"cannot be decoded ({_scrubbed(error)})") from None
-        before = self._tolerant.bent
+        before = self._tolerant.coerced
         call = self._tolerant.record(data, index)
-        self.bent += self._tolerant.bent > before
+        self.coerced += self._tolerant.coerced > before
         if self.places is not None:
             self.places.append((call.call_start, call.id))
         for name in self._choice.hidden:

@@ -75,7 +75,7 @@ class LenientConverter:
     def __init__(
         self, timezone: tzinfo | str | None = None, required: Iterable[str] = ("id", "call_start")
     ) -> None:
-        self.bent: int = 0
+        self.coerced: int = 0
         self.timezone: tzinfo | None = zone_of(timezone)
         self._required = frozenset(required)
         # Validation in detail would wrap each error in groups; ours know their place.
@@ -159,7 +159,7 @@ class LenientConverter:
         if data is None:
             return None
         if not data and isinstance(data, str | list):
-            self.bent += 1
+            self.coerced += 1
             return None if data == "" else Categories()
         return self.converter.structure(data, Categories)
 
@@ -181,7 +181,7 @@ class LenientConverter:
                 return []
             if data not in ("", {}) and kind is not Any and not isinstance(data, Mapping):
                 _unfit(data, "a list")
-            self.bent += 1
+            self.coerced += 1
             return [] if data in ("", {}) else [item(data, kind)]
 
         return structure
@@ -205,7 +205,7 @@ class LenientConverter:
             return data
         if not isinstance(data, int):
             _unfit(data, "a text")
-        self.bent += 1
+        self.coerced += 1
         if isinstance(data, bool):
             return "TRUE" if data else "FALSE"
         try:
@@ -216,7 +216,7 @@ class LenientConverter:
     def _whole(self, data: Any, _: Any) -> int | None:
         if data is None or (isinstance(data, int) and not isinstance(data, bool)):
             return data
-        self.bent += 1
+        self.coerced += 1
         if isinstance(data, float) and data.is_integer() and abs(data) <= _EXACT:
             return int(data)
         text = _stripped(data, "a whole number")
@@ -227,7 +227,7 @@ class LenientConverter:
     def _flag(self, data: Any, _: Any) -> bool | None:
         if data is None or data in ("TRUE", "FALSE"):
             return None if data is None else data == "TRUE"
-        self.bent += 1
+        self.coerced += 1
         text = (
             str(int(data)) if isinstance(data, bool) or data in (0, 1) else _stripped(data, "TRUE or FALSE")
         )
@@ -244,7 +244,7 @@ class LenientConverter:
             # The decoder's own parser, so that both ways to a record read a date alike.
             return msgspec.convert(data, _Naive).replace(tzinfo=zone)
         except msgspec.ValidationError:
-            self.bent += 1
+            self.coerced += 1
         if not text or _ZEROS.fullmatch(text):
             return None
         if short := _SHORT.fullmatch(text):
@@ -273,7 +273,7 @@ class LenientConverter:
                 microseconds=int((clock[5] or "").ljust(6, "0")),
             )
             return -span if clock[1] else span
-        self.bent += 1
+        self.coerced += 1
         if not isinstance(data, int | float) or isinstance(data, bool):
             text = _stripped(data, "a duration")
             if not text:

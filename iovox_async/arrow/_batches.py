@@ -94,7 +94,7 @@ class BatchReader:
         rows = self._batch(table)
         wall = np.frombuffer(table.wall.buffers()[1], np.int64)[table.wall.offset :][: table.rows]
         starts: list[datetime | None] = wall.view("M8[us]").tolist()
-        return ColumnPage((), starts, sum(map(len, parts)), wire, rows, frozenset(table.bent))
+        return ColumnPage((), starts, sum(map(len, parts)), wire, rows, frozenset(table.coerced))
 
     @staticmethod
     def rest(page: RawPage, rows: Sequence[int]) -> Rest:
@@ -115,7 +115,7 @@ class BatchReader:
 
     def _next(self, rest: Rest, calls: int) -> tuple[pa.RecordBatch, Place, bool]:
         if isinstance(rest, Picked):
-            self._structurer.bent += rest.bent
+            self._structurer.coerced += rest.coerced
             return self._handed([rest.rows], calls, more=False)
         chunk: list[tuple[int, Segment]] = []
         size, more = 0, False
@@ -168,7 +168,7 @@ class BatchReader:
         table = self._fast.table(
             [segment.data for segment in segments], sum(segment.rows for segment in segments)
         )
-        self._structurer.bent += len(table.bent)
+        self._structurer.coerced += len(table.coerced)
         return self._batch(table)
 
     def _batch(self, table: Table) -> pa.RecordBatch:

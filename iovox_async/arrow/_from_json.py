@@ -68,7 +68,7 @@ class Table:
     rows: int
     columns: dict[str, pa.Array]
     wall: pa.Int64Array | None = None
-    bent: set[int] = field(factory=set)
+    coerced: set[int] = field(factory=set)
 
 
 def json_text(value: Any) -> str:
@@ -262,26 +262,26 @@ class JsonColumnDecoder:
         hook, memory = self._hooks[shape.tag]
         encoded = array.dictionary_encode()
         values: list[Any] = []
-        bent: list[int] = []
+        coerced: list[int] = []
         if len(memory) > _REMEMBERED:
             memory.clear()
         for place, text in enumerate(encoded.dictionary.to_pylist()):
             found = memory.get(text)
             if found is None:
-                before = self._tolerant.bent
+                before = self._tolerant.coerced
                 try:
                     value = hook(text, None)
                 except RecordError:
                     raise UnsupportedByFastPathError from None
                 if isinstance(value, timedelta):
                     value //= _MICROSECOND
-                found = memory[text] = value, self._tolerant.bent > before
+                found = memory[text] = value, self._tolerant.coerced > before
             values.append(found[0])
             if found[1]:
-                bent.append(place)
-        if bent:
-            odd = pc.is_in(encoded.indices, wholes(bent).cast(encoded.indices.type))
-            table.bent.update(up(pc.indices_nonzero(odd)).to_pylist())
+                coerced.append(place)
+        if coerced:
+            odd = pc.is_in(encoded.indices, wholes(coerced).cast(encoded.indices.type))
+            table.coerced.update(up(pc.indices_nonzero(odd)).to_pylist())
         column = flags(values) if shape.tag == "flag" else wholes(values).view(shape.type())
         return column.take(encoded.indices)
 
@@ -313,7 +313,7 @@ def _moments(array: pa.StringArray, table: Table, up: Up) -> pa.Int64Array:
     shortest = pc.min(lengths).as_py()
     if shortest == 0:
         blank = pc.equal(lengths, constant(0))
-        table.bent.update(up(pc.indices_nonzero(blank)).to_pylist())
+        table.coerced.update(up(pc.indices_nonzero(blank)).to_pylist())
         array = pc.if_else(blank, nothing(pa.string()), array)
         shortest = pc.min(pc.binary_length(array)).as_py()
     if shortest is None:

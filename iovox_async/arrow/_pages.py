@@ -27,7 +27,7 @@ class Picked:
     """Some rows of a page, with the keys, and how many of them hold a value of unusual form."""
 
     rows: pa.RecordBatch
-    bent: int
+    coerced: int
 
 
 @define
@@ -40,7 +40,7 @@ class ColumnPage(RawPage):
     """
 
     columns: pa.RecordBatch
-    bent: frozenset[int]
+    coerced: frozenset[int]
 
     @property
     def rows(self) -> int:
@@ -59,4 +59,4 @@ class ColumnPage(RawPage):
             columns = self.columns.slice(rows.start, len(rows))
         else:
             columns = self.columns.take(wholes(rows))
-        return Picked(columns, len(self.bent.intersection(rows)))
+        return Picked(columns, len(self.coerced.intersection(rows)))

@@ -61,7 +61,7 @@ class FileWriter(Protocol):
 class ParquetWriter:
     """Parquet with zstd, in row groups of about 128k rows; takes record batches."""
 
-    def __init__(self, file: Any, fields: Sequence[str]) -> None:  # noqa: ARG002 - the batches know their schema
+    def __init__(self, file: Any, fields: Sequence[str]) -> None:  # noqa: ARG002 - the batches carry their schema
         self._file = file
         self._writer: Any = None
         self._batches: list[Any] = []

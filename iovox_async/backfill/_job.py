@@ -73,7 +73,7 @@ def checksums(query: InsightsQuery) -> dict[str, str]:
         name: hashlib.sha256(
             json.dumps(sorted(value) if isinstance(value, tuple) else value).encode()
         ).hexdigest()[:16]
-        for name, value in query.filters().items()
+        for name, value in query.active_filters().items()
     }
 
 

@@ -19,7 +19,7 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from .._paging import SECOND
-from .._paging.spec import FINALITY_DELAY, resolve
+from .._paging.spec import FINALITY_DELAY, resolve, to_local_time
 from .._parsing.decoder import OnError, checked_on_error
 from ..errors import BackfillError, BackfillLockedError, QueryError
 from ..fields import Field, Fields
@@ -90,7 +90,7 @@ class Backfill:
 
     Files are `calls/date=2024-01-31/part-0.parquet` below the folder, a table for DuckDB, polars, pandas and Spark. A run reads
     only what is missing; killed at any moment and run again, it ends with what an undisturbed run has. Left without an
-    end and run every hour, it stays current: a partition is read again until it ended longer ago than `settling`.
+    end and run every hour, it stays current: a partition is read again until it ended longer ago than `finality_delay`.
 
     Memory is bounded by pages, whatever the range: at most `2 x concurrency + 1` for each of three stretches, and one row
     group (32 MB). An account without calls in a partition has no file for it.
@@ -103,9 +103,9 @@ class Backfill:
         directory: a folder, or a URL of one that fsspec knows (`s3://bucket/calls`).
         format: "parquet", "jsonl", "jsonl.zst" or "csv".
         partition: "day" or "month".
-        settling: seconds, or a timedelta, after which calls that began then no longer arrive or change; two hours.
+        finality_delay: seconds, or a timedelta, after which calls that began then no longer arrive or change; two hours.
         on_error: "raise" a `RecordError` at a record that cannot be read, or "skip" it and count it.
-        observer: is called with a `BackfillProgress` as work goes on, in the event loop.
+        on_progress: is called with a `BackfillProgress` as work goes on, in the event loop.
         clock: gives the account's local time, naive; None: the session's.
         files: the file system below a local folder.
 
@@ -123,9 +123,9 @@ class Backfill:
         format: str = "parquet",  # noqa: A002 - the word of the command line
         partition: Partitioning = "day",
         *,
-        settling: float | timedelta = FINALITY_DELAY,
+        finality_delay: float | timedelta = FINALITY_DELAY,
         on_error: OnError = "raise",
-        observer: Observer | None = None,
+        on_progress: Observer | None = None,
         clock: Callable[[], datetime] | None = None,
         files: FileSystem | None = None,
     ) -> None:
@@ -139,11 +139,11 @@ class Backfill:
         fields = query.fields or Fields.DEFAULT
         self._fields = (*(name for name in _IDS if name not in fields), *fields)
         self._query = evolve(query, fields=self._fields, order="call_start_ASC")
-        self._settling = timedelta(seconds=min(seconds(settling, "settling"), LONGEST))
+        self._finality_delay = timedelta(seconds=min(seconds(finality_delay, "finality_delay"), LONGEST))
         self._on_error = checked_on_error(on_error)
-        self._observer = observer
+        self._on_progress = on_progress
         self._clock = clock
-        zone = insights._timezone  # noqa: SLF001 - the session has no public word for it
+        zone = insights.timezone
         self._knows_time = zone is not None or clock is not None
         self._zone = zone
         self._store = open_store(directory, files)
@@ -233,7 +233,9 @@ class Backfill:
 
     async def _fill(self, folder: BackfillDirectory, plan: _Plan) -> BackfillReport:
         wanted = {need.name for need in plan.wanted}
-        self._tally.kept = sum(part.name not in wanted for part in parts(plan.lo, plan.hi, self._unit))
+        self._tally.partitions_skipped = sum(
+            part.name not in wanted for part in parts(plan.lo, plan.hi, self._unit)
+        )
         await self._read(folder, plan, plan.wanted)
         return self._ended(folder)
 
@@ -356,18 +358,18 @@ class Backfill:
         return stream.pages(), lambda page: CallChunk(page.calls)
 
     def _tell(self) -> None:
-        if self._observer is not None:
-            self._observer(self._tally.progress())
+        if self._on_progress is not None:
+            self._on_progress(self._tally.progress())
 
     # Dates.
 
     def _times(self) -> tuple[datetime, datetime, datetime]:
         """The account's time, up to when partitions are final, and the latest time that it may be there."""
-        now = self._clock() if self._clock is not None else self._insights._now()  # noqa: SLF001 - as above
+        now = self._clock() if self._clock is not None else self._insights.now()
         if self._knows_time:
-            return now, now - self._settling, now
+            return now, now - self._finality_delay, now
         utc = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-        return now, min(now, utc - BEHIND) - self._settling, max(now, utc + AHEAD)
+        return now, min(now, utc - BEHIND) - self._finality_delay, max(now, utc + AHEAD)
 
     def _start(self, now: datetime) -> datetime | None:
         """The first second that is asked for, or None where that is left to the folder."""
@@ -379,7 +381,7 @@ class Backfill:
         """The seconds that are asked for, as first and second after the last; none of them lies ahead."""
         query = self._query
         if query.date_constant is None and query.start_date is None:
-            end = query.localized(self._zone).end_date
+            end = to_local_time(query, self._zone).end_date
             if end is not None and end < start:
                 raise QueryError(
                     "end_date",

@@ -28,30 +28,30 @@ class BackfillProgress:
     Attributes:
         progress: share of the dates to read that is done, 0..1; 1 only at the end.
         partitions: partitions that are done by this run.
-        to_read: partitions that this run has to read.
-        kept: partitions of the range that were there before.
-        last: name of the partition that was done last.
+        partitions_total: partitions that this run has to read.
+        partitions_skipped: partitions of the range that were there before.
+        last_partition: name of the partition that was done last.
         calls: calls received.
-        bytes: bytes received, as they came over the wire.
+        bytes_received: bytes received, as they came over the wire.
         requests: requests sent, each attempt counted.
         retries: how many of them were repeats.
-        halved: windows that were halved because they kept failing.
-        bad_records: records that could not be read (`on_error="skip"`).
-        seconds: how long it has been running.
+        window_splits: windows that were halved because they kept failing.
+        skipped: records that could not be read (`on_error="skip"`).
+        elapsed: how long it has been running.
     """
 
     progress: float = 0.0
     partitions: int = 0
-    to_read: int = 0
-    kept: int = 0
-    last: str | None = None
+    partitions_total: int = 0
+    partitions_skipped: int = 0
+    last_partition: str | None = None
     calls: int = 0
-    bytes: int = 0
+    bytes_received: int = 0
     requests: int = 0
     retries: int = 0
-    halved: int = 0
-    bad_records: int = 0
-    seconds: float = 0.0
+    window_splits: int = 0
+    skipped: int = 0
+    elapsed: float = 0.0
 
 
 @frozen
@@ -60,37 +60,41 @@ class BackfillReport:
 
     Attributes:
         partitions: partitions written by this run.
-        kept: partitions of the range that were there before and were not read.
+        partitions_skipped: partitions of the range that were there before and were not read.
         calls: calls written.
-        bytes: bytes received, as they came over the wire.
+        bytes_received: bytes received, as they came over the wire.
         requests: requests sent, each attempt counted.
         retries: how many of them were repeats.
-        halved: windows that were halved because they kept failing.
-        bad_records: records left out because they could not be read (`on_error="skip"`).
-        seconds: how long it took.
+        window_splits: windows that were halved because they kept failing.
+        skipped: records left out because they could not be read (`on_error="skip"`).
+        elapsed: how long it took.
         total_calls: calls in the folder.
-        open: names of partitions that are read again by the next run over them, because calls may still arrive or change.
+        open_partitions: names of partitions that are read again by the next run over them, because calls may still arrive or change.
         verified: partitions that were compared with the endpoint (`verify()` only).
-        differing: names of those that differed and were read again (`verify()` only).
+        mismatched_partitions: names of those that differed and were read again (`verify()` only).
     """
 
     partitions: int = 0
-    kept: int = 0
+    partitions_skipped: int = 0
     calls: int = 0
-    bytes: int = 0
+    bytes_received: int = 0
     requests: int = 0
     retries: int = 0
-    halved: int = 0
-    bad_records: int = 0
-    seconds: float = 0.0
+    window_splits: int = 0
+    skipped: int = 0
+    elapsed: float = 0.0
     total_calls: int = 0
-    open: tuple[str, ...] = ()
+    open_partitions: tuple[str, ...] = ()
     verified: int = 0
-    differing: tuple[str, ...] = ()
+    mismatched_partitions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data, as `report.json` has it."""
-        return {**asdict(self), "open": list(self.open), "differing": list(self.differing)}
+        return {
+            **asdict(self),
+            "open_partitions": list(self.open_partitions),
+            "mismatched_partitions": list(self.mismatched_partitions),
+        }
 
 
 @define
@@ -98,13 +102,13 @@ class RunCounters:
     """Counts while a run goes on."""
 
     began: float = field(factory=time.monotonic)
-    to_read: int = 0
-    kept: int = 0
+    partitions_total: int = 0
+    partitions_skipped: int = 0
     seconds_to_read: float = 0.0
     #: Partitions done, calls in them, and the name of the last.
     partitions: int = 0
     written: int = 0
-    last: str | None = None
+    last_partition: str | None = None
     ended: bool = False
     verified: int = 0
     _past: BackfillProgress = field(factory=BackfillProgress)
@@ -114,7 +118,7 @@ class RunCounters:
     def expects(self, wanted: Iterable[PartitionRange]) -> None:
         """There is this much to read."""
         wanted = list(wanted)
-        self.to_read += len(wanted)
+        self.partitions_total += len(wanted)
         self.seconds_to_read += seconds_of(wanted)
 
     def opened(self, stream: CallStream, seconds: float) -> None:
@@ -131,18 +135,18 @@ class RunCounters:
         for entry in entries:
             self.partitions += 1
             self.written += entry.rows
-            self.last = entry.partition
+            self.last_partition = entry.partition
 
     def _with(self, known: BackfillProgress, stream: CallStream) -> BackfillProgress:
         stats = stream.stats
         return evolve(
             known,
             calls=known.calls + stats.calls,
-            bytes=known.bytes + stats.bytes,
+            bytes_received=known.bytes_received + stats.bytes_received,
             requests=known.requests + stats.requests,
             retries=known.retries + stats.retries,
-            halved=known.halved + stats.halved,
-            bad_records=known.bad_records + stats.skipped,
+            window_splits=known.window_splits + stats.window_splits,
+            skipped=known.skipped + stats.skipped,
         )
 
     def progress(self) -> BackfillProgress:
@@ -157,10 +161,10 @@ class RunCounters:
             # What is received is not yet on the disk.
             progress=1.0 if self.ended else min(0.999, share),
             partitions=self.partitions,
-            to_read=self.to_read,
-            kept=self.kept,
-            last=self.last,
-            seconds=time.monotonic() - self.began,
+            partitions_total=self.partitions_total,
+            partitions_skipped=self.partitions_skipped,
+            last_partition=self.last_partition,
+            elapsed=time.monotonic() - self.began,
         )
 
     def report(self, entries: Iterable[ManifestEntry], differing: tuple[str, ...] = ()) -> BackfillReport:
@@ -168,16 +172,16 @@ class RunCounters:
         known, there = self.progress(), list(entries)
         return BackfillReport(
             partitions=self.partitions,
-            kept=self.kept,
+            partitions_skipped=self.partitions_skipped,
             calls=self.written,
-            bytes=known.bytes,
+            bytes_received=known.bytes_received,
             requests=known.requests,
             retries=known.retries,
-            halved=known.halved,
-            bad_records=known.bad_records,
-            seconds=round(known.seconds, 3),
+            window_splits=known.window_splits,
+            skipped=known.skipped,
+            elapsed=round(known.elapsed, 3),
             total_calls=sum(entry.rows for entry in there),
-            open=tuple(sorted(entry.partition for entry in there if not entry.sealed)),
+            open_partitions=tuple(sorted(entry.partition for entry in there if not entry.sealed)),
             verified=self.verified,
-            differing=differing,
+            mismatched_partitions=differing,
         )

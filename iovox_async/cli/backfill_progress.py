@@ -66,15 +66,15 @@ class RateEstimator:
 def told(progress: BackfillProgress, pace: RateEstimator) -> str:
     """Where a run stands, in words."""
     parts = [
-        progress.last or "",
+        progress.last_partition or "",
         number(progress.calls, "call", "calls"),
         f"{number(pace.calls)}/s",
-        size(progress.bytes),
+        size(progress.bytes_received),
     ]
     if progress.retries:
         parts.append(number(progress.retries, "retry", "retries"))
-    if progress.bad_records:
-        parts.append(number(progress.bad_records, "bad record", "bad records"))
+    if progress.skipped:
+        parts.append(number(progress.skipped, "bad record", "bad records"))
     if pace.left is not None:
         parts.append(f"{span(pace.left)} left")
     return "  ".join(filter(None, parts))
@@ -152,34 +152,40 @@ def summary(report: BackfillReport, folder: str, *, more: bool = False) -> str:
     """
     cost = _cost(report)
     if report.verified:
-        named = ", ".join(report.differing[:_NAMED])
-        unnamed = len(report.differing) - _NAMED
+        named = ", ".join(report.mismatched_partitions[:_NAMED])
+        unnamed = len(report.mismatched_partitions) - _NAMED
         said = (
-            f"{number(len(report.differing))} differed and were read again: {named}"
+            f"{number(len(report.mismatched_partitions))} differed and were read again: {named}"
             f"{f' and {number(unnamed)} more' if unnamed > 0 else ''}"
             if named
             else "none differs"
         )
         compared = number(report.verified, "partition", "partitions")
         lines = [f"{compared} compared with the endpoint, {said} ({cost})"]
-    elif report.kept and not report.partitions:
-        lines = [f"{number(report.kept, 'partition', 'partitions')} there before, nothing left to read"]
+    elif report.partitions_skipped and not report.partitions:
+        lines = [
+            f"{number(report.partitions_skipped, 'partition', 'partitions')} there before, nothing left to read"
+        ]
     else:
-        kept = f", {number(report.kept)} there before" if report.kept else ""
+        kept = f", {number(report.partitions_skipped)} there before" if report.partitions_skipped else ""
         written = number(report.partitions, "partition written", "partitions written")
         lines = [f"{written}{kept}: {number(report.calls, 'call', 'calls')}, {cost}"]
     if not more:
-        still = f"; {number(len(report.open))} of its partitions may still change" if report.open else ""
+        still = (
+            f"; {number(len(report.open_partitions))} of its partitions may still change"
+            if report.open_partitions
+            else ""
+        )
         lines.append(f"{folder} holds {number(report.total_calls, 'call', 'calls')}{still}")
     return "\n".join(lines)
 
 
 def _cost(report: BackfillReport) -> str:
-    parts = [f"{size(report.bytes)} in {number(report.requests, 'request', 'requests')}"]
+    parts = [f"{size(report.bytes_received)} in {number(report.requests, 'request', 'requests')}"]
     rare = (
         (report.retries, "retry", "retries"),
-        (report.halved, "window halved", "windows halved"),
-        (report.bad_records, "bad record left out", "bad records left out"),
+        (report.window_splits, "window halved", "windows halved"),
+        (report.skipped, "bad record left out", "bad records left out"),
     )
     parts += [number(*one) for one in rare if one[0]]
-    return ", ".join([*parts, f"{report.seconds:.1f} s"])
+    return ", ".join([*parts, f"{report.elapsed:.1f} s"])

@@ -136,7 +136,7 @@ def _percent(share: float) -> int:
 
 
 def _told(stats: StreamStats, rate: float) -> str:
-    parts = [number(stats.calls, "call", "calls"), f"{number(rate)}/s", size(stats.bytes)]
+    parts = [number(stats.calls, "call", "calls"), f"{number(rate)}/s", size(stats.bytes_received)]
     if stats.retries:
         parts.append(number(stats.retries, "retry", "retries"))
     return "  ".join(parts)
@@ -149,6 +149,6 @@ def summary(stats: StreamStats, seconds: float) -> str:
         f"{number(stats.calls / max(seconds, 1e-3))} a second",
         number(stats.requests, "request", "requests"),
         number(stats.retries, "retry", "retries"),
-        size(stats.bytes),
+        size(stats.bytes_received),
     ]
     return f"{', '.join(parts)} in {seconds:.1f} s"

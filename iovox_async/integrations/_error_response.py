@@ -70,9 +70,7 @@ def answer(error: Exception) -> ErrorResponse:
     """
     name, headers = type(error).__name__, {}
     if isinstance(error, QueryError | BadRequestError) and error.parameter:
-        detail = (
-            f"{error.parameter}: {error.resolution}" if isinstance(error, BadRequestError) else str(error)
-        )
+        detail = f"{error.parameter}: {error.hint}" if isinstance(error, BadRequestError) else str(error)
         return ErrorResponse(422, {"error": name, "detail": detail, "parameter": error.parameter}, {})
     wait = error.retry_after if isinstance(error, ResponseError) else None
     if isinstance(error, SECRET):

@@ -139,7 +139,7 @@ class Feed:
                 while len(self._buffer) >= CHUNK:
                     self._room.clear()
                     await self._room.wait()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take this for the end
+        except Exception as error:  # noqa: BLE001 - raised below, bare, and not in a group of one
             self._failure = error
         finally:
             try:

@@ -8,7 +8,7 @@ workers. A partition holds one lease while it reads, and reads with one request 
 
     from iovox_async.integrations.dask import read_calls
 
-    frame = read_calls("2024-01-01", "2024-12-31", partitions=52)
+    frame = read_calls("2024-01-01", "2024-12-31", npartitions=52)
     frame.groupby("call_result").talk_time_sec.sum().compute()
 """
 
@@ -23,6 +23,7 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from .._paging.spec import to_local_time
 from ..client import AsyncInsights
 from ..errors import ConfigurationError, MissingExtraError, QueryError
 from ..fields import Field, Fields
@@ -51,7 +52,7 @@ def read_calls(
     end: str | date,
     *,
     fields: AskedFields = Fields.DEFAULT,
-    partitions: int | None = None,
+    npartitions: int | None = None,
     concurrency: int = 8,
     session: Mapping[str, Any] | None = None,
     **stream_options: Any,
@@ -65,7 +66,7 @@ def read_calls(
         start: the first second, inclusive.
         end: the last second, inclusive.
         fields: what to ask for; `call_start` becomes the index.
-        partitions: stretches of equal time; None: one a day, at most 1,000.
+        npartitions: stretches of equal time; None: one a day, at most 1,000.
         concurrency: requests in flight over all workers, at most.
         session: arguments of `AsyncInsights`; else the environment's.
         **stream_options: arguments of `AsyncInsights.stream`: filters, page_size, on_error, ...
@@ -84,14 +85,14 @@ def read_calls(
     if settings.get("timezone") is not None:
         raise QueryError("timezone", "divisions are naive, account-local times; leave timezone= out")
     filters = {name: value for name, value in stream_options.items() if name not in {"page_size", "on_error"}}
-    query = InsightsQuery.from_filters(start, end, fields=fields, **filters)
-    query.localized(None)
+    query = InsightsQuery.from_arguments(start, end, fields=fields, **filters)
+    to_local_time(query, None)
     asked = query.fields or Fields.DEFAULT
     if Field.CALL_START not in asked:
         asked = (*asked, Field.CALL_START)
     assert query.start_date is not None
     assert query.end_date is not None
-    edges = _edges(query.start_date, query.end_date + SECOND, partitions)
+    edges = _edges(query.start_date, query.end_date + SECOND, npartitions)
     stretches = [(lo, hi - SECOND) for lo, hi in pairwise(edges)]
     options = {**stream_options, "fields": tuple(map(str, asked))}
     token = tokenize(edges, concurrency, sorted(options.items(), key=str))
@@ -107,12 +108,12 @@ def read_calls(
     )
 
 
-def _edges(lo: datetime, hi: datetime, partitions: int | None) -> list[datetime]:
+def _edges(lo: datetime, hi: datetime, npartitions: int | None) -> list[datetime]:
     """The seconds at which stretches begin, and the one after the last."""
     total = int((hi - lo) / SECOND)
-    wanted = min(1_000, -(-total // 86_400)) if partitions is None else partitions
+    wanted = min(1_000, -(-total // 86_400)) if npartitions is None else npartitions
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-        raise ConfigurationError(f"partitions: a whole number from 1 is wanted, not {partitions!r}")
+        raise ConfigurationError(f"npartitions: a whole number from 1 is wanted, not {npartitions!r}")
     count = min(wanted, total)
     return [lo + (number * total // count) * SECOND for number in range(count + 1)]
 

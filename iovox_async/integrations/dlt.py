@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from .._paging.spec import FINALITY_DELAY
+from .._paging.spec import FINALITY_DELAY, to_local_time
 from .._params.timezones import zone_of
 from ..client import AsyncInsights
 from ..errors import MissingExtraError, QueryError
@@ -83,7 +83,7 @@ def calls(
         async with AsyncInsights(**(session or {})) as insights:
             begin: str | date = start
             if loaded is not None:
-                first = InsightsQuery(start_date=start).localized(zone).start_date
+                first = to_local_time(InsightsQuery(start_date=start), zone).start_date
                 assert first is not None
                 begin = max(first, loaded - lookback)
             async with insights.stream(begin, end, **stream_options) as stream:

@@ -80,8 +80,8 @@ class OpenTelemetryObserver:
             attributes={
                 "iovox.start": event.start.isoformat(),
                 "iovox.end": event.end.isoformat(),
-                "iovox.paging": "windows" if event.windows else "pages",
-                "iovox.fields": event.fields,
+                "iovox.paging": "windows" if event.paging else "pages",
+                "iovox.fields": event.field_count,
                 "iovox.resumed": event.resumed,
             },
         )
@@ -94,7 +94,7 @@ class OpenTelemetryObserver:
             labels["http.response.status_code"] = event.status
         if event.error is not None:
             labels["error.type"] = event.error
-        self._request_seconds.record(event.seconds, labels)
+        self._request_seconds.record(event.duration, labels)
         self._rows.add(event.rows)
         self._bytes.add(event.bytes)
         attributes = {**labels, "iovox.rows": event.rows, "http.response.body.size": event.bytes}
@@ -111,14 +111,14 @@ class OpenTelemetryObserver:
             None if parent is None else trace.set_span_in_context(parent),
             SpanKind.CLIENT,
             attributes,
-            start_time=end - int(event.seconds * 1e9),
+            start_time=end - int(event.duration * 1e9),
         )
         # What was given up on purpose is no fault.
         if event.error not in {None, "CancelledError"}:
             span.set_status(Status(StatusCode.ERROR, event.error))
         span.end(end)
 
-    def retry(self, event: RetryScheduled) -> None:
+    def on_retry(self, event: RetryScheduled) -> None:
         """Counts a retry, and notes it in the stream's span."""
         self._retries.add(1, {"error.type": event.error})
         if event.stream in self._spans:
@@ -143,7 +143,7 @@ class OpenTelemetryObserver:
         labels: dict[str, str] = {"iovox.outcome": event.outcome}
         if event.error is not None:
             labels["error.type"] = event.error
-        self._stream_seconds.record(event.seconds, labels)
+        self._stream_seconds.record(event.duration, labels)
         span = self._spans.pop(event.stream, None)
         if span is None:
             return

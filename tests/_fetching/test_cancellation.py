@@ -41,7 +41,7 @@ async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(
 
         async def pull(number):
             if number % 2:
-                await insights.page(START, END, size=50)
+                await insights.page(START, END, page_size=50)
             else:
                 await insights.stream(START, END, page_size=60).collect()
 
@@ -73,7 +73,7 @@ async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(
         assert await insights.stream(START, END).collect()
         sandbox.reset_stats()
         sandbox.faults = Faults(latency=0.05)
-        await asyncio.gather(*(insights.page(START, END, size=50) for _ in range(16)))
+        await asyncio.gather(*(insights.page(START, END, page_size=50) for _ in range(16)))
         assert sandbox.stats.peak == 8
 
 
@@ -159,6 +159,6 @@ async def test_a_deadline_stops_a_server_that_drips(open_session):
         calls=100, start=START, end=END, faults=Faults(fail_after=0, kind="drip", drip_seconds=0.01)
     )
     async with sandbox.serve() as base_url:
-        async with open_session(base_url, timeout=0.08, retry=RetryPolicy(attempts=2)) as insights:
+        async with open_session(base_url, timeout=0.08, retry=RetryPolicy(max_attempts=2)) as insights:
             with pytest.raises(RequestTimeout, match="after 2 attempts"):
                 await insights.page(START, END)

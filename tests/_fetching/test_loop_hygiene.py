@@ -52,7 +52,7 @@ if engine == "aiohttp":
 def session(key, url, **options):
     return AsyncInsights("demo", key, base_url=url, transport=transports.pop(), retry=quick, **options)
 
-quick = RetryPolicy(initial=0.001, maximum=0.01)
+quick = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
 if watched:
     from blockbuster import BlockBuster
     BlockBuster().activate()
@@ -70,7 +70,7 @@ async def storm(insights):
         tasks = [
             asyncio.create_task(
                 insights.stream("2024-01-01", "2024-01-10", page_size=60).collect() if number % 2
-                else insights.page("2024-01-01", "2024-01-10", size=50)
+                else insights.page("2024-01-01", "2024-01-10", page_size=50)
             )
             for number in range(25)
         ]

@@ -38,7 +38,7 @@ async def test_one_connection_carries_request_after_request(open_session):
     sandbox = Sandbox(calls=120, start=START, end=END, faults=Faults(fail_at=(3, 4, 9), kind="500"))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
         for _ in range(10):
-            await insights.page(START, END, size=20)
+            await insights.page(START, END, page_size=20)
             await insights.stream(START, END, page_size=50).collect()
         assert sandbox.stats.requests > 40
         assert sandbox.stats.connections_made == 1
@@ -134,7 +134,7 @@ async def test_each_way_to_make_the_transport_carries_a_session(make, open_sessi
     async with sandbox.serve() as base_url, open_session(base_url, transport=make()) as insights:
         stream = insights.stream(START, END, page_size=30)
         assert [call.id async for call in stream] == sandbox.ids()
-        assert 0 < stream.stats.bytes < 300 * 200
+        assert 0 < stream.stats.bytes_received < 300 * 200
 
 
 async def test_a_session_of_the_user_s_own_is_closed_with_ours(open_session):
@@ -202,7 +202,7 @@ async def test_aiohttp_asks_once_more_by_itself_where_a_connection_is_lost_befor
     requests = {}
     for engine in ("httpx", "aiohttp"):
         async with RawServer(mute) as server:
-            policy = RetryPolicy(attempts=3)
+            policy = RetryPolicy(max_attempts=3)
             transport = carrier(engine)
             async with open_session(server.base_url, transport=transport, retry=policy) as insights:
                 with pytest.raises(TransportError, match="without an answer") as caught:
@@ -223,7 +223,7 @@ import asyncio, sys
 from iovox_async import AsyncInsights, RetryPolicy, TransportError
 
 async def main():
-    async with AsyncInsights("u", "k", base_url="http://127.0.0.1:9", retry=RetryPolicy(attempts=1)) as insights:
+    async with AsyncInsights("u", "k", base_url="http://127.0.0.1:9", retry=RetryPolicy(max_attempts=1)) as insights:
         await insights.page()
 
 try:

@@ -549,7 +549,7 @@ async def test_a_call_that_an_answer_lists_twice_comes_once_and_is_counted(order
         calls = await stream.collect()
     assert [call.id for call in calls] == ([1, 2, 3, 4] if order.endswith("ASC") else [4, 3, 2, 1])
     assert next(call.node_name for call in calls if call.id == 2) == "new"
-    assert stream.stats.duplicates == 1
+    assert stream.stats.duplicates_dropped == 1
     assert stream.stats.calls == 4
 
 
@@ -572,7 +572,7 @@ async def test_the_rows_of_a_page_follow_their_bytes(open_session):
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
         async for _ in insights.stream(START, END, fields=Fields.ALL):
             pass
-    row_bytes = sandbox.stats.bytes / sandbox.stats.rows
+    row_bytes = sandbox.stats.bytes_received / sandbox.stats.rows
     limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.log]
     assert row_bytes > 1_000
     assert limits[0] == 250

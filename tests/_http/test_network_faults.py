@@ -85,7 +85,7 @@ async def test_a_server_that_cannot_be_reached_is_named_by_host_and_port(
 
     monkeypatch.setattr(socket, "getaddrinfo", no_address)
     monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_way)
-    async with open_session(base_url, retry=RetryPolicy(attempts=1)) as insights:
+    async with open_session(base_url, retry=RetryPolicy(max_attempts=1)) as insights:
         with pytest.raises(TransportError) as caught:
             await insights.page(START, END, call_origin="447598455773")
     told = str(caught.value)
@@ -98,7 +98,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(open
     async with RawServer(answering(RIGHT)) as server:
         port = server.port
     proxy = f"http://me:pr0xy-pass@127.0.0.1:{port}"
-    async with open_session(proxy=proxy, retry=RetryPolicy(attempts=1)) as insights:
+    async with open_session(proxy=proxy, retry=RetryPolicy(max_attempts=1)) as insights:
         with pytest.raises(TransportError) as caught:
             await insights.page(START, END)
     told = str(caught.value)
@@ -140,7 +140,7 @@ async def test_a_name_that_does_not_resolve_is_tried_again_and_then_named(open_s
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_address)
-    async with open_session("https://nowhere.invalid/rest/v1", retry=RetryPolicy(attempts=3)) as insights:
+    async with open_session("https://nowhere.invalid/rest/v1", retry=RetryPolicy(max_attempts=3)) as insights:
         with pytest.raises(TransportError, match=r"no connection.*Name or service not known.*3 attempts"):
             await insights.page()
     assert len(asked) == 3
@@ -155,7 +155,7 @@ async def test_a_server_that_accepts_and_says_nothing_meets_the_deadline(open_se
 
     async with RawServer(mute) as server:
         for base_url in (server.base_url, server.base_url.replace("http:", "https:")):
-            async with open_session(base_url, timeout=0.05, retry=RetryPolicy(attempts=2)) as insights:
+            async with open_session(base_url, timeout=0.05, retry=RetryPolicy(max_attempts=2)) as insights:
                 with pytest.raises(RequestTimeout, match=r"0\.05 seconds.*2 attempts"):
                     await insights.page()
         assert server.connections == 4
@@ -273,7 +273,7 @@ async def test_an_idle_connection_that_the_server_closed_costs_no_attempt_and_no
         await connection.request()
 
     async with RawServer(one_each) as server:
-        async with open_session(server.base_url, retry=RetryPolicy(attempts=1)) as insights:
+        async with open_session(server.base_url, retry=RetryPolicy(max_attempts=1)) as insights:
             assert [await ids(insights) for _ in range(4)] == [[CALL["id"]]] * 4
         assert server.connections == 4
     assert clock.waits == []
@@ -327,7 +327,7 @@ async def test_a_flood_of_100_continue_is_read_over_or_ends_at_the_deadline(endl
         await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 500 + RIGHT)
 
     async with RawServer(flood) as server:
-        options = {"timeout": 0.15, "retry": RetryPolicy(attempts=1)} if endless else {}
+        options = {"timeout": 0.15, "retry": RetryPolicy(max_attempts=1)} if endless else {}
         async with open_session(server.base_url, **options) as insights:
             if endless:
                 with pytest.raises(RequestTimeout):
@@ -435,7 +435,7 @@ async def test_a_page_too_large_is_asked_for_in_halves(open_session):
         insights._http._body_bytes = 80_000
         stream = insights.stream(START, END, page_size=500)
         assert [call.id async for call in stream] == sandbox.ids()
-        assert stream.stats.halved in {1, 2}
+        assert stream.stats.window_splits in {1, 2}
 
 
 @both_engines

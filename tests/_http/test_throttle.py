@@ -155,7 +155,7 @@ def test_the_last_failure_is_raised_bare_with_its_attempts(attempts: int):
     async def main() -> None:
         script = Script(busy)
         with pytest.raises(ServerError, match="HTTP 500: Retry later") as caught:
-            await gate().run(script, RetryPolicy(attempts=attempts))
+            await gate().run(script, RetryPolicy(max_attempts=attempts))
         assert caught.value.attempts == len(script.times) == attempts
         assert caught.value.splittable
 
@@ -184,7 +184,7 @@ def test_what_does_not_pass_is_tried_exactly_once(error: BaseException):
     async def main() -> None:
         script, own = Script(error), gate()
         try:
-            await own.run(script, RetryPolicy(attempts=9))
+            await own.run(script, RetryPolicy(max_attempts=9))
         except type(error) as caught:
             raised = caught
         assert raised is error
@@ -213,7 +213,7 @@ def test_the_cause_of_a_failure_is_kept():
 
         for one, known in ((told, cause), (exchange, None)):
             with pytest.raises(TransportError) as caught:
-                await gate().run(one, RetryPolicy(attempts=2))
+                await gate().run(one, RetryPolicy(max_attempts=2))
             assert caught.value.__cause__ is known
 
     play(main)
@@ -226,7 +226,7 @@ def test_a_failure_that_will_hardly_change_is_tried_no_more_than_it_says():
         for at_most, attempts, expected in ((1, 5, 1), (2, 5, 2), (9, 3, 3)):
             script = Script(RetryableFailure(DecodeError("markup"), at_most=at_most))
             with pytest.raises(DecodeError):
-                await gate().run(script, RetryPolicy(attempts=attempts))
+                await gate().run(script, RetryPolicy(max_attempts=attempts))
             assert len(script.times) == expected
 
     play(main)
@@ -239,7 +239,7 @@ def test_a_failure_that_a_smaller_request_may_avoid_is_raised_in_time_to_halve()
         for failure, expected in ((busy, 3), (broken, 5)):
             script = Script(failure)
             with pytest.raises(RequestError) as caught:
-                await gate().run(script, RetryPolicy(attempts=5), split_at=3)
+                await gate().run(script, RetryPolicy(max_attempts=5), split_at=3)
             assert len(script.times) == caught.value.attempts == expected
 
     play(main)
@@ -251,7 +251,7 @@ def test_attempts_of_a_larger_window_count():
     async def main() -> None:
         script, own = Script(busy), gate()
         with pytest.raises(ServerError) as caught:
-            await own.run(script, RetryPolicy(attempts=5), used=3)
+            await own.run(script, RetryPolicy(max_attempts=5), used=3)
         assert (caught.value.attempts, len(script.times), own.requests) == (5, 2, 0)
 
     play(main)
@@ -268,7 +268,9 @@ def test_back_off_has_full_jitter_within_its_bounds():
         for seed in range(300):
             script = Script(broken)
             with pytest.raises(TransportError):
-                await gate(seed=seed).run(script, RetryPolicy(attempts=7, initial=1, maximum=8, total=1e6))
+                await gate(seed=seed).run(
+                    script, RetryPolicy(max_attempts=7, initial_backoff=1, max_backoff=8, total_timeout=1e6)
+                )
             waits.append(script.waits)
         return waits
 
@@ -287,7 +289,9 @@ def test_back_off_of_many_attempts_neither_overflows_nor_grows():
     async def main() -> None:
         own, script = gate(), Script(broken)
         with pytest.raises(TransportError):
-            await own.run(script, RetryPolicy(attempts=10**6, initial=1, maximum=8), used=100_000)
+            await own.run(
+                script, RetryPolicy(max_attempts=10**6, initial_backoff=1, max_backoff=8), used=100_000
+            )
         assert len(script.times) > 1
         assert max(script.waits) <= 8
 
@@ -300,7 +304,7 @@ def test_the_servers_own_wait_comes_first(wait: float):
 
     async def main() -> None:
         script = Script(lambda: limited(wait), "page")
-        assert await gate().run(script, RetryPolicy(initial=0.1)) == "page"
+        assert await gate().run(script, RetryPolicy(initial_backoff=0.1)) == "page"
         assert wait <= script.waits[0] <= max(wait, 0.1) + 1e-6
 
     play(main)
@@ -337,7 +341,9 @@ def test_the_time_of_a_request_is_bounded(total, takes, attempts, initial, waits
 
     async def main() -> None:
         script = Script(*(lambda wait=wait: limited(wait) for wait in [*waits, waits[-1]]), takes=takes)
-        policy = RetryPolicy(attempts=attempts, initial=initial, total=total, retry_after_maximum=20)
+        policy = RetryPolicy(
+            max_attempts=attempts, initial_backoff=initial, total_timeout=total, max_retry_after=20
+        )
         with pytest.raises(IovoxError):
             await gate(seed=seed).run(script, policy)
         assert all(moment <= total for moment in script.times)
@@ -432,7 +438,7 @@ def test_a_short_pause_is_a_pause(wait: float):
     async def main() -> None:
         own, other = gate(), Script("page")
         with pytest.raises(RateLimitError):
-            await own.run(Script(lambda: limited(wait)), RetryPolicy(attempts=1, initial=0))
+            await own.run(Script(lambda: limited(wait)), RetryPolicy(max_attempts=1, initial_backoff=0))
         await own.run(other, RetryPolicy())
         assert other.times == [pytest.approx(wait, rel=1e-6)]
 
@@ -444,7 +450,7 @@ def test_a_gate_works_with_what_it_brings_along():
 
     async def main() -> None:
         own = RequestThrottle(2)
-        page = await own.run(Script(broken, "page"), RetryPolicy(initial=0.001))
+        page = await own.run(Script(broken, "page"), RetryPolicy(initial_backoff=0.001))
         assert (page, own.retries, own.in_flight) == ("page", 1, 0)
 
     asyncio.run(main())
@@ -456,7 +462,7 @@ def test_a_pause_holds_also_when_the_request_that_brought_it_is_given_up():
     async def main() -> None:
         own, other = gate(), Script("page")
         with pytest.raises(RateLimitError):
-            await own.run(Script(lambda: limited(10)), RetryPolicy(attempts=1))
+            await own.run(Script(lambda: limited(10)), RetryPolicy(max_attempts=1))
         await own.run(other, RetryPolicy())
         assert other.times == [pytest.approx(10, abs=0.001)]
 
@@ -469,7 +475,7 @@ def test_a_500_pauses_nobody_else():
     async def main() -> None:
         own, other = gate(), Script("page")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(own.run, Script(busy, busy, "page"), RetryPolicy(initial=30))
+            tasks.start_soon(own.run, Script(busy, busy, "page"), RetryPolicy(initial_backoff=30))
             await asyncio.sleep(0.001)
             tasks.start_soon(own.run, other, RetryPolicy())
         assert other.times == [pytest.approx(0.001)]
@@ -483,21 +489,21 @@ def test_a_pause_longer_than_a_request_may_take_is_raised_at_once():
     async def main() -> None:
         own, patient, hasty, never = gate(), Script("page"), Script(broken, "page"), Script("page")
         with pytest.raises(RateLimitError):
-            await own.run(Script(lambda: limited(50)), RetryPolicy(attempts=1))
-        with pytest.raises(RequestTimeout, match=r"pause.*RetryPolicy.total"):
-            await own.run(never, RetryPolicy(total=20))
+            await own.run(Script(lambda: limited(50)), RetryPolicy(max_attempts=1))
+        with pytest.raises(RequestTimeout, match=r"pause.*RetryPolicy.total_timeout"):
+            await own.run(never, RetryPolicy(total_timeout=20))
         assert (never.times, now()) == ([], 0.0)
         assert await own.run(patient, RetryPolicy()) == "page"
 
         async def pauses() -> None:
             with pytest.raises(RateLimitError):
-                await own.run(Script(lambda: limited(50)), RetryPolicy(attempts=1))
+                await own.run(Script(lambda: limited(50)), RetryPolicy(max_attempts=1))
 
         async with anyio.create_task_group() as tasks:
             began = now()
             tasks.start_soon(pauses)
             with pytest.raises(TransportError, match="cut") as caught:
-                await own.run(hasty, RetryPolicy(total=20))
+                await own.run(hasty, RetryPolicy(total_timeout=20))
             assert caught.value.attempts == len(hasty.times)
             assert now() - began < 20
 
@@ -534,7 +540,7 @@ def test_attempts_are_bounded_under_any_faults(schedules, attempts, concurrency,
             holder = object()
             await own.enter(holder)
             try:
-                await own.run(script, RetryPolicy(attempts=attempts, total=1e6))
+                await own.run(script, RetryPolicy(max_attempts=attempts, total_timeout=1e6))
             except IovoxError:
                 pass
             finally:
@@ -635,7 +641,7 @@ def test_a_refused_account_stops_everything_for_a_while(error: RequestError):
             with pytest.raises(type(error), match="no") as caught:
                 await refused
             assert caught.value is not error
-            assert caught.value.status == error.status
+            assert caught.value.status_code == error.status_code
         assert other.times == []
         assert own.in_flight == 0
         await asyncio.sleep(1.001)
@@ -675,7 +681,7 @@ def test_a_stale_connection_is_tried_again_at_once_and_not_charged():
 
     async def main() -> None:
         script, own = Script(stale, "page"), gate()
-        assert await own.run(script, RetryPolicy(attempts=1)) == "page"
+        assert await own.run(script, RetryPolicy(max_attempts=1)) == "page"
         assert (script.times, own.retries) == ([0.0, 0.0], 0)
 
     play(main)
@@ -687,7 +693,7 @@ def test_a_second_stale_connection_is_a_failure_like_any_other():
     async def main() -> None:
         script, own = Script(stale), gate()
         with pytest.raises(TransportError) as caught:
-            await own.run(script, RetryPolicy(attempts=3))
+            await own.run(script, RetryPolicy(max_attempts=3))
         assert (len(script.times), caught.value.attempts, own.retries) == (4, 3, 2)
         assert script.waits[0] == 0 < script.waits[1]
 
@@ -728,7 +734,7 @@ def test_cancelling_in_a_pause_or_in_the_queue_leaves_no_slot_behind():
     async def main() -> None:
         own = gate(1)
         with pytest.raises(RateLimitError):
-            await own.run(Script(lambda: limited(100)), RetryPolicy(attempts=1))
+            await own.run(Script(lambda: limited(100)), RetryPolicy(max_attempts=1))
 
         async def one(holder: object) -> None:
             await own.enter(holder)
@@ -812,7 +818,7 @@ def test_an_overload_halves_the_concurrency_once_a_round_and_successes_bring_it_
     """Eight that fail together are one overload; after a full round of successes there is one more."""
 
     async def main() -> None:
-        own, once = gate(8), RetryPolicy(attempts=1)
+        own, once = gate(8), RetryPolicy(max_attempts=1)
         await fly(own, [Script(busy, takes=1) for _ in range(8)], once)
         assert own.limiter.total_tokens == 4
         await asyncio.sleep(1)
@@ -843,7 +849,7 @@ def test_failures_of_one_instant_are_one_overload():
         own = gate(8)
         for _ in range(8):
             with pytest.raises(ServerError):
-                await own.run(Script(busy), RetryPolicy(attempts=1))
+                await own.run(Script(busy), RetryPolicy(max_attempts=1))
         assert own.limiter.total_tokens == 4
 
     play(main)
@@ -853,7 +859,7 @@ def test_a_failure_breaks_a_round_of_successes():
     """A full round without overload is wanted, not a sum of successes."""
 
     async def main() -> None:
-        own, once = gate(8), RetryPolicy(attempts=1)
+        own, once = gate(8), RetryPolicy(max_attempts=1)
         await fly(own, [Script(busy)], once)
         for _ in range(3):
             await own.run(Script("page"), once)
@@ -877,7 +883,7 @@ def test_durations_are_seconds_or_timedeltas(value: float | timedelta, expected:
     """Either is taken wherever seconds are."""
     assert seconds(value, "timeout") == expected
     assert isinstance(seconds(value, "timeout"), float)
-    assert RetryPolicy(maximum=value).maximum == expected
+    assert RetryPolicy(max_backoff=value).maximum == expected
 
 
 @pytest.mark.parametrize(
@@ -896,14 +902,14 @@ def test_what_is_no_duration_is_refused_by_name(name: str, value: Any):
 def test_a_request_that_may_take_no_time_is_refused(value: float | timedelta):
     """The first attempt counts too, so it could never succeed; the error names what was probably meant."""
     with pytest.raises(ConfigurationError, match=r"RetryPolicy\.total.*attempts=1"):
-        RetryPolicy(total=value)
+        RetryPolicy(total_timeout=value)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, None, "3", math.inf], ids=repr)
 def test_attempts_are_a_whole_number_from_1(value: Any):
     """1 means no retries; 0 would mean no request."""
     with pytest.raises(ConfigurationError, match=r"RetryPolicy\.attempts"):
-        RetryPolicy(attempts=value)
+        RetryPolicy(max_attempts=value)
 
 
 def test_a_policy_is_a_value():

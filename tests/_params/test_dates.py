@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iovox_async._paging.spec import to_local_time
 from iovox_async.errors import QueryError
 from iovox_async.query import InsightsQuery
 
@@ -68,7 +69,7 @@ def test_a_date_means_its_first_second_as_start_and_its_last_as_end(value, first
     assert type(query.start_date) is type(query.end_date) is datetime
     assert (str(query.start_date), str(query.end_date)) == (first, last)
     assert query.start_date.tzinfo is query.end_date.tzinfo is None
-    assert query.params() == f"page=1&start_date={first}&end_date={last}".replace(" ", "+")
+    assert query.to_query_string() == f"page=1&start_date={first}&end_date={last}".replace(" ", "+")
     assert attrs.evolve(query) == query
 
 
@@ -143,35 +144,35 @@ class TestAware:
     def test_needs_a_zone(self):
         """Without the account's zone an instant has no meaning there."""
         with pytest.raises(QueryError, match="timezone=") as caught:
-            InsightsQuery(end_date=datetime(2024, 1, 1, tzinfo=UTC)).localized(None)
+            to_local_time(InsightsQuery(end_date=datetime(2024, 1, 1, tzinfo=UTC)), None)
         assert caught.value.parameter == "end_date"
 
     @pytest.mark.parametrize("timezone", [None, LONDON])
     def test_naive_dates_are_the_accounts_own(self, timezone):
         """They stay as they are, zone or not, and even where the clock skipped them."""
         query = InsightsQuery(start_date="2024-03-31 01:30", end_date="2024-10-27 01:30")
-        assert query.localized(timezone) is query
+        assert to_local_time(query, timezone) is query
 
     def test_a_conflict_of_keywords_is_seen_across_folds(self):
         """Two passes of one wall time are two different starts."""
         first, second = (datetime(2024, 10, 27, 1, 30, tzinfo=LONDON, fold=fold) for fold in (0, 1))
         with pytest.raises(QueryError, match="query= and start="):
-            InsightsQuery.from_filters(second, query=InsightsQuery(start_date=first))
+            InsightsQuery.from_arguments(second, query=InsightsQuery(start_date=first))
         utc = datetime(2024, 10, 27, 1, 30, tzinfo=UTC)
-        assert InsightsQuery.from_filters(utc, query=InsightsQuery(start_date=second)).start_date == utc
+        assert InsightsQuery.from_arguments(utc, query=InsightsQuery(start_date=second)).start_date == utc
 
     def test_naive_and_aware_meet_in_the_accounts_zone(self):
         """One end may be account-local and the other an instant; their order is checked once the zone is known."""
         query = InsightsQuery(start_date="2024-07-01", end_date=datetime(2024, 7, 1, 3, tzinfo=UTC))
-        local = query.localized(LONDON)
+        local = to_local_time(query, LONDON)
         assert (local.start_date, local.end_date) == (datetime(2024, 7, 1), datetime(2024, 7, 1, 4))
         with pytest.raises(QueryError, match="lies before"):
-            query.localized(NEW_YORK)
+            to_local_time(query, NEW_YORK)
 
     def test_a_zone_may_be_too_far_from_the_calendars_end(self):
         """An instant in the first hours of year 1 has no wall time west of UTC."""
         with pytest.raises(QueryError, match=r"^start_date: .*calendar"):
-            InsightsQuery(start_date=datetime.min.replace(tzinfo=UTC)).localized(NEW_YORK)
+            to_local_time(InsightsQuery(start_date=datetime.min.replace(tzinfo=UTC)), NEW_YORK)
 
 
 # London: 2024-03-31 01:00Z skips 01:00-02:00; 2024-10-27 01:00Z gives 01:00-02:00 twice.
@@ -275,11 +276,11 @@ CLOCKS = [
 @pytest.mark.parametrize(("start", "end", "zone", "first", "last"), CLOCKS)
 def test_a_range_of_instants_becomes_the_wall_time_that_covers_it(start, end, zone, first, last):
     """Folds widen the range to all the wall showed; gaps are read as Python reads them; the result is naive."""
-    local = InsightsQuery(start_date=start, end_date=end).localized(zone)
+    local = to_local_time(InsightsQuery(start_date=start, end_date=end), zone)
     if first is not None:
         assert (str(local.start_date), str(local.end_date)) == (first, last)
     assert all(value is None or value.tzinfo is None for value in (local.start_date, local.end_date))
-    assert local.params().startswith("page=1&")
+    assert local.to_query_string().startswith("page=1&")
 
 
 # Instants at which a clock is set back (by 1 h, 1 h, 30 min, 3 h, 24 h), and one at which it leaps ahead.
@@ -300,7 +301,7 @@ def test_no_second_of_an_aware_range_is_left_out(turn, offset, minutes):
     zone, at = turn
     start = at + timedelta(minutes=offset)
     end = start + timedelta(minutes=minutes)
-    local = InsightsQuery(start_date=start, end_date=end).localized(zone)
+    local = to_local_time(InsightsQuery(start_date=start, end_date=end), zone)
     # Turns happen at whole minutes, so minutes and the seconds before them show every extreme.
     instants = [start + timedelta(minutes=n) for n in range(minutes + 1)]
     instants += [moment - timedelta(seconds=1) for moment in instants[1:]]
@@ -313,9 +314,9 @@ def test_any_two_datetimes_make_a_query_or_a_query_error(first, second, zone):
     """No date on any calendar ends in another exception."""
     try:
         query = InsightsQuery(start_date=first.replace(tzinfo=zone), end_date=second.replace(tzinfo=zone))
-        local = query.localized(LONDON)
+        local = to_local_time(query, LONDON)
     except QueryError as error:
         assert error.parameter in {"start_date", "end_date"}  # noqa: PT017 - either outcome is right
         return
     assert local.start_date <= local.end_date
-    assert local.params().count(":") == 4
+    assert local.to_query_string().count(":") == 4

@@ -64,7 +64,7 @@ def test_sample_answers_go_the_fast_way_and_round_trip_exactly(name, fields):
     assert [call.to_dict() for call in calls] == json.loads(raw)
     assert all(call.extra is NO_EXTRA for call in calls)
     assert gone == []
-    assert (structurer.skipped, structurer.bent) == (0, 0)
+    assert (structurer.skipped, structurer.coerced) == (0, 0)
 
 
 def test_a_record_made_the_fast_way_is_one_made_by_the_constructor(default):
@@ -135,7 +135,7 @@ def test_a_key_that_only_some_records_have_is_kept_the_tolerant_way(default):
     assert [call.extra for call in calls] == [{}] * 7 + [{"odd": 1}]
     assert gone == [107]
     assert default.row_type is before
-    assert default.bent == 0
+    assert default.coerced == 0
 
 
 def test_keys_without_end_are_not_learned_without_end(default):
@@ -192,7 +192,7 @@ def test_an_unusual_record_slows_down_itself_only(default):
         (3, None, None),
     ]
     assert gone == [11]
-    assert default.bent == 1
+    assert default.coerced == 1
 
 
 @pytest.mark.parametrize("talk_time", ["", "125", "0:2:5", "00:02:05.5", "00:60:00"], ids=repr)
@@ -235,7 +235,7 @@ def test_bad_records_are_skipped_and_counted_on_request():
     bad = [{}, 5, None, record("x"), record(call_end="soon"), {"id": 3, "call_start": None}]
     calls = structurer.batch(segment(record(1), *bad, record(2)))
     assert [call.id for call in calls] == [1, 2]
-    assert (structurer.skipped, structurer.bent) == (6, 0)
+    assert (structurer.skipped, structurer.coerced) == (6, 0)
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def some_calls(draw):
 )
 def test_the_fast_way_gives_what_the_tolerant_way_gives(records, fields, zone):
     """Record by record: the same values, the same lists not asked for, the same extra; and the same are refused."""
-    expected, skipped, bent = [], 0, 0
+    expected, skipped, coerced = [], 0, 0
     for data in records:
         tolerant = LenientConverter(zone)
         try:
@@ -536,15 +536,15 @@ def test_the_fast_way_gives_what_the_tolerant_way_gives(records, fields, zone):
         except RecordError:
             skipped += 1
         else:
-            bent += tolerant.bent > 0
+            coerced += tolerant.coerced > 0
     structurer = CallDecoder(fields, timezone=zone, on_error="skip")
     raw = segment(*records)
     for _ in range(2):  # the second time with what was learned in the first
-        structurer.skipped = structurer.bent = 0
+        structurer.skipped = structurer.coerced = 0
         found = structurer.batch(raw)
         assert found == expected
         assert [call.to_dict() for call in found] == [call.to_dict() for call in expected]
-        assert (structurer.skipped, structurer.bent) == (skipped, bent)
+        assert (structurer.skipped, structurer.coerced) == (skipped, coerced)
 
 
 @given(st.binary(max_size=40) | st.binary(max_size=40).map(lambda raw: b'[{"id":1,"x":"' + raw + b'"}]'))

@@ -19,7 +19,7 @@ structure = make_converter().structure
 def read(**fields):
     """A call with these fields, and how many values were bent."""
     tolerant = LenientConverter()
-    return tolerant.record({**RECORD, **fields}, 0), tolerant.bent
+    return tolerant.record({**RECORD, **fields}, 0), tolerant.coerced
 
 
 def outcome(data, kind):
@@ -97,12 +97,12 @@ def outcome(data, kind):
     ],
     ids=str,
 )
-def test_habits_of_the_server_are_read_by_rule_and_counted(name, value, meant, bent):
+def test_habits_of_the_server_are_read_by_rule_and_counted(name, value, meant, coerced):
     """A value in an unusual form is read as what it means."""
     call, count = read(**{name: value})
     assert getattr(call, name) == meant
     assert type(getattr(call, name)) is type(meant)
-    assert count == bent
+    assert count == coerced
     assert call.extra is NO_EXTRA
 
 
@@ -208,12 +208,12 @@ def test_what_is_not_json_is_an_error_too():
 
 def test_a_date_of_zeros_is_nothing_and_its_raw_form_is_kept():
     """So nothing is lost, and `to_dict` gives it back; a later assignment takes its place."""
-    call, bent = read(call_end="0000-00-00 00:00:00", comments=[{"created": "0000-00-00"}])
+    call, coerced = read(call_end="0000-00-00 00:00:00", comments=[{"created": "0000-00-00"}])
     assert call.call_end is None
     assert call.extra == {"call_end": "0000-00-00 00:00:00"}
     assert call.comments[0].extra == {"created": "0000-00-00"}
     assert call.to_dict()["call_end"] == "0000-00-00 00:00:00"
-    assert bent == 2
+    assert coerced == 2
     call.call_end = START
     assert call.to_dict()["call_end"] == "2024-02-26 04:39:59"
 

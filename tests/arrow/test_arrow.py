@@ -96,7 +96,7 @@ def rows_of(*batches):
 
 
 def reading_of(fields=Fields.ALL, timezone=None, **options):
-    asked = InsightsQuery.from_filters(
+    asked = InsightsQuery.from_arguments(
         "2000-01-01", "2030-01-01", fields=fields, order=options.pop("order", None)
     )
     return resolve(asked, now=datetime(2030, 1, 1), timezone=timezone, **options)
@@ -158,7 +158,7 @@ def check_one(page, fields, timezone, on_error, whole):
     for batch in batches:
         batch.validate(full=True)
     assert rows_of(*batches) == wanted(calls, schema)
-    assert (structurer.bent, structurer.skipped) == (counted.bent, counted.skipped)
+    assert (structurer.coerced, structurer.skipped) == (counted.coerced, counted.skipped)
 
 
 def fits_the_fast_way(page, fields=Fields.ALL, timezone=None):

@@ -108,7 +108,12 @@ class TestRuns:
             f"date=2024-01-{day:02}" for day in range(1, 11)
         ]
         assert ids_in(out) == box.ids()
-        assert (report.partitions, report.calls, report.total_calls, report.open) == (10, 300, 300, ())
+        assert (report.partitions, report.calls, report.total_calls, report.open_partitions) == (
+            10,
+            300,
+            300,
+            (),
+        )
         assert json.loads((out / "report.json").read_text()) == report.to_dict()
         assert report.requests == box.stats.requests <= 10
 
@@ -127,7 +132,12 @@ class TestRuns:
         before = (out / "manifest.jsonl").read_bytes()
         box.reset_stats()
         report = await job().run()
-        assert (report.requests, report.partitions, report.kept, report.total_calls) == (0, 0, 10, 300)
+        assert (report.requests, report.partitions, report.partitions_skipped, report.total_calls) == (
+            0,
+            0,
+            10,
+            300,
+        )
         assert box.stats.requests == 0
         assert (out / "manifest.jsonl").read_bytes() == before
 
@@ -136,7 +146,7 @@ class TestRuns:
         await job(attrs.evolve(QUERY, start_date="2024-01-03", end_date="2024-01-04")).run()
         await job(attrs.evolve(QUERY, start_date="2024-01-07", end_date="2024-01-08")).run()
         report = await job().run()
-        assert (report.partitions, report.kept) == (6, 4)
+        assert (report.partitions, report.partitions_skipped) == (6, 4)
         assert ids_in(out) == box.ids()
 
     async def test_a_piece_of_a_day_is_completed_whole(self, job, box, out):
@@ -180,14 +190,14 @@ class TestRuns:
     async def test_progress_is_told_and_full_only_at_the_end(self, job):
         """It never goes back."""
         seen = []
-        backfill = job(observer=seen.append)
+        backfill = job(on_progress=seen.append)
         await backfill.run()
         shares = [one.progress for one in seen]
         assert shares == sorted(shares)
         assert (shares[0], shares[-1]) == (0.0, 1.0)
         assert max(shares[:-1]) < 1.0
         assert backfill.progress.calls == 300
-        assert backfill.progress.last == "2024-01-10"
+        assert backfill.progress.last_partition == "2024-01-10"
 
     async def test_what_was_done_before_a_failure_stays(self, job, box, out):
         """The error comes bare, and the next run goes on."""
@@ -199,7 +209,7 @@ class TestRuns:
         done = {path.name.removeprefix("date=") for path in (out / "calls").iterdir()}
         assert 0 < len(done) < 10
         report = await job().run()
-        assert (report.kept, report.partitions) == (len(done), 10 - len(done))
+        assert (report.partitions_skipped, report.partitions) == (len(done), 10 - len(done))
         # A request asks for the second after its window too: of the days that were done, for no more than that.
         for request in box.log:
             days = {part.name for part in parts(*asked_of(request), "day")}
@@ -211,13 +221,13 @@ class TestRuns:
         [
             ({"format": "xml"}, ConfigurationError),
             ({"partition": "year"}, ConfigurationError),
-            ({"settling": -1}, ConfigurationError),
+            ({"finality_delay": -1}, ConfigurationError),
             ({"on_error": "ignore"}, QueryError),
             ({"query": attrs.evolve(QUERY, order="id_ASC")}, QueryError),
             ({"query": attrs.evolve(QUERY, page=2)}, QueryError),
             ({"directory": "nosuch://x"}, BackfillError),
         ],
-        ids=["format", "partition", "settling", "on_error", "order", "page", "directory"],
+        ids=["format", "partition", "finality_delay", "on_error", "order", "page", "directory"],
     )
     async def test_what_cannot_be_is_refused_at_once(self, job, options, error):
         """Before anything is written."""
@@ -231,13 +241,13 @@ class TestTomorrow:
         """A call that came late and a transcript are there in the end."""
         query = InsightsQuery(start_date="2024-01-08")
         report = await job(query, now=datetime(2024, 1, 9, 1)).run()
-        assert report.open == ("2024-01-08", "2024-01-09")
+        assert report.open_partitions == ("2024-01-08", "2024-01-09")
         (late,) = box.add([{"call_start": "2024-01-08 23:59:59"}])
         report = await job(query, now=datetime(2024, 1, 9, 2)).run()
-        assert (report.kept, report.open) == (0, ("2024-01-09",))
+        assert (report.partitions_skipped, report.open_partitions) == (0, ("2024-01-09",))
         assert late in ids_in(out)
         report = await job(query, now=datetime(2024, 1, 10, 12)).run()
-        assert (report.kept, report.open) == (1, ("2024-01-10",))
+        assert (report.partitions_skipped, report.open_partitions) == (1, ("2024-01-10",))
         assert ids_in(out) == box.ids("2024-01-08", "2024-01-10 12:00")
         assert (await job(query, now=datetime(2024, 1, 10, 12)).run()).requests <= 2
 
@@ -281,8 +291,8 @@ class TestTomorrow:
         today = datetime.now()
         query = InsightsQuery(start_date=today - timedelta(days=4), end_date=today)
         report = await Backfill(insights, query, tmp_path, "jsonl").run()
-        assert {f"{today - timedelta(hours=13):%Y-%m-%d}", f"{today:%Y-%m-%d}"} <= set(report.open)
-        assert f"{today - timedelta(days=3):%Y-%m-%d}" not in report.open
+        assert {f"{today - timedelta(hours=13):%Y-%m-%d}", f"{today:%Y-%m-%d}"} <= set(report.open_partitions)
+        assert f"{today - timedelta(days=3):%Y-%m-%d}" not in report.open_partitions
 
     async def test_days_are_the_account_s(self, box, open_session, tmp_path):
         """With a time zone, records are aware, and partitions are local days all the same."""
@@ -445,7 +455,7 @@ class TestDamage:
                 await job().run()
         report = await job().run(repair=True)
         assert (report.partitions <= most) if most else report.partitions == 0
-        assert report.partitions + report.kept == 10
+        assert report.partitions + report.partitions_skipped == 10
         assert ids_in(out) == box.ids()
         assert (await job().run(repair=True)).requests == 0
 
@@ -454,7 +464,7 @@ class TestDamage:
         await job().run()
         flip(out / "calls/date=2024-01-06/part-0.jsonl")
         report = await job(attrs.evolve(QUERY, end_date="2024-01-02")).run(repair=True)
-        assert (report.partitions, report.kept) == (1, 2)
+        assert (report.partitions, report.partitions_skipped) == (1, 2)
         assert ids_in(out) == box.ids()
 
     async def test_what_a_job_did_not_write_is_left_alone(self, job, out):
@@ -484,12 +494,12 @@ class TestVerify:
         flip(out / "calls/date=2024-01-08/part-0.jsonl")
         box.reset_stats()
         report = await job().verify()
-        assert report.differing == ("2024-01-02", "2024-01-05", "2024-01-08")
+        assert report.mismatched_partitions == ("2024-01-02", "2024-01-05", "2024-01-08")
         assert (report.verified, report.partitions, report.total_calls) == (10, 3, 300)
         assert late in ids_in(out)
         assert ids_in(out) == box.ids()
         report = await job().verify()
-        assert (report.verified, report.differing, report.partitions) == (10, (), 0)
+        assert (report.verified, report.mismatched_partitions, report.partitions) == (10, (), 0)
 
     async def test_ids_cost_a_fraction_of_the_bytes(self, job):
         """Two fields of each call, whatever was asked for."""
@@ -510,7 +520,7 @@ class TestVerify:
         flip(out / "calls/date=2024-01-08/part-0.jsonl")
         query = attrs.evolve(QUERY, start_date="2024-01-02", end_date="2024-01-03")
         report = await job(query).verify()
-        assert (report.verified, report.partitions, report.differing) == (2, 1, ("2024-01-08",))
+        assert (report.verified, report.partitions, report.mismatched_partitions) == (2, 1, ("2024-01-08",))
         assert ids_in(out) == box.ids()
 
     async def test_a_lock_is_kept_while_ids_are_compared(self, job, box, monkeypatch, tmp_path):
@@ -527,7 +537,7 @@ class TestVerify:
                 guarded(fsspec.filesystem("file"), str(tmp_path / "out/.lock"), lease=0.0).take()
 
         with pytest.raises(BackfillLockedError):
-            await job(directory=f"file://{tmp_path}/out", observer=steal).verify()
+            await job(directory=f"file://{tmp_path}/out", on_progress=steal).verify()
 
 
 class TestReaders:
@@ -599,14 +609,14 @@ class TestRemote:
         await job(directory=url, now=datetime(2024, 1, 10, 12)).run()
         assert ids() == box.ids(end="2024-01-10 12:00")
         report = await job(directory=url).run()
-        assert (report.partitions, report.kept) == (1, 9)
+        assert (report.partitions, report.partitions_skipped) == (1, 9)
         assert ids() == box.ids()
         assert (await job(directory=url).run()).requests == 0
         fs.pipe(f"{root}/calls/date=2024-01-02/part-0.jsonl", b"{}")
         with pytest.raises(ManifestCorruptedError, match="date=2024-01-02"):
             await job(directory=url).run()
         assert (await job(directory=url).run(repair=True)).partitions == 1
-        assert (await job(directory=url).verify()).differing == ()
+        assert (await job(directory=url).verify()).mismatched_partitions == ()
         assert ids() == box.ids()
         assert not fs.exists(f"{root}/.lock")
         with pytest.raises(BackfillMismatchError):
@@ -624,7 +634,7 @@ class TestRemote:
                 guarded(fsspec.filesystem("file"), str(tmp_path / "out/.lock"), lease=0.0).take()
 
         with pytest.raises(BackfillLockedError):
-            await job(directory=f"file://{tmp_path}/out", observer=steal).run()
+            await job(directory=f"file://{tmp_path}/out", on_progress=steal).run()
 
 
 class TestValues:
@@ -692,5 +702,5 @@ async def test_verify_stops_where_the_manifest_is_gone_and_removes_nothing(job, 
 
 async def test_a_settling_time_beyond_the_calendar_seals_nothing(insights, tmp_path):
     """It is as good as never."""
-    backfill = Backfill(insights, QUERY, tmp_path, settling=1e11, clock=lambda: LATER)
+    backfill = Backfill(insights, QUERY, tmp_path, finality_delay=1e11, clock=lambda: LATER)
     assert (await backfill.run()).calls == 300

@@ -96,9 +96,9 @@ def test_filters_and_fields_are_passed_on(run, box, tmp_path):
         (["--start", "yesterday"], 2, "--start: "),
         (["--start", "2024-02-01", "--end", "2024-01-01"], 2, "--end: "),
         (["--format", "xml"], 2, "xml"),
-        (["--settling", "-1"], 2, "settling"),
+        (["--finality-delay", "-1"], 2, "finality"),
     ],
-    ids=["start", "end", "format", "settling"],
+    ids=["start", "end", "format", "finality"],
 )
 def test_what_cannot_be_is_a_matter_of_usage(run, words, code, said):
     """Exit code 2, and the option's name."""
@@ -126,7 +126,7 @@ def test_a_failure_that_may_pass_is_resumable(run, box, form):
     done = run(*RANGE, "--page-size", "20", "--concurrency", "1", "--log-format", form)
     assert done.exit_code == 3, done.stderr
     last = done.stderr.splitlines()[-1]
-    line = json.loads(last)["go_on_with"] if form == "json" else last.partition("Go on with: ")[2]
+    line = json.loads(last)["resume_command"] if form == "json" else last.partition("Go on with: ")[2]
     box.faults = Faults()
     words = shlex.split(line)
     assert words[:2] == ["iovox", "backfill"]
@@ -229,13 +229,13 @@ class TestTelling:
             pace.saw(BackfillProgress(progress=share, calls=int(share * 2000)), now)
         progress = BackfillProgress(progress=0.5, calls=1000, bytes=2_000_000, last="2024-01-05")
         assert told(progress, pace) == "2024-01-05  1,000 calls  100/s  2.0 MB  00:10 left"
-        progress = BackfillProgress(retries=1, bad_records=2)
+        progress = BackfillProgress(retries=1, skipped=2)
         assert "1 retry  2 bad records" in told(progress, pace)
 
     def test_a_report_tells_what_may_still_change(self):
         """And what was compared."""
         report = BackfillReport(
-            total_calls=5, open=("2024-01-05",), verified=12, differing=tuple(map(str, range(12)))
+            total_calls=5, open=("2024-01-05",), verified=12, mismatched_partitions=tuple(map(str, range(12)))
         )
         assert "1 of its partitions may still change" in summary(report, "out")
         assert "12 differed and were read again: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more (" in summary(
@@ -251,8 +251,8 @@ class TestTelling:
             bytes=4000,
             requests=6,
             retries=1,
-            halved=2,
-            bad_records=1,
+            window_splits=2,
+            skipped=1,
             seconds=0.5,
         )
         assert summary(report, "out", more=True) == (

@@ -47,17 +47,19 @@ async def events(request):
 
 
 async def ids(request):
-    page = await get_insights(request).page(START, END, size=10, order=request.query.get("order", "id_ASC"))
+    page = await get_insights(request).page(
+        START, END, page_size=10, order=request.query.get("order", "id_ASC")
+    )
     return web.json_response([call.id for call in page.calls])
 
 
 async def follow(request):
-    return await sse_response(request, get_insights(request).follow(START, every=0.02))
+    return await sse_response(request, get_insights(request).follow(START, interval=0.02))
 
 
 def make_app(base_url, **options):
     """An application with one session, whose handlers stream, answer, and resume."""
-    options = {"retry": RetryPolicy(attempts=1), **options}
+    options = {"retry": RetryPolicy(max_attempts=1), **options}
     app = web.Application(middlewares=[error_middleware])
     app.cleanup_ctx.append(
         insights_ctx(lambda: AsyncInsights("demo", "demo-key", base_url=base_url, **options))

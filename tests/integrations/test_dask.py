@@ -27,7 +27,7 @@ async def test_the_partitions_are_the_range_in_order_with_known_divisions():
     """Every call once, each partition its own stretch, Arrow-backed columns."""
     sandbox = Sandbox(calls=2_000, start=START, end=END)
     async with sandbox.serve() as base_url:
-        frame = read_calls(START, END, partitions=7, session=session(base_url), fields=["id", "node_name"])
+        frame = read_calls(START, END, npartitions=7, session=session(base_url), fields=["id", "node_name"])
         assert frame.npartitions == 7
         assert frame.known_divisions
         assert sandbox.stats.requests == 0
@@ -53,7 +53,7 @@ async def test_a_cluster_sees_the_same_calls_and_the_endpoint_no_more_requests_t
                 ) as cluster,
                 distributed.Client(cluster),
             ):
-                frame = read_calls(START, END, partitions=16, concurrency=3, session=session(base_url))
+                frame = read_calls(START, END, npartitions=16, concurrency=3, session=session(base_url))
                 return frame.compute()
 
         whole = await asyncio.to_thread(compute)

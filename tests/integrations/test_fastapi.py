@@ -41,7 +41,7 @@ from iovox_async.integrations.fastapi import (
 )
 from iovox_async.sandbox import Faults, Sandbox
 
-ONCE = RetryPolicy(attempts=1)
+ONCE = RetryPolicy(max_attempts=1)
 
 
 class Server(uvicorn.Server):
@@ -106,7 +106,7 @@ def make_app(base_url, *, inner=None, **options):
 
     @app.get("/ids")
     async def ids(insights: InsightsDep, order: str = "call_start_ASC") -> list[int]:
-        return [call.id for call in (await insights.page(START, END, size=10, order=order)).calls]
+        return [call.id for call in (await insights.page(START, END, page_size=10, order=order)).calls]
 
     return app
 
@@ -454,7 +454,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
         @app.get("/follow")
         async def follow(insights: InsightsDep) -> SSEResponse:
             app.state.insights = insights
-            return SSEResponse(insights.follow(START, every=0.02))
+            return SSEResponse(insights.follow(START, interval=0.02))
 
         with Site(app) as site:
             async with site.client() as client, client.stream("GET", "/follow") as response:

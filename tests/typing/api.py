@@ -145,13 +145,17 @@ class Slow(BaseObserver):
 
 def sessions() -> list[AsyncInsights]:
     retry = RetryPolicy(
-        attempts=5, initial=0.5, maximum=30, total=timedelta(minutes=5), retry_after_maximum=120.0
+        max_attempts=5,
+        initial_backoff=0.5,
+        max_backoff=30,
+        total_timeout=timedelta(minutes=5),
+        max_retry_after=120.0,
     )
-    assert_type(retry.attempts, int)
-    assert_type(retry.initial, float)
-    assert_type(retry.maximum, float)
-    assert_type(retry.total, float)
-    assert_type(retry.retry_after_maximum, float)
+    assert_type(retry.max_attempts, int)
+    assert_type(retry.initial_backoff, float)
+    assert_type(retry.max_backoff, float)
+    assert_type(retry.total_timeout, float)
+    assert_type(retry.max_retry_after, float)
     observers: list[Observer] = [
         Counting(),
         BaseObserver(),
@@ -230,16 +234,17 @@ def questions() -> InsightsQuery:
     assert_type(query.tag_colour, tuple[str, ...] | None)
     assert_type(query.link_category_ids, tuple[str, ...] | None)
     assert_type(query.fields, tuple[Field, ...] | None)
-    assert_type(query.params(), str)
+    assert_type(query.to_query_string(), str)
     assert_type(
-        query.params(page=2, limit=None, start_date="2024-01-01", order=None, fields="id", direction="IN"),
+        query.to_query_string(
+            page=2, limit=None, start_date="2024-01-01", order=None, fields="id", direction="IN"
+        ),
         str,
     )
     assert_type(query.filters(), dict[str, Any])
     assert_type(query.fingerprint(), str)
-    assert_type(query.localized(UTC), InsightsQuery)
     assert_type(
-        InsightsQuery.from_filters("2024-01-01", query=query, order="id_ASC", fields=["id"]), InsightsQuery
+        InsightsQuery.from_arguments("2024-01-01", query=query, order="id_ASC", fields=["id"]), InsightsQuery
     )
     presets: list[tuple[Field, ...]] = [
         Fields.DEFAULT,
@@ -289,16 +294,16 @@ def counted(stats: StreamStats) -> None:
     assert_type(stats.requests, int)
     assert_type(stats.retries, int)
     assert_type(stats.calls, int)
-    assert_type(stats.bytes, int)
-    assert_type(stats.duplicates, int)
+    assert_type(stats.bytes_received, int)
+    assert_type(stats.duplicates_dropped, int)
     assert_type(stats.skipped, int)
-    assert_type(stats.bent, int)
-    assert_type(stats.halved, int)
+    assert_type(stats.coerced, int)
+    assert_type(stats.window_splits, int)
     assert_type(stats.in_flight, int)
-    assert_type(stats.waiting, int)
-    assert_type(stats.held_peak, int)
+    assert_type(stats.buffered_pages, int)
+    assert_type(stats.peak_buffered_pages, int)
     assert_type(stats.progress, float)
-    assert_type(stats.final_until, datetime | None)
+    assert_type(stats.complete_until, datetime | None)
 
 
 async def single(insights: AsyncInsights, query: InsightsQuery) -> None:
@@ -306,8 +311,8 @@ async def single(insights: AsyncInsights, query: InsightsQuery) -> None:
         "2024-01-01",
         "2024-01-31",
         query=None,
-        number=2,
-        size=10_000,
+        page=2,
+        page_size=10_000,
         order="call_start_DESC",
         fields=Fields.DEFAULT,
         on_error="raise",
@@ -317,7 +322,7 @@ async def single(insights: AsyncInsights, query: InsightsQuery) -> None:
     assert_type(page.calls, list[Call])
     assert_type(page.raw, bytes)
     assert_type(await insights.page(query), Page)
-    assert_type(await insights.page(query=query, number=3), Page)
+    assert_type(await insights.page(query=query, page=3), Page)
     assert_type(
         await insights.get(1, "2", [3, "4"], range(5), fields=Fields.ALL, on_error="skip"), list[Call]
     )
@@ -336,9 +341,9 @@ async def following(insights: AsyncInsights) -> None:
         async for call in calls:
             assert_type(call, Call)
             break
-        assert_type(calls.newest, datetime)
-        assert_type(calls.polls, int)
-        assert_type(calls.outages, int)
+        assert_type(calls.latest_call_start, datetime)
+        assert_type(calls.poll_count, int)
+        assert_type(calls.failed_polls, int)
         assert_type(calls.remembered, int)
     await insights.follow().aclose()
 
@@ -459,14 +464,14 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
         return str(runtime_error)
     except BadRequestError as error:
         assert_type(error.parameter, str | None)
-        assert_type(error.resolution, str)
+        assert_type(error.hint, str)
     except UnexpectedRedirectError as error:
         assert_type(error.location, str | None)
     except (AuthenticationError, PermissionDeniedError, RateLimitError, ServerError) as error:
         response_error: ResponseError = error
-        assert_type(response_error.status, int)
+        assert_type(response_error.status_code, int)
     except ResponseError as error:
-        assert_type(error.status, int)
+        assert_type(error.status_code, int)
         assert_type(error.messages, tuple[str, ...])
         assert_type(error.attempts, int)
         assert_type(error.window, str | None)
@@ -499,11 +504,13 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
 
 def told(progress: BackfillProgress) -> None:
     assert_type(progress.progress, float)
-    assert_type((progress.partitions, progress.to_read, progress.kept), tuple[int, int, int])
-    assert_type(progress.last, str | None)
-    assert_type((progress.calls, progress.bytes, progress.requests), tuple[int, int, int])
-    assert_type((progress.retries, progress.halved, progress.bad_records), tuple[int, int, int])
-    assert_type(progress.seconds, float)
+    assert_type(
+        (progress.partitions, progress.partitions_total, progress.partitions_skipped), tuple[int, int, int]
+    )
+    assert_type(progress.last_partition, str | None)
+    assert_type((progress.calls, progress.bytes_received, progress.requests), tuple[int, int, int])
+    assert_type((progress.retries, progress.window_splits, progress.skipped), tuple[int, int, int])
+    assert_type(progress.elapsed, float)
 
 
 async def filling(insights: AsyncInsights, query: InsightsQuery) -> dict[str, Any]:
@@ -513,7 +520,7 @@ async def filling(insights: AsyncInsights, query: InsightsQuery) -> dict[str, An
         Path("calls"),
         format="parquet",
         partition="month",
-        settling=timedelta(hours=2),
+        finality_delay=timedelta(hours=2),
         on_error="skip",
         observer=told,
         clock=datetime.now,
@@ -522,13 +529,13 @@ async def filling(insights: AsyncInsights, query: InsightsQuery) -> dict[str, An
     assert_type(job.progress, BackfillProgress)
     report = await job.run(repair=True)
     assert_type(report, BackfillReport)
-    assert_type((report.partitions, report.kept, report.calls), tuple[int, int, int])
-    assert_type((report.bytes, report.requests, report.retries), tuple[int, int, int])
-    assert_type((report.halved, report.bad_records, report.total_calls), tuple[int, int, int])
-    assert_type(report.seconds, float)
-    assert_type(report.open, tuple[str, ...])
+    assert_type((report.partitions, report.partitions_skipped, report.calls), tuple[int, int, int])
+    assert_type((report.bytes_received, report.requests, report.retries), tuple[int, int, int])
+    assert_type((report.window_splits, report.skipped, report.total_calls), tuple[int, int, int])
+    assert_type(report.elapsed, float)
+    assert_type(report.open_partitions, tuple[str, ...])
     assert_type(report.verified, int)
-    assert_type(report.differing, tuple[str, ...])
+    assert_type(report.mismatched_partitions, tuple[str, ...])
     assert_type(
         await Backfill(insights, query, "s3://bucket/calls", "jsonl.zst", "day").run(), BackfillReport
     )

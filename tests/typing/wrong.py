@@ -36,8 +36,8 @@ async def sessions() -> None:
     AsyncInsights(transport="http")  # wrong: arg-type
     AsyncInsights(observer=print)  # wrong: arg-type
     RetryPolicy(tries=5)  # wrong: call-arg
-    RetryPolicy(total="300")  # wrong: arg-type
-    RetryPolicy().attempts = 7  # wrong: misc
+    RetryPolicy(total_timeout="300")  # wrong: arg-type
+    RetryPolicy().max_attempts = 7  # wrong: misc
 
 
 async def streams(insights: AsyncInsights, query: InsightsQuery) -> None:
@@ -71,12 +71,12 @@ async def streams(insights: AsyncInsights, query: InsightsQuery) -> None:
 
 
 async def others(insights: AsyncInsights) -> None:
-    await insights.page(number="2")  # wrong: arg-type
+    await insights.page(page="2")  # wrong: arg-type
     await insights.page(page=2)  # wrong: call-arg
     await insights.page(on_error="ignore")  # wrong: arg-type
     await insights.get(1.5)  # wrong: arg-type
     await insights.get(1, direction="IN")  # wrong: call-arg
-    insights.follow(every="60")  # wrong: arg-type
+    insights.follow(interval="60")  # wrong: arg-type
     insights.follow(until="2024-01-01")  # wrong: call-arg
     insights.follow(lookback=timedelta(hours=2), changes="yes")  # wrong: arg-type
     with insights.follow():  # wrong: attr-defined
@@ -91,8 +91,8 @@ def questions() -> None:
     InsightsQuery(page="1")  # wrong: arg-type
     InsightsQuery(node_name=1)  # wrong: arg-type
     InsightsQuery().limit = 5  # wrong: misc
-    InsightsQuery().params(pages=1)  # wrong: call-arg
-    InsightsQuery.from_filters(color="RED")  # wrong: call-arg
+    InsightsQuery().to_query_string(pages=1)  # wrong: call-arg
+    InsightsQuery.from_arguments(color="RED")  # wrong: call-arg
     filters: Filters = {"call_results": "ANSWERED"}  # wrong: typeddict-unknown-key
     assert filters
 

@@ -104,7 +104,7 @@ class Work:
         line = again(self.ctx, {})
         done = job.progress.partitions
         if self.log_format == "json":
-            tell("unfinished", {"partitions": done, "go_on_with": line})
+            tell("unfinished", {"partitions": done, "resume_command": line})
         else:
             said = f"{number(done, 'partition is done and stays', 'partitions are done and stay')}. " * (
                 done > 0
@@ -149,7 +149,7 @@ class Work:
 )
 @fields_option("; id and call_start are always among them")
 @click.option(
-    "--settling",
+    "--finality-delay",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=7200.0,

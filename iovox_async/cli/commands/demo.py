@@ -101,7 +101,7 @@ def _tell(result: Result) -> None:
         "Calls a second": number(stats.calls / result.seconds),
         "Requests": number(stats.requests),
         "Retries": number(stats.retries),
-        "Received": size(stats.bytes),
+        "Received": size(stats.bytes_received),
         "Peak memory": "unknown here" if peak is None else size(peak),
         "Time to the first call": f"{result.first * 1000:.0f} ms",
         "Time in all": f"{result.seconds:.1f} s",

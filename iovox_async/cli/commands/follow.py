@@ -46,13 +46,16 @@ class Following:
             telling = asyncio.create_task(self._tell_of_outages(calls))
             try:
                 if at_terminal("stderr"):
-                    note(f"New calls from {calls.newest:%Y-%m-%d %H:%M:%S} on; Ctrl-C ends it.", style="dim")
+                    note(
+                        f"New calls from {calls.latest_call_start:%Y-%m-%d %H:%M:%S} on; Ctrl-C ends it.",
+                        style="dim",
+                    )
                 async with self.output:
                     async for call in calls:
                         await self.output.write(self._text(call))
             except asyncio.CancelledError:
                 fresh_line()
-                since = calls.newest.isoformat(" ", "seconds")
+                since = calls.latest_call_start.isoformat(" ", "seconds")
                 note("Interrupted. Go on with:", line=again(self.ctx, {"--since": since}))
                 raise
             finally:
@@ -67,13 +70,13 @@ class Following:
 
     async def _tell_of_outages(self, calls: CallFollower) -> None:
         out, known = False, 0
-        polls = calls.polls
+        polls = calls.poll_count
         while True:
             await asyncio.sleep(0.1)
-            if calls.polls == polls:
+            if calls.poll_count == polls:
                 continue
-            polls, failed = calls.polls, calls.outages > known
-            known = calls.outages
+            polls, failed = calls.poll_count, calls.failed_polls > known
+            known = calls.failed_polls
             if failed != out:
                 out = failed
                 every = self.arguments["every"]

@@ -301,7 +301,7 @@ async def _call(insights: InsightsDep, call_id: int) -> Response:
 @_routes.get("/live/events")
 async def _events(insights: InsightsDep, live: _Live, since: str) -> SSEResponse:
     """Calls that arrive, as server-sent events, until the browser leaves."""
-    return SSEResponse(Watched(live, insights.follow(since, every=live.poll, lookback=60, fields=ROW)))
+    return SSEResponse(Watched(live, insights.follow(since, interval=live.poll, lookback=60, fields=ROW)))
 
 
 def add_live_page(sandbox: Sandbox, *, every: float = 2.0, poll: float = 1.0) -> None:
