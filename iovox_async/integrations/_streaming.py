@@ -204,7 +204,7 @@ async def deliver(
             try:
                 await feed.run(lambda: reach(begin()), lambda chunk: reach(write(chunk)))
                 whole = True
-            except Exception as error:  # noqa: BLE001 - raised below, bare, and not in a group of one
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take this for the end
                 failure = error
             group.cancel_scope.cancel()
     finally:

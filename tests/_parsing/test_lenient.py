@@ -31,7 +31,7 @@ def outcome(data, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "meant", "bent"),
+    ("name", "value", "meant", "coerced"),
     [
         ("node_id", "2", "2", 0),
         ("node_id", "", "", 0),
