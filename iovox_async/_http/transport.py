@@ -24,6 +24,7 @@ import anyio
 import anyio._backends._asyncio
 import httpx
 
+from .._parsing.error_body import ERROR_BYTES, error_messages
 from .._parsing.gzip import GzipDecoder
 from .._parsing.splitter import PageSplitter, RawPage
 from ..errors import (
@@ -41,7 +42,6 @@ from ..errors import (
     UnexpectedRedirectError,
 )
 from ..retry import parse_retry_after
-from .error_body import ERROR_BYTES, error_messages
 from .exceptions import failure_of
 from .network import TrackingBackend, with_tracked_connections
 from .throttle import RetryableFailure

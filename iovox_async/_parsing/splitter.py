@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from attrs import define, field, frozen
 
-from .._http.error_body import error_messages, scrub
 from ..errors import DecodeError
+from .error_body import error_messages, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

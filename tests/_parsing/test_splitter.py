@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.model_server import examples
 
-from iovox_async._http.error_body import ERROR_BYTES, MESSAGES, error_messages, scrub
+from iovox_async._parsing.error_body import ERROR_BYTES, MESSAGES, error_messages, scrub
 from iovox_async._parsing.gzip import STEP_BYTES, GzipDecoder
 from iovox_async._parsing.splitter import SEGMENT_BYTES, PageSplitter, RawPage
 from iovox_async.errors import DecodeError
