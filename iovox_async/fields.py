@@ -103,7 +103,7 @@ class Fields:
     #: The 12 of the categories of the call, its node, its link and its contact.
     CATEGORIES: ClassVar[tuple[Field, ...]] = _TABLE[23:35]
     #: The 21 of tags, keyword rules, tasks, comments, outcomes and transcriptions.
-    INSIGHTS_KEY: ClassVar[tuple[Field, ...]] = _TABLE[35:]
+    INSIGHTS: ClassVar[tuple[Field, ...]] = _TABLE[35:]
     #: All 56, in the order of the endpoint's table.
     ALL: ClassVar[tuple[Field, ...]] = _TABLE
 

@@ -310,7 +310,7 @@ def _shown(name: str, value: Any) -> str:
     if name in _PHONES:
         return f"'…{value[-3:] if len(value) > 6 else ''}'"
     if name == "fields":
-        presets = ("DEFAULT", "CALL", "CATEGORIES", "INSIGHTS_KEY", "ALL")
+        presets = ("DEFAULT", "CALL", "CATEGORIES", "INSIGHTS", "ALL")
         named = next((f"Fields.{preset}" for preset in presets if getattr(Fields, preset) == value), None)
         return named or repr(",".join(value))
     if isinstance(value, datetime):

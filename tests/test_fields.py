@@ -19,7 +19,7 @@ CATEGORIES = (
     "node_category_id node_category_label node_category_value "
     "contact_category_id contact_category_label contact_category_value"
 )
-INSIGHTS_KEY = (
+INSIGHTS = (
     "tag_text tag_colour tag_source_type keyword_rules task_username task_created task_assigned_username "
     "task_reminder_date task_reminder_message task_status task_due_date comment_id comment_created comment_username "
     "comment_language comment_text call_outcomes transcription_id transcription_language transcription_text "
@@ -29,12 +29,12 @@ DEFAULT = (
     "id,call_start,call_end,call_origin,iovox_number,call_destination,talk_time,call_result,node_id,link_id,"
     "has_recording"
 )
-CALL, CATEGORIES, INSIGHTS_KEY = CALL.split(), CATEGORIES.split(), INSIGHTS_KEY.split()
+CALL, CATEGORIES, INSIGHTS = CALL.split(), CATEGORIES.split(), INSIGHTS.split()
 
 
 def test_field_is_the_table():
     """`Field` has the 56 asked names, in the table's order."""
-    assert [field.value for field in Field] == CALL + CATEGORIES + INSIGHTS_KEY
+    assert [field.value for field in Field] == CALL + CATEGORIES + INSIGHTS
     assert len(Field) == 56
 
 
@@ -44,8 +44,8 @@ def test_field_is_the_table():
         pytest.param(Fields.DEFAULT, DEFAULT.split(","), 11, id="default"),
         pytest.param(Fields.CALL, CALL, 23, id="call"),
         pytest.param(Fields.CATEGORIES, CATEGORIES, 12, id="categories"),
-        pytest.param(Fields.INSIGHTS_KEY, INSIGHTS_KEY, 21, id="insights"),
-        pytest.param(Fields.ALL, CALL + CATEGORIES + INSIGHTS_KEY, 56, id="all"),
+        pytest.param(Fields.INSIGHTS, INSIGHTS, 21, id="insights"),
+        pytest.param(Fields.ALL, CALL + CATEGORIES + INSIGHTS, 56, id="all"),
     ],
 )
 def test_presets_are_tuples_of_fields(preset, names, count):
@@ -55,7 +55,7 @@ def test_presets_are_tuples_of_fields(preset, names, count):
     assert all(type(field) is Field for field in preset)
 
 
-@pytest.mark.parametrize("name", CALL + CATEGORIES + INSIGHTS_KEY)
+@pytest.mark.parametrize("name", CALL + CATEGORIES + INSIGHTS)
 def test_every_field_may_be_asked_for(name):
     """Every field is taken by name and as `Field`, and sent under its asked name."""
     for asked in (name, [name], [Field(name)]):
@@ -65,7 +65,7 @@ def test_every_field_may_be_asked_for(name):
 
 
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
-@pytest.mark.parametrize("name", CALL + CATEGORIES + INSIGHTS_KEY)
+@pytest.mark.parametrize("name", CALL + CATEGORIES + INSIGHTS)
 def test_every_field_but_three_may_be_ordered_by(name, direction):
     """All fields order the answer, up and down, except the three `link_category_*`."""
     order = f"{name}_{direction}"

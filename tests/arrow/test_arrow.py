@@ -42,7 +42,7 @@ SAMPLES = {
     "example-default.json": Fields.DEFAULT,
     "example-1-call-fields.json": Fields.CALL,
     "example-2-categories.json": (*Fields.DEFAULT, *Fields.CATEGORIES),
-    "example-3-insights.json": (*Fields.CALL, *Fields.INSIGHTS_KEY),
+    "example-3-insights.json": (*Fields.CALL, *Fields.INSIGHTS),
 }
 ROW = {
     "id": 7,

@@ -250,7 +250,7 @@ def questions() -> InsightsQuery:
         Fields.DEFAULT,
         Fields.CALL,
         Fields.CATEGORIES,
-        Fields.INSIGHTS_KEY,
+        Fields.INSIGHTS,
         Fields.ALL,
     ]
     names: str = Field.TALK_TIME_SECONDS
@@ -633,7 +633,7 @@ def with_aiohttp() -> web.Application:
         return await for_aiohttp.ndjson_response(request, insights.stream(), headers={"x-what": "calls"})
 
     async def events(request: web.Request) -> web.StreamResponse:
-        insights = request.app[for_aiohttp.INSIGHTS_KEY]
+        insights = request.app[for_aiohttp.INSIGHTS]
         assert_type(insights, AsyncInsights)
         return await for_aiohttp.sse_response(request, insights.follow())
 
