@@ -6,17 +6,13 @@ a file that somebody else opens, ends and names.
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgspec
 from attrs import frozen
 
-from .._parsing.compiled import answer_keys
+from .._encoding import CallEncoder, CsvEncoder, JsonLinesEncoder, encode_in_slices
 from ..errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -24,15 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
-    "CsvWriter",
     "FileFormat",
     "FileWriter",
-    "LinesWriter",
     "PackedLinesWriter",
     "ParquetWriter",
-    "cell",
+    "TextWriter",
     "format_named",
-    "harmless",
 ]
 
 #: Rows of a Parquet row group: enough to compress well, few enough for parallel readers.
@@ -41,11 +34,6 @@ GROUP_ROWS: Final = 1 << 17
 GROUP_BYTES: Final = 32 << 20
 #: Columns by which readers leave row groups out; statistics of the others cost more than they are good for.
 _SOUGHT: Final = frozenset({"id", "call_start", "call_end"})
-#: What a spreadsheet takes for a formula, unless it is a plain number; the wide forms are how Japanese input writes them.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
-#: Calls that are made text at a time.
-_SLICE: Final = 1000
 
 
 class FileWriter(Protocol):
@@ -121,30 +109,30 @@ def _is_whole(kind: Any) -> bool:
     return bool(known.is_int64(kind) or known.is_timestamp(kind) or known.is_duration(kind))
 
 
-class LinesWriter:
-    """One JSON document a line, UTF-8, as the endpoint words them; takes calls."""
+class TextWriter:
+    """JSON Lines or CSV, as the encoder has it; takes calls."""
 
-    def __init__(self, file: Any, fields: Sequence[str]) -> None:  # noqa: ARG002 - a call knows what was asked for
+    def __init__(self, file: Any, encoder: CallEncoder) -> None:
         self._file = file
-        self._encoder = msgspec.json.Encoder()
+        self._encoder = encoder
+        file.write(encoder.header())
 
     def write(self, data: Sequence[Call]) -> None:
-        for begin in range(0, len(data), _SLICE):
-            calls = [call.to_dict() for call in data[begin : begin + _SLICE]]
-            self._file.write(self._encoder.encode_lines(calls))
+        for text in encode_in_slices(self._encoder, data):
+            self._file.write(text)
 
     def finish(self) -> None:
         """Nothing stands at the end."""
 
 
-class PackedLinesWriter(LinesWriter):
+class PackedLinesWriter(TextWriter):
     """The same, compressed with zstd."""
 
     def __init__(self, file: Any, fields: Sequence[str]) -> None:
         import pyarrow as pa
 
         self._stream = pa.CompressedOutputStream(pa.PythonFile(_Kept(file), mode="w"), "zstd")
-        super().__init__(self._stream, fields)
+        super().__init__(self._stream, JsonLinesEncoder(fields))
 
     def finish(self) -> None:
         self._stream.close()
@@ -172,40 +160,12 @@ class _Kept:
         return False
 
 
-class CsvWriter:
-    """A column for each field under the answer's name, nested ones as JSON, formulas made harmless; takes calls."""
-
-    def __init__(self, file: Any, fields: Sequence[str]) -> None:
-        self._file = file
-        self._columns = answer_keys(fields)
-        self._text(self._columns, ())
-
-    def write(self, data: Sequence[Call]) -> None:
-        for begin in range(0, len(data), _SLICE):
-            rows = (call.to_dict() for call in data[begin : begin + _SLICE])
-            self._text(*([cell(row.get(column)) for column in self._columns] for row in rows))
-
-    def finish(self) -> None:
-        """Nothing stands at the end."""
-
-    def _text(self, *rows: Iterable[str]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(row for row in rows if row)
-        self._file.write(text.getvalue().encode())
+def _jsonl(file: Any, fields: Sequence[str]) -> FileWriter:
+    return TextWriter(file, JsonLinesEncoder(fields))
 
 
-def cell(value: Any) -> str:
-    """A value as a cell of CSV."""
-    if value is None:
-        return ""
-    if isinstance(value, dict | list):
-        return msgspec.json.encode(value).decode()
-    return harmless(value) if isinstance(value, str) else str(value)
-
-
-def harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: in front of what would be one stands a '."""
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+def _csv(file: Any, fields: Sequence[str]) -> FileWriter:
+    return TextWriter(file, CsvEncoder(fields))
 
 
 @frozen
@@ -231,9 +191,9 @@ FORMATS: Final = {
     form.name: form
     for form in (
         FileFormat("parquet", ".parquet", ParquetWriter, arrow=True, needs_arrow=True),
-        FileFormat("jsonl", ".jsonl", LinesWriter),
+        FileFormat("jsonl", ".jsonl", _jsonl),
         FileFormat("jsonl.zst", ".jsonl.zst", PackedLinesWriter, needs_arrow=True),
-        FileFormat("csv", ".csv", CsvWriter),
+        FileFormat("csv", ".csv", _csv),
     )
 }
 

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
+from iovox_async._encoding import encode_json
 from iovox_async.errors import IovoxError
 
 from ._error_response import answer
@@ -61,7 +62,7 @@ class Lines:
     pause = end = b""
 
     def call(self, call: Call, source: object) -> bytes:  # noqa: ARG002 - the form's signature
-        return msgspec.json.encode(call.to_dict()) + b"\n"
+        return encode_json(call) + b"\n"
 
     def failure(self, error: Exception) -> bytes:
         return _failure(error) + b"\n"
@@ -81,7 +82,7 @@ class Events:
     def call(self, call: Call, source: object) -> bytes:
         position = getattr(source, "position", None)
         number = b"" if position is None else b"id: " + position.encode() + b"\n"
-        return number + b"data: " + msgspec.json.encode(call.to_dict()) + b"\n\n"
+        return number + b"data: " + encode_json(call) + b"\n\n"
 
     def failure(self, error: Exception) -> bytes:
         return b"event: failure\ndata: " + _failure(error) + b"\n\n"

@@ -30,9 +30,10 @@ from iovox_async import (
     Fields,
     MissingExtraError,
 )
+from iovox_async._encoding import csv_cell, escape_formula
 from iovox_async.arrow import table_from_calls
 from iovox_async.backfill._chunks import cut
-from iovox_async.backfill._formats import FORMATS, ParquetWriter, _options, cell, harmless
+from iovox_async.backfill._formats import FORMATS, ParquetWriter, _options
 from iovox_async.backfill._locks import FolderLock, LeaseLock
 from iovox_async.backfill._storage import (
     ArrowChunk,
@@ -442,13 +443,13 @@ class TestFormats:
     def test_no_cell_is_a_formula(self, sign):
         """A spreadsheet runs nothing of what callers and agents have written."""
         evil = f"{sign}HYPERLINK(1)"
-        assert harmless(evil) == f"'{evil}"
-        assert cell([Tag(text=evil).to_dict()])[0] == "["
+        assert escape_formula(evil) == f"'{evil}"
+        assert csv_cell([Tag(text=evil).to_dict()])[0] == "["
 
     @pytest.mark.parametrize("text", ["+441632960082", "-5", "-3.5", "plain", "", "'quoted"])
     def test_numbers_and_plain_texts_stay_as_they_are(self, text):
         """A phone number is no formula."""
-        assert harmless(text) == text
+        assert escape_formula(text) == text
 
     def test_parquet_has_zstd_and_says_how_it_is_sorted(self):
         """One row group for what fits into one, however it came."""

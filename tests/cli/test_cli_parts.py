@@ -16,12 +16,12 @@ from iovox_async import (
     StreamStats,
     TransportError,
 )
+from iovox_async._encoding import CsvEncoder, JsonLinesEncoder, escape_formula
 from iovox_async._parsing.decoder import make_converter
 from iovox_async.cli.app import iovox
 from iovox_async.cli.call_line import line
 from iovox_async.cli.console import clean, number, size, span
 from iovox_async.cli.errors import in_options
-from iovox_async.cli.formats import Csv, JsonLines, harmless
 from iovox_async.cli.progress import StreamRate, can_draw, summary
 from iovox_async.cli.resume_command import Remembering, again
 from iovox_async.cli.threads import in_thread
@@ -48,7 +48,7 @@ from iovox_async.cli.threads import in_thread
 )
 def test_what_a_spreadsheet_would_run_is_made_text(text, written):
     """Formulas get a ' in front; numbers and other texts stay."""
-    assert harmless(text) == written
+    assert escape_formula(text) == written
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_the_summary_is_one_line():
 
 def test_nothing_is_written_for_no_calls():
     """An empty range is an empty JSON Lines file, and a head of CSV."""
-    assert (JsonLines(()).head(), JsonLines(()).body([])) == (b"", b"")
-    assert (Csv(["id", "tag_text"]).head(), Csv(["id"]).body([])) == (b"id,tags\n", b"")
+    assert (JsonLinesEncoder(()).header(), JsonLinesEncoder(()).encode([])) == (b"", b"")
+    assert (CsvEncoder(["id", "tag_text"]).header(), CsvEncoder(["id"]).encode([])) == (b"id,tags\n", b"")
 
 
 async def test_a_thread_gives_its_result_or_raises_its_error():

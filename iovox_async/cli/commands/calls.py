@@ -15,11 +15,12 @@ import rich_click as click
 from click.exceptions import Exit
 
 from iovox_async import InsightsQuery, IovoxError
+from iovox_async._encoding import ENCODERS, CallEncoder
 
 from ..console import at_terminal, complain, fresh_line, note, number
 from ..errors import FAILED, UNFINISHED, in_options, run
 from ..filters import filter_options
-from ..formats import FORMATS, Format, written
+from ..formats import encode_page
 from ..help_text import with_examples
 from ..options import Account, session_options
 from ..output import Output, open_output
@@ -46,7 +47,7 @@ class Pull:
 
     account: Account
     stream: dict[str, Any]
-    form: Format
+    form: CallEncoder
     output: Output
     ctx: click.Context
     position: str | None = None
@@ -79,10 +80,10 @@ class Pull:
 
     async def _copy(self, calls: CallStream) -> None:
         # Appended to what an earlier run wrote, a second head would be in the way.
-        if self.stream["resume"] is None and (head := self.form.head()):
+        if self.stream["resume"] is None and (head := self.form.header()):
             await self.output.write(head)
         async for page in calls.pages():
-            data = await written(self.form, page.calls)
+            data = await encode_page(self.form, page.calls)
             before = self.output.writes
             try:
                 await self.output.write(data)
@@ -184,7 +185,7 @@ class Pull:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(list(ENCODERS)),
     default=None,
     help="One JSON document a line, or CSV with nested fields as JSON and spreadsheet formulas made harmless. "
     "Left out: csv for a FILE that ends in .csv, else jsonl.",
@@ -219,7 +220,7 @@ def calls(
     pull = Pull(
         account,
         arguments,
-        FORMATS[form or ("csv" if (output or "").endswith(".csv") else "jsonl")](fields),
+        ENCODERS[form or ("csv" if (output or "").endswith(".csv") else "jsonl")](fields),
         open_output(output),
         ctx,
         position=stream["resume"],

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import rich_click as click
 
+from iovox_async._encoding import encode_json
+
 from ..call_line import line
 from ..console import at_terminal, clean, fresh_line, note
 from ..errors import run
 from ..filters import filter_options
-from ..formats import JsonLines
 from ..help_text import with_examples
 from ..options import Account, session_options
 from ..output import Output, open_output
@@ -65,7 +66,7 @@ class Following:
 
     def _text(self, call: Call) -> bytes:
         if not self.pretty:
-            return JsonLines(()).body([call])
+            return encode_json(call) + b"\n"
         return f"{clean(line(call))}\n".encode()
 
     async def _tell_of_outages(self, calls: CallFollower) -> None:

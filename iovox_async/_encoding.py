@@ -1,0 +1,121 @@
+"""Encodes calls as JSON Lines and CSV, for the command line, the backfill and NDJSON responses.
+
+Invariants:
+
+- Names and values are those of the endpoint's responses (`Call.to_dict`).
+- A spreadsheet that opens the CSV evaluates nothing that a caller or an agent wrote.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from ._parsing.compiled import answer_keys
+
+if TYPE_CHECKING:
+    from .models import Call
+
+__all__ = [
+    "ENCODERS",
+    "CallEncoder",
+    "CsvEncoder",
+    "JsonLinesEncoder",
+    "csv_cell",
+    "encode_in_slices",
+    "encode_json",
+    "escape_formula",
+]
+
+#: Calls encoded at a time: enough to be fast, few enough that an event loop or a memory limit is not strained.
+_SLICE: Final = 500
+#: Spreadsheets take text that begins so for a formula, also in the full-width forms of Japanese input.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+
+_json_encoder = msgspec.json.Encoder()
+
+
+class CallEncoder(Protocol):
+    """Turns calls into the bytes of one text format."""
+
+    def header(self) -> bytes:
+        """The bytes before the first call; may be empty."""
+
+    def encode(self, calls: Sequence[Call]) -> bytes:
+        """The bytes of these calls."""
+
+
+def encode_json(call: Call) -> bytes:
+    """One call as a JSON document, without a line end."""
+    return _json_encoder.encode(call.to_dict())
+
+
+class JsonLinesEncoder:
+    """One JSON document per line, UTF-8."""
+
+    def __init__(self, fields: Iterable[str]) -> None:
+        """A document holds the fields that the call holds; `fields` is accepted for the sake of `CsvEncoder`."""
+
+    def header(self) -> bytes:
+        return b""
+
+    def encode(self, calls: Sequence[Call]) -> bytes:
+        return _json_encoder.encode_lines([call.to_dict() for call in calls])
+
+
+class CsvEncoder:
+    """One column per requested field, under its name in responses; nested fields are JSON, formulas are escaped.
+
+    Attributes:
+        columns: the names of the columns. Fields of the same nested list share one.
+    """
+
+    def __init__(self, fields: Iterable[str]) -> None:
+        # The first key of a field is its own; a second one (`talk_time_sec`) was not requested.
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys(answer_keys((field,))[0] for field in fields))
+
+    def header(self) -> bytes:
+        return _csv_text([self.columns])
+
+    def encode(self, calls: Sequence[Call]) -> bytes:
+        rows = (call.to_dict() for call in calls)
+        return _csv_text([csv_cell(row.get(column)) for column in self.columns] for row in rows)
+
+
+def _csv_text(rows: Iterable[Iterable[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def csv_cell(value: Any) -> str:
+    """One value of `Call.to_dict` as the text of a CSV cell."""
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        return _json_encoder.encode(value).decode()
+    return escape_formula(value) if isinstance(value, str) else str(value)
+
+
+def escape_formula(text: str) -> str:
+    """The text with a `'` in front if a spreadsheet would evaluate it; numbers, also phone numbers, are unchanged."""
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def encode_in_slices(encoder: CallEncoder, calls: Sequence[Call]) -> Iterator[bytes]:
+    """Encodes a page a few calls at a time, so that the caller can write or yield to the event loop in between."""
+    for start in range(0, len(calls), _SLICE):
+        yield encoder.encode(calls[start : start + _SLICE])
+
+
+#: The text formats by name.
+ENCODERS: Final[dict[str, Callable[[Iterable[str]], CallEncoder]]] = {
+    "jsonl": JsonLinesEncoder,
+    "csv": CsvEncoder,
+}
