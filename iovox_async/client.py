@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from ._paging import PageRequest
     from ._params.dates import Moment
-    from ._parsing.splitter import RawPage, Whole
+    from ._parsing.splitter import PageFormat, RawPage
     from .events import Observer
     from .fields import AskedFields
     from .models import Call
@@ -392,10 +392,10 @@ class AsyncInsights:
 
         return await self._shelter.run(work)
 
-    def _pump(self, size: int | None, reading: ReadSpec, page_bytes: int, whole: Whole | None) -> PageFetcher:
+    def _pump(self, size: int | None, reading: ReadSpec, page_format: PageFormat) -> PageFetcher:
         # With the fields now, since checking them takes longer than all else that a request's parameters need.
         query, profile = evolve(reading.query, fields=reading.fields), self._profile(reading.fields)
-        plan, page_size = plan_for(reading, profile, size, page_bytes, self._gate.concurrency)
+        plan, page_size = plan_for(reading, profile, size, page_format.target_bytes, self._gate.concurrency)
 
         def params(ask: PageRequest) -> str:
             lo, hi = ask.lo, ask.hi
@@ -413,6 +413,5 @@ class AsyncInsights:
             profile=profile,
             watch=watch_for(reading, self._observer),
             page_size=page_size,
-            page_bytes=page_bytes,
-            whole=whole,
+            page_format=page_format,
         )

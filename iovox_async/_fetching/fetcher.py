@@ -31,20 +31,14 @@ if TYPE_CHECKING:
     from .._http.transport import Endpoint
     from .._paging import PageRequest, Plan, RowSlice
     from .._paging.spec import ReadSpec
-    from .._parsing.splitter import RawPage, Whole
+    from .._parsing.splitter import PageFormat, RawPage
     from ..events import Observer
     from ..retry import RetryPolicy
 
-__all__ = ["COLUMN_BYTES", "PAGE_BYTES", "PageFetcher", "PageSizeEstimator", "plan_for", "watch_for"]
+__all__ = ["PageFetcher", "PageSizeEstimator", "plan_for", "watch_for"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-#: Bytes of JSON that a page aims at: small enough for flat memory (17 pages are held at the default concurrency), large
-#: enough that requests are few.
-PAGE_BYTES: Final = 1_600_000
-#: The same where columns are made of it: in a thread, so that nothing waits for a longer page, and with fewer requests, each
-#: of which costs the loop some milliseconds.
-COLUMN_BYTES: Final = 3_200_000
 #: Rows of a page read by page numbers where nothing is asked for: moderate whatever the fields.
 PAGE_ROWS: Final = 2_500
 
@@ -127,8 +121,7 @@ class PageFetcher:
         profile: what is known of the answers.
         watch: is told what happens.
         page_size: rows a request, or None to follow the bytes.
-        page_bytes: bytes that a page aims at.
-        whole: makes a page of its bytes once they are there; None: it is split as it arrives.
+        page_format: how pages are built, and how large they should be.
     """
 
     def __init__(
@@ -143,8 +136,7 @@ class PageFetcher:
         profile: PageSizeEstimator,
         watch: Telemetry,
         page_size: int | None,
-        page_bytes: int,
-        whole: Whole | None,
+        page_format: PageFormat,
     ) -> None:
         self.plan = plan
         self.watch = watch
@@ -159,8 +151,7 @@ class PageFetcher:
         self._policy = policy
         self._profile = profile
         self._page_size = page_size
-        self._page_bytes = page_bytes
-        self._whole = whole
+        self._page_format = page_format
         #: The last requests begun; more than can be in flight.
         self._flights: deque[Coroutine[Any, Any, None]] = deque(maxlen=2 * gate.concurrency + 1)
         self._wake = asyncio.Event()
@@ -283,7 +274,7 @@ class PageFetcher:
             self.requests += 1
             self.retries += attempts > 0
             attempts += 1
-            work = self._http.get(params, seconds=seconds, whole=self._whole)
+            work = self._http.get(params, seconds=seconds, new_page=self._page_format.new_builder)
             return await self.watch.exchange(work, window=ask.window, page=ask.page, attempt=attempts)
 
         def notice(attempt: int, delay: float, error: RequestError) -> None:
@@ -296,7 +287,7 @@ class PageFetcher:
         self.bytes += page.wire
         self._profile.saw(page)
         if self._page_size is None:
-            self.plan.limit = self._profile.limit(self._page_bytes)
+            self.plan.limit = self._profile.limit(self._page_format.target_bytes)
         self.plan.answer(ask, PageResult(page.starts, page, page.ids))
         page.starts = []
         self.watch.window(ask.window, ask.page, attempts=attempts - ask.attempts, answer=page)

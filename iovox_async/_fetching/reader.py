@@ -20,8 +20,8 @@ from iovox_async.results import StreamStats
 from .._paging import SECOND, PagePlan
 from .._paging.cursor import Cursor
 from .._paging.spec import FINALITY_DELAY, ReadSpec
+from .._parsing.splitter import SPLIT_PAGES
 from ..errors import IovoxError, SessionError
-from .fetcher import COLUMN_BYTES, PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .._paging import RowSlice
     from .._parsing.decoder import CallDecoder
-    from .._parsing.splitter import Segment, Whole
+    from .._parsing.splitter import PageFormat, Segment
     from ..arrow import BatchReader
     from ..arrow._batches import Rest
     from ..models import Call
@@ -52,8 +52,8 @@ class StreamReader:
     """The records of a pump: a stream without its handles. It never refers to them, so that they can be dropped."""
 
     reading: ReadSpec
-    #: Takes what to read, the bytes that a page aims at, and what makes a page of its bytes.
-    make_pump: Callable[[ReadSpec, int, Whole | None], PageFetcher]
+    #: Takes what to read, and how its pages are built.
+    make_pump: Callable[[ReadSpec, PageFormat], PageFetcher]
     structurer: CallDecoder
     timezone: Any
     pump: PageFetcher | None = None
@@ -81,9 +81,8 @@ class StreamReader:
         if self._enough():
             return None
         if self.pump is None:
-            columns = self._arrow
-            whole = columns.page if columns is not None and columns.whole else None
-            self.pump = self.make_pump(self.reading, PAGE_BYTES if columns is None else COLUMN_BYTES, whole)
+            page_format = SPLIT_PAGES if self._arrow is None else self._arrow.page_format
+            self.pump = self.make_pump(self.reading, page_format)
         self._piece = None
         self._piece = await self.pump.take()
         self.finished = self._piece is None

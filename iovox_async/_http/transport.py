@@ -48,8 +48,10 @@ from .throttle import RetryableFailure
 from .urls import _origin, _place, _proxy, _with_params
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._config import Sign
-    from .._parsing.splitter import Whole
+    from .._parsing.splitter import PageBuilder
 
 __all__ = ["BODY_BYTES", "Endpoint"]
 
@@ -147,13 +149,15 @@ class Endpoint:
         if self._transport is not None:
             await self._transport.aclose()
 
-    async def get(self, params: str, *, seconds: float, whole: Whole | None = None) -> RawPage:
+    async def get(
+        self, params: str, *, seconds: float, new_page: Callable[[], PageBuilder] = PageSplitter
+    ) -> RawPage:
         """One attempt at one page.
 
         Args:
             params: the query string.
             seconds: the attempt's time, if less than the session's `timeout`.
-            whole: makes the page of its bytes once all are there; None: it is split as it arrives.
+            new_page: makes the builder of the page.
 
         Raises:
             Transient: what may pass.
@@ -163,7 +167,7 @@ class Endpoint:
         limit = min(self._timeout, seconds)
         with anyio.move_on_after(limit):
             try:
-                return await self._exchange(params, whole)
+                return await self._exchange(params, new_page)
             except (RetryableFailure, RequestError) as error:
                 # Without the frames below: their variables hold the page and what was asked for.
                 raise error.with_traceback(None)  # noqa: B904 - it is the same error
@@ -175,7 +179,7 @@ class Endpoint:
             split=True,
         )
 
-    async def _exchange(self, params: str, whole: Whole | None) -> RawPage:
+    async def _exchange(self, params: str, new_page: Callable[[], PageBuilder]) -> RawPage:
         assert self._transport is not None
         request = httpx.Request(
             "GET",
@@ -194,7 +198,7 @@ class Endpoint:
             response = await with_tracked_connections(self._transport.handle_async_request(request))
             answered = True
             try:
-                return await self._read(response, whole)
+                return await self._read(response, new_page)
             finally:
                 await response.stream.aclose()  # type: ignore[union-attr]  # an async transport answers async
         except (RetryableFailure, RequestError):
@@ -206,7 +210,7 @@ class Endpoint:
         # Out here, so that the engine's own exception, which may hold the request, is no part of the context.
         raise failure
 
-    async def _read(self, response: httpx.Response, whole: Whole | None) -> RawPage:
+    async def _read(self, response: httpx.Response, new_page: Callable[[], PageBuilder]) -> RawPage:
         status = response.status_code
         if status == 204:
             return PageSplitter.empty()
@@ -218,9 +222,7 @@ class Endpoint:
             problem = f"the page is encoded as {encoding[:40]!r}, and only gzip was offered"
             raise RetryableFailure(DecodeError(problem), at_most=1)
         inflate = GzipDecoder() if "gzip" in encoding else None
-        reader = PageSplitter()
-        parts: list[bytes] = []
-        take = reader.feed if whole is None else parts.append
+        builder = new_page()
         size = decoded = 0
         try:
             async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
@@ -229,12 +231,12 @@ class Endpoint:
                 for piece in (data,) if inflate is None else inflate.feed(data):
                     decoded += len(piece)
                     self._check_size(decoded)
-                    take(piece)
+                    builder.feed(piece)
                     if inflate is not None:
                         await asyncio.sleep(0)
             if inflate is not None:
                 inflate.finish()
-            return reader.close(size) if whole is None else await whole(parts, size)
+            return await builder.finish(size)
         except DecodeError as error:
             problem = self._redact(error.args[0])
         # Out here, so that the decoder's own exception, which may hold the page, is no part of the context. A page of

@@ -15,11 +15,10 @@ from __future__ import annotations
 import contextlib
 import re
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import msgspec
 from attrs import define, field, frozen
@@ -28,9 +27,22 @@ from ..errors import DecodeError
 from .error_body import error_messages, scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["SEGMENT_BYTES", "PageSplitter", "RawPage", "Segment", "Whole"]
+__all__ = [
+    "PAGE_BYTES",
+    "SEGMENT_BYTES",
+    "SPLIT_PAGES",
+    "PageBuilder",
+    "PageFormat",
+    "PageSplitter",
+    "RawPage",
+    "Segment",
+]
+
+#: Bytes of JSON to aim at in a page: small enough that memory stays flat (17 pages are buffered at the default concurrency),
+#: large enough that few requests are needed.
+PAGE_BYTES: Final = 1_600_000
 
 #: Bytes of JSON in one segment: about 400 calls of the default fields, a millisecond of work.
 SEGMENT_BYTES: Final = 128 * 1024
@@ -129,10 +141,6 @@ class RawPage:
         return [key for segment in self.segments for key in _ids_of(segment)]
 
 
-#: Makes a page of the parts it came in, and of the number of bytes that were sent.
-Whole = Callable[[list[bytes], int], Awaitable[RawPage]]
-
-
 def _ids_of(segment: Segment) -> list[int | str | None]:
     try:
         return [key.id for key in _keys.decode(segment.data)]
@@ -157,6 +165,33 @@ def _start_of(raw: msgspec.Raw) -> datetime | None:
         return msgspec.convert(text + " 00:00:00"[max(0, len(text) - 10) :], _Wall)
     except ValueError:
         return None
+
+
+class PageBuilder(Protocol):
+    """Builds one page from the body of a response."""
+
+    def feed(self, data: bytes) -> None:
+        """Adds the next bytes of the body, decompressed."""
+
+    async def finish(self, wire_bytes: int) -> RawPage:
+        """Returns the page after the last bytes; `wire_bytes` is the size of the body as it was sent.
+
+        Raises:
+            DecodeError: the bytes are not a list of calls.
+        """
+
+
+@frozen
+class PageFormat:
+    """How the pages of a stream are built.
+
+    Attributes:
+        new_builder: makes the builder of one page.
+        target_bytes: bytes of JSON to aim at in a page.
+    """
+
+    new_builder: Callable[[], PageBuilder]
+    target_bytes: int
 
 
 @define
@@ -210,6 +245,10 @@ class PageSplitter:
                 raise DecodeError("the page ends before its list does: it was cut on the way")
             self._take(b"[" + body)
         return RawPage(tuple(self._segments), self._starts, self.size, self.size if wire is None else wire)
+
+    async def finish(self, wire_bytes: int) -> RawPage:
+        """The same as `close`, as `PageBuilder` has it."""
+        return self.close(wire_bytes)
 
     def _cut(self) -> bool:
         """Splits one segment off the front; False when none can be split off yet."""
@@ -270,6 +309,10 @@ class PageSplitter:
         if starts:
             self._segments.append(Segment(data, len(starts)))
             self._starts += starts
+
+
+#: Pages that are split into segments of JSON while they arrive.
+SPLIT_PAGES: Final = PageFormat(PageSplitter, PAGE_BYTES)
 
 
 def _last_matches(

@@ -7,8 +7,9 @@ last second of each part waits for the next, since calls of one second are order
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from anyio import CapacityLimiter, to_thread
 
-from .._parsing.splitter import PageSplitter, RawPage, Segment
+from .._parsing.splitter import PageFormat, PageSplitter, RawPage, Segment
 from ._arrays import constant, wholes
 from ._document import UnsupportedByFastPathError
 from ._from_json import JsonColumnDecoder, Table
@@ -33,6 +34,9 @@ __all__ = ["CHUNK_BYTES", "BatchReader"]
 
 #: Bytes of JSON read at a time: more than a page of common size has.
 CHUNK_BYTES: Final = 4 * 1024 * 1024
+#: Bytes of JSON to aim at in a page: more than for records, since a thread makes the columns, so that a longer page blocks
+#: nothing, and since each request costs the event loop some milliseconds.
+_PAGE_BYTES: Final = 3_200_000
 #: Segments in a row that are tried the fast way in vain before the rest of a chunk goes the exact way.
 _TRIES: Final = 2
 _SECOND: Final = 1_000_000
@@ -42,6 +46,20 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have
 Place = tuple[datetime | None, int | None]
 #: Rows that are still to be read.
 Rest = Iterator[tuple[int, Segment]] | Picked
+
+
+class _ColumnPageBuilder:
+    """Collects the bytes of a page, and builds it of all of them at once."""
+
+    def __init__(self, build: Callable[[Sequence[bytes], int], Awaitable[RawPage]]) -> None:
+        self._build = build
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    async def finish(self, wire_bytes: int) -> RawPage:
+        return await self._build(self._parts, wire_bytes)
 
 
 class BatchReader:
@@ -65,8 +83,11 @@ class BatchReader:
         )
         self._exact = RecordColumns(self.schema, timezone)
         self._has_keys = {"id", "call_start"} <= set(columns)
-        #: Whether pages may become columns as they come.
-        self.whole: bool = self._has_keys and self._fast.flat
+        flat = self._has_keys and self._fast.flat
+        #: How pages are built: as columns at once, where the fields allow that.
+        self.page_format = PageFormat(
+            partial(_ColumnPageBuilder, self.page) if flat else PageSplitter, _PAGE_BYTES
+        )
         #: What reads has memory of its own, so one page at a time is read; and whatever else keeps threads busy, there is one
         #: for it, since an attempt's time runs meanwhile.
         self._turn = CapacityLimiter(1)

@@ -12,7 +12,7 @@ import pytest
 from support.faults import RawServer, answering, http_answer, nothing_left
 
 from iovox_async import BadRequestError, DecodeError, Fields, RecordError
-from iovox_async._fetching.fetcher import PAGE_BYTES
+from iovox_async._parsing.splitter import PAGE_BYTES
 from iovox_async.sandbox import Sandbox
 
 HERE = Path(__file__).parent

@@ -27,7 +27,7 @@ from iovox_async import (
 from iovox_async._paging.spec import resolve
 from iovox_async._parsing.decoder import CallDecoder
 from iovox_async._parsing.splitter import PageSplitter
-from iovox_async.arrow import SCHEMA, BatchReader, reading, require, schema_for, table_from_calls
+from iovox_async.arrow import SCHEMA, BatchReader, _batches, require, schema_for, table_from_calls
 from iovox_async.arrow._document import UnsupportedByFastPathError
 from iovox_async.arrow._from_fixed_layout import FixedLayoutDecoder
 from iovox_async.arrow._from_json import JsonColumnDecoder
@@ -514,7 +514,7 @@ def ties(count, *, every=3, shuffled=True):
 def test_calls_of_one_second_come_by_id_however_a_piece_is_cut(monkeypatch, descending, chunk, every):
     """A second that lies in two chunks is not cut in two."""
     if chunk:
-        monkeypatch.setattr(reading, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(_batches, "CHUNK_BYTES", chunk)
     rows = ties(3_000, every=every)
     rows = rows[::-1] if descending else rows
     order = "call_start_DESC" if descending else "call_start_ASC"
@@ -755,7 +755,7 @@ tests.table_from_calls(tests.records(page)[0])
 print("pandas" in sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parents[1])],
+        [sys.executable, "-c", code, str(Path(__file__).parents[0])],
         capture_output=True,
         text=True,
         check=True,
