@@ -1,8 +1,8 @@
-"""`python -m benchmarks`: ask all questions, or those named, and keep the answers.
+"""Runs all benchmarks, or those named, and writes their results.
 
-python -m benchmarks                            all questions, five runs each
+python -m benchmarks                            all benchmarks, five runs each
 python -m benchmarks --only throughput,growth   two of them
-python -m benchmarks --smoke                    a few thousand calls, no figures: does every program still count right
+python -m benchmarks --smoke                    a few thousand calls, no figures: checks that every program receives every call
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from . import backfill, engines, first_record, growth, heavy, pictures, throughp
 from .harness import RESULTS, Options, ProgramError
 from .programs import PROGRAMS
 
-QUESTIONS = {
+BENCHMARKS = {
     "throughput": throughput.run,
     "first_record": first_record.run,
     "growth": growth.run,
@@ -30,29 +30,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure iovox_async beside its peers."
     )
-    parser.add_argument("--only", type=_names(QUESTIONS), default=tuple(QUESTIONS), metavar="QUESTION,...")
+    parser.add_argument("--only", type=_names(BENCHMARKS), default=tuple(BENCHMARKS), metavar="BENCHMARK,...")
     parser.add_argument("--programs", type=_names(PROGRAMS), default=(), metavar="PROGRAM,...")
     parser.add_argument("--runs", type=int, default=5, help="rounds of a comparison (5)")
     parser.add_argument("--calls", type=int, default=300_000, help="calls in the range (300000)")
-    parser.add_argument("--latency", type=float, default=0.1, help="seconds before an answer (0.1)")
+    parser.add_argument("--latency", type=float, default=0.1, help="seconds before a response (0.1)")
     parser.add_argument("--concurrency", type=int, default=8, help="requests in flight (8)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for JSON and pictures")
-    parser.add_argument("--smoke", action="store_true", help="small, quick, nothing kept, no figure judged")
-    given = parser.parse_args(arguments)
-    options = Options(
-        runs=given.runs,
-        calls=given.calls,
-        latency=given.latency,
-        concurrency=given.concurrency,
-        only=frozenset(given.programs),
-        results=given.results,
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory for JSON and charts")
+    parser.add_argument(
+        "--smoke", action="store_true", help="small and quick; writes nothing and checks no figure"
     )
-    if given.smoke:
+    options_given = parser.parse_args(arguments)
+    options = Options(
+        runs=options_given.runs,
+        calls=options_given.calls,
+        latency=options_given.latency,
+        concurrency=options_given.concurrency,
+        only=frozenset(options_given.programs),
+        results=options_given.results,
+    )
+    if options_given.smoke:
         options = replace(options, smoke=True, runs=1, calls=12_000, latency=0.005, results=None)
-    for name in given.only:
+    for name in options_given.only:
         print(f"\n## {name}\n", flush=True)
         try:
-            QUESTIONS[name](options)
+            BENCHMARKS[name](options)
         except ProgramError as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 1
@@ -61,12 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _names(known):
+def _names(allowed):
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
         for name in names:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}")
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"name must be one of {', '.join(allowed)}, got {name}")
         return names
 
     return parse

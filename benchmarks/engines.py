@@ -1,7 +1,7 @@
-"""What lies below the session: httpx's own transport beside aiohttp's, and gzip's price and gain.
+"""The transports of httpx and aiohttp side by side, and the cost and gain of gzip.
 
-Gzip costs CPU on both sides and saves bytes, so it is asked on the loopback, where bytes are free, and over a line of 10
-megabytes a second. The server packs each answer once, before it is timed.
+Gzip costs CPU on both sides and saves bytes, so it is measured on loopback, where bytes are free, and over a line of 10
+megabytes a second. The server compresses each response once, before it is timed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def run(options: Options) -> list[Comparison]:
     with server(calls) as service:
         for title, case in cases.items():
             settings = {"latency": options.latency, **case}
-            if case["gzip"] and not options.smoke:  # once without a clock, so that all answers are packed
+            if (
+                case["gzip"] and not options.smoke
+            ):  # an untimed run, so that all responses are compressed already
                 compare(
                     service, title, NAMES, Options(runs=1, only=options.only), settings=settings, watch=False
                 )

@@ -1,8 +1,7 @@
 """How long until the first record, beside one plain `httpx.get` of a 10,000-row page.
 
-Latency alone hides what a page costs, so the question is asked of three servers: one that answers at once, one at a
-distance, and one at a distance that also reads every row it answers from a database (20 microseconds each). At a
-distance alone the latency is a floor under both, and no client can come below it.
+Three servers: one that responds at once, one with latency, and one with latency that also takes 20 microseconds for each row, as
+if it read them from a database. With latency alone, no client can be faster than the latency itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Time and memory as the range grows from 10,000 to 1,000,000 calls: ours stays flat, and `gather` holds all it got."""
+"""Time and memory as the range grows from 10,000 to 1,000,000 calls: flat for a stream, proportional for `gather`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ NAMES = ("stream", "arrow", "httpx_gather", "httpx_pages")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 SMOKE = (1_000, 4_000)
 SMOKE_NAMES = ("stream",)
-FLAT_MB = 8.0  # what a million calls may peak above a hundred thousand
+FLAT_MB = 8.0  # allowed peak of 1,000,000 calls above that of 100,000
 
 
 def run(options: Options) -> list[Comparison]:
-    latency = min(options.latency, 0.02)  # memory is the question: a short latency asks it sooner
+    latency = min(options.latency, 0.02)  # memory is measured, so a short latency is enough
     comparisons = []
     for calls in SMOKE if options.smoke else SIZES:
         with server(calls) as service:

@@ -1,7 +1,8 @@
-"""Starts the server, runs the programs in turn, and compares what they cost.
+"""Starts the server, runs the programs in turn, and compares their figures.
 
-The law of this room: programs of one comparison run in the same minutes, alternating, against the same server; a run that did
-not bring back every call, once, is an error and never a figure. Ratios are taken within a round, then their median.
+Invariants:
+- Programs of one comparison alternate against the same server. Ratios are computed within a round, then their median is taken.
+- A run that did not receive every call exactly once is an error, never a figure.
 """
 
 from __future__ import annotations
@@ -38,19 +39,19 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line may change about every question."""
+    """What the command line may change for every benchmark."""
 
     runs: int = 5
     calls: int = 300_000
     latency: float = 0.1
     concurrency: int = 8
     smoke: bool = False
-    only: frozenset[str] = frozenset()  # names of programs; empty: all
-    results: Path | None = RESULTS  # None: nothing is kept
+    only: frozenset[str] = frozenset()  # names of programs; empty means all
+    results: Path | None = RESULTS  # None writes nothing
 
 
 class Goal(NamedTuple):
-    """A promise: `measure` of program `ours` is at most `most` times that of `peer`."""
+    """A goal: `measure` of program `ours` is at most `most` times that of `peer`."""
 
     ours: str
     peer: str
@@ -60,7 +61,7 @@ class Goal(NamedTuple):
 
 @dataclass
 class Comparison:
-    """All runs of one question, round by round."""
+    """All runs of one benchmark, round by round."""
 
     title: str
     setting: dict[str, Any]
@@ -79,7 +80,7 @@ class Comparison:
         return median(values) if values else None
 
     def ratio(self, ours: str, peer: str, measure: str) -> float | None:
-        """The median over rounds of the ratio within a round, so that a slow minute falls on both."""
+        """The median over rounds of the ratio within a round, so that a slow minute affects both programs."""
         pairs = [
             (one[ours].get(measure), one[peer].get(measure))
             for one in self.rounds
@@ -114,25 +115,25 @@ class Comparison:
 
 
 class ProgramError(RuntimeError):
-    """A program failed, or did not bring back every call exactly once."""
+    """A program failed, or did not receive every call exactly once."""
 
 
 class Server:
-    """A server process of our own; `facts` is what it serves."""
+    """The server process; `facts` describes the calls it serves."""
 
     def __init__(self, process: subprocess.Popen[str], facts: dict[str, Any]) -> None:
         self._process = process
         self.facts = facts
         self.origin = f"http://127.0.0.1:{facts['port']}"
 
-    def ask(self, path: str, **settings: Any) -> dict[str, Any]:
-        with urlopen(f"{self.origin}/{path}?{urlencode(settings)}", timeout=10) as answer:
-            return json.load(answer)
+    def request(self, path: str, **settings: Any) -> dict[str, Any]:
+        with urlopen(f"{self.origin}/{path}?{urlencode(settings)}", timeout=10) as response:
+            return json.load(response)
 
 
 @contextmanager
 def server(calls: int, *, shape: str = "daily", kind: str = "default") -> Iterator[Server]:
-    """A server on a core of its own, ended with the block."""
+    """Run the server on a core of its own until the block ends."""
     command = [
         sys.executable,
         "-m",
@@ -162,7 +163,7 @@ def server(calls: int, *, shape: str = "daily", kind: str = "default") -> Iterat
 def run(
     service: Server, program: Program, *, settings: dict[str, Any], watch: bool = False, **job: Any
 ) -> Run:
-    """Run one program once in a fresh process; its figures, with those the server kept."""
+    """Run one program once in a fresh process; its figures and those that the server counted."""
     facts = service.facts
     folder = Path(tempfile.mkdtemp(prefix="benchmark-")) if program.writes else None
     order = {
@@ -175,7 +176,7 @@ def run(
         "folder": folder and str(folder),
         **job,
     }
-    service.ask("reset", **settings)
+    service.request("reset", **settings)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.measure", json.dumps(order)],
@@ -194,12 +195,12 @@ def run(
     finally:
         if folder is not None:
             shutil.rmtree(folder)
-    stats = service.ask("stats")
+    stats = service.request("stats")
     figures |= {name: stats[name] for name in ("requests", "rows", "bytes", "skipped", "max_in_flight")}
     whole = program.name != "httpx_page"
     if whole and (figures["calls"], figures["checksum"]) != (facts["calls"], facts["checksum"]):
         raise ProgramError(
-            f"{program.name} brought back {figures['calls']} calls of {facts['calls']}, or the wrong ones"
+            f"{program.name} received {figures['calls']} calls of {facts['calls']}, or the wrong ones"
         )
     figures["cpu_us"] = figures["cpu"] / max(1, figures["calls"]) * 1e6
     return figures
@@ -210,13 +211,13 @@ def count_files(folder: Path) -> Run:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    # dlt keeps its own books beside the data, in folders that begin so.
+    # dlt stores its own state beside the data, in directories with these prefixes.
     names = [
         path
         for path in sorted(folder.rglob("*.parquet"))
         if not any(part.startswith(("_dlt", "pipelines")) for part in path.relative_to(folder).parts)
     ]
-    # A file is opened by itself: a path such as day=2024-01-01 would otherwise add a column.
+    # Each file is opened alone: a path such as day=2024-01-01 would otherwise add a column.
     columns = [pq.ParquetFile(name).read(columns=["id"])["id"] for name in names]
     return {
         "calls": sum(map(len, columns)),
@@ -236,9 +237,9 @@ def compare(
     watch: bool = True,
     jobs: dict[str, dict[str, Any]] | None = None,
 ) -> Comparison:
-    """Run all programs in `options.runs` rounds, each round in the other direction.
+    """Run all programs in `options.runs` rounds, alternating the order from round to round.
 
-    A round runs every program once for its cost and, with `watch`, the asynchronous ones once more for their stalls.
+    A round runs every program once for its cost and, with `watch`, the asynchronous ones once more to measure stalls.
     """
     setting = {
         "calls": service.facts["calls"],
@@ -257,43 +258,43 @@ def compare(
             figures[program.name] = run(
                 service, program, settings=settings, watch=watch and options.smoke, **job
             )
-            if watch and not options.smoke:  # a smoke run judges no cost, so it watches at once
+            if watch and not options.smoke:  # a smoke run reports no cost, so one run is enough
                 seen = run(service, program, settings=settings, watch=True, **job)
                 figures[program.name] |= {measure: seen[measure] for measure in ("stall_ms", "stall_own_ms")}
         comparison.rounds.append({program.name: figures[program.name] for program in programs})
     return comparison
 
 
-_said: set[str] = set()
+_reported: set[str] = set()
 
 
 def present(names: tuple[str, ...], options: Options) -> list[Program]:
-    """The programs that can run here; one line is printed, once, for each that cannot."""
+    """The programs that can run here; prints one line, once, for each that cannot."""
     programs = []
     for name in names:
         program = PROGRAMS[name]
         if options.only and name not in options.only:
             continue
         if missing := program.missing():
-            if name not in _said:
+            if name not in _reported:
                 print(f"left out: {program.label} (not installed: {', '.join(missing)})")
-            _said.add(name)
+            _reported.add(name)
         else:
             programs.append(program)
     return programs
 
 
 def keep(name: str, result: dict[str, Any], options: Options) -> None:
-    """Write `result` as JSON under the folder for results, with what it was measured on."""
+    """Write `result` as JSON to the results directory, with a description of the machine."""
     if options.results is None:
         return
     options.results.mkdir(parents=True, exist_ok=True)
-    result = {"question": name, "machine": machine(), **result}
+    result = {"benchmark": name, "machine": machine(), **result}
     (options.results / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:
-    """What figures depend on, and nothing that names a host."""
+    """Versions and hardware that the figures depend on; no host names."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -319,7 +320,7 @@ def _processor() -> str:
 
 
 def _cores() -> tuple[int | None, int | None]:
-    """The client's core and the server's; None where there is no choice."""
+    """The cores of client and server; None where processes cannot be pinned."""
     if not hasattr(os, "sched_getaffinity"):
         return None, None
     cores = sorted(os.sched_getaffinity(0))
@@ -327,7 +328,7 @@ def _cores() -> tuple[int | None, int | None]:
 
 
 def _environment() -> dict[str, str]:
-    # A user's own settings must not reach the programs, and coverage must not follow them.
+    # Neither the user's settings nor coverage may affect the programs.
     dropped = ("IOVOX_", "PYTHON", "COV_", "COVERAGE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(dropped)}
     return kept | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}

@@ -1,8 +1,7 @@
-"""Records of 7 KB in pages of 20,000, 140 MB each: does the loop still turn, and what is held.
+"""Records of 7 KB in pages of 20,000, 140 MB each: the longest stall of the event loop, and memory.
 
-The page size is forced here; left to itself, a session asks for pages of 2 to 2.5 MB whatever a record weighs, which is the
-second half of this question. Ours structures every phrase of every transcription; the peer takes twelve fields and lets
-the rest fall, so its CPU is no measure for ours here.
+The first half forces the page size; in the second half the session chooses pages of 2 to 2.5 MB. The stream decodes every phrase
+of every transcription, while the peer keeps twelve fields, so the CPU of the two cannot be compared here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The inner functions, timed one by one: `python -m pytest benchmarks/inner.py --benchmark-only`.
+"""Times inner functions one by one: `python -m pytest benchmarks/inner.py --benchmark-only`.
 
-The law of this room: each takes the same 10,000 rows of the default fields, or 200 rows with transcriptions, so that figures
-divide into microseconds a call and add up to what `throughput` shows. References stand beside them: what the standard
-library, msgspec and plain cattrs do with the same bytes.
+Each takes the same 10,000 rows of the default fields, or 200 rows with transcriptions, so that the figures can be compared
+as microseconds a call. References: the standard library, msgspec and plain cattrs on the same bytes.
 """
 
 from __future__ import annotations
@@ -14,35 +13,35 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from benchmarks.answers import Answers
+from benchmarks.data import CallData
 from benchmarks.programs._records import Call as PlainCall
 from benchmarks.programs._records import converter
 from iovox_async import Fields, InsightsQuery
-from iovox_async._parsing.decoder import Structurer
-from iovox_async._parsing.gzip import Inflate
-from iovox_async._parsing.splitter import Page, PageReader
+from iovox_async._parsing.decoder import CallDecoder
+from iovox_async._parsing.gzip import GzipDecoder
+from iovox_async._parsing.splitter import PageSplitter, RawPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHUNK = 64 * 1024  # what httpx reads from a socket in one turn
-FAULT_KINDS = {"default": (10_000, Fields.DEFAULT), "insights": (200, Fields.ALL)}
+CHUNK = 64 * 1024  # what httpx reads from a socket at once
+ROW_KINDS = {"default": (10_000, Fields.DEFAULT), "insights": (200, Fields.ALL)}
 
 
-@pytest.fixture(scope="module", params=FAULT_KINDS)
+@pytest.fixture(scope="module", params=ROW_KINDS)
 def kind(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def rows(kind) -> int:
-    return FAULT_KINDS[kind][0]
+    return ROW_KINDS[kind][0]
 
 
 @pytest.fixture(scope="module")
 def body(kind) -> bytes:
-    answers = Answers(FAULT_KINDS[kind][0], kind=kind)
-    return b"[" + answers.body(answers.find({"limit": "20000", "order": "call_start_ASC"})) + b"]"
+    data = CallData(ROW_KINDS[kind][0], kind=kind)
+    return b"[" + data.body(data.find({"limit": "20000", "order": "call_start_ASC"})) + b"]"
 
 
 @pytest.fixture
@@ -58,8 +57,8 @@ def timed(benchmark, rows) -> Callable:
     return time
 
 
-def split(body: bytes) -> Page:
-    reader = PageReader()
+def split(body: bytes) -> RawPage:
+    reader = PageSplitter()
     for place in range(0, len(body), CHUNK):
         reader.feed(body[place : place + CHUNK])
     return reader.close()
@@ -73,7 +72,7 @@ def test_inflate_a_page(timed, body):
     packed = gzip.compress(body, 6, mtime=0)
 
     def inflate() -> int:
-        engine = Inflate()
+        engine = GzipDecoder()
         size = sum(
             len(step)
             for place in range(0, len(packed), CHUNK)
@@ -87,23 +86,23 @@ def test_inflate_a_page(timed, body):
 
 def test_structure_a_page(timed, body, kind, rows):
     page = split(body)
-    structurer = Structurer(FAULT_KINDS[kind][1])
+    decoder = CallDecoder(ROW_KINDS[kind][1])
 
     def structure() -> int:
-        return sum(len(structurer.batch(segment.data, 0)) for segment in page.segments)
+        return sum(len(decoder.batch(segment.data, 0)) for segment in page.segments)
 
     assert timed(structure) == rows
 
 
 def test_write_records_back(timed, body, kind, rows):
-    structurer = Structurer(FAULT_KINDS[kind][1])
-    calls = [call for segment in split(body).segments for call in structurer.batch(segment.data, 0)]
+    decoder = CallDecoder(ROW_KINDS[kind][1])
+    calls = [call for segment in split(body).segments for call in decoder.batch(segment.data, 0)]
     assert len(timed(lambda: [call.to_dict() for call in calls])) == rows
 
 
 def test_a_query_string(benchmark):
     query = InsightsQuery(start_date="2024-01-01", end_date="2024-03-31")
-    assert "limit=500" in benchmark(lambda: query.params(page=1, limit=500))
+    assert "limit=500" in benchmark(lambda: query.to_query_string(page=1, limit=500))
 
 
 def test_reference_json_loads(timed, body, rows):

@@ -1,7 +1,7 @@
-"""Runs one program and prints what it cost, as one JSON line: `python -m benchmarks.measure '{"program": ...}'`.
+"""Runs one program and prints its figures as one JSON line: `python -m benchmarks.measure '{"program": ...}'`.
 
-The law of this room: every figure is this process's own. It stays on one core, imports are paid before the clock starts, and
-the loop is watched only when asked, since a watcher that wakes a thousand times a second costs CPU of its own.
+The process stays on one core. Imports happen before the clock starts. Stalls are measured only on request, because a task that
+wakes a thousand times a second uses CPU itself.
 
 A program is a module of `benchmarks.programs` with `run(job, probe)`, plain or async; it returns how many calls it got and
 the sum of their ids.
@@ -27,18 +27,18 @@ except ImportError:  # Windows has no such module; CPU and wall clock are still 
 
 
 class Job(SimpleNamespace):
-    """What a program is asked to do.
+    """What a program is to do.
 
     Attributes:
         program: its module's name.
         base_url: up to `/rest/v1`; `url` has the whole path.
         start: the first second of the range, inclusive. `end`: the last, inclusive.
         concurrency: requests in flight, at most.
-        page_size: rows a request; None is the program's own choice.
-        fields: what our own programs ask for, a name of `Fields`; the server sends what it has.
-        folder: where files go, for programs that write some.
-        core: the core to stay on, or None.
-        watch: whether to watch the loop for stalls.
+        page_size: rows a request; None lets the program choose.
+        fields: the fields that iovox_async programs request, a name of `Fields`; the server always sends the same.
+        folder: directory for programs that write files.
+        core: the core to run on, or None.
+        watch: whether to measure stalls of the event loop.
     """
 
     page_size = None
@@ -72,23 +72,23 @@ HEADERS = {"username": "bench", "secureKey": "bench-key"}
 
 
 class Probe:
-    """The clock a program reports its first record to."""
+    """Records when a program received its first record."""
 
     def __init__(self) -> None:
         self.first_record: float | None = None
         self.started = 0.0
 
     def first(self) -> None:
-        """The first record is in the hands of whoever asked for it."""
+        """The program has received its first record."""
         if self.first_record is None:
             self.first_record = perf_counter() - self.started
 
 
 async def _watch(stalls: list[float]) -> None:
-    """Sleep a millisecond, again and again; what it took beyond that is how long nobody else had a turn either.
+    """Sleep for a millisecond repeatedly; the excess is the time during which no other task could run either.
 
-    The second figure is the most CPU that the loop's own thread used between two wakings. Where it is far below the
-    first, another process had the core, and the first says little about the program.
+    The second figure is the most CPU that the loop's thread used between two wake-ups. Where it is far below the
+    first, another process was using the core, and the first figure says little about the program.
     """
     while True:
         before, worked = perf_counter(), thread_time()
@@ -99,19 +99,19 @@ async def _watch(stalls: list[float]) -> None:
 
 async def _watched(run, job: Job, probe: Probe, stalls: list[float]):
     watcher = asyncio.create_task(_watch(stalls))
-    await asyncio.sleep(0.01)  # the watcher's first turns pay for the loop's own start
+    await asyncio.sleep(0.01)  # excludes the start of the loop
     stalls[:] = [0.0, 0.0]
     probe.started = perf_counter()
     try:
         return await run(job, probe)
     finally:
-        await asyncio.sleep(0)  # so that a stall in the last turn is seen
+        await asyncio.sleep(0)  # so that a stall in the last iteration is measured
         await asyncio.sleep(0.002)
         watcher.cancel()
 
 
 def peak_megabytes() -> float:
-    """The most memory this process ever held.
+    """Peak memory of this process in MB.
 
     `VmHWM` where the system has it: `ru_maxrss` of a child that was started by a larger process begins at that one's size.
     """
@@ -143,7 +143,7 @@ def _cpu() -> float:
 
 
 def _switches() -> int:
-    """How often the system took the core away: many, and the machine was not ours alone."""
+    """Involuntary context switches; many mean that the machine was busy with other work."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource is not None else 0
 
 

@@ -1,7 +1,6 @@
-"""Draws the results: `python -m benchmarks.pictures` reads `results/*.json` and writes SVG beside them.
+"""Draws the results: `python -m benchmarks.pictures` reads `results/*.json` and writes SVG files beside them.
 
-The law of this room: a picture shows what its JSON says and nothing else. It paints its own ground and follows the reader's
-colour scheme, so it is legible on a light page and on a dark one.
+Each chart has its own background and follows the colour scheme of the reader.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Bar(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One group of bars, on a scale of its own."""
+    """One group of bars with its own scale."""
 
     heading: str
     unit: str

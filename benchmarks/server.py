@@ -1,14 +1,13 @@
-"""The benchmark server: `python -m benchmarks.server --calls 300000` prints one JSON line and serves until it is ended.
+"""Serves benchmark data: `python -m benchmarks.server --calls 300000` prints one JSON line and serves until terminated.
 
-The law of this room: it does nothing that could be mistaken for a client's cost. HTTP/1.1 with keep-alive, spoken straight
-from an `asyncio.Protocol`; answers are slices of `Answers`; time is only ever waited, never worked.
+It does as little work as possible, so that it does not add to the client's figures: HTTP/1.1 with keep-alive from an
+`asyncio.Protocol`; responses are slices of `CallData`; delays are waits, not work.
 
-    GET /rest/v1/calls/insights?...   an answer
+    GET /rest/v1/calls/insights?...   a page
     GET /stats                        counters since the last reset, as JSON
-    GET /reset?latency=0.1&...        counters to zero; settings given are changed, those left out stay
+    GET /reset?latency=0.1&...        counters to zero; sets these settings and keeps the others
 
-Settings: `latency` seconds before an answer, `row_us` microseconds more for each of its rows (a database that reads
-them), `bandwidth` megabytes a second shared by all answers (0: no limit), `gzip` 0 or 1, `cap` rows an answer at most.
+Settings: `latency` seconds before a response, `row_us` more microseconds for each of its rows, `bandwidth` megabytes a second shared by all responses (0: no limit), `gzip` 0 or 1, `cap` rows of a page at most.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from .answers import Answers, Page, RefusedError
+from .data import CallData, Page, RefusedError
 
 ENDPOINT = "/rest/v1/calls/insights"
 
@@ -54,7 +53,7 @@ class Counters:
 class Service:
     """What all connections share."""
 
-    answers: Answers
+    data: CallData
     settings: Settings = field(default_factory=Settings)
     counters: Counters = field(default_factory=Counters)
     line_free: float = 0.0  # when the shared line has sent all that was promised so far
@@ -64,15 +63,15 @@ class Service:
         for name, text in changes.items():
             kind = type(getattr(self.settings, name))
             setattr(self.settings, name, kind(text))
-        self.answers.cap = self.settings.cap
+        self.data.cap = self.settings.cap
         self.counters = Counters()
         self.line_free = 0.0
 
     def body(self, page: Page, *, packed: bool) -> tuple[bytes | memoryview, ...]:
         if not packed:
-            return b"[", self.answers.body(page), b"]"
+            return b"[", self.data.body(page), b"]"
         if page not in self.packed:  # packed once, so that a second run finds no packing in its way
-            self.packed[page] = gzip.compress(b"[" + self.answers.body(page) + b"]", compresslevel=6, mtime=0)
+            self.packed[page] = gzip.compress(b"[" + self.data.body(page) + b"]", compresslevel=6, mtime=0)
         return (self.packed[page],)
 
     def delay(self, page: Page, size: int, now: float) -> float:
@@ -136,7 +135,7 @@ class Connection(asyncio.Protocol):
         service, counters = self._service, self._service.counters
         counters.requests += 1
         try:
-            page = service.answers.find(parameters)
+            page = service.data.find(parameters)
         except RefusedError as refused:
             counters.refused += 1
             self._send(400, (json.dumps({"errors": [str(refused)]}).encode(),))
@@ -178,15 +177,15 @@ async def serve(service: Service, port: int = 0) -> asyncio.Server:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    answers = Answers(arguments.calls, arguments.shape, arguments.kind)
-    service = Service(answers)
+    data = CallData(arguments.calls, arguments.shape, arguments.kind)
+    service = Service(data)
     server = await serve(service, arguments.port)
     facts: dict[str, Any] = {
         "port": server.sockets[0].getsockname()[1],
-        "calls": answers.calls,
-        "start": answers.start,
-        "end": answers.end,
-        "checksum": answers.checksum,
+        "calls": data.calls,
+        "start": data.start,
+        "end": data.end,
+        "checksum": data.checksum,
     }
     print(json.dumps(facts), flush=True)
     stop = asyncio.Event()

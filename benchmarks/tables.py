@@ -1,4 +1,4 @@
-"""Figures as plain text and as Markdown: the only place that decides how a number is written."""
+"""Formats figures as Markdown tables that are readable as plain text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS: tuple[Column, ...] = (
 def table(comparison: Comparison, columns: tuple[Column, ...] = COLUMNS) -> str:
     """The medians of a comparison, a line a program, as a Markdown table that reads well as text too."""
     if not comparison.names:
-        return "nothing that could run here"
+        return "no program could run here"
     rows = [["", *(heading for heading, _, _ in columns)]]
     for name in comparison.names:
         cells = [PROGRAMS[name].label]
@@ -50,7 +50,7 @@ def _line(row: list[str], widths: list[int]) -> str:
 
 
 def verdicts(comparison: Comparison, goals: tuple[Goal, ...]) -> str:
-    """One line a goal: what was promised, and what came out."""
+    """One line for each goal: the ratio measured and the goal."""
     lines = []
     for judged in comparison.judged(goals):
         word = "met" if judged["met"] else "MISSED"

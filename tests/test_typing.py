@@ -1,4 +1,4 @@
-"""What type checkers make of the package, seen from a stranger's program: the files in `tests/typing`, which never run."""
+"""Type checkers accept and refuse the right lines of programs that use the package: the files in `tests/typing`, which never run."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ import pytest
 
 PROGRAMS = Path(__file__).parent / "typing"
 RIGHT = ("api.py", "arrow_api.py")
-#: What the programs use, and what the package's own annotations name.
+#: Packages that the programs use or that the package's annotations name.
 NEEDED = (
     "aiohttp",
     "dask",
@@ -50,6 +50,8 @@ pytestmark = [
         bool(missing), reason=f"types are checked with all extras; missing: {', '.join(missing)}"
     ),
     pytest.mark.xdist_group("typing"),
+    pytest.mark.typing,
+    pytest.mark.subprocess,
 ]
 pyright = pytest.mark.skipif(
     not installed("basedpyright"), reason='basedpyright is not installed: pip install "iovox-async[dev]"'
@@ -57,7 +59,7 @@ pyright = pytest.mark.skipif(
 
 
 def run(module, *arguments, cwd):
-    """What a checker prints, by this interpreter's eyes and in this interpreter's environment."""
+    """The output of a type checker, run with this interpreter and its environment."""
     here = str(Path(sys.executable).parent)
     environ = {**os.environ, "PATH": os.pathsep.join((here, os.environ.get("PATH", "")))}
     command = [sys.executable, "-m", module, *map(str, arguments)]
@@ -70,7 +72,7 @@ def run(module, *arguments, cwd):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The files as a program of its own, away from the package and its settings."""
+    """A copy of the files in a directory of its own, without the project's settings."""
     folder = tmp_path_factory.mktemp("program")
     for file in PROGRAMS.glob("*.py"):
         shutil.copy(file, folder)
@@ -81,7 +83,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mypy(program, pytestconfig):
-    """What mypy --strict finds: (file, line, code, message)."""
+    """The findings of mypy --strict: (file, line, code, message)."""
     names = [file.name for file in program.glob("*.py")]
     # What it knows of the libraries stays from run to run; it is absent with `-p no:cacheprovider`.
     cache = getattr(pytestconfig, "cache", None)
@@ -94,7 +96,7 @@ def mypy(program, pytestconfig):
 
 @pytest.fixture(scope="module")
 def strict_pyright(program):
-    """What pyright finds in its strict mode: (file, line, rule, message)."""
+    """The findings of pyright in strict mode: (file, line, rule, message)."""
     printed = run("basedpyright", "--pythonpath", sys.executable, "--outputjson", cwd=program)
     return [
         (Path(one["file"]).name, one["range"]["start"]["line"] + 1, one.get("rule"), one["message"])
@@ -104,14 +106,14 @@ def strict_pyright(program):
 
 
 def marked():
-    """The lines of `wrong.py` that are marked, with the code of each."""
+    """The marked lines of `wrong.py`, each with its code."""
     lines = (PROGRAMS / "wrong.py").read_text().splitlines()
     marks = ((number, re.search(r"# wrong: ([\w-]+)$", line)) for number, line in enumerate(lines, 1))
     return {number: mark[1] for number, mark in marks if mark}
 
 
 def in_wrong(found):
-    """What was found in `wrong.py`: the codes of each line."""
+    """The findings in `wrong.py`: the codes of each line."""
     lines = {}
     for file, line, code, _ in found:
         if file == "wrong.py":
@@ -119,33 +121,38 @@ def in_wrong(found):
     return lines
 
 
-def test_mypy_accepts_a_program_that_uses_all_that_is_public(mypy):
+def test_given_a_program_that_uses_the_public_surface_when_mypy_checks_it_then_nothing_is_found(mypy):
     """`mypy --strict` finds nothing in a program that uses the whole public surface."""
     assert [one for one in mypy if one[0] != "wrong.py"] == []
 
 
-def test_mypy_refuses_each_wrong_line(mypy):
-    """`mypy --strict` finds every wrong name, type and word with the code that is meant, and nothing else."""
+def test_given_wrong_lines_when_mypy_checks_them_then_each_is_found_with_its_code(mypy):
+    """`mypy --strict` finds every wrong name and type with the expected code, and nothing else."""
     found = in_wrong(mypy)
     assert found.keys() == marked().keys()
     assert {line: code for line, code in marked().items() if code not in found[line]} == {}
 
 
+@pytest.mark.slow
 @pyright
-def test_pyright_accepts_a_program_that_uses_all_that_is_public(strict_pyright):
+def test_given_a_program_that_uses_the_public_surface_when_pyright_checks_it_then_nothing_is_found(
+    strict_pyright,
+):
     """Pyright in its strict mode finds nothing in the same program."""
     assert [one for one in strict_pyright if one[0] != "wrong.py"] == []
 
 
+@pytest.mark.slow
 @pyright
-def test_pyright_refuses_each_wrong_line(strict_pyright):
-    """Pyright finds every wrong line too, and nothing else."""
+def test_given_wrong_lines_when_pyright_checks_them_then_each_is_found(strict_pyright):
+    """Pyright finds every wrong line, and nothing else."""
     assert in_wrong(strict_pyright).keys() == marked().keys()
 
 
+@pytest.mark.slow
 @pyright
-def test_every_public_name_has_a_type(tmp_path):
-    """Pyright --verifytypes: every name that a program could import is annotated, and all checkers read it alike."""
+def test_given_the_installed_package_when_types_are_verified_then_every_public_name_is_annotated(tmp_path):
+    """`pyright --verifytypes` reports 100 %."""
     printed = run(
         "basedpyright", "--verifytypes=iovox_async", "--ignoreexternal", "--outputjson", cwd=tmp_path
     )
@@ -159,8 +166,8 @@ def test_every_public_name_has_a_type(tmp_path):
     assert report["completenessScore"] == 1
 
 
-def test_the_programs_use_every_public_name():
-    """What is in `__all__` of the public modules is used by a program that is checked."""
+def test_given_the_public_names_when_the_programs_are_read_then_each_is_used():
+    """Each name in `__all__` of a public module is used by a checked program."""
     import iovox_async
     import iovox_async.backfill
     import iovox_async.events

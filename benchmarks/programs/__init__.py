@@ -1,6 +1,6 @@
-"""The programs that are measured, each a file of its own, written as a careful user of its libraries would write it.
+"""The programs that are measured, each in a module of its own, written as a careful user of its libraries would write it.
 
-The law of this room: no program is made slower than it need be, and none knows what it is compared with.
+No program is made slower than it has to be.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ class Program(NamedTuple):
     """One program.
 
     Attributes:
-        name: its module here, and its name in results.
-        label: what a reader is told it is.
+        name: its module and its name in results.
+        label: its name in tables and charts.
         needs: the packages it imports.
         ours: whether it is this project's.
-        writes: whether its calls end up in Parquet files rather than in its hands.
+        writes: whether it writes Parquet files instead of counting calls itself.
     """
 
     name: str

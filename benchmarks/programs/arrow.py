@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-# What a stream would load at its first batch: as the peers' imports, it is paid before the clock starts.
+# Imported before the clock starts, as the imports of the peers are.
 import iovox_async.arrow._batches  # noqa: F401
 
 from ._ours import calls_of, session

@@ -1,4 +1,4 @@
-"""The program most people write first: every page at once, all of them held."""
+"""Requests all pages concurrently and keeps them all: the program most people write first."""
 
 from __future__ import annotations
 

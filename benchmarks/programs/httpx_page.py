@@ -9,6 +9,6 @@ from ..measure import HEADERS, Job, Probe
 
 def run(job: Job, probe: Probe) -> tuple[int, int]:
     response = httpx.get(job.url, params=job.parameters(), headers=HEADERS, timeout=60)
-    probe.first()  # the bytes are there; reading the JSON is not counted against it
+    probe.first()  # decoding the JSON is not counted
     calls = response.json()
     return len(calls), sum(call["id"] for call in calls)

@@ -1,4 +1,4 @@
-"""One page at a time: little memory, and the latency of every page is paid in full."""
+"""Requests one page at a time: little memory, but the latency of every page adds up."""
 
 from __future__ import annotations
 

@@ -633,7 +633,7 @@ def with_aiohttp() -> web.Application:
         return await for_aiohttp.ndjson_response(request, insights.stream(), headers={"x-what": "calls"})
 
     async def events(request: web.Request) -> web.StreamResponse:
-        insights = request.app[for_aiohttp.INSIGHTS]
+        insights = request.app[for_aiohttp.INSIGHTS_KEY]
         assert_type(insights, AsyncInsights)
         return await for_aiohttp.sse_response(request, insights.follow())
 
