@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from datetime import datetime, timedelta, tzinfo
+from datetime import timedelta, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, Unpack
 
@@ -25,6 +25,7 @@ from ._http.urls import check_base_url
 from ._paging.spec import FINALITY_DELAY, Paging, ReadSpec, resolve, to_local_time, with_keys
 from ._params.timezones import zone_of
 from ._parsing.decoder import CallDecoder, OnError, checked_on_error
+from ._runtime import current_runtime
 from ._telemetry import Telemetry, show_log
 from .errors import ConfigurationError
 from .fields import Field, Fields
@@ -34,6 +35,7 @@ from .retry import RetryPolicy, seconds
 from .stream import CallStream, Page
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
 
     import httpx
@@ -111,7 +113,10 @@ class AsyncInsights:
         self._timezone = zone_of(timezone)
         self._retry = retry
         self._observer = observer
-        self._gate = RequestThrottle(concurrency)
+        self._runtime = runtime = current_runtime()
+        self._gate = RequestThrottle(
+            concurrency, clock=runtime.clock, sleep=runtime.sleep, random=runtime.random
+        )
         self._shelter = TaskSupervisor()
         self._http = Endpoint(
             address, sign, concurrency=concurrency, timeout=wait, proxy=proxy, transport=transport
@@ -314,7 +319,7 @@ class AsyncInsights:
             PollState(
                 read,
                 self.now,
-                self._gate.sleep,
+                self._runtime.sleep,
                 begin,
                 begin,
                 pause,
@@ -365,7 +370,7 @@ class AsyncInsights:
 
     def now(self) -> datetime:
         """The account's local time; without a time zone, this machine's."""
-        return datetime.now(self._timezone).replace(microsecond=0, tzinfo=None)
+        return self._runtime.utcnow().astimezone(self._timezone).replace(microsecond=0, tzinfo=None)
 
     def _profile(self, fields: tuple[Field, ...]) -> PageSizeEstimator:
         return self._profiles.setdefault(fields, PageSizeEstimator())

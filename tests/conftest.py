@@ -2,14 +2,14 @@
 
 import logging
 import os
-import random
 
 import hypothesis
 import pytest
-from support.clock import Clock
+from support.clock import Clock, fake_runtime
 from support.faults import carrier
 
 from iovox_async import AsyncInsights
+from iovox_async._runtime import use_runtime
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=20_000)
@@ -49,15 +49,12 @@ def engine():
 
 @pytest.fixture
 def open_session(clock, engine):
-    """Makes sessions whose back-off takes no time."""
+    """Returns a function that makes sessions whose retries wait on the fake clock; `sleep=` replaces its sleep."""
 
-    def make(base_url=BASE, **options):
+    def make(base_url=BASE, *, sleep=clock.sleep, **options):
         options = {"username": "demo", "secure_key": "demo-key", **options}
         options.setdefault("transport", carrier(engine))
-        insights = AsyncInsights(base_url=base_url, **options)
-        insights._gate.clock = clock
-        insights._gate.sleep = clock.sleep
-        insights._gate.rng = random.Random(7)
-        return insights
+        with use_runtime(fake_runtime(clock, sleep=sleep)):
+            return AsyncInsights(base_url=base_url, **options)
 
     return make

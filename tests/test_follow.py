@@ -45,13 +45,13 @@ async def take(follow, count):
 async def test_new_calls_come_once_also_those_that_arrive_late(sandbox, open_session):
     """The look-back finds what arrived behind the newest call; what was handed out is not repeated."""
     sandbox.add(at("10:00:00", "10:05:00"))
-    async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        insights._gate.sleep = rounds = Rounds(
-            lambda: sandbox.add(at("10:20:00")),
-            lambda: sandbox.add(at("09:10:00", "10:30:00")),
-            lambda: None,
-            lambda: sandbox.add(at("10:31:00")),
-        )
+    rounds = Rounds(
+        lambda: sandbox.add(at("10:20:00")),
+        lambda: sandbox.add(at("09:10:00", "10:30:00")),
+        lambda: None,
+        lambda: sandbox.add(at("10:31:00")),
+    )
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
         async with insights.follow(f"{DAY} 09:00", interval=60) as follow:
             calls = await take(follow, 6)
             assert follow.latest_call_start == datetime(2024, 5, 6, 10, 31)
@@ -65,11 +65,11 @@ async def test_changed_calls_come_again_when_asked_for(sandbox, open_session):
     """A late transcript or tag hands the call out a second time, and an unchanged one not."""
     first, second = sandbox.add(at("10:00:00", "10:01:00"))
     for changes, count, ids in ((True, 3, [first, second, first]), (False, 3, [first, second, None])):
-        async with sandbox.serve() as base_url, open_session(base_url) as insights:
-            insights._gate.sleep = Rounds(
-                lambda: sandbox.change(first, node_name="changed" if changes else "again"),
-                lambda: sandbox.add(at("11:00:00")) if not changes else None,
-            )
+        rounds = Rounds(
+            lambda: sandbox.change(first, node_name="changed" if changes else "again"),
+            lambda: sandbox.add(at("11:00:00")) if not changes else None,
+        )
+        async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
             fields = ["id", "call_start", "node_name"]
             async with insights.follow(f"{DAY} 09:00", include_updates=changes, fields=fields) as follow:
                 found = [call.id for call in await take(follow, count)]
@@ -90,9 +90,10 @@ async def test_an_outage_is_waited_out_and_nothing_is_lost(sandbox, open_session
 
     async with (
         sandbox.serve() as base_url,
-        open_session(base_url, retry=RetryPolicy(max_attempts=1)) as insights,
+        open_session(
+            base_url, retry=RetryPolicy(max_attempts=1), sleep=Rounds(fail, lambda: None, mend)
+        ) as insights,
     ):
-        insights._gate.sleep = Rounds(fail, lambda: None, mend)
         async with insights.follow(f"{DAY} 09:00") as follow:
             calls = await take(follow, 2)
             assert follow.failed_polls == 2
@@ -109,12 +110,12 @@ async def test_a_refusal_is_raised(sandbox, open_session):
 async def test_following_goes_on_after_an_error(sandbox, open_session):
     """Iterated again after what ended it, it reads on and repeats nothing; it never ends quietly."""
     sandbox.add(at("10:00:00"))
-    async with sandbox.serve() as base_url, open_session(base_url) as insights:
 
-        def fail():
-            raise ZeroDivisionError
+    def fail():
+        raise ZeroDivisionError
 
-        insights._gate.sleep = Rounds(fail, lambda: None)
+    rounds = Rounds(fail, lambda: None)
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
         async with insights.follow(f"{DAY} 09:00") as follow:
             assert len(await take(follow, 1)) == 1
             with pytest.raises(ZeroDivisionError):
@@ -129,8 +130,8 @@ async def test_following_goes_on_after_an_error(sandbox, open_session):
 async def test_a_look_back_of_ages_reaches_to_the_beginning(sandbox, open_session, lookback):
     """And not to before the calendar's."""
     sandbox.add(at("10:00:00"))
-    async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        insights._gate.sleep = Rounds(lambda: sandbox.add(at("09:00:00")))
+    rounds = Rounds(lambda: sandbox.add(at("09:00:00")))
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
         async with insights.follow(f"{DAY} 09:00", lookback=lookback) as follow:
             calls = await take(follow, 2)
     assert [call.call_start.hour for call in calls] == [10, 9]
@@ -145,11 +146,11 @@ async def test_memory_is_bounded_by_the_look_back(sandbox, open_session):
         sandbox.add([{"call_start": f"{DAY} {hour:02}:{minute:02}:00"} for minute in range(0, 60, 6)])
 
     arrive()
-    async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        insights._gate.sleep = Rounds(*[arrive] * 9)
+    rounds = Rounds(*[arrive] * 9)
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
         async with insights.follow(f"{DAY} 00:00", lookback=timedelta(hours=1)) as follow:
             assert len(await take(follow, 100)) == 100
-            assert follow.remembered <= 3 * 10
+            assert len(follow._poller.seen) <= 3 * 10
 
 
 async def test_leaving_ends_following(sandbox, open_session):
@@ -170,14 +171,13 @@ async def test_leaving_ends_following(sandbox, open_session):
 async def test_another_task_may_end_following(sandbox, open_session, reading):
     """Whoever waits for the next call is told so, and nothing is left running."""
     sandbox.add(at("10:00:00"))
-    async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        pausing = asyncio.Event()
+    pausing = asyncio.Event()
 
-        async def pause(seconds):
-            pausing.set()
-            await asyncio.Event().wait()
+    async def pause(seconds):
+        pausing.set()
+        await asyncio.Event().wait()
 
-        insights._gate.sleep = pause
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=pause) as insights:
         follow = insights.follow(f"{DAY} 09:00")
         sandbox.faults = Faults(latency=60) if reading else Faults()
         waiting = asyncio.create_task(take(follow, 2))

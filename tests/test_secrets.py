@@ -10,9 +10,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from support.clock import fake_runtime
 from support.faults import RawServer, answering, both_engines, carrier, http_answer, nothing_left
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
+from iovox_async._runtime import use_runtime
 from iovox_async.sandbox import FAULT_KINDS, Faults, Sandbox
 
 START, END = "2024-01-01", "2024-01-04"
@@ -109,9 +111,10 @@ async def errors_of(insights):
     return seen
 
 
-def watch(insights, clock):
-    insights._gate.clock, insights._gate.sleep = clock, clock.sleep
-    return insights
+@pytest.fixture(autouse=True)
+def _retries_take_no_time(clock):
+    with use_runtime(fake_runtime(clock)):
+        yield
 
 
 @both_engines
@@ -131,7 +134,7 @@ async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, engine,
             session = AsyncInsights(
                 "demo", CANARY, base_url=base_url, transport=carrier(engine), retry=policy, **options
             )
-            async with watch(session, clock) as insights:
+            async with session as insights:
                 seen = await errors_of(insights)
     assert len(seen) >= 10
     assert logs
@@ -177,7 +180,7 @@ async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock
             transport=carrier(engine),
             retry=RetryPolicy(max_attempts=3),
         )
-        async with watch(session, clock) as insights:
+        async with session as insights:
             seen = await errors_of(insights)
     assert len(seen) > 20
     assert tainted(seen) == []
@@ -193,8 +196,8 @@ async def test_a_foreign_host_receives_nothing(logs, clock, engine):
         sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
         sandbox.faults = Faults(fail_after=0, kind="302", location=target)
         async with sandbox.serve() as base_url:
-            async with watch(
-                AsyncInsights("demo", CANARY, base_url=base_url, transport=carrier(engine)), clock
+            async with AsyncInsights(
+                "demo", CANARY, base_url=base_url, transport=carrier(engine)
             ) as insights:
                 seen = await errors_of(insights)
         assert any(f"127.0.0.1:{thief.port}" in text for text in seen)
@@ -220,7 +223,7 @@ async def test_a_proxy_carries_the_key_only_within_tls(logs, clock):
             proxy=f"http://me:{'pr0xy-pass'}@127.0.0.1:{server.port}",
             retry=RetryPolicy(max_attempts=1),
         )
-        async with watch(session, clock) as insights:
+        async with session as insights:
             seen = await errors_of(insights)
     assert heard[0].startswith(b"CONNECT rest.iovox.test:443")
     assert CANARY.encode() not in b"".join(heard)
@@ -235,9 +238,7 @@ async def test_a_cancelled_request_shows_no_key(engine, clock):
     sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
     sandbox.faults = Faults(fail_after=0, kind="hang")
     async with sandbox.serve() as base_url:
-        async with watch(
-            AsyncInsights("demo", CANARY, base_url=base_url, transport=carrier(engine)), clock
-        ) as insights:
+        async with AsyncInsights("demo", CANARY, base_url=base_url, transport=carrier(engine)) as insights:
             task = asyncio.create_task(insights.page(START, END))
             while not sandbox.stats.concurrent:
                 await asyncio.sleep(0.001)
@@ -270,8 +271,8 @@ async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock, engine
     """Numbers are filters and parts of answers; a query string with one is nobody's business."""
     sandbox = Sandbox(calls=60, start=START, end=END)
     async with sandbox.serve() as base_url:
-        async with watch(
-            AsyncInsights("demo", "demo-key", base_url=base_url, transport=carrier(engine)), clock
+        async with AsyncInsights(
+            "demo", "demo-key", base_url=base_url, transport=carrier(engine)
         ) as insights:
             for kind in ("404", "500", "cut", "garbage", "302", "close"):
                 sandbox.faults = Faults(fail_after=0, kind=kind)
@@ -288,8 +289,8 @@ async def test_what_is_dropped_with_an_error_is_freed_with_it(engine, clock):
     """An error keeps no page and no request alive: nothing of the exchange outlives it."""
     sandbox = Sandbox(calls=60, start=START, end=END, faults=Faults(fail_after=1, kind="cut"))
     async with sandbox.serve() as base_url:
-        async with watch(
-            AsyncInsights("demo", "demo-key", base_url=base_url, transport=carrier(engine)), clock
+        async with AsyncInsights(
+            "demo", "demo-key", base_url=base_url, transport=carrier(engine)
         ) as insights:
             with pytest.raises(IovoxError) as caught:
                 await insights.stream(START, END, page_size=20).collect()

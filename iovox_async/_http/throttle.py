@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -91,13 +91,13 @@ class RequestThrottle:
         concurrency: requests in flight, at most.
         clock: seconds, monotonic.
         sleep: waits for seconds.
-        rng: the random source of the jitter.
+        random: the random source of the jitter.
     """
 
     concurrency: int
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    rng: random.Random = field(factory=random.Random)
+    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
+    sleep: Callable[[float], Awaitable[None]] = field(default=anyio.sleep, kw_only=True)
+    random: Random = field(factory=Random, kw_only=True)
     limiter: anyio.CapacityLimiter = field(init=False)
     #: Requests, each counted once however often it was tried.
     requests: int = 0
@@ -220,7 +220,7 @@ class RequestThrottle:
             failure = state.outcome.exception()
             assert isinstance(failure, RetryableFailure)
             ceiling = min(policy.max_backoff, policy.initial_backoff * 2.0 ** min(number - 1, 64))
-            return max(self.rng.uniform(0, ceiling), failure.retry_after or 0)
+            return max(self.random.uniform(0, ceiling), failure.retry_after or 0)
 
         async def attempt() -> T:
             nonlocal number, fresh, last

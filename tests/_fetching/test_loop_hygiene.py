@@ -12,6 +12,7 @@ import pytest
 from support.faults import RawServer, answering, http_answer, nothing_left
 
 from iovox_async import IovoxError, SessionError
+from iovox_async._runtime import Runtime
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-01-10"
@@ -214,9 +215,7 @@ async def test_the_wall_clock_may_jump(open_session, monkeypatch):
     sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(every_nth=3, kind=("500", "reset")))
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         assert [call.id async for call in insights.stream(START, END, page_size=30)] == sandbox.ids()
-    from iovox_async._http.throttle import RequestThrottle
-
-    assert RequestThrottle(1).clock is time.monotonic
+    assert Runtime().clock is time.monotonic
 
 
 async def test_two_consumers_of_one_stream_at_once_are_told_apart(open_session):

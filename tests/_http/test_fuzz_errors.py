@@ -3,17 +3,17 @@
 import asyncio
 import gzip
 import json
-import random
 import ssl
 
 import httpx
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.clock import Clock
+from support.clock import Clock, fake_runtime
 from support.faults import RawServer, both_engines, carrier, nothing_left
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
+from iovox_async._runtime import use_runtime
 from iovox_async.errors import RequestError
 
 START, END = "2024-01-01", "2024-01-04"
@@ -53,9 +53,8 @@ class Answering(httpx.AsyncBaseTransport):
 def session(transport=None, base_url=BASE, **options):
     """A session whose waits take no time."""
     clock = Clock()
-    insights = AsyncInsights("demo", "demo-key", base_url=base_url, transport=transport, **options)
-    insights._gate.clock, insights._gate.sleep = clock, clock.sleep
-    insights._gate.rng = random.Random(7)
+    with use_runtime(fake_runtime(clock)):
+        insights = AsyncInsights("demo", "demo-key", base_url=base_url, transport=transport, **options)
     return insights, clock
 
 

@@ -123,8 +123,7 @@ async def test_a_server_that_comes_up_late_is_reached(open_session, clock):
         writer.close()
 
     servers = []
-    insights = open_session(f"http://127.0.0.1:{port}/rest/v1")
-    insights._gate.sleep = wait_and_start
+    insights = open_session(f"http://127.0.0.1:{port}/rest/v1", sleep=wait_and_start)
     async with insights:
         assert await ids(insights) == [CALL["id"]]
     servers[0].close()

@@ -74,7 +74,7 @@ def now() -> float:
 
 
 def gate(concurrency: int = 8, seed: int = 0) -> RequestThrottle:
-    return RequestThrottle(concurrency, clock=now, sleep=asyncio.sleep, rng=random.Random(seed))
+    return RequestThrottle(concurrency, clock=now, sleep=asyncio.sleep, random=random.Random(seed))
 
 
 class Script:
