@@ -118,7 +118,7 @@ class Telemetry:
         self,
         work: Awaitable[A],
         *,
-        window: str | None = None,
+        window: tuple[datetime, datetime] | None = None,
         page: int | None = None,
         attempt: int | None = None,
     ) -> A:
@@ -151,7 +151,7 @@ class Telemetry:
         delay: float,
         error: RequestError,
         *,
-        window: str | None = None,
+        window: tuple[datetime, datetime] | None = None,
         page: int | None = None,
     ) -> None:
         """A request failed and will be tried again."""
@@ -159,7 +159,9 @@ class Telemetry:
             event = RetryScheduled(self.stream, window, page, attempt, delay, type(error).__name__)
             self._tell(self.observer.on_retry, event)
 
-    def window(self, window: str, page: int, *, attempts: int, answer: ResponseCounts) -> None:
+    def window(
+        self, window: tuple[datetime, datetime], page: int, *, attempts: int, answer: ResponseCounts
+    ) -> None:
         """An answer has found its place."""
         if self.observer is not None and self.stream is not None:
             event = PageAccepted(self.stream, window, page, attempts, answer.rows, answer.wire)

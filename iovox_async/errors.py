@@ -1,38 +1,44 @@
-"""All failures as one tree: whose fault is it, and may it be tried again.
+"""The exceptions that iovox_async raises.
 
-The law of this room: whatever goes wrong in this package leaves it as a member of this tree, with a message
-that says what happened, where, and what to do. No message holds the secure key or a phone number.
-
-::
+Every error of this package is an `IovoxError`. Each class says who can fix the problem and whether the
+request was retried::
 
     IovoxError
-      ConfigurationError (ValueError)     yours: the session cannot be built as asked
-      QueryError (ValueError)             yours: the question is not one the endpoint takes
-      SessionError (RuntimeError)         yours: closed, or used from another loop or process
-      MissingExtraError (ImportError)     yours: an optional package is not installed
-      RequestError                       what follows knows its attempts, window and page
-        TransportError                    the network; tried again
-          RequestTimeout                        the network or the server; tried again
-          TLSError                        the network; never tried again
-        ResponseError                     the server answered, and not with calls
-          BadRequestError                      400; yours
-          AuthenticationError             401; yours
-          PermissionDeniedError                403; yours
-          RateLimitError                     429; tried again
-          ServerError                     408, 425, 5xx; tried again
-          UnexpectedRedirectError              3xx; never followed
-        DecodeError                       the server's: a page that cannot be read; tried again
-          RecordError                     the server's: one record that cannot be read
-      PagingError                         the server's: the list cannot be read exactly
-      BackfillError                       a job and its folder do not fit
-        BackfillLockedError                         another process is at work there
-        BackfillMismatchError                       the folder belongs to another job
-        ManifestCorruptedError                   what is on disk cannot be trusted
+      ConfigurationError (ValueError)     caller: a client argument or environment variable is missing or invalid
+      QueryError (ValueError)             caller: the endpoint does not accept this argument
+      SessionError (RuntimeError)         caller: used after close, in another event loop or in another process
+      MissingExtraError (ImportError)     caller: an optional package is not installed
+      RequestError                        a request failed; has attempts, window and page
+        TransportError                    network; retried
+          RequestTimeout                  network or server; retried
+          TLSError                        network; not retried
+        ResponseError                     the server sent an error status
+          BadRequestError                 400 and other 4xx: caller; not retried
+          AuthenticationError             401: caller; not retried
+          PermissionDeniedError           403: caller; not retried
+          RateLimitError                  429; retried
+          ServerError                     408, 425, 5xx: server; retried
+          UnexpectedRedirectError         3xx: never followed
+        DecodeError                       server: a page cannot be decoded; retried
+          RecordError                     server: one record cannot be decoded
+      PagingError                         server: the pages are inconsistent, so an exact result is impossible
+      BackfillError                       a backfill cannot use its directory
+        BackfillLockedError               another process is writing to the directory
+        BackfillMismatchError             the directory belongs to a different backfill
+        ManifestCorruptedError            the manifest or a file it lists is damaged
+
+Invariants:
+
+- No message contains the secure key or a phone number.
+- Every error can be pickled and keeps its attributes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = [
     "AuthenticationError",
@@ -62,45 +68,78 @@ __all__ = [
 
 
 class IovoxError(Exception):
-    """The root of every error this package raises."""
+    """Base class of every error that this package raises.
 
-    #: Where a stream stood when it failed: `stream(resume=error.position)` goes on exactly there.
-    #: None where no stream was involved, or where it cannot be resumed.
+    Attributes:
+        hint: what to do about it, as one or more sentences; None if there is no advice. `str(error)` ends with it.
+        position: where a stream was when it failed; `stream(resume=error.position)` continues exactly there.
+            None if no stream was involved, or if the stream cannot be resumed.
+    """
+
+    hint: str | None = None
     position: str | None = None
 
+    def __init__(self, message: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        message = self._message()
+        return f"{message.removesuffix('.')}. {self.hint}" if self.hint else message
+
+    def _message(self) -> str:
+        """The message without the hint."""
+        return str(self.args[0]) if self.args else ""
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # Messages are built by constructors, so `args` alone would not bring an error back across processes.
-        return _revive, (type(self), self.args, self.__dict__)
+        # Constructors build the message, so an error cannot be recreated by calling its class with `args`.
+        return _unpickle, (type(self), self.args, self.__dict__)
 
 
-def _revive(kind: type[IovoxError], args: tuple[Any, ...], state: dict[str, Any]) -> IovoxError:
-    error = kind.__new__(kind, *args)
+def _unpickle(cls: type[IovoxError], args: tuple[Any, ...], state: dict[str, Any]) -> IovoxError:
+    error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
     return error
 
 
 class ConfigurationError(IovoxError, ValueError):
-    """The session cannot be built as asked: a credential, address or limit is missing or malformed."""
+    """A client argument or an environment variable is missing or invalid.
+
+    Attributes:
+        parameter: the name of the Python argument, or of the environment variable if it has no argument; None if the
+            error is not about a single one.
+        problem: the message without the parameter's name: `must be a positive integer, got 0`.
+    """
+
+    def __init__(self, parameter: str | None, problem: str = "", hint: str | None = None) -> None:
+        if not problem:
+            parameter, problem = None, str(parameter)
+        super().__init__(f"{parameter} {problem}" if parameter else problem, hint=hint)
+        self.parameter = parameter
+        self.problem = problem
 
 
 class QueryError(IovoxError, ValueError):
-    """The question is not one the endpoint takes; found before any request was sent.
+    """The endpoint does not accept an argument. Raised before any request is sent.
 
     Attributes:
-        parameter: the endpoint's name of the parameter that is wrong.
+        parameter: the name of the parameter, as the endpoint spells it.
+        problem: the message without the parameter's name: `must be between 1 and 20000, got 0`.
     """
 
-    def __init__(self, parameter: str, problem: str) -> None:
-        super().__init__(f"{parameter}: {problem}")
+    def __init__(self, parameter: str, problem: str, hint: str | None = None) -> None:
+        super().__init__(f"{parameter} {problem}", hint=hint)
         self.parameter = parameter
+        self.problem = problem
 
 
 class SessionError(IovoxError, RuntimeError):
-    """A session or stream was used in a way that it cannot serve: after its end, in another loop or process."""
+    """A client or stream was used after it was closed, in another event loop, or in another process."""
 
 
-#: The packages of each extra, as `pyproject.toml` has them.
+#: The packages of each extra, as in `pyproject.toml`.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "httpx-aiohttp"),
     "arrow": ("numpy", "pyarrow"),
@@ -116,243 +155,230 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 
 class MissingExtraError(IovoxError, ImportError):
-    """An optional package is not installed; the message names it, and holds the line that installs it.
+    """An optional package is not installed. The hint is the command that installs it.
 
     Attributes:
-        extra: the extra that brings it.
+        extra: the name of the extra that contains the package.
     """
 
     def __init__(self, feature: str, extra: str) -> None:
         packages = ", ".join(EXTRAS[extra])
         super().__init__(
-            f'{feature} needs the extra {extra} ({packages}): pip install "iovox-async[{extra}]"'
+            f"{feature} needs the extra {extra} ({packages})",
+            hint=f'Install it with: pip install "iovox-async[{extra}]"',
         )
         self.extra = extra
 
 
+def format_window(window: tuple[datetime, datetime]) -> str:
+    """A window as messages show it: `2024-01-01 00:00:00 .. 2024-01-31 23:59:59`."""
+    return f"{window[0]} .. {window[1]}"
+
+
 class RequestError(IovoxError):
-    """What the failures of an exchange share: how often it was tried, and which calls it was after.
+    """A request failed.
 
     Attributes:
         attempts: how many times the request was sent.
-        window: the stretch of time that was asked for, as `start .. end`, or None.
-        page: the number of the page that was asked for, or None.
+        window: first and last second requested, as naive datetimes in the account's local time; None outside a stream.
+        page: the page number requested, from 1; None outside a stream.
     """
 
-    #: A smaller request in the place of this one may fare better.
-    splittable = False
+    #: True if a smaller request might succeed.
+    _splittable = False
 
     def __init__(
-        self, problem: str, *, attempts: int = 1, window: str | None = None, page: int | None = None
+        self,
+        problem: str,
+        *,
+        attempts: int = 1,
+        window: tuple[datetime, datetime] | None = None,
+        page: int | None = None,
+        hint: str | None = None,
     ) -> None:
-        super().__init__(problem)
+        super().__init__(problem, hint=hint)
         self.attempts = attempts
         self.window = window
         self.page = page
 
-    def __str__(self) -> str:
-        tried = f" after {self.attempts} attempts" if self.attempts > 1 else ""
-        where = [f"window {self.window}"] if self.window else []
-        where += [f"page {self.page}"] if self.page else []
-        at = f" ({', '.join(where)})" if where else ""
-        advice = self._advice()
-        return f"{self.args[0]}{tried}{at}{f'. {advice}' if advice else ''}"
-
-    def _advice(self) -> str:
-        return ""
+    def _message(self) -> str:
+        attempts = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        context = [f"window {format_window(self.window)}"] if self.window else []
+        context += [f"page {self.page}"] if self.page else []
+        return f"{self.args[0]}{attempts}" + (f" ({', '.join(context)})" if context else "")
 
 
 class TransportError(RequestError):
-    """The exchange broke below HTTP: no address, no connection, or a connection cut on the way."""
-
-    #: What to look at, where that is known.
-    hint = ""
-
-    def _advice(self) -> str:
-        return self.hint
+    """No response: the address cannot be resolved, the connection fails, or it is closed too early."""
 
 
 class RequestTimeout(TransportError):
-    """An attempt reached its deadline (the session's `timeout`, wall clock, from start to last byte)."""
+    """An attempt took longer than the client's `timeout` (wall-clock time from start to last byte)."""
 
 
 class TLSError(TransportError):
-    """The server's certificate cannot be trusted. Never tried again, since it will not mend itself."""
+    """The server's certificate cannot be verified. Never retried."""
 
 
 class ResponseError(RequestError):
-    """The server answered, and not with calls.
+    """The server sent an error status.
 
     Attributes:
         status_code: the HTTP status code.
-        messages: what the server said, one string an error, from XML, JSON or text.
+        messages: the server's error messages, from an XML, JSON or plain text body.
+        retry_after: seconds from the server's `Retry-After` header, or None.
         attempts: how many times the request was sent.
-        window: the stretch of time that was asked for, as `start .. end`, or None.
-        page: the number of the page that was asked for, or None.
-        retry_after: seconds the server asked to wait, or None.
+        window: first and last second requested, as naive datetimes in the account's local time; None outside a stream.
+        page: the page number requested, from 1; None outside a stream.
     """
 
     def __init__(
         self,
         status_code: int,
         messages: tuple[str, ...] = (),
-        attempts: int = 1,
-        window: str | None = None,
-        page: int | None = None,
         *,
         retry_after: float | None = None,
+        attempts: int = 1,
+        window: tuple[datetime, datetime] | None = None,
+        page: int | None = None,
     ) -> None:
-        # Some messages begin with the status themselves.
-        said = "; ".join(message.removeprefix(f"HTTP {status_code}: ") for message in messages)
-        super().__init__(
-            f"HTTP {status_code}: {said}" if said else f"HTTP {status_code}",
-            attempts=attempts,
-            window=window,
-            page=page,
-        )
+        # Some of the endpoint's messages begin with the status themselves.
+        text = "; ".join(message.removeprefix(f"HTTP {status_code}: ") for message in messages)
+        problem = f"HTTP {status_code}: {text}" if text else f"HTTP {status_code}"
+        super().__init__(problem, attempts=attempts, window=window, page=page)
         self.status_code = status_code
         self.messages: tuple[str, ...] = tuple(messages)
         self.retry_after = retry_after
+        self._set_hint()
+
+    def _set_hint(self) -> None:
+        """Sets the hint, where it depends on the response."""
+        if self.retry_after is not None:
+            self.hint = f"Wait {self.retry_after:g} seconds before trying again, as the server requests (Retry-After)."
 
 
-#: The endpoint's own table of 400 answers: how its error begins, the parameter it blames, the resolution.
-#: Source: the error table of the documentation of calls/insights.
+#: The endpoint's table of 400 responses: how the message begins, the parameter, the resolution.
+#: Source: the error table in the documentation of calls/insights.
 BAD_REQUEST_ERRORS: tuple[tuple[str, str | None, str], ...] = (
-    ("Request Method must be GET", None, "Send the request with the method GET"),
-    ("Order Field Invalid", "order", "Check the allowed fields in the documentation"),
-    ("Order Direction Invalid", "order", "End the order in _ASC or _DESC"),
-    ("Page number not an integer", "page", "Remove non-numerics from page"),
-    ("Limit not an integer", "limit", "Remove non-numerics from limit"),
-    ("Limit must be between", "limit", "Choose a limit from 1 to 20000"),
-    ("Start Date invalid", "start_date", "Give start_date as YYYY-MM-DD HH:MM:SS"),
-    ("End Date invalid", "end_date", "Give end_date as YYYY-MM-DD HH:MM:SS"),
-    ("Iovox Number not an integer", "iovox_number", "Give iovox_number in digits only"),
-    ("Required fields", "response_fields", "Correct or remove the invalid fields"),
+    ("Request Method must be GET", None, "Send the request with the method GET."),
+    ("Order Field Invalid", "order", "Check the allowed fields in the documentation."),
+    ("Order Direction Invalid", "order", "End the order in _ASC or _DESC."),
+    ("Page number not an integer", "page", "Remove non-numerics from page."),
+    ("Limit not an integer", "limit", "Remove non-numerics from limit."),
+    ("Limit must be between", "limit", "Choose a limit from 1 to 20000."),
+    ("Start Date invalid", "start_date", "Give start_date as YYYY-MM-DD HH:MM:SS."),
+    ("End Date invalid", "end_date", "Give end_date as YYYY-MM-DD HH:MM:SS."),
+    ("Iovox Number not an integer", "iovox_number", "Give iovox_number in digits only."),
+    ("Required fields", "response_fields", "Correct or remove the invalid fields."),
 )
 
 
 class BadRequestError(ResponseError):
-    """The endpoint refused a parameter (400, or another 4xx that blames the request). Never tried again.
+    """The endpoint rejected the request: 400, or another 4xx without a class of its own. Never retried.
 
     Attributes:
-        parameter: the endpoint's name of the parameter, where its message names one; else None.
-        hint: what to do, from the endpoint's own error table.
+        parameter: the name of the invalid parameter, as the endpoint spells it; None if its message names none.
     """
 
-    @property
-    def _row(self) -> tuple[str, str | None, str] | None:
-        said = " ".join(self.messages).casefold()
-        return next((row for row in BAD_REQUEST_ERRORS if row[0].casefold() in said), None)
+    parameter: str | None = None
 
-    @property
-    def parameter(self) -> str | None:
-        """The endpoint's name of the parameter that is wrong, or None."""
-        row = self._row
-        return row[1] if row else None
-
-    @property
-    def hint(self) -> str:
-        """What to do about it."""
-        row = self._row
-        if row:
-            return row[2]
+    def _set_hint(self) -> None:
+        text = " ".join(self.messages).casefold()
+        for prefix, parameter, hint in BAD_REQUEST_ERRORS:
+            if prefix.casefold() in text:
+                self.parameter, self.hint = parameter, hint
+                return
         if self.status_code in {404, 405, 410, 415}:
-            return "Check base_url: no insights endpoint answers there"
-        if self.status_code == 407:
-            return "The proxy wants credentials: give them in proxy="
-        return "Correct the request; sending it again will not help"
-
-    def _advice(self) -> str:
-        return f"{self.hint}."
+            self.hint = "Check base_url: there is no insights endpoint at this address."
+        elif self.status_code == 407:
+            self.hint = "The proxy requires credentials: pass them in proxy=."
+        else:
+            self.hint = "Correct the request; sending it again will not help."
 
 
 class AuthenticationError(ResponseError):
-    """401: the username or key is wrong, or this machine's address is not on the account's list."""
+    """401: the username or secure key is wrong, or this machine's IP address is not on the account's list."""
 
-    def _advice(self) -> str:
-        return (
-            "Check IOVOX_USERNAME and IOVOX_SECURE_KEY; the key works only from the IP addresses listed in the "
-            "iovox portal under Admin, API Settings (a right key from an unlisted address gets this answer too)."
-        )
+    hint = (
+        "Check IOVOX_USERNAME and IOVOX_SECURE_KEY. The key works only from the IP addresses listed in the iovox portal "
+        "under Admin, API Settings; a valid key from another address gets this response too."
+    )
 
 
 class PermissionDeniedError(ResponseError):
-    """403: the account may not read this."""
+    """403: the account may not read this data."""
 
-    def _advice(self) -> str:
-        return (
-            "Ask the account's administrator for API access, and check that this machine's IP address is "
-            "listed in the iovox portal under Admin, API Settings."
-        )
+    hint = (
+        "Ask the account's administrator for API access, and check that this machine's IP address is listed in the iovox "
+        "portal under Admin, API Settings."
+    )
 
 
 class RateLimitError(ResponseError):
-    """429: too many requests. Tried again, after the server's own Retry-After where it gives one."""
+    """429: too many requests. Retried, after the time in the server's `Retry-After` header if there is one."""
 
-    def _advice(self) -> str:
-        return _wait(self.retry_after) or "Lower concurrency, or try again later."
+    hint = "Lower concurrency, or try again later."
 
 
 class ServerError(ResponseError):
-    """The server failed (408, 425, 5xx). Tried again; the endpoint's own resolution is to retry later."""
+    """The server failed (408, 425, 5xx). Retried."""
 
-    def _advice(self) -> str:
-        return _wait(self.retry_after) or "The server failed; try again later."
+    hint = "The server failed; try again later."
 
 
 class UnexpectedRedirectError(ResponseError):
-    """3xx: the endpoint never redirects, so this is another server's word. Never followed.
+    """3xx. The endpoint never redirects, so the response comes from another server. Never followed.
 
     Attributes:
-        location: the origin it points to, without path and query.
+        location: the origin of the redirect's target, without path and query; None if there is none.
     """
+
+    hint = "Check base_url."
 
     def __init__(self, status_code: int, location: str | None = None) -> None:
         super().__init__(status_code)
+        target = f" to {location}" if location else ""
+        self.args = (
+            f"HTTP {status_code}: the redirect{target} was not followed, so no credential was sent there",
+        )
         self.location = location
-
-    def _advice(self) -> str:
-        target = f" to {self.location}" if self.location else ""
-        return f"A redirect{target} was not followed, so no credential was sent there. Check base_url."
 
 
 class DecodeError(RequestError):
-    """A page that cannot be read: not JSON, cut, too large, or not a list of calls."""
+    """A page cannot be decoded: it is not JSON, incomplete, too large, or not a list of calls."""
 
 
 class RecordError(DecodeError):
-    """One record that cannot be read. `on_error="skip"` leaves such records out and counts them.
+    """One record cannot be decoded. With `on_error="skip"`, such records are skipped and counted.
 
     Attributes:
-        index: the record's place in its page, from 0.
-        path: what is wrong, as a JSON path: `$[17].call_start`.
+        index: the record's position in its page, from 0.
+        path: the location of the invalid value, as a JSON path: `$[17].call_start`.
     """
 
+    hint = 'Pass on_error="skip" to skip and count such records.'
+
     def __init__(self, index: int, path: str, problem: str) -> None:
-        super().__init__(f'{path}: {problem}. Pass on_error="skip" to leave such records out and count them')
+        super().__init__(f"{path}: {problem}")
         self.index = index
         self.path = path
 
 
 class PagingError(IovoxError):
-    """The list cannot be read exactly: the server ignores a parameter that exactness stands on."""
+    """The server's pages are inconsistent, so an exact result is impossible."""
 
 
 class BackfillError(IovoxError):
-    """A backfill and its folder do not fit together."""
+    """A backfill cannot use its directory."""
 
 
 class BackfillLockedError(BackfillError):
-    """Another process is at work in this folder."""
+    """Another process is writing to the directory."""
 
 
 class BackfillMismatchError(BackfillError):
-    """The folder belongs to another job: its query, fields, format, partitioning or account differ."""
+    """The directory belongs to a different backfill: its query, fields, format, partitioning or account differ."""
 
 
 class ManifestCorruptedError(BackfillError):
-    """The manifest or a file it names is damaged; `--repair` reads again what it covers."""
-
-
-def _wait(seconds: float | None) -> str:
-    return f"The server asks to wait {seconds:g} seconds." if seconds is not None else ""
+    """The manifest or a file it lists is damaged. `repair=True` downloads the affected calls again."""

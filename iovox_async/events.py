@@ -69,7 +69,7 @@ class RequestFinished:
     """
 
     stream: int | None
-    window: str | None
+    window: tuple[datetime, datetime] | None
     page: int | None
     attempt: int
     duration: float
@@ -93,7 +93,7 @@ class RetryScheduled:
     """
 
     stream: int | None
-    window: str | None
+    window: tuple[datetime, datetime] | None
     page: int | None
     attempt: int
     delay: float
@@ -114,7 +114,7 @@ class PageAccepted:
     """
 
     stream: int
-    window: str
+    window: tuple[datetime, datetime]
     page: int
     attempts: int
     rows: int

@@ -5,6 +5,7 @@ import pickle
 import re
 import sys
 import tomllib
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -93,8 +94,8 @@ def test_a_missing_extra_is_told_with_its_packages_and_the_line_that_installs_it
     """In one wording, whichever door is tried; and the packages are those of pyproject.toml."""
     told = str(errors.MissingExtraError("iovox_async.integrations.dask", "dask"))
     assert told == (
-        "iovox_async.integrations.dask needs the extra dask (dask[dataframe], distributed, numpy, pyarrow): "
-        'pip install "iovox-async[dask]"'
+        "iovox_async.integrations.dask needs the extra dask (dask[dataframe], distributed, numpy, pyarrow). "
+        'Install it with: pip install "iovox-async[dask]"'
     )
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     wanted = {
@@ -130,7 +131,7 @@ def test_an_error_of_an_exchange_tells_attempts_window_and_page():
     """Where it happened is part of the message, wherever that became known."""
     error = errors.ServerError(500, ("Internal Server Error",))
     assert str(error) == "HTTP 500: Internal Server Error. The server failed; try again later."
-    error.attempts, error.window, error.page = 5, "2024-01-01 00:00:00 .. 2024-01-02 00:00:00", 1
+    error.attempts, error.window, error.page = 5, (datetime(2024, 1, 1), datetime(2024, 1, 2)), 1
     assert str(error) == (
         "HTTP 500: Internal Server Error after 5 attempts (window 2024-01-01 00:00:00 .. 2024-01-02 00:00:00, page 1). "
         "The server failed; try again later."
@@ -175,7 +176,7 @@ def test_a_refused_key_is_told_about_the_list_of_addresses():
 
 def test_a_long_wait_is_told_with_its_length():
     """The server's own Retry-After reaches the reader of the message."""
-    assert "wait 900 seconds" in str(errors.RateLimitError(429, retry_after=900.0))
+    assert "Wait 900 seconds" in str(errors.RateLimitError(429, retry_after=900.0))
 
 
 async def test_the_error_of_an_exchange_is_in_no_ring_of_causes(open_session):

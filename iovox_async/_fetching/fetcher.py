@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from attrs import define, field
 
+from .._http.throttle import is_splittable
 from .._paging import LARGEST, SECOND, PagePlan, PageResult, ServerPageLimit, WindowPlan
 from .._telemetry import Telemetry
-from ..errors import RequestError, SessionError
+from ..errors import RequestError, SessionError, format_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -256,7 +257,7 @@ class PageFetcher:
     def _may_halve(self, ask: PageRequest, error: RequestError) -> bool:
         # What a window used up counts for the halves that take its place; three attempts allow for two halvings.
         left = max(3, self._policy.max_attempts) - error.attempts
-        return error.splittable and left > 0 and self.plan.halvings(ask) > 0
+        return is_splittable(error) and left > 0 and self.plan.halvings(ask) > 0
 
     def _failed(self, error: Exception) -> None:
         """The first failure ends the stream; another one that comes before it has ended is noted in it."""
@@ -291,4 +292,6 @@ class PageFetcher:
         self.plan.answer(ask, PageResult(page.starts, page, page.ids))
         page.starts = []
         self.watch.window(ask.window, ask.page, attempts=attempts - ask.attempts, answer=page)
-        logger.debug("%s page %d: %d calls, %d bytes", ask.window, ask.page, page.rows, page.wire)
+        logger.debug(
+            "%s page %d: %d calls, %d bytes", format_window(ask.window), ask.page, page.rows, page.wire
+        )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-__all__ = ["RequestThrottle", "RetryableFailure"]
+__all__ = ["RequestThrottle", "RetryableFailure", "is_splittable"]
 
 #: Retries allowed over all requests of a session: this share of them, plus a reserve.
 BUDGET_SHARE: Final = 0.2
@@ -81,6 +81,11 @@ class RetryableFailure(Exception):
         self.split = split
         self.at_most = at_most
         self.stale = stale
+
+
+def is_splittable(error: RequestError) -> bool:
+    """Whether a smaller request might succeed where this one failed."""
+    return error._splittable  # noqa: SLF001 - private to this package
 
 
 @define(eq=False)
@@ -265,7 +270,7 @@ class RequestThrottle:
         # Out here, so that the error does not have its own wrapping as its context: the ring would defeat pickling where
         # causes are pickled too, as Dask does.
         lasting.error.attempts = number
-        lasting.error.splittable = lasting.split
+        lasting.error._splittable = lasting.split  # noqa: SLF001 - private to this package
         raise lasting.error from lasting.error.__cause__
 
     async def _cool_down(self, deadline: float) -> bool:

@@ -54,9 +54,9 @@ class PageRequest:
         return rows == 0 or rows < min(self.limit, self.most)
 
     @property
-    def window(self) -> str:
-        """The window as errors name it."""
-        return f"{self.lo} .. {self.hi}"
+    def window(self) -> tuple[datetime, datetime]:
+        """First and last second requested, as errors and events have them."""
+        return self.lo, self.hi
 
 
 @frozen

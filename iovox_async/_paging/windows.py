@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, evolve, field
 
-from ..errors import PagingError
+from ..errors import PagingError, format_window
 from .single_second import SingleSecondReader
 from .types import LARGEST, SECOND, PageRequest, PageResult, RowSlice, ServerPageLimit, check_rows, filled
 
@@ -218,7 +218,7 @@ class WindowPlan:
         proven = ask.proves_end(rows)
         if not proven and cell.seconds > 1 and all(start is None for start in answer.starts):
             raise PagingError(
-                f"no call_start can be read in an answer for {ask.window}, so it cannot be told where it ends. "
+                f"no call_start can be read in an answer for {format_window(ask.window)}, so it cannot be told where it ends. "
                 'Pass paging="pages" to read by page numbers'
             )
         self._learn(cell, ask, starts, proven=proven)

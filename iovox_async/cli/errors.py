@@ -45,9 +45,9 @@ _BESIDE = re.compile(r"\bbase_url= or (?=IOVOX_)| \(repair=True\)")
 
 def in_options(error: IovoxError | click.ClickException) -> str:
     """An error's message in the words of this command line."""
-    name, colon, rest = str(error).partition(": ")
-    if colon and re.fullmatch(r"[a-z_]+", name) and isinstance(error, QueryError | ConfigurationError):
-        told = f"{_option(name)}: {re.sub('start_date', lambda _: _option('start_date'), rest)}"
+    if isinstance(error, QueryError | ConfigurationError) and error.parameter:
+        rest = re.sub("start_date", lambda _: _option("start_date"), error.problem)
+        told = f"{_option(error.parameter)} {rest}" + (f". {error.hint}" if error.hint else "")
     else:
         told = str(error)
     return _CURE.sub(

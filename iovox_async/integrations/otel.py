@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from iovox_async.errors import MissingExtraError
+from iovox_async.errors import MissingExtraError, format_window
 
 try:
     from opentelemetry import metrics, trace
@@ -101,7 +101,7 @@ class OpenTelemetryObserver:
         if event.attempt > 1:
             attributes["http.request.resend_count"] = event.attempt - 1
         if event.window is not None:
-            attributes["iovox.window"] = event.window
+            attributes["iovox.window"] = format_window(event.window)
         if event.page is not None:
             attributes["iovox.page"] = event.page
         parent = self._spans.get(event.stream) if event.stream is not None else None
@@ -128,7 +128,7 @@ class OpenTelemetryObserver:
                     "error.type": event.error,
                     "iovox.attempt": event.attempt,
                     "iovox.delay": event.delay,
-                    "iovox.window": event.window or "",
+                    "iovox.window": format_window(event.window) if event.window else "",
                 },
             )
 

@@ -378,7 +378,7 @@ def test_an_answer_is_judged_by_what_was_known_when_it_was_asked_for():
     assert not PageRequest(at(0), at(9), "call_start_ASC", 20, most=50).proves_end(20)
     assert not PageRequest(at(0), at(9), "call_start_ASC", 100).proves_end(1), "nothing is known yet"
     assert PageRequest(at(0), at(9), "call_start_ASC", 100).proves_end(0)
-    assert ask.window == "2024-01-01 00:00:00 .. 2024-01-01 00:00:09"
+    assert ask.window == (at(0), at(9))
 
 
 def rows_at(*seconds: float) -> list[Row]:

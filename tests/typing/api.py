@@ -99,7 +99,7 @@ class Counting:
 
     def on_request_finished(self, event: RequestFinished) -> None:
         assert_type(event.stream, int | None)
-        assert_type(event.window, str | None)
+        assert_type(event.window, tuple[datetime, datetime] | None)
         assert_type(event.page, int | None)
         assert_type(event.attempt, int)
         assert_type(event.seconds, float)
@@ -110,7 +110,7 @@ class Counting:
 
     def retry(self, event: RetryScheduled) -> None:
         assert_type(event.stream, int | None)
-        assert_type(event.window, str | None)
+        assert_type(event.window, tuple[datetime, datetime] | None)
         assert_type(event.page, int | None)
         assert_type(event.attempt, int)
         assert_type(event.delay, float)
@@ -118,7 +118,7 @@ class Counting:
 
     def on_page_accepted(self, event: PageAccepted) -> None:
         assert_type(event.stream, int)
-        assert_type(event.window, str)
+        assert_type(event.window, tuple[datetime, datetime])
         assert_type(event.page, int)
         assert_type(event.attempts, int)
         assert_type(event.rows, int)
@@ -474,7 +474,7 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
         assert_type(error.status_code, int)
         assert_type(error.messages, tuple[str, ...])
         assert_type(error.attempts, int)
-        assert_type(error.window, str | None)
+        assert_type(error.window, tuple[datetime, datetime] | None)
         assert_type(error.page, int | None)
         assert_type(error.retry_after, float | None)
     except (RequestTimeout, TLSError) as error:
@@ -484,10 +484,10 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
         decode_error: DecodeError = error
         assert_type(error.index, int)
         assert_type(error.path, str)
-        assert_type(decode_error.window, str | None)
+        assert_type(decode_error.window, tuple[datetime, datetime] | None)
     except RequestError as error:
         assert_type(error.attempts, int)
-        assert_type(error.window, str | None)
+        assert_type(error.window, tuple[datetime, datetime] | None)
         assert_type(error.page, int | None)
     except (BackfillLockedError, BackfillMismatchError, ManifestCorruptedError) as error:
         backfill_error: BackfillError = error
