@@ -106,7 +106,7 @@ async def test_an_observer_is_told_of_a_whole_stream(session):
 async def test_an_observer_is_told_of_each_try(session):
     """A request that fails twice ends three times, and was tried again twice."""
     notes = Notes()
-    async with session(Faults(fail_first=2, kind="500"), observer=notes) as insights:
+    async with session(Faults(fail_first=2, kinds="500"), observer=notes) as insights:
         await insights.page(START, END)
     assert [(event.attempt, event.status, event.error) for event in notes.named("RequestFinished")] == [
         (1, 500, "ServerError"),
@@ -160,10 +160,10 @@ async def test_a_stream_that_asks_for_nothing_says_nothing(session):
 async def test_a_request_that_is_given_up_is_told_as_such(session):
     """Cancellation ends a request, and is no fault of the server."""
     notes = Notes()
-    async with session(Faults(fail_after=0, kind="hang"), observer=notes) as insights:
+    async with session(Faults(fail_after=0, kinds="hang"), observer=notes) as insights:
         task = asyncio.create_task(insights.page(START, END))
         async with asyncio.timeout(5):
-            while not session.sandbox.stats.concurrent:
+            while not session.sandbox.stats.active_requests:
                 await asyncio.sleep(0.002)
             task.cancel()
             await asyncio.wait([task])
@@ -191,7 +191,7 @@ async def test_no_event_and_no_line_holds_a_phone_number_or_the_key(session, cap
     """Whatever is filtered by, whatever goes wrong, on every level."""
     notes = Notes()
     caplog.set_level(logging.DEBUG, "iovox_async")
-    faults = Faults(fail_first=3, kind=["500", "reset", "garbage"])
+    faults = Faults(fail_first=3, kinds=["500", "reset", "garbage"])
     async with session(faults, observer=notes) as insights:
         await insights.stream(START, END, iovox_number=NUMBER, link_id="c-4711", page_size=100).collect()
     said = caplog.text + repr(notes.events)
@@ -378,7 +378,7 @@ async def test_metrics_count_what_the_server_counted(session, telemetry):
 
 async def test_a_failure_is_an_error_in_both_spans_with_its_retries(session, telemetry):
     """A trace tells what was tried, and what it came to."""
-    faults = Faults(fail_after=1, kind="reset")
+    faults = Faults(fail_after=1, kinds="reset")
     async with session(faults, observer=telemetry.observer, retry=RetryPolicy(2, 0.001)) as insights:
         with pytest.raises(TransportError):
             await insights.stream(START, END, page_size=100).collect()

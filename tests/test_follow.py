@@ -66,7 +66,7 @@ async def test_changed_calls_come_again_when_asked_for(sandbox, open_session):
     first, second = sandbox.add(at("10:00:00", "10:01:00"))
     for changes, count, ids in ((True, 3, [first, second, first]), (False, 3, [first, second, None])):
         rounds = Rounds(
-            lambda: sandbox.change(first, node_name="changed" if changes else "again"),
+            lambda: sandbox.update(first, node_name="changed" if changes else "again"),
             lambda: sandbox.add(at("11:00:00")) if not changes else None,
         )
         async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
@@ -83,7 +83,7 @@ async def test_an_outage_is_waited_out_and_nothing_is_lost(sandbox, open_session
 
     def fail():
         sandbox.add(at("10:10:00"))
-        sandbox.faults = Faults(fail_after=0, kind="500")
+        sandbox.faults = Faults(fail_after=0, kinds="500")
 
     def mend():
         sandbox.faults = Faults()
@@ -182,7 +182,7 @@ async def test_another_task_may_end_following(sandbox, open_session, reading):
         sandbox.faults = Faults(latency=60) if reading else Faults()
         waiting = asyncio.create_task(take(follow, 2))
         if reading:
-            while not sandbox.stats.concurrent:
+            while not sandbox.stats.active_requests:
                 await asyncio.sleep(0.001)
         else:
             await pausing.wait()

@@ -78,7 +78,7 @@ def test_the_fixtures_work_in_every_world_of_async_tests(run, options, mark):
         @pytest.mark.iovox(faults={"latency": 5.0})
         async def test_a_stream_that_is_forgotten_amid_a_request(iovox_insights, iovox_sandbox):
             task = asyncio.create_task(anext(aiter(iovox_insights.stream(START, END))))
-            while not iovox_sandbox.stats.concurrent:
+            while not iovox_sandbox.stats.active_requests:
                 await asyncio.sleep(0.001)
             task.cancel()
 
@@ -88,7 +88,7 @@ def test_the_fixtures_work_in_every_world_of_async_tests(run, options, mark):
                 async with asyncio.timeout(0.01):
                     await iovox_insights.page(START, END)
 
-        @pytest.mark.iovox(faults={"fail_first": 2, "kind": "reset"}, page_size=50)
+        @pytest.mark.iovox(faults={"fail_first": 2, "kinds": "reset"}, page_size=50)
         async def test_faults(iovox_sandbox, iovox_insights):
             async with iovox_insights as insights, insights.stream(START, END) as calls:
                 assert [call.id async for call in calls] == iovox_sandbox.ids()
@@ -143,12 +143,12 @@ def test_a_fastapi_application_is_tested_as_its_users_will(run):
         import pytest
         from fastapi import FastAPI
         from fastapi.testclient import TestClient
-        from iovox_async.integrations.fastapi import Insights, NDJSONResponse, insights_lifespan
+        from iovox_async.integrations.fastapi import InsightsDep, NDJSONResponse, insights_lifespan
 
         app = FastAPI(lifespan=insights_lifespan())
 
         @app.get("/calls")
-        async def calls(insights: Insights, start: str, end: str) -> NDJSONResponse:
+        async def calls(insights: InsightsDep, start: str, end: str) -> NDJSONResponse:
             return NDJSONResponse(insights.stream(start, end))
 
         @pytest.mark.iovox(calls=50)

@@ -126,7 +126,7 @@ async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, engine,
     """Logs at any level, representations, errors with all they hold, files, output and warnings."""
     sandbox = Sandbox(calls=60, start=START, end=END, key=CANARY)
     if kind != "none":
-        sandbox.faults = Faults(fail_after=1, kind=kind, drip_seconds=0.01, error_format=form)
+        sandbox.faults = Faults(fail_after=1, kinds=kind, drip_interval=0.01, error_format=form)
     options = {"timeout": 0.04} if kind in {"hang", "hang_midway", "drip"} else {}
     policy = RetryPolicy(max_attempts=2)
     with warnings.catch_warnings(record=True) as warned:
@@ -194,7 +194,7 @@ async def test_a_foreign_host_receives_nothing(logs, clock, engine):
     async with RawServer(answering(http_answer())) as thief:
         target = f"http://127.0.0.1:{thief.port}/calls/insights"
         sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
-        sandbox.faults = Faults(fail_after=0, kind="302", location=target)
+        sandbox.faults = Faults(fail_after=0, kinds="302", location=target)
         async with sandbox.serve() as base_url:
             async with AsyncInsights(
                 "demo", CANARY, base_url=base_url, transport=carrier(engine)
@@ -236,11 +236,11 @@ async def test_a_proxy_carries_the_key_only_within_tls(logs, clock):
 async def test_a_cancelled_request_shows_no_key(engine, clock):
     """Also in the frames of what was under way, native cancellation and scope alike."""
     sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
-    sandbox.faults = Faults(fail_after=0, kind="hang")
+    sandbox.faults = Faults(fail_after=0, kinds="hang")
     async with sandbox.serve() as base_url:
         async with AsyncInsights("demo", CANARY, base_url=base_url, transport=carrier(engine)) as insights:
             task = asyncio.create_task(insights.page(START, END))
-            while not sandbox.stats.concurrent:
+            while not sandbox.stats.active_requests:
                 await asyncio.sleep(0.001)
             stacks = [
                 f"{frame.f_code.co_qualname}: {frame.f_locals!r}"
@@ -275,7 +275,7 @@ async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock, engine
             "demo", "demo-key", base_url=base_url, transport=carrier(engine)
         ) as insights:
             for kind in ("404", "500", "cut", "garbage", "302", "close"):
-                sandbox.faults = Faults(fail_after=0, kind=kind)
+                sandbox.faults = Faults(fail_after=0, kinds=kind)
                 with pytest.raises(IovoxError) as caught:
                     await insights.stream(START, END, call_origin=NUMBER).collect()
                 texts = [text for link in links(caught.value) for text in (str(link), repr(link.args))]
@@ -287,7 +287,7 @@ async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock, engine
 @both_engines
 async def test_what_is_dropped_with_an_error_is_freed_with_it(engine, clock):
     """An error keeps no page and no request alive: nothing of the exchange outlives it."""
-    sandbox = Sandbox(calls=60, start=START, end=END, faults=Faults(fail_after=1, kind="cut"))
+    sandbox = Sandbox(calls=60, start=START, end=END, faults=Faults(fail_after=1, kinds="cut"))
     async with sandbox.serve() as base_url:
         async with AsyncInsights(
             "demo", "demo-key", base_url=base_url, transport=carrier(engine)

@@ -28,7 +28,7 @@ READER = ContextVar("READER")
 async def settled(sandbox):
     """Waits, a turn of the loop at a time, until the server has no request and no connection in hand."""
     for _ in range(2000):
-        if not sandbox.stats.concurrent:
+        if not sandbox.stats.active_requests:
             return
         await asyncio.sleep(0.001)
 
@@ -74,15 +74,17 @@ async def test_page_size_order_and_concurrency_do_not_change_what_comes(
         ids = [call.id async for call in insights.stream(START, END, order=order, page_size=page_size)]
     truth = sandbox.ids()
     assert ids == (truth if order.endswith("ASC") else truth[::-1])
-    assert sandbox.stats.skipped == 0
-    assert sandbox.stats.peak <= concurrency
+    assert sandbox.stats.offset_rows == 0
+    assert sandbox.stats.peak_active_requests <= concurrency
 
 
 @pytest.mark.parametrize("exclusive", [False, True], ids=["inclusive", "exclusive"])
 @pytest.mark.parametrize("cap", [None, 300], ids=["whole", "capped"])
 async def test_both_readings_of_the_end_and_a_lower_cap_give_the_same_calls(exclusive, cap, open_session):
     """The documentation contradicts itself about both, so neither may matter."""
-    sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(exclusive_end=exclusive, page_cap=cap))
+    sandbox = Sandbox(
+        calls=3_000, start=START, end=END, faults=Faults(exclusive_end=exclusive, max_page_rows=cap)
+    )
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
 
@@ -172,7 +174,7 @@ async def test_a_reader_whose_stream_is_closed_by_another_task_is_told_so(quarte
         async with quarter.serve() as base_url, open_session(base_url) as insights:
             stream = insights.stream(START, END)
             reader = asyncio.create_task(stream.collect())
-            while not quarter.stats.concurrent:
+            while not quarter.stats.active_requests:
                 await asyncio.sleep(0.001)
             await stream.aclose()
             with pytest.raises(SessionError, match="the stream was closed"):
@@ -332,7 +334,7 @@ async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
 
 async def test_an_error_in_the_middle_arrives_bare_typed_and_with_a_position(open_session):
     """What came before it is handed out; the position in it goes on exactly there."""
-    sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(fail_after=6, kind="500"))
+    sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(fail_after=6, kinds="500"))
     policy = RetryPolicy(max_attempts=2)
     async with sandbox.serve() as base_url, open_session(base_url, retry=policy, concurrency=2) as insights:
         ids = []

@@ -86,7 +86,7 @@ class RequestHandler:
             failed=int(not whole and self._outcome not in {"", "200"}),
             abandoned=int(left),
             rows=self._rows if whole else 0,
-            skipped=self._skipped,
+            offset_rows=self._skipped,
             bytes=self._bytes,
         )
 
@@ -114,7 +114,7 @@ class RequestHandler:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._box.workers, self._box.find, ask, number)
             self._skipped = found.skipped
-            if kind is None and faults.heavy_rows is not None and found.rows > faults.heavy_rows:
+            if kind is None and faults.fail_above_rows is not None and found.rows > faults.fail_above_rows:
                 kind = faults.drawn(number, self._box.seed)
             if kind is None:
                 self._rows = found.rows
@@ -195,7 +195,7 @@ class RequestHandler:
     async def _drip(self, body: bytes) -> None:
         await self._begin(200, len(body), (_JSON,))
         for at in range(len(body)):
-            if at and await self._left_within(self._faults.drip_seconds):
+            if at and await self._left_within(self._faults.drip_interval):
                 return
             await self._piece(body[at : at + 1], more=at + 1 < len(body))
 

@@ -175,7 +175,7 @@ class Sandbox:
         return self.tally.now
 
     @property
-    def log(self) -> tuple[Request, ...]:
+    def requests(self) -> tuple[Request, ...]:
         """The requests that ended, oldest first; at most 10,000."""
         return self.tally.log
 
@@ -254,12 +254,12 @@ class Sandbox:
         )
 
     @property
-    def arrived(self) -> frozenset[int]:
+    def inserted_ids(self) -> frozenset[int]:
         """Ids of calls that came after the sandbox was made."""
         return frozenset(self._arrived)
 
     @property
-    def vanished(self) -> frozenset[int]:
+    def deleted_ids(self) -> frozenset[int]:
         """Ids of calls that were there once and are no more."""
         return frozenset(self._vanished)
 
@@ -289,8 +289,8 @@ class Sandbox:
         self._vanished.update(gone)
         return len(gone)
 
-    def change(self, id: int, /, **changes: Any) -> None:  # noqa: A002 - the endpoint's own word
-        """Changes a call, as a late transcript does: `change(id, transcriptions=[...], tags=[...])`.
+    def update(self, id: int, /, **changes: Any) -> None:  # noqa: A002 - the endpoint's own word
+        """Changes a call, as a late transcript does: `update(id, transcriptions=[...], tags=[...])`.
 
         Raises:
             QueryError: there is no such call, a field is unknown, or a value is none of its kind.

@@ -38,7 +38,7 @@ FaultKind: TypeAlias = Literal[
     "close",
     "reset",
     "reset_midway",
-    # Nothing comes, nothing comes after half of the body, or a byte comes every `drip_seconds`.
+    # Nothing comes, nothing comes after half of the body, or a byte comes every `drip_interval`.
     "hang",
     "hang_midway",
     "drip",
@@ -60,7 +60,7 @@ def _kinds(value: FaultKind | Iterable[FaultKind]) -> tuple[FaultKind, ...]:
 
 def _known(_: Any, __: Any, kinds: tuple[str, ...]) -> None:
     if not kinds:
-        raise ConfigurationError("Faults(kind=...) names no kind of fault")
+        raise ConfigurationError("Faults(kinds=...) names no kind of fault")
     for kind in kinds:
         if kind not in FAULT_KINDS:
             raise ConfigurationError(f"no such kind of fault: {kind!r}; there are {', '.join(FAULT_KINDS)}")
@@ -99,21 +99,21 @@ class Faults:
     fail_first: int = attrs.field(default=0, validator=_from(0))
     fail_at: tuple[int, ...] = attrs.field(default=(), converter=tuple[int, ...])
     fail_after: int | None = attrs.field(default=None, validator=_from(0))
-    heavy_rows: int | None = attrs.field(default=None, validator=_from(0))
+    fail_above_rows: int | None = attrs.field(default=None, validator=_from(0))
     #: How they fail; of several kinds, one is drawn for each request.
-    kind: tuple[FaultKind, ...] = attrs.field(default=("500",), converter=_kinds, validator=_known)
+    kinds: tuple[FaultKind, ...] = attrs.field(default=("500",), converter=_kinds, validator=_known)
     #: The Retry-After of "429" and "503": seconds, or any text; None: the header is left out.
     retry_after: float | str | None = None
     #: Where "302" sends the client.
     location: str = "https://elsewhere.example.com/rest/v1/calls/insights"
     #: Seconds between the bytes of "drip".
-    drip_seconds: float = attrs.field(default=0.05, validator=_from(0))
+    drip_interval: float = attrs.field(default=0.05, validator=_from(0))
     #: How error bodies are written.
     error_format: Format = attrs.field(default="xml", validator=_written)
 
-    #: The server holds at most this many rows a page, whatever is asked, once it had `page_cap_after` requests.
-    page_cap: int | None = attrs.field(default=None, validator=_from(1))
-    page_cap_after: int = attrs.field(default=0, validator=_from(0))
+    #: The server holds at most this many rows a page, whatever is asked, once it had `max_page_rows_after` requests.
+    max_page_rows: int | None = attrs.field(default=None, validator=_from(1))
+    max_page_rows_after: int = attrs.field(default=0, validator=_from(0))
     #: Rows of equal rank change places from request to request.
     shuffle_ties: bool = False
     #: Calls of the very second of `end_date` are left out.
@@ -123,8 +123,8 @@ class Faults:
     ignore_dates: bool = False
 
     #: Rows that come and go before each request, at random times of the sandbox's range; 0.5: before every second.
-    inserts: float = attrs.field(default=0.0, validator=_from(0))
-    deletes: float = attrs.field(default=0.0, validator=_from(0))
+    inserts_per_request: float = attrs.field(default=0.0, validator=_from(0))
+    deletes_per_request: float = attrs.field(default=0.0, validator=_from(0))
 
     #: Answers are compressed for clients that accept gzip.
     gzip: bool = False
@@ -132,7 +132,7 @@ class Faults:
     keep_alive: float = attrs.field(default=75.0, validator=_from(0))
 
     def verdict(self, number: int, seed: int) -> FaultKind | None:
-        """How request `number` fails, `heavy_rows` apart; None: it does not."""
+        """How request `number` fails, `fail_above_rows` apart; None: it does not."""
         fails = (
             number <= self.fail_first
             or number in self.fail_at
@@ -144,9 +144,9 @@ class Faults:
 
     def drawn(self, number: int, seed: int) -> FaultKind:
         """The kind of failure that request `number` meets if it fails."""
-        if len(self.kind) == 1:
-            return self.kind[0]
-        return chance("kind", seed, number).choice(self.kind)
+        if len(self.kinds) == 1:
+            return self.kinds[0]
+        return chance("kind", seed, number).choice(self.kinds)
 
     def delay(self, number: int, seed: int) -> float:
         """Seconds before request `number` is answered."""
@@ -156,8 +156,8 @@ class Faults:
 
     def cap(self, number: int) -> int | None:
         """Most rows that the answer to request `number` may hold."""
-        return self.page_cap if number > self.page_cap_after else None
+        return self.max_page_rows if number > self.max_page_rows_after else None
 
     def due(self, number: int) -> tuple[int, int]:
         """Rows that have come and gone by the time of request `number`."""
-        return int(number * self.inserts), int(number * self.deletes)
+        return int(number * self.inserts_per_request), int(number * self.deletes_per_request)

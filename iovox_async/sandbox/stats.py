@@ -44,12 +44,12 @@ class SandboxStats:
     #: Calls in whole answers.
     rows: int = 0
     #: Calls the store walked over to reach a page (OFFSET).
-    skipped: int = 0
+    offset_rows: int = 0
     #: Bytes of answers' bodies that were handed to the network.
     bytes: int = 0
     #: Requests being answered now, and the most there were at a time.
-    concurrent: int = 0
-    peak: int = 0
+    active_requests: int = 0
+    peak_active_requests: int = 0
     #: Connections open now, the most there were at a time, and all that were accepted.
     connections: int = 0
     connections_peak: int = 0
@@ -83,8 +83,8 @@ class RequestCounters:
             now = self._now
             self._log.clear()
             self._now = SandboxStats(
-                concurrent=now.concurrent,
-                peak=now.concurrent,
+                active_requests=now.active_requests,
+                peak_active_requests=now.active_requests,
                 connections=now.connections,
                 connections_peak=now.connections,
             )
@@ -103,16 +103,19 @@ class RequestCounters:
         """A request begins; gives its number, and the round of counting it belongs to."""
         with self._lock:
             now = self._now
-            here = now.concurrent + 1
+            here = now.active_requests + 1
             self._now = attrs.evolve(
-                now, requests=now.requests + 1, concurrent=here, peak=max(now.peak, here)
+                now,
+                requests=now.requests + 1,
+                active_requests=here,
+                peak_active_requests=max(now.peak_active_requests, here),
             )
             return now.requests + 1, self._round
 
     def leave(self, request: Request, round_: int, **more: int) -> None:
         """A request ended, and this is what it adds to the counters if they are still those of its round."""
         with self._lock:
-            self._add({"concurrent": -1})
+            self._add({"active_requests": -1})
             if round_ == self._round:
                 self._add(more)
                 self._log.append(request)

@@ -60,7 +60,7 @@ async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(
                 wave
             )
         assert cancelled >= 40 * waves
-        await settle(lambda: asyncio.all_tasks() <= before and not sandbox.stats.concurrent)
+        await settle(lambda: asyncio.all_tasks() <= before and not sandbox.stats.active_requests)
         assert asyncio.all_tasks() <= before
         assert insights._gate.in_flight == 0
         assert insights._gate.limiter.statistics().tasks_waiting == 0
@@ -74,7 +74,7 @@ async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(
         sandbox.reset_stats()
         sandbox.faults = Faults(latency=0.05)
         await asyncio.gather(*(insights.page(START, END, page_size=50) for _ in range(16)))
-        assert sandbox.stats.peak == 8
+        assert sandbox.stats.peak_active_requests == 8
 
 
 @both_engines
@@ -82,7 +82,7 @@ async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(
 @pytest.mark.parametrize("fault", ["hang", "hang_midway", "drip"])
 async def test_each_way_of_cancelling_each_kind_of_hang_frees_the_slot(way, fault, open_session):
     """Waiting for headers, in the middle of a body, or for the next drop."""
-    faults = Faults(fail_first=4, kind=fault, drip_seconds=0.01)
+    faults = Faults(fail_first=4, kinds=fault, drip_interval=0.01)
     sandbox = Sandbox(calls=100, start=START, end=END, faults=faults)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
         for number in range(1, 5):
@@ -100,7 +100,7 @@ async def test_each_way_of_cancelling_each_kind_of_hang_frees_the_slot(way, faul
                 with anyio.move_on_after(0.03) as scope:
                     await insights.page(START, END)
                 assert scope.cancelled_caught
-        await settle(lambda: not sandbox.stats.concurrent)
+        await settle(lambda: not sandbox.stats.active_requests)
         assert sandbox.stats.abandoned == 4
         assert len((await insights.page(START, END)).calls) == 100
         assert insights._gate.in_flight == 0
@@ -136,7 +136,7 @@ async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
     sandbox = Sandbox(calls=50, start=START, end=END, faults=Faults(latency=0.02))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
         tasks = [asyncio.create_task(insights.page(START, END)) for _ in range(6)]
-        await settle(lambda: sandbox.stats.concurrent)
+        await settle(lambda: sandbox.stats.active_requests)
         for task in tasks[1:5]:
             task.cancel()
         done = await asyncio.gather(*tasks, return_exceptions=True)
@@ -148,7 +148,7 @@ async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
             True,
             False,
         ]
-        assert sandbox.stats.peak == 1
+        assert sandbox.stats.peak_active_requests == 1
         assert insights._gate.in_flight == 0
 
 
@@ -156,7 +156,7 @@ async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
 async def test_a_deadline_stops_a_server_that_drips(open_session):
     """Wall clock, not per read: a byte now and then does not keep an attempt alive."""
     sandbox = Sandbox(
-        calls=100, start=START, end=END, faults=Faults(fail_after=0, kind="drip", drip_seconds=0.01)
+        calls=100, start=START, end=END, faults=Faults(fail_after=0, kinds="drip", drip_interval=0.01)
     )
     async with sandbox.serve() as base_url:
         async with open_session(base_url, timeout=0.08, retry=RetryPolicy(max_attempts=2)) as insights:

@@ -159,7 +159,7 @@ async def test_a_whole_program_runs_the_same_and_without_a_complaint(
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    faults = Faults(every_nth=9, kind=("500", "reset", "cut", "close"), latency=0.001)
+    faults = Faults(every_nth=9, kinds=("500", "reset", "cut", "close"), latency=0.001)
     sandbox = Sandbox(calls=300, start=START, end=END, faults=faults)
     async with sandbox.serve() as base_url, RawServer(answering(http_answer()), tls=context) as server:
         process = await asyncio.create_subprocess_exec(
@@ -187,7 +187,7 @@ async def test_a_whole_program_runs_the_same_and_without_a_complaint(
 
 async def test_nothing_blocks_the_loop_while_calls_are_read(open_session):
     """Pages, pieces, follow and position, with faults; watched from within the suite as well."""
-    faults = Faults(every_nth=5, kind=("500", "cut", "gzip_cut", "garbage"), gzip=True)
+    faults = Faults(every_nth=5, kinds=("500", "cut", "gzip_cut", "garbage"), gzip=True)
     sandbox = Sandbox(calls=400, start=START, end=END, faults=faults)
     async with sandbox.serve() as base_url:
         with blockbuster.blockbuster_ctx("iovox_async", excluded_modules=["iovox_async.sandbox"]):
@@ -212,7 +212,7 @@ async def test_the_wall_clock_may_jump(open_session, monkeypatch):
         return real() + jumps[0]
 
     monkeypatch.setattr(time, "time", jumping)
-    sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(every_nth=3, kind=("500", "reset")))
+    sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(every_nth=3, kinds=("500", "reset")))
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         assert [call.id async for call in insights.stream(START, END, page_size=30)] == sandbox.ids()
     assert Runtime().clock is time.monotonic

@@ -35,7 +35,7 @@ async def _nothing_is_left():
 @both_engines
 async def test_one_connection_carries_request_after_request(open_session):
     """HTTP/1.1 keep-alive: twenty pages, streams and refusals, one connection; the server ends none and none is left idle."""
-    sandbox = Sandbox(calls=120, start=START, end=END, faults=Faults(fail_at=(3, 4, 9), kind="500"))
+    sandbox = Sandbox(calls=120, start=START, end=END, faults=Faults(fail_at=(3, 4, 9), kinds="500"))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
         for _ in range(10):
             await insights.page(START, END, page_size=20)
@@ -52,7 +52,7 @@ async def test_requests_at_once_take_a_connection_each_and_keep_it(open_session)
         for _ in range(4):
             await asyncio.gather(*(insights.page(START, END) for _ in range(8)))
         assert sandbox.stats.requests == 32
-        assert sandbox.stats.peak == 4
+        assert sandbox.stats.peak_active_requests == 4
         assert sandbox.stats.connections_made == 4
 
 

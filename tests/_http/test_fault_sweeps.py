@@ -114,7 +114,7 @@ async def sweep(kind, open_session, read):
                 if lasting and kind in SLOW and number not in {1, 3}:
                     break
                 which = {"fail_after": number - 1} if lasting else {"fail_at": (number,)}
-                sandbox.faults = Faults(kind=kind, drip_seconds=0.02, **which)
+                sandbox.faults = Faults(kinds=kind, drip_interval=0.02, **which)
                 sandbox.reset_stats()
                 found = []
                 async with open_session(base_url, **options) as insights:
@@ -140,7 +140,7 @@ async def sweep(kind, open_session, read):
 @pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - SLOW))
 async def test_a_fault_at_one_request_is_raised_or_mended_on_a_page_too(kind, open_session):
     """`page` and `get` keep the same promise."""
-    sandbox = Sandbox(calls=20, start=START, end=END, faults=Faults(fail_at=(1, 3), kind=kind))
+    sandbox = Sandbox(calls=20, start=START, end=END, faults=Faults(fail_at=(1, 3), kinds=kind))
     ends, passes = ENDS[kind]
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         if passes:
@@ -163,7 +163,7 @@ async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
     """By a kind drawn at random; and retries stay within a fifth of the requests plus 20."""
     # Not markup: a login page is tried once more only, and two in a row are an answer.
     kinds = [kind for kind in PASSING if kind not in SLOW | {"html"}]
-    sandbox = Sandbox(calls=calls, start=START, end=END, seed=calls, faults=Faults(every_nth=7, kind=kinds))
+    sandbox = Sandbox(calls=calls, start=START, end=END, seed=calls, faults=Faults(every_nth=7, kinds=kinds))
     truth = sandbox.ids()
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
         stream = insights.stream(START, END, order=order, page_size=page_size)
@@ -171,7 +171,7 @@ async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
         assert found == (truth if order.endswith("ASC") else truth[::-1])
         stats, gate = stream.stats, insights._gate
         # What was lost before its answer began, aiohttp asks for once more, and tells nobody.
-        lost = sum(request.outcome in {"close", "reset"} for request in sandbox.log)
+        lost = sum(request.outcome in {"close", "reset"} for request in sandbox.requests)
         assert 0 <= sandbox.stats.requests - stats.requests <= (lost if engine == "aiohttp" else 0)
         assert stats.retries <= 0.2 * stats.requests + 20
         assert gate.retries <= 0.2 * gate.requests + 20
@@ -185,7 +185,7 @@ async def test_a_server_that_is_down_ends_in_one_bare_error_without_a_storm(
     kind, after, concurrency, open_session, clock
 ):
     """Within the policy's total, after at most attempts x concurrency requests to it."""
-    sandbox = Sandbox(calls=1_000, start=START, end=END, faults=Faults(fail_after=after, kind=kind))
+    sandbox = Sandbox(calls=1_000, start=START, end=END, faults=Faults(fail_after=after, kinds=kind))
     policy = RetryPolicy()
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
         began, found = clock.now, []
@@ -216,7 +216,7 @@ async def test_an_outage_of_hours_costs_many_callers_no_storm(open_session, cloc
 @both_engines
 async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
     """Fifty callers and a stream: no more than the slots is sent, and nothing for half a minute; then it is tried."""
-    sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0, kind="401"))
+    sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0, kinds="401"))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=4) as insights:
         callers = [insights.page(START, END) for _ in range(50)]
         for result in await asyncio.gather(*callers, return_exceptions=True):
@@ -239,7 +239,7 @@ async def test_windows_that_keep_failing_are_halved_and_the_size_is_remembered(
     kind, concurrency, open_session
 ):
     """A server that fails on more than 300 rows: the exact calls, and no request for as many ever again."""
-    sandbox = Sandbox(calls=6_000, start=START, end=END, faults=Faults(heavy_rows=300, kind=kind))
+    sandbox = Sandbox(calls=6_000, start=START, end=END, faults=Faults(fail_above_rows=300, kinds=kind))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
         stream = insights.stream(START, END, page_size=1_000)
         if kind == "reset":
@@ -249,8 +249,8 @@ async def test_windows_that_keep_failing_are_halved_and_the_size_is_remembered(
             return
         assert [call.id async for call in stream] == sandbox.ids()
         assert stream.stats.window_splits >= 2
-        limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.log]
-        outcomes = [request.outcome for request in sandbox.log]
+        limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.requests]
+        outcomes = [request.outcome for request in sandbox.requests]
         # Two sizes failed; the windows in flight with each were tried thrice, and again with the next.
         assert outcomes.count(kind) <= 5 * concurrency
         later = limits[len(outcomes) - outcomes[::-1].index(kind) :]
@@ -279,7 +279,7 @@ async def test_what_the_server_asks_to_wait_is_waited_if_it_can_be_read(
     kind, value, wait, open_session, clock
 ):
     """At least so long; what cannot be read leaves our own back-off."""
-    faults = Faults(fail_at=(1,), kind=kind, retry_after=value)
+    faults = Faults(fail_at=(1,), kinds=kind, retry_after=value)
     sandbox = Sandbox(calls=10, start=START, end=END, faults=faults)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         began = clock.now
@@ -293,7 +293,7 @@ async def test_what_the_server_asks_to_wait_is_waited_if_it_can_be_read(
 async def test_a_wait_longer_than_allowed_is_handed_to_the_caller_with_its_length(value, open_session, clock):
     """At once, so that a job can park itself."""
     sandbox = Sandbox(
-        calls=10, start=START, end=END, faults=Faults(fail_after=0, kind="503", retry_after=value)
+        calls=10, start=START, end=END, faults=Faults(fail_after=0, kinds="503", retry_after=value)
     )
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         with pytest.raises(ServerError, match="asks to wait") as caught:

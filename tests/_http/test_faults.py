@@ -573,7 +573,7 @@ async def test_the_rows_of_a_page_follow_their_bytes(open_session):
         async for _ in insights.stream(START, END, fields=Fields.ALL):
             pass
     row_bytes = sandbox.stats.bytes_received / sandbox.stats.rows
-    limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.log]
+    limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.requests]
     assert row_bytes > 1_000
     assert limits[0] == 250
     assert max(limits[1:]) * row_bytes < 1.3 * PAGE_BYTES

@@ -211,7 +211,7 @@ class TestRuns:
         report = await job().run()
         assert (report.partitions_skipped, report.partitions) == (len(done), 10 - len(done))
         # A request asks for the second after its window too: of the days that were done, for no more than that.
-        for request in box.log:
+        for request in box.requests:
             days = {part.name for part in parts(*asked_of(request), "day")}
             assert not days & done, request
         assert ids_in(out) == box.ids()

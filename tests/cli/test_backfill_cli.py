@@ -119,10 +119,10 @@ def test_another_job_fails_and_names_what_differs(run):
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_failure_that_may_pass_is_resumable(run, box, form):
     """Exit code 3, and the line that goes on."""
-    box.faults = Faults(fail_after=0, kind="404")
+    box.faults = Faults(fail_after=0, kinds="404")
     assert run(*RANGE, "--log-format", form).exit_code == 1
     box.reset_stats()
-    box.faults = Faults(fail_after=3, kind="404")
+    box.faults = Faults(fail_after=3, kinds="404")
     done = run(*RANGE, "--page-size", "20", "--concurrency", "1", "--log-format", form)
     assert done.exit_code == 3, done.stderr
     last = done.stderr.splitlines()[-1]
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_it_at_once_with_the_line_that_goes_on(number, box, environm
 def test_ctrl_c_before_anything_is_done_counts_nothing(box, environment, tmp_path):
     """The line that goes on is told all the same."""
     box.reset_stats()
-    box.faults = Faults(kind="hang", fail_after=0)
+    box.faults = Faults(kinds="hang", fail_after=0)
     command = [sys.executable, "-m", "iovox_async.cli", "backfill", *RANGE, "--out", str(tmp_path / "calls")]
     with subprocess.Popen(
         command, env=os.environ | environment, stderr=subprocess.PIPE, text=True

@@ -297,7 +297,7 @@ def test_a_file_that_fails_leaves_what_was_there(run, faults, tmp_path):
     """No half file, no temporary one, and the old one as it was."""
     path = tmp_path / "calls.jsonl"
     path.write_text("yesterday's")
-    faults(fail_after=2, kind="403")
+    faults(fail_after=2, kinds="403")
     result = run("calls", START, END, "-o", path, "--page-size", 50)
     assert result.exit_code == 1
     assert "was not written" in result.stderr
@@ -347,7 +347,7 @@ def test_a_failure_after_some_output_prints_the_command_that_writes_the_rest(run
     """The two outputs together are the whole, to the byte."""
     args = ("calls", START, END, "--format", form, "--order", order, "--direction", "IN", "--page-size", 40)
     whole = run(*args)
-    faults(fail_after=5, kind="403")
+    faults(fail_after=5, kinds="403")
     first = run(*args)
     assert first.exit_code == 3
     assert len(first.stderr.splitlines()) == 2
@@ -360,7 +360,7 @@ def test_a_failure_after_some_output_prints_the_command_that_writes_the_rest(run
 
 def test_the_rest_of_a_limited_run_is_limited_too(run, box, faults):
     """`--max` counts over both runs."""
-    faults(fail_after=4, kind="403")
+    faults(fail_after=4, kinds="403")
     first = run("calls", START, END, "--max=400", "--page-size", 40)
     faults()
     rest = run(*going_on(first))
@@ -369,7 +369,7 @@ def test_the_rest_of_a_limited_run_is_limited_too(run, box, faults):
 
 def test_a_failure_before_any_output_is_just_a_failure(run, faults):
     """Nothing to go on from: exit code 1 and one line."""
-    faults(fail_after=0, kind="403")
+    faults(fail_after=0, kinds="403")
     result = run("calls", START, END)
     assert (result.exit_code, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) == 1
@@ -377,7 +377,7 @@ def test_a_failure_before_any_output_is_just_a_failure(run, faults):
 
 def test_a_list_by_page_numbers_cannot_be_gone_on_from(run, faults):
     """Exit code 1 where what is left cannot be told."""
-    faults(fail_after=3, kind="403")
+    faults(fail_after=3, kinds="403")
     result = run("calls", START, END, "--order", "talk_time_ASC", "--page-size", 40, "--concurrency", 1)
     assert result.exit_code == 1
     assert "--resume" not in result.stderr

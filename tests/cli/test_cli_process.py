@@ -230,7 +230,7 @@ def test_follow_writes_new_calls_as_they_come(start):
             env=os.environ | {"IOVOX_URL": url, "IOVOX_USERNAME": USERNAME, "IOVOX_SECURE_KEY": KEY},
         )
         assert json.loads(process.stdout.readline())["id"] == one
-        sandbox.faults = Faults(fail_after=0, kind="garbage")
+        sandbox.faults = Faults(fail_after=0, kinds="garbage")
         assert process.stderr.readline().startswith(b"No answer")
         sandbox.faults = Faults()
         assert process.stderr.readline() == b"Answers are back.\n"

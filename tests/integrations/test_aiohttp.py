@@ -16,7 +16,7 @@ from support.web import END, START, at_rest, lines, sent, until
 
 import iovox_async.integrations.aiohttp as door
 from iovox_async import AsyncInsights, MissingExtraError, RetryPolicy, SessionError
-from iovox_async.integrations import feed
+from iovox_async.integrations import _streaming
 from iovox_async.integrations.aiohttp import (
     INSIGHTS_KEY,
     error_middleware,
@@ -189,12 +189,12 @@ LASTING = {"401": (502, "Unavailable"), "403": (502, "Unavailable"), "429": (503
 @pytest.mark.parametrize(("path", "last"), [("/ids", "401"), ("/calls", "429"), ("/events", "403")])
 async def test_errors_before_the_first_call_are_answers_with_a_status(path, last, monkeypatch):
     """Each failure of the service has its answer, and none tells more than its name."""
-    monkeypatch.setattr(feed.Events, "patience", 30.0)
+    monkeypatch.setattr(_streaming.Events, "patience", 30.0)
     sandbox = Sandbox(calls=10)
     with sandbox.serve() as url:
         async with site(make_app(url, timeout=0.1)) as client:
             for kind, (status, name) in {**FAULTS, last: LASTING[last]}.items():
-                sandbox.faults = Faults(fail_after=0, kind=kind, retry_after=7)
+                sandbox.faults = Faults(fail_after=0, kinds=kind, retry_after=7)
                 async with client.get(path) as response:
                     body = await response.json()
                     assert (response.status, body["error"]) == (status, name)
@@ -250,7 +250,7 @@ async def test_a_client_that_leaves_ends_the_requests_made_for_it(path, caplog):
 
 async def test_a_client_that_leaves_while_the_service_hangs_is_noticed():
     """Nothing has to be written to learn that nobody reads."""
-    sandbox = Sandbox(calls=900, faults=Faults(fail_after=3, kind="hang"))
+    sandbox = Sandbox(calls=900, faults=Faults(fail_after=3, kinds="hang"))
     with sandbox.serve() as url:
         app = make_app(url)
         async with site(app) as client:
@@ -258,7 +258,7 @@ async def test_a_client_that_leaves_while_the_service_hangs_is_noticed():
                 await response.content.readany()
                 await until(lambda: sandbox.stats.requests > 3)
                 response.close()
-            await until(lambda: not sandbox.stats.concurrent)
+            await until(lambda: not sandbox.stats.active_requests)
             assert sandbox.stats.abandoned >= 1
             await until(lambda: app[INSIGHTS_KEY]._gate.in_flight == app[INSIGHTS_KEY]._shelter.busy == 0)
 
@@ -312,8 +312,8 @@ async def test_an_error_amid_the_events_is_an_event():
 
 async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
     """A page that follows is connected at once, and no proxy takes it for dead; new calls come at once."""
-    monkeypatch.setattr(feed.Events, "patience", 0.01)
-    monkeypatch.setattr(feed.Events, "heartbeat", 0.02)
+    monkeypatch.setattr(_streaming.Events, "patience", 0.01)
+    monkeypatch.setattr(_streaming.Events, "heartbeat", 0.02)
     sandbox = Sandbox(calls=0)
     with sandbox.serve() as url:
         app = make_app(url)
@@ -332,7 +332,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
 
 async def test_an_application_that_ends_ends_its_streams(monkeypatch):
     """A client that follows does not outlive the application, nor does anything of the session."""
-    monkeypatch.setattr(feed.Events, "patience", 0.01)
+    monkeypatch.setattr(_streaming.Events, "patience", 0.01)
     with Sandbox(calls=10).serve() as url:
         app = make_app(url)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
@@ -382,9 +382,9 @@ async def test_two_hundred_requests_share_one_session_fairly():
             watching.cancel()
     assert answers == [sandbox.ids(day, day) for day in days]
     assert whole == sandbox.ids(START, "2024-02-29")
-    assert sandbox.stats.peak <= 8
+    assert sandbox.stats.peak_active_requests <= 8
     assert sandbox.stats.failed == sandbox.stats.abandoned == 0
-    short = ["start_date=2024-03" in request.query for request in sandbox.log]
+    short = ["start_date=2024-03" in request.query for request in sandbox.requests]
     first, last = short.index(True), len(short) - short[::-1].index(True)
     share = short[first:last].count(False) / (last - first)
     # A stream waits for one place at a time, and places are given in the order of asking: while anybody else waits, it

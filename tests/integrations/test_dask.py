@@ -58,7 +58,7 @@ async def test_a_cluster_sees_the_same_calls_and_the_endpoint_no_more_requests_t
 
         whole = await asyncio.to_thread(compute)
     assert list(whole["id"]) == sandbox.ids()
-    assert sandbox.stats.peak <= 3
+    assert sandbox.stats.peak_active_requests <= 3
 
 
 @pytest.mark.parametrize(

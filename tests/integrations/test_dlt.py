@@ -57,7 +57,7 @@ async def test_a_pipeline_run_twice_holds_one_set_of_rows(pipeline):
         before = sandbox.stats
         last = truth[-1]
         sandbox.add([{"call_start": last["call_start"]}] * 3)
-        sandbox.change(last["id"], node_name="Late transcript")
+        sandbox.update(last["id"], node_name="Late transcript")
         await asyncio.to_thread(run)
         second = rows(pipeline, "id, node_name")
         assert [row[0] for row in second] == sandbox.ids()

@@ -29,7 +29,7 @@ from iovox_async import (
     RetryPolicy,
     SessionError,
 )
-from iovox_async.integrations import feed
+from iovox_async.integrations import _streaming
 from iovox_async.integrations._error_response import answer
 from iovox_async.integrations.fastapi import (
     InsightsDep,
@@ -253,12 +253,12 @@ LASTING = {"401": (502, "Unavailable"), "403": (502, "Unavailable"), "429": (503
 @pytest.mark.parametrize(("path", "last"), [("/ids", "401"), ("/calls", "429"), ("/events", "403")])
 async def test_errors_before_the_first_call_are_answers_with_a_status(path, last, monkeypatch):
     """Each failure of the service has its answer, and none tells more than its name."""
-    monkeypatch.setattr(feed.Events, "patience", 30.0)
+    monkeypatch.setattr(_streaming.Events, "patience", 30.0)
     sandbox = Sandbox(calls=10)
     with sandbox.serve() as url, Site(make_app(url, timeout=0.1)) as site:
         async with site.client() as client:
             for kind, (status, name) in {**FAULTS, last: LASTING[last]}.items():
-                sandbox.faults = Faults(fail_after=0, kind=kind, retry_after=7)
+                sandbox.faults = Faults(fail_after=0, kinds=kind, retry_after=7)
                 response = await client.get(path)
                 assert (response.status_code, response.json()["error"]) == (status, name)
                 assert set(response.json()) == {"error", "detail"}
@@ -351,7 +351,7 @@ async def test_a_browser_that_leaves_ends_the_requests_made_for_it(path):
 
 async def test_a_browser_that_leaves_while_the_service_hangs_is_noticed_at_once():
     """Nothing has to be written to learn that nobody reads."""
-    sandbox = Sandbox(calls=900, faults=Faults(fail_after=3, kind="hang"))
+    sandbox = Sandbox(calls=900, faults=Faults(fail_after=3, kinds="hang"))
     with sandbox.serve() as url:
         app = make_app(url)
         with Site(app) as site:
@@ -360,7 +360,7 @@ async def test_a_browser_that_leaves_while_the_service_hangs_is_noticed_at_once(
                     chunks = response.aiter_raw()
                     await anext(chunks)
                     await until(lambda: sandbox.stats.requests > 3)
-                await until(lambda: not sandbox.stats.concurrent)
+                await until(lambda: not sandbox.stats.active_requests)
             assert sandbox.stats.abandoned >= 1
             await until(lambda: app.state.insights._gate.in_flight == 0)
             await until(lambda: app.state.insights._shelter.busy == 0)
@@ -445,8 +445,8 @@ async def test_an_error_amid_the_events_is_an_event():
 
 async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
     """A page that follows is connected at once, and no proxy takes it for dead; new calls come at once."""
-    monkeypatch.setattr(feed.Events, "patience", 0.01)
-    monkeypatch.setattr(feed.Events, "heartbeat", 0.02)
+    monkeypatch.setattr(_streaming.Events, "patience", 0.01)
+    monkeypatch.setattr(_streaming.Events, "heartbeat", 0.02)
     sandbox = Sandbox(calls=0, start="2024-01-01", end=END)
     with sandbox.serve() as url:
         app = make_app(url)
@@ -503,9 +503,9 @@ async def test_two_hundred_requests_share_one_session_fairly():
         assert response.status_code == 200
         assert [call["id"] for call in lines(response.text)] == sandbox.ids(day, day)
     assert [call["id"] for call in lines(whole.text)] == sandbox.ids("2024-01-01", "2024-02-29")
-    assert sandbox.stats.peak <= 8
+    assert sandbox.stats.peak_active_requests <= 8
     assert sandbox.stats.failed == sandbox.stats.abandoned == 0
-    short = ["start_date=2024-03" in request.query for request in sandbox.log]
+    short = ["start_date=2024-03" in request.query for request in sandbox.requests]
     first, last = short.index(True), len(short) - short[::-1].index(True)
     share = short[first:last].count(False) / (last - first)
     # A stream waits for one place at a time, and places are given in the order of asking: while anybody else waits, it

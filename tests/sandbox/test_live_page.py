@@ -39,8 +39,8 @@ async def at_rest(sandbox):
     before, quiet = None, 0
     async with asyncio.timeout(20):
         while quiet < 10:
-            now = (sandbox.stats.requests, len(sandbox.arrived))
-            quiet = quiet + 1 if now == before and not sandbox.stats.concurrent else 0
+            now = (sandbox.stats.requests, len(sandbox.inserted_ids))
+            quiet = quiet + 1 if now == before and not sandbox.stats.active_requests else 0
             before = now
             await asyncio.sleep(0.05)
 
@@ -105,7 +105,7 @@ async def test_calls_are_counted_by_hour_and_result():
 
 async def test_counts_that_break_off_say_so():
     """An outage in the middle ends the counts with what went wrong, and not as though they were whole."""
-    sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(fail_after=0, kind="302"))
+    sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(fail_after=0, kinds="302"))
     async with page(sandbox) as client:
         *_, last = await counts(client)
     assert last["error"] == "Unavailable"
@@ -168,7 +168,7 @@ async def test_a_page_that_closes_takes_its_requests_and_the_arrivals_with_it():
     """When nobody looks any more, nothing is asked, nothing arrives and nobody is counted as watching."""
     sandbox = Sandbox(calls=300, start=START, end=END)
     async with page(sandbox) as client:
-        assert not sandbox.arrived
+        assert not sandbox.inserted_ids
         async with client.stream("GET", "live/events", params={"since": "2024-03-11"}) as answer:
             await anext(events(answer))
         await at_rest(sandbox)
@@ -473,7 +473,7 @@ async def test_a_browser_shows_calls_arriving_and_a_dialogue_on_a_click(tmp_path
 @needs_browser
 async def test_a_browser_told_of_an_outage_says_so_and_can_try_again(tmp_path):
     """What went wrong is shown in words; one button later all is there."""
-    sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(fail_after=0, kind="302"))
+    sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(fail_after=0, kinds="302"))
     async with page(sandbox, every=0) as client, browse(tmp_path / "profile", "420,800") as tab:
         await tab.open(str(client.base_url))
         await tab.wait("!document.querySelector('#trouble').hidden")

@@ -560,8 +560,8 @@ def test_a_zone_is_the_accounts_own(sandbox):
         pytest.param(lambda sandbox: sandbox.add([{"talktime": 3}]), id="name-of-a-value"),
         pytest.param(lambda sandbox: sandbox.add([{"talk_time": "long"}]), id="value"),
         pytest.param(lambda sandbox: sandbox.add([{"id": sandbox.ids()[0]}]), id="taken-id"),
-        pytest.param(lambda sandbox: sandbox.change(1, talk_time=3), id="no-such-call"),
-        pytest.param(lambda sandbox: sandbox.change(sandbox.ids()[0], id=1), id="another-id"),
+        pytest.param(lambda sandbox: sandbox.update(1, talk_time=3), id="no-such-call"),
+        pytest.param(lambda sandbox: sandbox.update(sandbox.ids()[0], id=1), id="another-id"),
     ],
 )
 def test_a_question_that_proves_nothing_is_refused(wrong, sandbox):

@@ -154,7 +154,7 @@ def test_added_calls_are_as_described_and_else_as_drawn():
     assert row["categories"]["call_categories"] == given["categories"]["call_categories"]
     assert row["link_name"] != ""
     assert sandbox.ids(tag_text=tags[0]["text"]) == sandbox.ids(call_category_ids="9") == [42]
-    assert sandbox.arrived == {42}
+    assert sandbox.inserted_ids == {42}
 
 
 def test_calls_arrive_at_random_times_or_in_one_burst():
@@ -166,7 +166,7 @@ def test_calls_arrive_at_random_times_or_in_one_burst():
     assert sorted(burst) == sorted(
         set(sandbox.ids("2024-01-15 12:00:00", "2024-01-15 12:00:00")) & set(burst)
     )
-    assert sandbox.arrived == set(sandbox.ids())
+    assert sandbox.inserted_ids == set(sandbox.ids())
 
 
 def test_a_transcript_comes_late():
@@ -175,7 +175,7 @@ def test_a_transcript_comes_late():
     number = next(row["id"] for row in sandbox.rows() if not row["transcriptions"])
     others = [row for row in sandbox.rows(fields=["id", "transcription_text"]) if row["id"] != number]
     said = [{"transcription_id": "t1", "language": "en", "text": "hello", "phrases": []}]
-    sandbox.change(number, transcriptions=said, talk_time_sec=600)
+    sandbox.update(number, transcriptions=said, talk_time_sec=600)
     [row] = sandbox.rows(id=number)
     assert (row["transcriptions"], row["talk_time"]) == (said, "00:10:00")
     ends = datetime.fromisoformat(row["call_end"]) - datetime.fromisoformat(row["call_start"])
@@ -200,11 +200,11 @@ def test_a_call_can_move_in_time():
     sandbox = Sandbox(calls=5)
     first = sandbox.ids()[0]
     lasts = sandbox.rows(id=first)[0]["call_time_sec"]
-    sandbox.change(first, call_start="2024-03-31 22:00:00")
+    sandbox.update(first, call_start="2024-03-31 22:00:00")
     [row] = sandbox.rows(id=first)
     assert row["call_end"] == str(datetime(2024, 3, 31, 22) + timedelta(seconds=lasts))
     assert sandbox.ids()[-1] == first
-    sandbox.change(first, call_end="2024-03-31 22:00:01")
+    sandbox.update(first, call_end="2024-03-31 22:00:01")
     assert sandbox.rows(id=first)[0]["call_end"] == "2024-03-31 22:00:01"
 
 
@@ -214,7 +214,7 @@ def test_removed_calls_are_gone():
     before = sandbox.ids()
     assert sandbox.remove([*before[:3], 17]) == 3
     assert sandbox.ids() == before[3:]
-    assert sandbox.vanished == set(before[:3])
+    assert sandbox.deleted_ids == set(before[:3])
 
 
 def test_all_or_nothing_is_added():
@@ -223,7 +223,7 @@ def test_all_or_nothing_is_added():
     before = sandbox.ids()
     with pytest.raises(ValueError, match="nonsense"):
         sandbox.add([{"call_start": "2024-01-01"}, {"nonsense": 1}])
-    assert (sandbox.ids(), sandbox.arrived) == (before, frozenset())
+    assert (sandbox.ids(), sandbox.inserted_ids) == (before, frozenset())
     sandbox.add([{"tags": [{"text": "later", "colour": "RED", "source_type": "user"}]}])
     assert len(sandbox.ids(tag_text="later")) == 1
 
@@ -255,13 +255,13 @@ def test_a_description_that_cannot_be_is_refused_and_spoils_nothing(case):
     tags = [{"text": "later", "colour": "RED", "source_type": "user"}]
     for refused in (
         lambda: sandbox.add([{"tags": tags, **given}]),
-        lambda: sandbox.change(before[0]["id"], **{"tags": tags, **given}),
+        lambda: sandbox.update(before[0]["id"], **{"tags": tags, **given}),
     ):
         with pytest.raises(QueryError) as caught:
             refused()
         assert caught.value.parameter == name
         assert sandbox.rows() == before
-    sandbox.change(before[0]["id"], tags=tags)
+    sandbox.update(before[0]["id"], tags=tags)
     assert sandbox.rows(id=before[0]["id"])[0]["tags"] == tags
 
 
@@ -270,7 +270,7 @@ def test_a_number_beyond_all_ids_is_nobodys():
     sandbox = Sandbox(calls=3)
     assert sandbox.remove([2**70]) == len(sandbox.ids(id=2**70)) == 0
     with pytest.raises(QueryError, match="no call with this id"):
-        sandbox.change(2**70, talk_time=3)
+        sandbox.update(2**70, talk_time=3)
 
 
 def test_threads_may_change_what_requests_read():
@@ -281,7 +281,7 @@ def test_threads_may_change_what_requests_read():
     def arrive():
         for _ in range(60):
             pair = sandbox.add([{"call_start": "2024-01-02"}, {"call_start": "2024-03-02"}])
-            sandbox.remove(pair) if len(sandbox.arrived) % 3 == 0 else None
+            sandbox.remove(pair) if len(sandbox.inserted_ids) % 3 == 0 else None
         done.set()
 
     writer = threading.Thread(target=arrive)

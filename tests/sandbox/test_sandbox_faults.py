@@ -103,37 +103,37 @@ def until(condition):
 @pytest.mark.parametrize("status", [int(kind) for kind in FAULT_KINDS if kind.isdigit()])
 def test_a_status(status, faults, get, sandbox):
     """With its words in an error body."""
-    faults(kind=str(status), retry_after=7, **EVERY)
+    faults(kinds=str(status), retry_after=7, **EVERY)
     answer = get()
     assert answer.status_code == status
     assert f'<error status="{status}">' in answer.text
     assert answer.headers.get("retry-after") == ("7" if status in {429, 503} else None)
     assert ("location" in answer.headers) == (status == 302)
-    assert (sandbox.stats.failed, sandbox.stats.answered, sandbox.log[0].outcome) == (1, 0, str(status))
+    assert (sandbox.stats.failed, sandbox.stats.answered, sandbox.requests[0].outcome) == (1, 0, str(status))
 
 
 @pytest.mark.parametrize("retry_after", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", 0, 1.5, -1])
 def test_retry_after_is_written_as_given(retry_after, faults, get):
     """Seconds, dates, nonsense."""
-    faults(kind="429", retry_after=retry_after, **EVERY)
+    faults(kinds="429", retry_after=retry_after, **EVERY)
     assert get().headers["retry-after"] == str(retry_after)
 
 
 def test_retry_after_may_be_missing(faults, get):
     """The default."""
-    faults(kind="503", **EVERY)
+    faults(kinds="503", **EVERY)
     assert "retry-after" not in get().headers
 
 
 def test_a_redirect_goes_where_it_is_told(faults, get, base_url):
     """To another host, by default to one that does not exist."""
-    faults(kind="302", location="http://127.0.0.1:9/elsewhere", **EVERY)
+    faults(kinds="302", location="http://127.0.0.1:9/elsewhere", **EVERY)
     assert get().headers["location"] == "http://127.0.0.1:9/elsewhere"
 
 
 def test_cut_breaks_the_promise_of_its_length(faults, base_url, whole):
     """Half the body, closed in good order."""
-    faults(kind="cut", **EVERY)
+    faults(kinds="cut", **EVERY)
     head, body, end = ask_raw(base_url)
     assert f"content-length: {len(whole)}" in head
     assert (body, end) == (whole[: len(whole) // 2], "closed")
@@ -141,7 +141,7 @@ def test_cut_breaks_the_promise_of_its_length(faults, base_url, whole):
 
 def test_cut_chunked_never_ends(faults, base_url, whole):
     """One chunk of half the body, and no last one."""
-    faults(kind="cut_chunked", **EVERY)
+    faults(kinds="cut_chunked", **EVERY)
     head, body, end = ask_raw(base_url)
     half = whole[: len(whole) // 2]
     assert "transfer-encoding: chunked" in head
@@ -150,7 +150,7 @@ def test_cut_chunked_never_ends(faults, base_url, whole):
 
 def test_cut_clean_looks_whole(faults, base_url, whole):
     """No length and no chunks: only the JSON tells."""
-    faults(kind="cut_clean", **EVERY)
+    faults(kinds="cut_clean", **EVERY)
     head, body, end = ask_raw(base_url)
     assert "content-length" not in head
     assert "transfer-encoding" not in head
@@ -162,13 +162,13 @@ def test_cut_clean_looks_whole(faults, base_url, whole):
 @pytest.mark.parametrize(("kind", "end"), [("close", "closed"), ("reset", "reset")])
 def test_the_connection_ends_before_the_first_byte(kind, end, faults, base_url):
     """In good order, or by reset."""
-    faults(kind=kind, **EVERY)
+    faults(kinds=kind, **EVERY)
     assert ask_raw(base_url) == ("", b"", end)
 
 
 def test_the_connection_is_reset_midway(faults, base_url, whole):
     """After half of the body has left, as much of it as arrives."""
-    faults(kind="reset_midway", **EVERY)
+    faults(kinds="reset_midway", **EVERY)
     _, body, end = ask_raw(base_url)
     assert end == "reset"
     assert whole.startswith(body)
@@ -176,7 +176,7 @@ def test_the_connection_is_reset_midway(faults, base_url, whole):
 
 def test_a_client_that_leaves_before_its_reset_harms_nothing(caplog):
     """There is nothing left to reset then, and the server has no error to tell of."""
-    sandbox = Sandbox(calls=0, faults=Faults(kind="reset_midway", **EVERY))
+    sandbox = Sandbox(calls=0, faults=Faults(kinds="reset_midway", **EVERY))
     # More than the network takes from a sender whose receiver does not read.
     sandbox.add([{"comments": [{"text": "x" * 20_000_000}]}])
     with sandbox.serve() as base_url:
@@ -189,17 +189,17 @@ def test_a_client_that_leaves_before_its_reset_harms_nothing(caplog):
 @pytest.mark.parametrize(("kind", "share"), [("hang", 0), ("hang_midway", 0.5)])
 def test_nothing_more_comes(kind, share, faults, base_url, whole, sandbox):
     """Until the client leaves, which is noticed at once."""
-    faults(kind=kind, **EVERY)
+    faults(kinds=kind, **EVERY)
     head, body, end = ask_raw(base_url, timeout=0.1)
     assert (body, end) == (whole[: int(len(whole) * share)], "silent")
     assert bool(head) == bool(share)
-    until(lambda: not sandbox.stats.concurrent)
+    until(lambda: not sandbox.stats.active_requests)
     assert (sandbox.stats.abandoned, sandbox.stats.failed) == (1, 1)
 
 
 def test_bytes_come_one_by_one(faults, base_url):
     """Each alone, with a pause before the next; in the end they would be whole."""
-    faults(kind="drip", drip_seconds=0.002, **EVERY)
+    faults(kinds="drip", drip_interval=0.002, **EVERY)
     head, body, end = ask_raw(base_url, path=PATH + "&limit=2&response_fields=id")
     assert f"content-length: {len(body)}" in head
     assert (len(json.loads(body)), end) == (2, "closed")
@@ -207,16 +207,16 @@ def test_bytes_come_one_by_one(faults, base_url):
 
 def test_a_dripping_answer_ends_with_its_client(faults, base_url, sandbox):
     """It does not drip into the void."""
-    faults(kind="drip", drip_seconds=60, **EVERY)
+    faults(kinds="drip", drip_interval=60, **EVERY)
     _, body, end = ask_raw(base_url, timeout=0.1)
     assert (body, end) == (b"[", "silent")
-    until(lambda: not sandbox.stats.concurrent)
+    until(lambda: not sandbox.stats.active_requests)
     assert sandbox.stats.abandoned == 1
 
 
 def test_gzip_cut(faults, base_url, whole):
     """The framing is right, the stream has no end."""
-    faults(kind="gzip_cut", **EVERY)
+    faults(kinds="gzip_cut", **EVERY)
     head, body, _ = ask_raw(base_url)
     assert "content-encoding: gzip" in head
     assert f"content-length: {len(body)}" in head
@@ -227,7 +227,7 @@ def test_gzip_cut(faults, base_url, whole):
 
 def test_gzip_without_a_trailer(faults, base_url, whole):
     """Every byte of the body is there, the checksum is not."""
-    faults(kind="gzip_no_trailer", **EVERY)
+    faults(kinds="gzip_no_trailer", **EVERY)
     _, body, _ = ask_raw(base_url)
     inflater = zlib.decompressobj(wbits=31)
     assert inflater.decompress(body) == whole
@@ -236,7 +236,7 @@ def test_gzip_without_a_trailer(faults, base_url, whole):
 
 def test_gzip_with_a_wrong_checksum(faults, base_url):
     """What any decoder sees."""
-    faults(kind="gzip_crc", **EVERY)
+    faults(kinds="gzip_crc", **EVERY)
     with pytest.raises(gzip.BadGzipFile, match="CRC"):
         gzip.decompress(ask_raw(base_url)[1])
 
@@ -251,7 +251,7 @@ def test_gzip_with_a_wrong_checksum(faults, base_url):
 )
 def test_a_200_that_is_no_answer(kind, mime, test, faults, get):
     """Whole in HTTP's eyes."""
-    faults(kind=kind, **EVERY)
+    faults(kinds=kind, **EVERY)
     answer = get()
     assert (answer.status_code, answer.headers["content-type"]) == (200, mime)
     assert test(answer.content)
@@ -266,7 +266,7 @@ def test_every_kind_has_been_seen():
 @pytest.mark.parametrize("kind", ["cut", "reset", "hang_midway"])
 async def test_without_a_connection_there_is_nothing_to_break(kind):
     """In-process, below a transport of httpx, such a fault is an error that says what it needs."""
-    sandbox = Sandbox(calls=3, faults=Faults(kind=kind, fail_at=[2]))
+    sandbox = Sandbox(calls=3, faults=Faults(kinds=kind, fail_at=[2]))
     transport = httpx.ASGITransport(sandbox.app)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://sandbox/rest/v1", headers=KNOWN
@@ -298,12 +298,12 @@ def test_which_requests_fail(options, failing, faults, base_url, sandbox):
     with httpx.Client(headers=KNOWN, base_url=base_url) as client:
         for _ in range(12):
             client.get(PATH)
-    assert [each.number for each in sandbox.log if each.outcome == "500"] == failing
+    assert [each.number for each in sandbox.requests if each.outcome == "500"] == failing
 
 
 def test_a_rate_is_a_share_drawn_from_the_seed():
     """Close to the rate, the same again for a seed, another for another."""
-    faults = Faults(error_rate=0.2, kind=("500", "reset", "cut"))
+    faults = Faults(error_rate=0.2, kinds=("500", "reset", "cut"))
     runs = [[faults.verdict(number, seed) for number in range(1, 3001)] for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
     counts = Counter(runs[0])
@@ -314,7 +314,7 @@ def test_a_rate_is_a_share_drawn_from_the_seed():
 
 def test_a_heavy_query_fails_and_a_light_one_does_not(faults, get):
     """By the rows its answer would hold."""
-    faults(heavy_rows=20)
+    faults(fail_above_rows=20)
     assert get().status_code == 500
     assert len(get(PATH + "&limit=20").json()) == 20
     assert get(PATH + "&limit=21").status_code == 500
@@ -322,7 +322,7 @@ def test_a_heavy_query_fails_and_a_light_one_does_not(faults, get):
 
 def test_requests_that_are_refused_meet_no_fault(faults, get, base_url):
     """Credentials and parameters are looked at first."""
-    faults(kind="503", **EVERY)
+    faults(kinds="503", **EVERY)
     assert get(PATH + "&page=x").status_code == 400
     assert httpx.get(base_url + PATH).status_code == 401
 
@@ -330,13 +330,13 @@ def test_requests_that_are_refused_meet_no_fault(faults, get, base_url):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"kind": "501"},
-        {"kind": ()},
-        {"kind": ("500", "explode")},
+        {"kinds": "501"},
+        {"kinds": ()},
+        {"kinds": ("500", "explode")},
         {"latency": -1},
         {"error_rate": 1.1},
-        {"page_cap": 0},
-        {"inserts": -0.5},
+        {"max_page_rows": 0},
+        {"inserts_per_request": -0.5},
         {"error_format": "yaml"},
     ],
     ids=str,
@@ -365,15 +365,15 @@ def test_a_client_that_does_not_wait_is_noticed(faults, base_url, sandbox):
     """While the answer is still on its way, not after it."""
     faults(latency=60)
     assert ask_raw(base_url, timeout=0.05)[2] == "silent"
-    until(lambda: not sandbox.stats.concurrent)
+    until(lambda: not sandbox.stats.active_requests)
     stats = sandbox.stats
     assert (stats.requests, stats.abandoned, stats.answered, stats.failed, stats.rows) == (1, 1, 0, 0, 0)
-    assert sandbox.log[0].outcome == "left"
+    assert sandbox.requests[0].outcome == "left"
 
 
 def test_a_cap_clamps_pages_in_silence(faults, get):
     """Fewer rows than asked; pages follow each other by the cap."""
-    faults(page_cap=20)
+    faults(max_page_rows=20)
     pages = [get(f"{PATH}&limit=100&page={page}").json() for page in (1, 2, 3, 4)]
     assert [len(page) for page in pages] == [20, 20, 10, 0]
     assert len({call["id"] for page in pages for call in page}) == 50
@@ -381,7 +381,7 @@ def test_a_cap_clamps_pages_in_silence(faults, get):
 
 def test_a_cap_may_come_later(faults, get):
     """After so many requests."""
-    faults(page_cap=7, page_cap_after=2)
+    faults(max_page_rows=7, max_page_rows_after=2)
     assert [len(get().json()) for _ in range(4)] == [50, 50, 7, 7]
 
 
@@ -418,7 +418,7 @@ def test_gzip_is_for_those_who_accept_it(on, accepted, encoding, faults, get, wh
     answer = get(**{"accept-encoding": accepted})
     assert answer.headers.get("content-encoding") == encoding
     assert answer.content == whole
-    assert (sandbox.stats.bytes_received < len(whole)) == (encoding == "gzip")
+    assert (sandbox.stats.bytes < len(whole)) == (encoding == "gzip")
 
 
 def test_an_idle_connection_is_closed(faults, base_url, sandbox):
@@ -436,15 +436,15 @@ def test_calls_come_and_go_between_requests():
     """As many as told, from the seed, within the range; what failed is made up for."""
     outcomes = []
     for _ in range(2):
-        faults = Faults(inserts=1.5, deletes=0.5, fail_at=[4])
+        faults = Faults(inserts_per_request=1.5, deletes_per_request=0.5, fail_at=[4])
         sandbox = Sandbox(calls=40, start="2024-01-01", end="2024-01-02", seed=3, faults=faults)
         before = sandbox.ids()
         with sandbox.serve() as base_url, httpx.Client(base_url=base_url, headers=KNOWN) as client:
             answers = [client.get(PATH) for _ in range(8)]
         counts = [len(answer.json()) if answer.status_code == 200 else 0 for answer in answers]
         assert counts == [41, 42, 43, 0, 45, 46, 47, 48]
-        assert (len(sandbox.arrived), len(sandbox.vanished)) == (12, 4)
-        assert set(sandbox.ids()) == (set(before) | sandbox.arrived) - sandbox.vanished
+        assert (len(sandbox.inserted_ids), len(sandbox.deleted_ids)) == (12, 4)
+        assert set(sandbox.ids()) == (set(before) | sandbox.inserted_ids) - sandbox.deleted_ids
         assert sandbox.ids("2024-01-01", "2024-01-02") == sandbox.ids()
         outcomes.append(sandbox.ids())
     assert outcomes[0] == outcomes[1]

@@ -133,16 +133,20 @@ async def test_its_port_can_be_chosen():
 @pytest.mark.parametrize("kind", ["hang", "hang_midway", "drip"])
 async def test_it_ends_at_once_whatever_is_going_on(kind):
     """Requests that would last for ever are broken off."""
-    sandbox = Sandbox(calls=50, faults=Faults(kind=kind, fail_after=0, drip_seconds=60))
+    sandbox = Sandbox(calls=50, faults=Faults(kinds=kind, fail_after=0, drip_interval=60))
     async with client("http://unused") as http:
         async with sandbox.serve() as base_url:
             requests = [asyncio.create_task(http.get(base_url + PATH)) for _ in range(3)]
-            await until(lambda: sandbox.stats.concurrent == 3)
+            await until(lambda: sandbox.stats.active_requests == 3)
             began = time.monotonic()
         assert time.monotonic() - began < 2
         for outcome in await asyncio.gather(*requests, return_exceptions=True):
             assert isinstance(outcome, httpx.TransportError)
-    assert (sandbox.stats.concurrent, sandbox.stats.connections, sandbox.stats.peak) == (0, 0, 3)
+    assert (sandbox.stats.active_requests, sandbox.stats.connections, sandbox.stats.peak_active_requests) == (
+        0,
+        0,
+        3,
+    )
 
 
 async def test_it_ends_while_connections_are_still_being_made():
@@ -221,7 +225,14 @@ async def test_a_start_that_fails_is_told():
 async def test_it_never_blocks_its_own_loop():
     """SQL, gzip and waiting happen elsewhere; a detector of blocking calls sees none."""
     sandbox = Sandbox(
-        calls=2_000, faults=Faults(gzip=True, inserts=1, deletes=1, every_nth=5, kind=("500", "cut", "reset"))
+        calls=2_000,
+        faults=Faults(
+            gzip=True,
+            inserts_per_request=1,
+            deletes_per_request=1,
+            every_nth=5,
+            kinds=("500", "cut", "reset"),
+        ),
     )
     async with sandbox.serve() as base_url, client(base_url) as http:
         with blockbuster.blockbuster_ctx():
@@ -278,32 +289,41 @@ async def test_the_counters_tell_what_was_done():
         await http.get("/calls/insights?page=x")
     stats = sandbox.stats
     assert (stats.requests, stats.answered, stats.failed, stats.abandoned) == (6, 4, 2, 0)
-    assert (stats.rows, stats.skipped, stats.peak, stats.concurrent) == (100, 40 + 80 + 100, 1, 0)
-    assert stats.bytes_received > sum(sizes)
-    assert [(each.outcome, each.rows) for each in sandbox.log] == [
+    assert (stats.rows, stats.offset_rows, stats.peak_active_requests, stats.active_requests) == (
+        100,
+        40 + 80 + 100,
+        1,
+        0,
+    )
+    assert stats.bytes > sum(sizes)
+    assert [(each.outcome, each.rows) for each in sandbox.requests] == [
         *(("200", 40), ("200", 40), ("500", 0), ("200", 20), ("200", 0), ("400", 0)),
     ]
-    assert sandbox.log[0].query == PATH.partition("?")[2] + "&limit=40&page=1"
+    assert sandbox.requests[0].query == PATH.partition("?")[2] + "&limit=40&page=1"
     with pytest.raises(AttributeError):
         stats.rows = 0
     sandbox.reset_stats()
-    assert (sandbox.stats.requests, sandbox.stats.rows, sandbox.log) == (0, 0, ())
+    assert (sandbox.stats.requests, sandbox.stats.rows, sandbox.requests) == (0, 0, ())
 
 
 async def test_a_reset_in_the_middle_of_a_request_forgets_it():
     """Its end is not counted in a round that it did not begin in."""
-    sandbox = Sandbox(calls=5, faults=Faults(kind="hang", fail_after=0))
+    sandbox = Sandbox(calls=5, faults=Faults(kinds="hang", fail_after=0))
     async with sandbox.serve() as base_url, client(base_url) as http:
         hanging = asyncio.create_task(http.get(PATH))
-        await until(lambda: sandbox.stats.concurrent)
+        await until(lambda: sandbox.stats.active_requests)
         sandbox.faults = Faults()
         sandbox.reset_stats()
-        assert (sandbox.stats.requests, sandbox.stats.concurrent, sandbox.stats.peak) == (0, 1, 1)
+        assert (
+            sandbox.stats.requests,
+            sandbox.stats.active_requests,
+            sandbox.stats.peak_active_requests,
+        ) == (0, 1, 1)
         assert len((await http.get(PATH)).json()) == 5
         hanging.cancel()
-        await until(lambda: not sandbox.stats.concurrent)
+        await until(lambda: not sandbox.stats.active_requests)
     stats = sandbox.stats
-    assert (stats.requests, stats.answered, stats.abandoned, stats.failed, len(sandbox.log)) == (
+    assert (stats.requests, stats.answered, stats.abandoned, stats.failed, len(sandbox.requests)) == (
         1,
         1,
         0,
@@ -318,7 +338,7 @@ async def test_the_peak_is_what_was_asked_at_once():
     async with sandbox.serve() as base_url, client(base_url) as http:
         for _ in range(3):
             await asyncio.gather(*(http.get(PATH) for _ in range(4)))
-    assert (sandbox.stats.peak, sandbox.stats.requests) == (4, 12)
+    assert (sandbox.stats.peak_active_requests, sandbox.stats.requests) == (4, 12)
     assert sandbox.stats.connections_peak <= 4
 
 
@@ -329,9 +349,9 @@ async def test_a_reader_who_leaves_midway_is_counted():
     async with sandbox.serve() as base_url, client(base_url) as http:
         async with http.stream("GET", query) as answer:
             assert answer.status_code == 200
-        await until(lambda: not sandbox.stats.concurrent)
+        await until(lambda: not sandbox.stats.active_requests)
         assert (sandbox.stats.abandoned, sandbox.stats.rows) == (1, 0)
-        assert sandbox.stats.bytes_received < int(answer.headers["content-length"])
+        assert sandbox.stats.bytes < int(answer.headers["content-length"])
 
 
 # --------------------------------------------------------------------------------------------- the oracle

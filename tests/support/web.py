@@ -21,7 +21,7 @@ async def until(condition, seconds=5):
 async def at_rest(sandbox):
     """The requests made so far, once no more are made."""
     seen = -1
-    while seen != sandbox.stats.requests or sandbox.stats.concurrent:
+    while seen != sandbox.stats.requests or sandbox.stats.active_requests:
         seen = sandbox.stats.requests
         await asyncio.sleep(0.08)
     return seen

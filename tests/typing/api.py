@@ -555,20 +555,20 @@ async def playing() -> None:
         fail_first=1,
         fail_at=(3, 5),
         fail_after=None,
-        heavy_rows=None,
-        kind=("500", kind),
+        fail_above_rows=None,
+        kinds=("500", kind),
         retry_after=1,
         location="https://elsewhere.example.com",
-        drip_seconds=0.05,
+        drip_interval=0.05,
         error_format="json",
-        page_cap=1_000,
-        page_cap_after=0,
+        max_page_rows=1_000,
+        max_page_rows_after=0,
         shuffle_ties=True,
         exclusive_end=True,
         ignore_page=False,
         ignore_dates=False,
-        inserts=0.5,
-        deletes=0.5,
+        inserts_per_request=0.5,
+        deletes_per_request=0.5,
         gzip=True,
         keep_alive=75.0,
     )
@@ -580,18 +580,20 @@ async def playing() -> None:
         assert_type(base_url, str)
     with sandbox.serve() as base_url:
         assert_type(base_url, str)
-    sandbox.faults = Faults(kind="hang")
+    sandbox.faults = Faults(kinds="hang")
     assert_type((sandbox.start, sandbox.end), tuple[str, str])
     assert_type(sandbox.stats, SandboxStats)
-    assert_type((sandbox.stats.requests, sandbox.stats.rows, sandbox.stats.peak), tuple[int, int, int])
-    assert_type(sandbox.log, tuple[Request, ...])
+    assert_type(
+        (sandbox.stats.requests, sandbox.stats.rows, sandbox.stats.peak_active_requests), tuple[int, int, int]
+    )
+    assert_type(sandbox.requests, tuple[Request, ...])
     assert_type(sandbox.ids("2024-01-01", direction="IN"), list[int])
     assert_type(sandbox.rows(fields=Fields.ALL), list[dict[str, Any]])
     assert_type(sandbox.add(3), list[int])
     assert_type(sandbox.add([{"call_start": "2024-01-02 10:00:00"}]), list[int])
     assert_type(sandbox.remove([1]), int)
-    sandbox.change(2, call_result="ANSWERED")
-    assert_type((sandbox.arrived, sandbox.vanished), tuple[frozenset[int], frozenset[int]])
+    sandbox.update(2, call_result="ANSWERED")
+    assert_type((sandbox.inserted_ids, sandbox.deleted_ids), tuple[frozenset[int], frozenset[int]])
     sandbox.reset_stats()
     sandbox.close()
 

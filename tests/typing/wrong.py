@@ -102,7 +102,7 @@ async def rest(insights: AsyncInsights, stats: StreamStats, call: Call) -> None:
     Backfill(insights, InsightsQuery(), "calls", on_error="ignore")  # wrong: arg-type
     Backfill(insights)  # wrong: call-arg
     Sandbox(calls="many")  # wrong: arg-type
-    Faults(kind="501")  # wrong: arg-type
+    Faults(kinds="501")  # wrong: arg-type
     Faults(error_format="yaml")  # wrong: arg-type
     Faults(0.5)  # wrong: call-arg
     stats.progress.upper()  # wrong: attr-defined

@@ -31,7 +31,7 @@ __all__ = ["PROGRAM", "demo"]
 
 START, END = "2024-01-01", "2024-03-31"
 #: A few requests are answered with a 500, early enough that even a short list meets one; the rest take a moment.
-FAULTS = Faults(fail_at=(2, 7, 11), kind="500", latency=0.02)
+FAULTS = Faults(fail_at=(2, 7, 11), kinds="500", latency=0.02)
 
 #: What to copy next.
 PROGRAM = f"""\

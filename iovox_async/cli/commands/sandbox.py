@@ -56,32 +56,35 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "fail_first": (_COUNT, "The first n requests fail."),
     "fail_at": (_COUNT, "This request fails, counted from 1. Several: repeat the option."),
     "fail_after": (_COUNT, "All requests after the n-th fail."),
-    "heavy_rows": (_COUNT, "Requests fail whose answer would hold more rows than n."),
-    "kind": (
+    "fail_above_rows": (_COUNT, "Requests fail whose answer would hold more rows than n."),
+    "kinds": (
         click.Choice(FAULT_KINDS),
         f"How they fail: {', '.join(FAULT_KINDS)}. Several: repeat the option; one is drawn for each failure.",
     ),
     "retry_after": (RetryAfter(), "The Retry-After of 429 and 503: seconds, or any text."),
     "location": (str, "Where 302 sends the client."),
-    "drip_seconds": (_AMOUNT, "Seconds between the bytes of the kind drip."),
+    "drip_interval": (_AMOUNT, "Seconds between the bytes of the kind drip."),
     "error_format": (
         click.Choice(["xml", "json", "text"]),
         "How error bodies are written: xml, json or text.",
     ),
-    "page_cap": (click.IntRange(min=1), "The server holds at most n rows a page, whatever is asked."),
-    "page_cap_after": (_COUNT, "It does so once it had n requests."),
+    "max_page_rows": (click.IntRange(min=1), "The server holds at most n rows a page, whatever is asked."),
+    "max_page_rows_after": (_COUNT, "It does so once it had n requests."),
     "shuffle_ties": (None, "Calls of one second change places from request to request."),
     "exclusive_end": (None, "Calls of the very second of end_date are left out."),
     "ignore_page": (None, "Every page is the first one."),
     "ignore_dates": (None, "The dates are not looked at."),
-    "inserts": (_AMOUNT, "Calls that arrive before each request; 0.5 is one before every second."),
-    "deletes": (_AMOUNT, "Calls that vanish before each request."),
+    "inserts_per_request": (
+        _AMOUNT,
+        "Calls that arrive before each request; 0.5 is one before every second.",
+    ),
+    "deletes_per_request": (_AMOUNT, "Calls that vanish before each request."),
     "gzip": (None, "Answers are compressed for clients that accept it."),
     "keep_alive": (_AMOUNT, "Seconds after which an idle connection is closed."),
 }
-_METAVARS = dict.fromkeys(("latency", "jitter", "drip_seconds", "retry_after", "keep_alive"), "SECONDS")
-_METAVARS |= {"error_rate": "SHARE", "kind": "KIND", "location": "URL", "error_format": "FORMAT"}
-_REPEATED = ("fail_at", "kind")
+_METAVARS = dict.fromkeys(("latency", "jitter", "drip_interval", "retry_after", "keep_alive"), "SECONDS")
+_METAVARS |= {"error_rate": "SHARE", "kinds": "KIND", "location": "URL", "error_format": "FORMAT"}
+_REPEATED = ("fail_at", "kinds")
 
 
 def fault_options(command: F) -> F:
@@ -96,7 +99,7 @@ def fault_options(command: F) -> F:
     for name, (kind, text) in reversed(FAULTS.items()):
         switch = kind is None
         gathering = click.option(
-            "--" + name.replace("_", "-"),
+            "--kind" if name == "kinds" else "--" + name.replace("_", "-"),
             name,
             type=click.BOOL if switch else kind,
             metavar=None if switch else _METAVARS.get(name, "N"),
