@@ -88,7 +88,7 @@ class Telemetry:
         self._tries = 0
         self._failed = False
 
-    def begun(
+    def stream_started(
         self,
         start: datetime,
         end: datetime,
@@ -114,7 +114,7 @@ class Telemetry:
             event = StreamStarted(self.stream, start, end, paging, field_count, resumed)
             self._tell(self.observer.on_stream_started, event)
 
-    async def exchange(
+    async def track_request(
         self,
         work: Awaitable[A],
         *,
@@ -145,7 +145,7 @@ class Telemetry:
         self._tell(self.observer.on_request_finished, event)
         return answer
 
-    def retry(
+    def retry_scheduled(
         self,
         attempt: int,
         delay: float,
@@ -159,15 +159,15 @@ class Telemetry:
             event = RetryScheduled(self.stream, window, page, attempt, delay, type(error).__name__)
             self._tell(self.observer.on_retry, event)
 
-    def window(
-        self, window: tuple[datetime, datetime], page: int, *, attempts: int, answer: ResponseCounts
+    def page_accepted(
+        self, window: tuple[datetime, datetime], page: int, *, attempts: int, response: ResponseCounts
     ) -> None:
         """An answer has found its place."""
         if self.observer is not None and self.stream is not None:
-            event = PageAccepted(self.stream, window, page, attempts, answer.rows, answer.wire)
+            event = PageAccepted(self.stream, window, page, attempts, response.rows, response.wire)
             self._tell(self.observer.on_page_accepted, event)
 
-    def done(self, counts: Counts, *, complete: bool, error: Exception | None) -> None:
+    def stream_finished(self, counts: Counts, *, complete: bool, error: Exception | None) -> None:
         """The stream has ended; said again, it is not heard."""
         if self._began is None or self.stream is None:
             return

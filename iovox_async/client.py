@@ -332,7 +332,7 @@ class AsyncInsights:
     # Life.
 
     async def __aenter__(self) -> Self:
-        self._shelter.check()
+        self._shelter.check_usable()
         await self._http.open()
         return self
 
@@ -344,7 +344,7 @@ class AsyncInsights:
     async def aclose(self) -> None:
         """Ends all that is under way and closes all connections. Harmless when done before."""
         await self._shelter.aclose()
-        await self._http.close()
+        await self._http.aclose()
 
     @property
     def account(self) -> str:
@@ -385,15 +385,15 @@ class AsyncInsights:
 
         async def work() -> RawPage:
             holder = object()
-            await self._gate.enter(holder)
+            await self._gate.acquire(holder)
             try:
                 return await self._gate.run(
-                    lambda left: watch.exchange(self._http.get(params, seconds=left)),
+                    lambda left: watch.track_request(self._http.get_page(params, time_limit=left)),
                     self._retry,
-                    notice=watch.retry,
+                    on_retry=watch.retry_scheduled,
                 )
             finally:
-                self._gate.leave(holder)
+                self._gate.release(holder)
 
         return await self._shelter.run(work)
 

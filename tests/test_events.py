@@ -225,10 +225,10 @@ async def test_without_an_observer_nothing_is_measured():
         return "a page"
 
     watch = Telemetry(clock=clock)
-    assert await watch.exchange(work()) == "a page"
-    watch.retry(1, 0.5, ServerError(500))
-    watch.window("a .. b", 1, attempts=1, answer=None)
-    watch.done(None, complete=True, error=None)
+    assert await watch.track_request(work()) == "a page"
+    watch.retry_scheduled(1, 0.5, ServerError(500))
+    watch.page_accepted("a .. b", 1, attempts=1, answer=None)
+    watch.stream_finished(None, complete=True, error=None)
 
 
 # The log.

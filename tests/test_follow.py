@@ -190,7 +190,7 @@ async def test_another_task_may_end_following(sandbox, open_session, reading):
         with pytest.raises(SessionError):
             await waiting
         await follow.aclose()
-        assert insights._shelter.busy == 0
+        assert insights._shelter.task_count == 0
 
 
 async def test_only_what_was_asked_for_is_handed_out(sandbox, open_session):

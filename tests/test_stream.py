@@ -238,10 +238,10 @@ class Queue(RequestThrottle):
         super().__init__(concurrency)
         self.waiting, self.given, self.turns = [], [], []
 
-    async def enter(self, holder):
+    async def acquire(self, holder):
         name, ahead, before = READER.get(), len(self.waiting), len(self.given)
         self.waiting.append(name)
-        await super().enter(holder)
+        await super().acquire(holder)
         self.waiting.remove(name)
         self.turns.append((name, self.waiting.count(name), ahead, len(self.given) - before))
         self.given.append(name)
@@ -356,7 +356,7 @@ async def test_a_fault_of_ours_in_a_worker_raises_instead_of_ending_the_stream_s
     sandbox = Sandbox(calls=3_000, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         answered = 0
-        real = insights._http.get
+        real = insights._http.get_page
 
         async def planted(params, **options):
             nonlocal answered
@@ -365,7 +365,7 @@ async def test_a_fault_of_ours_in_a_worker_raises_instead_of_ending_the_stream_s
                 raise KeyError("planted")
             return await real(params, **options)
 
-        monkeypatch.setattr(insights._http, "get", planted)
+        monkeypatch.setattr(insights._http, "get_page", planted)
         with pytest.raises(KeyError, match="planted"):
             await insights.stream(START, END, page_size=200).collect()
 

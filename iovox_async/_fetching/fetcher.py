@@ -95,7 +95,7 @@ def watch_for(reading: ReadSpec, observer: Observer | None) -> Telemetry:
     watch = Telemetry(observer, numbered=True)
     last = reading.hi - SECOND
     resumed = reading.resume is not None
-    watch.begun(
+    watch.stream_started(
         reading.lo,
         last,
         paging="windows" if reading.windows else "pages",
@@ -159,7 +159,7 @@ class PageFetcher:
         self._ready = asyncio.Event()
         self._failure: Exception | None = None
         self._stopped = False
-        self._task, self._scope = shelter.start(self._run)
+        self._task, self._scope = shelter.start_task(self._run)
         self._task.add_done_callback(lambda _task: self._ready.set())
 
     async def take(self) -> RowSlice | None:
@@ -213,7 +213,7 @@ class PageFetcher:
                 if self._may_ask():
                     holder = object()
                     try:
-                        await self._gate.enter(holder)
+                        await self._gate.acquire(holder)
                     except RequestError as error:
                         # The account was refused a moment ago. As a value: a task group would wrap it.
                         self._failed(error)
@@ -224,7 +224,7 @@ class PageFetcher:
                         self._flights.append(flight)
                         flights.start_soon(_itself, flight)
                     else:
-                        self._gate.leave(holder)
+                        self._gate.release(holder)
                 else:
                     await self._wake.wait()
                     self._wake.clear()
@@ -241,7 +241,7 @@ class PageFetcher:
             await self._request(ask)
         except RequestError as error:
             error.window, error.page = ask.window, ask.page
-            if self._may_halve(ask, error) and self._gate.spend():
+            if self._may_halve(ask, error) and self._gate.consume_retry():
                 self.plan.halve(ask, error.attempts)
                 self.window_splits += 1
                 logger.info("window halved after %s", type(error).__name__)
@@ -250,7 +250,7 @@ class PageFetcher:
         except Exception as error:  # noqa: BLE001 - whatever it is, the reader must learn of it
             self._failed(error)
         finally:
-            self._gate.leave(holder)
+            self._gate.release(holder)
             self._wake.set()
             self._ready.set()
 
@@ -275,15 +275,15 @@ class PageFetcher:
             self.requests += 1
             self.retries += attempts > 0
             attempts += 1
-            work = self._http.get(params, seconds=seconds, new_page=self._page_format.new_builder)
-            return await self.watch.exchange(work, window=ask.window, page=ask.page, attempt=attempts)
+            work = self._http.get_page(params, time_limit=seconds, new_page=self._page_format.new_builder)
+            return await self.watch.track_request(work, window=ask.window, page=ask.page, attempt=attempts)
 
         def notice(attempt: int, delay: float, error: RequestError) -> None:
-            self.watch.retry(attempt, delay, error, window=ask.window, page=ask.page)
+            self.watch.retry_scheduled(attempt, delay, error, window=ask.window, page=ask.page)
 
         split_at = max(ask.attempts + 1, self._policy.max_attempts - self.plan.halvings(ask))
         page = await self._gate.run(
-            exchange, self._policy, used=ask.attempts, split_at=split_at, notice=notice
+            exchange, self._policy, previous_attempts=ask.attempts, split_after=split_at, on_retry=notice
         )
         self.bytes += page.wire
         self._profile.saw(page)
@@ -291,7 +291,7 @@ class PageFetcher:
             self.plan.limit = self._profile.limit(self._page_format.target_bytes)
         self.plan.answer(ask, PageResult(page.starts, page, page.ids))
         page.starts = []
-        self.watch.window(ask.window, ask.page, attempts=attempts - ask.attempts, answer=page)
+        self.watch.page_accepted(ask.window, ask.page, attempts=attempts - ask.attempts, response=page)
         logger.debug(
             "%s page %d: %d calls, %d bytes", format_window(ask.window), ask.page, page.rows, page.wire
         )

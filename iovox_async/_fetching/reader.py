@@ -207,7 +207,7 @@ class StreamReader:
             try:
                 await self.pump.stop()
             finally:
-                self.pump.watch.done(self.stats(), complete=self.finished, error=self.error)
+                self.pump.watch.stream_finished(self.stats(), complete=self.finished, error=self.error)
 
     def failed(self, error: IovoxError) -> None:
         """Takes notice of what ends the stream, and puts into it where it stood."""

@@ -37,7 +37,7 @@ class TaskSupervisor:
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False
 
-    def check(self) -> None:
+    def check_usable(self) -> None:
         """Raises `SessionError` where this session cannot work."""
         if self._closed:
             raise SessionError(
@@ -53,11 +53,11 @@ class TaskSupervisor:
         elif self._home[1] is not here[1]:
             raise SessionError("the session belongs to another event loop; open one in each loop")
 
-    def start(
+    def start_task(
         self, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> tuple[asyncio.Task[T | None], anyio.CancelScope]:
         """Starts work; its scope cancels it, and then it ends with None."""
-        self.check()
+        self.check_usable()
         scope = anyio.CancelScope()
 
         async def sheltered() -> T | None:
@@ -77,7 +77,7 @@ class TaskSupervisor:
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs work to its end, or cancels it when the caller is cancelled."""
-        task, scope = self.start(work)
+        task, scope = self.start_task(work)
         try:
             result = await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -88,7 +88,7 @@ class TaskSupervisor:
         return result  # type: ignore[return-value]  # None only when the scope was cancelled
 
     @property
-    def busy(self) -> int:
+    def task_count(self) -> int:
         """Tasks that have not ended."""
         return len(self._tasks)
 

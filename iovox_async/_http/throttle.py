@@ -118,16 +118,16 @@ class RequestThrottle:
 
     # Slots.
 
-    async def enter(self, holder: object) -> None:
-        """Waits for a slot, first come first served; `leave` gives it back.
+    async def acquire(self, holder: object) -> None:
+        """Waits for a slot, first come first served; `release` gives it back.
 
         Raises:
             AuthenticationError, PermissionDeniedError: the account was refused a moment ago; nothing is sent.
         """
-        self.check()
+        self.raise_if_refused()
         await self.limiter.acquire_on_behalf_of(holder)
 
-    def leave(self, holder: object) -> None:
+    def release(self, holder: object) -> None:
         """Gives a slot back."""
         self.limiter.release_on_behalf_of(holder)
 
@@ -136,7 +136,7 @@ class RequestThrottle:
         """Requests that hold a slot."""
         return self.limiter.borrowed_tokens
 
-    def check(self) -> None:
+    def raise_if_refused(self) -> None:
         """Raises what refused the account, if that was a moment ago."""
         if self._refusal is not None and self.clock() < self._refused_until:
             raise type(self._refusal)(self._refusal.status_code, self._refusal.messages)
@@ -163,7 +163,7 @@ class RequestThrottle:
 
     # Retries.
 
-    def spend(self) -> bool:
+    def consume_retry(self) -> bool:
         """Takes one retry from the budget; False when it is used up."""
         if self.retries + 1 > BUDGET_SHARE * self.requests + BUDGET_RESERVE:
             return False
@@ -175,25 +175,25 @@ class RequestThrottle:
         exchange: Callable[[float], Awaitable[T]],
         policy: RetryPolicy,
         *,
-        used: int = 0,
-        split_at: int | None = None,
-        notice: Callable[[int, float, RequestError], None] | None = None,
+        previous_attempts: int = 0,
+        split_after: int | None = None,
+        on_retry: Callable[[int, float, RequestError], None] | None = None,
     ) -> T:
         """Runs an exchange until it succeeds, fails for good, or nothing is left to try.
 
         Args:
             exchange: one attempt, given the seconds it may take at most; what may pass is raised as `RetryableFailure`.
             policy: how often and how long.
-            used: attempts that were made already in the place of this request, which then is not a new one.
-            split_at: the attempt after which a failure that a smaller request may avoid is raised.
-            notice: told of each retry: the attempt that failed, seconds until the next, the failure.
+            previous_attempts: attempts that were made already in the place of this request, which then is not a new one.
+            split_after: the attempt after which a failure that a smaller request may avoid is raised.
+            on_retry: told of each retry: the attempt that failed, seconds until the next, the failure.
 
         Raises:
             IovoxError: the last failure, with the number of attempts.
         """
-        self.requests += not used
+        self.requests += not previous_attempts
         began = self.clock()
-        number = used
+        number = previous_attempts
         fresh = False
         last: RequestError | None = None
 
@@ -204,8 +204,8 @@ class RequestThrottle:
             tries = (
                 policy.max_attempts if failure.at_most is None else min(policy.max_attempts, failure.at_most)
             )
-            if failure.split and split_at is not None:
-                tries = min(tries, split_at)
+            if failure.split and split_after is not None:
+                tries = min(tries, split_after)
             if (failure.retry_after or 0) > policy.max_retry_after:
                 return True
             if failure.shared:
@@ -213,10 +213,10 @@ class RequestThrottle:
                 self._paused_until = max(self._paused_until, self.clock() + state.upcoming_sleep)
             if number >= tries or self.clock() - began + state.upcoming_sleep >= policy.total_timeout:
                 return True
-            if not self.spend():
+            if not self.consume_retry():
                 return True
-            if notice is not None:
-                notice(number, state.upcoming_sleep, failure.error)
+            if on_retry is not None:
+                on_retry(number, state.upcoming_sleep, failure.error)
             logger.info("retry %d of %d: %s", number, policy.max_attempts - 1, type(failure.error).__name__)
             return False
 
@@ -234,7 +234,7 @@ class RequestThrottle:
                     raise last or RequestTimeout(
                         "the server asked all requests to pause, for longer than RetryPolicy.total_timeout allows one to take"
                     )
-                self.check()
+                self.raise_if_refused()
                 number += 1
                 started = self.clock()
                 try:

@@ -144,19 +144,19 @@ class Endpoint:
             pool._network_backend = TrackingBackend(pool._network_backend)  # noqa: SLF001 - as above
             self._transport = transport
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Closes all connections."""
         if self._transport is not None:
             await self._transport.aclose()
 
-    async def get(
-        self, params: str, *, seconds: float, new_page: Callable[[], PageBuilder] = PageSplitter
+    async def get_page(
+        self, params: str, *, time_limit: float, new_page: Callable[[], PageBuilder] = PageSplitter
     ) -> RawPage:
         """One attempt at one page.
 
         Args:
             params: the query string.
-            seconds: the attempt's time, if less than the session's `timeout`.
+            time_limit: the attempt's time, if less than the session's `timeout`.
             new_page: makes the builder of the page.
 
         Raises:
@@ -164,7 +164,7 @@ class Endpoint:
             RequestError: what will not.
         """
         await self.open()
-        limit = min(self._timeout, seconds)
+        limit = min(self._timeout, time_limit)
         with anyio.move_on_after(limit):
             try:
                 return await self._exchange(params, new_page)

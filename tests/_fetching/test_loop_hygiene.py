@@ -97,7 +97,7 @@ async def main():
             raise SystemExit("not the same calls")
         before = asyncio.all_tasks()
         await storm(insights)
-        while insights._shelter.busy:
+        while insights._shelter.task_count:
             await asyncio.sleep(0.001)
         if insights._gate.in_flight or asyncio.all_tasks() - before:
             raise SystemExit("something is left")

@@ -55,7 +55,7 @@ async def outcome(work):
 async def settle(insights):
     """Until the work of those who left has ended; a turn of the loop at a time."""
     for _ in range(2000):
-        if not insights._shelter.busy:
+        if not insights._shelter.task_count:
             return
         await asyncio.sleep(0.0005)
 
@@ -307,7 +307,7 @@ async def test_two_failures_at_once_lose_neither(open_session):
     """The first is raised, bare; another one is noted in it."""
     sandbox = Sandbox(calls=500, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
-        real, both = insights._http.get, asyncio.Barrier(2)
+        real, both = insights._http.get_page, asyncio.Barrier(2)
         answered = 0
 
         async def planted(params, **options):
@@ -319,7 +319,7 @@ async def test_two_failures_at_once_lose_neither(open_session):
             await both.wait()
             raise mine
 
-        insights._http.get = planted
+        insights._http.get_page = planted
         with pytest.raises((BadRequestError, DecodeError)) as caught:
             await insights.stream(START, END, page_size=40).collect()
         said = str(caught.value) + "".join(getattr(caught.value, "__notes__", ()))

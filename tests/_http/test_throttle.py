@@ -245,7 +245,7 @@ def test_a_failure_that_a_smaller_request_may_avoid_is_raised_in_time_to_halve()
         for failure, expected in ((busy, 3), (broken, 5)):
             script = Script(failure)
             with pytest.raises(RequestError) as caught:
-                await gate().run(script, RetryPolicy(max_attempts=5), split_at=3)
+                await gate().run(script, RetryPolicy(max_attempts=5), split_after=3)
             assert len(script.times) == caught.value.attempts == expected
 
     play(main)
@@ -257,7 +257,7 @@ def test_attempts_of_a_larger_window_count():
     async def main() -> None:
         script, own = Script(busy), gate()
         with pytest.raises(ServerError) as caught:
-            await own.run(script, RetryPolicy(max_attempts=5), used=3)
+            await own.run(script, RetryPolicy(max_attempts=5), previous_attempts=3)
         assert (caught.value.attempts, len(script.times), own.requests) == (5, 2, 0)
 
     play(main)
@@ -296,7 +296,7 @@ def test_back_off_of_many_attempts_neither_overflows_nor_grows():
         own, script = gate(), Script(broken)
         with pytest.raises(TransportError):
             await own.run(
-                script, RetryPolicy(max_attempts=10**6, initial_backoff=1, max_backoff=8), used=100_000
+                script, RetryPolicy(max_attempts=10**6, initial_backoff=1, max_backoff=8), previous_attempts=100_000
             )
         assert len(script.times) > 1
         assert max(script.waits) <= 8
@@ -544,13 +544,13 @@ def test_attempts_are_bounded_under_any_faults(schedules, attempts, concurrency,
         async def one(script: Script) -> None:
             nonlocal stales
             holder = object()
-            await own.enter(holder)
+            await own.acquire(holder)
             try:
                 await own.run(script, RetryPolicy(max_attempts=attempts, total_timeout=1e6))
             except IovoxError:
                 pass
             finally:
-                own.leave(holder)
+                own.release(holder)
 
         async with anyio.create_task_group() as tasks:
             for script in scripts:
@@ -569,9 +569,9 @@ def test_the_budget_is_kept_to_the_last_retry():
     """20 and a fifth of the requests, and not one more."""
     own = RequestThrottle(1)
     own.requests = 4
-    assert [own.spend() for _ in range(25)] == [True] * 20 + [False] * 5
+    assert [own.consume_retry() for _ in range(25)] == [True] * 20 + [False] * 5
     own.requests = 10
-    assert [own.spend() for _ in range(5)] == [True] * 2 + [False] * 3
+    assert [own.consume_retry() for _ in range(5)] == [True] * 2 + [False] * 3
 
 
 def test_one_request_in_seven_may_fail():
@@ -607,7 +607,7 @@ def test_an_outage_of_three_hours_ends_well_and_costs_little():
             nonlocal asked, done
             while now() < outage + 600:
                 holder = object()
-                await own.enter(holder)
+                await own.acquire(holder)
                 asked += 1
                 try:
                     await own.run(exchange, RetryPolicy())
@@ -615,7 +615,7 @@ def test_an_outage_of_three_hours_ends_well_and_costs_little():
                 except IovoxError:
                     pass
                 finally:
-                    own.leave(holder)
+                    own.release(holder)
                 await asyncio.sleep(60)
 
         async with anyio.create_task_group() as tasks:
@@ -643,7 +643,7 @@ def test_a_refused_account_stops_everything_for_a_while(error: RequestError):
         with pytest.raises(type(error)):
             await own.run(Script(error), RetryPolicy())
         await asyncio.sleep(LOCKED_OUT - 1)
-        for refused in (own.enter(object()), own.run(other, RetryPolicy())):
+        for refused in (own.acquire(object()), own.run(other, RetryPolicy())):
             with pytest.raises(type(error), match="no") as caught:
                 await refused
             assert caught.value is not error
@@ -743,11 +743,11 @@ def test_cancelling_in_a_pause_or_in_the_queue_leaves_no_slot_behind():
             await own.run(Script(lambda: limited(100)), RetryPolicy(max_attempts=1))
 
         async def one(holder: object) -> None:
-            await own.enter(holder)
+            await own.acquire(holder)
             try:
                 await own.run(Script("page"), RetryPolicy())
             finally:
-                own.leave(holder)
+                own.release(holder)
 
         tasks = [asyncio.ensure_future(one(object())) for _ in range(3)]
         await asyncio.sleep(1)
@@ -757,8 +757,8 @@ def test_cancelling_in_a_pause_or_in_the_queue_leaves_no_slot_behind():
         await asyncio.wait(tasks)
         assert own.in_flight == 0
         holder = object()
-        await own.enter(holder)
-        own.leave(holder)
+        await own.acquire(holder)
+        own.release(holder)
 
     play(main)
 
@@ -774,10 +774,10 @@ def test_slots_are_given_in_the_order_of_asking():
 
         async def one(number: int) -> None:
             holder = object()
-            await own.enter(holder)
+            await own.acquire(holder)
             order.append(number)
             await asyncio.sleep(1)
-            own.leave(holder)
+            own.release(holder)
 
         async with anyio.create_task_group() as tasks:
             for number in range(20):
@@ -796,14 +796,14 @@ async def fly(own: RequestThrottle, scripts: list[Script], policy: RetryPolicy) 
     async def one(script: Script) -> None:
         nonlocal peak
         holder = object()
-        await own.enter(holder)
+        await own.acquire(holder)
         peak = max(peak, own.in_flight)
         try:
             await own.run(script, policy)
         except IovoxError:
             pass
         finally:
-            own.leave(holder)
+            own.release(holder)
 
     async with anyio.create_task_group() as tasks:
         for script in scripts:

@@ -363,7 +363,7 @@ async def test_a_browser_that_leaves_while_the_service_hangs_is_noticed_at_once(
                 await until(lambda: not sandbox.stats.active_requests)
             assert sandbox.stats.abandoned >= 1
             await until(lambda: app.state.insights._gate.in_flight == 0)
-            await until(lambda: app.state.insights._shelter.busy == 0)
+            await until(lambda: app.state.insights._shelter.task_count == 0)
 
 
 async def test_a_browser_that_does_not_read_stops_the_requests():
@@ -379,7 +379,7 @@ async def test_a_browser_that_does_not_read_stops_the_requests():
             await until(lambda: sandbox.stats.requests)
             assert await at_rest(sandbox) < 20, "the whole range takes more than 60"
             client.close()
-            await until(lambda: app.state.insights._shelter.busy == 0)
+            await until(lambda: app.state.insights._shelter.task_count == 0)
 
 
 async def test_a_source_of_one_s_own_is_closed_too():
@@ -464,7 +464,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
                 while not (found := sent(await anext(chunks))):
                     pass
                 assert json.loads(found[0]["data"])["id"] == new
-            await until(lambda: app.state.insights._shelter.busy == 0)
+            await until(lambda: app.state.insights._shelter.task_count == 0)
             assert await at_rest(sandbox)
 
 
