@@ -1,25 +1,66 @@
-"""Masks keys and phone numbers in what is shown to people."""
+"""Masks keys and phone numbers, and shortens values, for messages, logs and `repr`.
+
+Invariants: every value from a user or the server that becomes part of a message passes through one of these functions.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-__all__ = ["masked"]
+__all__ = [
+    "mask_digits",
+    "mask_phone_number",
+    "mask_phone_numbers",
+    "mask_secret",
+    "shorten",
+    "shorten_repr",
+]
 
-_SHOWN_CHARACTERS: Final = 40
+_SHORT_TEXT: Final = 40
+_SHORT_REPR: Final = 48
+
+#: A possible phone number: at least seven digits, with or without separators.
+_PHONE_NUMBER: Final = re.compile(r"\+?\d(?:[\s()./-]{0,2}\d){6,}")
+#: The same without separators, for texts that contain dates.
+_DIGITS: Final = re.compile(r"\d{7,}")
 
 
-#: What may be a phone number inside a text: seven digits and more, however they are grouped.
-_PHONE_WITHIN: Final = re.compile(r"\+?\d(?:[\s()./-]{0,2}\d){6,}")
+def mask_phone_number(value: str) -> str:
+    """Masks a value that is a phone number, except its last three digits: `…773`."""
+    return f"…{value[-3:] if len(value) > 6 else ''}"
 
 
-def masked(text: str) -> str:
-    """A text as logs may have it: shortened, and what may be a phone number cut to its last three digits."""
-    # Cut roughly first, since texts may be long; exactly only after numbers are no longer to be recognised.
-    head = _PHONE_WITHIN.sub(_last_three, text[: 4 * _SHOWN_CHARACTERS])
-    return head if len(head) <= _SHOWN_CHARACTERS else f"{head[: _SHOWN_CHARACTERS - 1]}…"
+def mask_phone_numbers(text: str) -> str:
+    """Masks everything in a text that may be a phone number, except the last three digits of each."""
+    return _PHONE_NUMBER.sub(_last_three_digits, text)
 
 
-def _last_three(number: re.Match[str]) -> str:
-    return "…" + "".join(filter(str.isdigit, number[0]))[-3:]
+def mask_digits(text: str) -> str:
+    """Masks runs of seven or more digits, except the last three of each; dates stay readable."""
+    return _DIGITS.sub(_last_three_digits, text)
+
+
+def mask_secret(text: str, secret: str) -> str:
+    """Replaces a secret by `***`."""
+    return text.replace(secret, "***")
+
+
+def shorten(text: str) -> str:
+    """Masks phone numbers and shortens the text to 40 characters."""
+    # Texts may be long: mask only a prefix, but cut it to length after that, so that no number is cut in two.
+    prefix = mask_phone_numbers(text[: 4 * _SHORT_TEXT])
+    return prefix if len(prefix) <= _SHORT_TEXT else f"{prefix[: _SHORT_TEXT - 1]}…"
+
+
+def shorten_repr(value: object) -> str:
+    """The `repr` of a value, shortened. Masks nothing: not for values that may contain a phone number."""
+    try:
+        text = repr(str.__str__(value) if isinstance(value, str) else value)
+    except ValueError:  # an int with more digits than the interpreter prints
+        text = f"a {type(value).__name__} with too many digits"
+    return text if len(text) <= _SHORT_REPR else f"{text[: _SHORT_REPR - 3]}..."
+
+
+def _last_three_digits(match: re.Match[str]) -> str:
+    return "…" + "".join(filter(str.isdigit, match[0]))[-3:]

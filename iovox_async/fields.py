@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
-from ._params.validators import InvalidValueError, items, said
+from ._params.validators import InvalidValueError, items
+from ._redaction import shorten_repr
 
 __all__ = ["AskedFields", "Field", "Fields", "as_fields", "as_order", "did_you_mean"]
 
@@ -134,7 +135,7 @@ def as_fields(value: AskedFields | None) -> tuple[Field, ...] | None:
         return None
     asked = items(value, "the names of response fields")
     if unknown := [name for name in asked if name not in _KNOWN]:
-        told = ", ".join(f"{said(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
+        told = ", ".join(f"{shorten_repr(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
         more = f", and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise InvalidValueError(f"no such response field: {told}{more} (Field lists all {len(_NAMES)})")
     return tuple(Field(name) for name in asked)
@@ -154,20 +155,20 @@ def as_order(value: str | None) -> str | None:
     name, _, direction = order.rpartition("_")
     if order in _KNOWN:
         raise InvalidValueError(
-            f"direction invalid: {said(order)} has none; write '{order}_ASC' or '{order}_DESC'"
+            f"direction invalid: {shorten_repr(order)} has none; write '{order}_ASC' or '{order}_DESC'"
         )
     if direction not in _DIRECTIONS:
         if name in _KNOWN:
             raise InvalidValueError(
-                f"direction invalid: {said(direction)}; write '{name}_ASC' or '{name}_DESC'"
+                f"direction invalid: {shorten_repr(direction)}; write '{name}_ASC' or '{name}_DESC'"
             )
         near = did_you_mean(order, (f"{known}_{way}" for known in _NAMES for way in _DIRECTIONS))
         raise InvalidValueError(
-            f"field invalid: {said(order)}{near or '; write a response field and _ASC or _DESC, as in call_start_ASC'}"
+            f"field invalid: {shorten_repr(order)}{near or '; write a response field and _ASC or _DESC, as in call_start_ASC'}"
         )
     if name in _UNORDERED:
         raise InvalidValueError(f"field invalid: the endpoint does not order by {name}; choose another field")
     if name not in _KNOWN:
         near = did_you_mean(name, _NAMES) or "; Field lists them all"
-        raise InvalidValueError(f"field invalid: {said(name)} is not a response field{near}")
+        raise InvalidValueError(f"field invalid: {shorten_repr(name)} is not a response field{near}")
     return order

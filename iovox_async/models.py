@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, Self, get_args, get_origin, get_type_hi
 
 import attrs
 
-from ._redaction import masked
+from ._redaction import mask_phone_number, shorten
 
 __all__ = [
     "ALIASES",
@@ -359,9 +359,9 @@ _PHONES: Final = frozenset({"call_origin", "iovox_number", "call_destination"})
 def _shown(value: object, *, phone: bool) -> str:
     match value:
         case str() if phone and any(map(str.isdigit, value)):
-            return f"'…{value[-3:] if len(value) > 6 else ''}'"
+            return f"'{mask_phone_number(value)}'"
         case str():
-            return ascii(masked(value)).replace("\\u2026", "…")
+            return ascii(shorten(value)).replace("\\u2026", "…")
         case datetime():
             return f"'{value}'"
         case timedelta():
@@ -369,5 +369,5 @@ def _shown(value: object, *, phone: bool) -> str:
         case list():
             return f"<{len(value)}>"
         case dict():
-            return f"<{', '.join(masked(str(key)) for key in list(value)[:8])}>"
+            return f"<{', '.join(shorten(str(key)) for key in list(value)[:8])}>"
     return repr(value)

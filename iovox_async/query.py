@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self, TypedDict, Unpack, cast
@@ -33,6 +32,7 @@ from ._params.validators import (
     as_page,
     as_text,
 )
+from ._redaction import mask_phone_number, mask_phone_numbers
 from .errors import QueryError
 from .fields import AskedFields, Field, Fields, as_fields, as_order, did_you_mean
 
@@ -96,8 +96,6 @@ _ELSEWHERE = {
 }
 #: Values that are phone numbers, whole.
 _PHONES = frozenset({"call_origin", "call_origin_encoded", "iovox_number", "call_destination"})
-#: What may be a phone number inside a text ("Forward call to: 44..."), but for its last three digits.
-_PHONE_WITHIN = re.compile(r"\+?\d(?:[ ()./-]{0,2}\d){3,}(?=\d{3})")
 
 
 def _named(_cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -308,7 +306,7 @@ def _sent(name: str, value: Any) -> str:
 
 def _shown(name: str, value: Any) -> str:
     if name in _PHONES:
-        return f"'…{value[-3:] if len(value) > 6 else ''}'"
+        return f"'{mask_phone_number(value)}'"
     if name == "fields":
         presets = ("DEFAULT", "CALL", "CATEGORIES", "INSIGHTS", "ALL")
         named = next((f"Fields.{preset}" for preset in presets if getattr(Fields, preset) == value), None)
@@ -319,4 +317,4 @@ def _shown(name: str, value: Any) -> str:
         return repr(",".join(map(str, value[:8]))) + (f"… ({len(value)})" if len(value) > 8 else "")
     if name in {"node_id", "link_id"} or not isinstance(value, str):
         return repr(value)
-    return repr(_PHONE_WITHIN.sub("…", value))
+    return repr(mask_phone_numbers(value))

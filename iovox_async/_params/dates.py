@@ -22,7 +22,8 @@ import re
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
-from .validators import InvalidValueError, said
+from .._redaction import shorten_repr
+from .validators import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,11 +132,15 @@ def _moment(value: object, filling: tuple[int, int, int]) -> datetime:
         if moment.tzinfo is not None:
             moment.astimezone(UTC)
     except OverflowError:
-        raise InvalidValueError(f"{said(str(value))} lies too near the ends of the calendar") from None
+        raise InvalidValueError(
+            f"{shorten_repr(str(value))} lies too near the ends of the calendar"
+        ) from None
     except TypeError:
-        raise InvalidValueError(f"{said(str(value))} is no date; {_FORM}") from None
+        raise InvalidValueError(f"{shorten_repr(str(value))} is no date; {_FORM}") from None
     if moment.year > 9998:
-        raise InvalidValueError(f"{said(str(value))} lies past the year 9998; an end left out means now")
+        raise InvalidValueError(
+            f"{shorten_repr(str(value))} lies past the year 9998; an end left out means now"
+        )
     return moment
 
 
@@ -150,7 +155,7 @@ def _parsed(text: str, filling: tuple[int, int, int]) -> datetime:
     if match is None:
         zoned = re.search(r"\d(Z|[+-]\d\d:?\d\d)$", text)
         cure = "a written date has no zone: give a datetime with tzinfo" if zoned else _FORM
-        raise InvalidValueError(f"{said(text)} is not the endpoint's format; {cure}")
+        raise InvalidValueError(f"{shorten_repr(text)} is not the endpoint's format; {cure}")
     year, month, day = (int(part) for part in match.groups()[:3])
     hour, minute, second = (
         fill if part is None else int(part) for part, fill in zip(match.groups()[3:], filling, strict=True)
@@ -158,4 +163,4 @@ def _parsed(text: str, filling: tuple[int, int, int]) -> datetime:
     try:
         return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - account-local by contract
     except ValueError as error:
-        raise InvalidValueError(f"{said(text)} is on no calendar or clock: {error}") from None
+        raise InvalidValueError(f"{shorten_repr(text)} is on no calendar or clock: {error}") from None

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import SupportsIndex, TypeAlias
 
+from .._redaction import shorten_repr
+
 __all__ = [
     "COLOURS",
     "CommaList",
@@ -28,7 +30,6 @@ __all__ = [
     "as_page",
     "as_text",
     "items",
-    "said",
 ]
 
 #: Values of a comma list: any iterable, a single one, or a str in the endpoint's own form, `"A,B"`.
@@ -50,21 +51,12 @@ class InvalidValueError(ValueError):
     """A value the endpoint cannot take; the message says why, and what to do."""
 
 
-def said(value: object) -> str:
-    """A value as a message may repeat it: shortened. Not for texts that may hold a phone number."""
-    try:
-        told = repr(str.__str__(value) if isinstance(value, str) else value)
-    except ValueError:  # a number longer than the interpreter prints
-        told = "that"
-    return told if len(told) <= 48 else f"{told[:45]}..."
-
-
 def as_page(value: int) -> int:
     """A page number from 1."""
     number = _whole(value)
     if not 1 <= number <= PAGE_MAXIMUM:
         raise InvalidValueError(
-            f"must be between 1 and {PAGE_MAXIMUM}, not {said(number)}: pages are counted from 1"
+            f"must be between 1 and {PAGE_MAXIMUM}, not {shorten_repr(number)}: pages are counted from 1"
         )
     return number
 
@@ -75,7 +67,7 @@ def as_limit(value: int | None) -> int | None:
         return None
     number = _whole(value)
     if not 1 <= number <= LIMIT_MAXIMUM:
-        raise InvalidValueError(f"must be between 1 and {LIMIT_MAXIMUM}, not {said(number)}")
+        raise InvalidValueError(f"must be between 1 and {LIMIT_MAXIMUM}, not {shorten_repr(number)}")
     return number
 
 
@@ -86,7 +78,7 @@ def as_constant(value: str | None) -> str | None:
     if str(value).upper() == "YESTERDAY":
         return "YESTERDAY"
     raise InvalidValueError(
-        f"must be 'YESTERDAY', its only value, not {said(value)}; or give start_date and end_date"
+        f"must be 'YESTERDAY', its only value, not {shorten_repr(value)}; or give start_date and end_date"
     )
 
 
@@ -142,7 +134,9 @@ def as_colours(value: Iterable[str] | str | None) -> tuple[str, ...] | None:
     colours = tuple(dict.fromkeys(item.upper() for item in items(value, "colours")))
     for colour in colours:
         if colour not in COLOURS:
-            raise InvalidValueError(f"no such colour: {said(colour)}; choose from {', '.join(COLOURS)}")
+            raise InvalidValueError(
+                f"no such colour: {shorten_repr(colour)}; choose from {', '.join(COLOURS)}"
+            )
     return colours
 
 

@@ -22,6 +22,7 @@ import attrs
 import msgspec
 
 from .._params.timezones import zone_of
+from .._redaction import mask_digits
 from ..errors import DecodeError, QueryError, RecordError
 from ..models import ALIASES, Call, Categories, Model, types_of
 from .compiled import CompiledDecoder, DecoderSpec, Row, UnusualError, answer_keys, layout_of
@@ -36,7 +37,6 @@ _SAMPLES: Final = 8
 #: Keys that are names; others stay with the tolerant way.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:$ -]{1,64}", re.ASCII)
 _KEYS: Final = ("id", "call_start")
-_DIGITS: Final = re.compile(r"\d{7,}")
 
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _plain = msgspec.json.Decoder().decode
@@ -182,7 +182,9 @@ class CallDecoder:
             data = _plain(piece)
         except (ValueError, RecursionError) as error:
             # The decoder's words hold no data, but its exception may hold the bytes: so none is chained.
-            raise RecordError(index, f"$[{index}]", f"cannot be decoded ({_scrubbed(error)})") from None
+            raise RecordError(
+                index, f"$[{index}]", f"cannot be decoded ({mask_digits(str(error))})"
+            ) from None
         before = self._tolerant.coerced
         call = self._tolerant.record(data, index)
         self.coerced += self._tolerant.coerced > before
@@ -267,8 +269,4 @@ def _pieces(segment: bytes) -> list[msgspec.Raw]:
     try:
         return _split(segment)
     except (ValueError, RecursionError) as error:
-        raise DecodeError(f"the page is not a JSON list ({_scrubbed(error)})") from None
-
-
-def _scrubbed(error: Exception) -> str:
-    return _DIGITS.sub("…", str(error))
+        raise DecodeError(f"the page is not a JSON list ({mask_digits(str(error))})") from None

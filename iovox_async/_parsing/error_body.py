@@ -13,19 +13,14 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-__all__ = ["ERROR_BYTES", "MESSAGES", "error_messages", "scrub"]
+from .._redaction import mask_digits
+
+__all__ = ["ERROR_BYTES", "MESSAGES", "error_messages"]
 
 #: Bytes of an error body that are looked at.
 ERROR_BYTES: Final = 64 * 1024
 #: Messages that are taken from an error body.
 MESSAGES: Final = 8
-
-_DIGITS: Final = re.compile(r"\d{7,}")
-
-
-def scrub(text: str) -> str:
-    """The text without what may be a phone number: long runs of digits keep their last three."""
-    return _DIGITS.sub(lambda run: "…" + run[0][-3:], text)
 
 
 def error_messages(body: bytes) -> tuple[str, ...]:
@@ -35,7 +30,7 @@ def error_messages(body: bytes) -> tuple[str, ...]:
     if not found:
         text = re.sub(r"<[^<>]*>", " ", body.decode("utf-8", "replace"))
         found = [text]
-    tidy = (" ".join(scrub(text).split())[:200] for text in found)
+    tidy = (" ".join(mask_digits(text).split())[:200] for text in found)
     return tuple(text for text in tidy if text)[:MESSAGES]
 
 

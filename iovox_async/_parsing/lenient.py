@@ -26,7 +26,7 @@ import msgspec
 
 from iovox_async._params.timezones import zone_of
 
-from .._redaction import masked
+from .._redaction import shorten
 from ..errors import RecordError
 from ..models import ALIASES, NO_EXTRA, Call, Categories, Model, types_of
 
@@ -340,9 +340,9 @@ def _unfit(data: Any, meant: str) -> NoReturn:
         case bool():
             told = "true or false"
         case int() | float():
-            told = "a number" if abs(data) > _EXACT else masked(repr(data))
+            told = "a number" if abs(data) > _EXACT else shorten(repr(data))
         case str():
-            told = ascii(masked(data))
+            told = ascii(shorten(data))
         case list() | tuple():
             told = "a list"
         case Mapping():

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 import msgspec
 from attrs import define, field, frozen
 
+from .._redaction import mask_digits
 from ..errors import DecodeError
-from .error_body import error_messages, scrub
+from .error_body import error_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -305,7 +306,7 @@ class PageSplitter:
                 starts = [_start_of(raw) for raw in _raws.decode(data)]
         except (ValueError, RecursionError) as error:
             # Bytes of a page are personal data: only the decoder's own words about them are passed on.
-            raise DecodeError(f"the page is not JSON ({scrub(str(error))})") from error
+            raise DecodeError(f"the page is not JSON ({mask_digits(str(error))})") from error
         if starts:
             self._segments.append(Segment(data, len(starts)))
             self._starts += starts
@@ -357,7 +358,7 @@ def _as_list(body: bytes) -> bytes:
         try:
             keys = _object.decode(body)
         except (ValueError, RecursionError) as error:
-            raise DecodeError(f"the page is not JSON ({scrub(str(error))})") from error
+            raise DecodeError(f"the page is not JSON ({mask_digits(str(error))})") from error
         if not keys:
             return b"[]"
         if "id" in keys:

@@ -296,7 +296,9 @@ def test_back_off_of_many_attempts_neither_overflows_nor_grows():
         own, script = gate(), Script(broken)
         with pytest.raises(TransportError):
             await own.run(
-                script, RetryPolicy(max_attempts=10**6, initial_backoff=1, max_backoff=8), previous_attempts=100_000
+                script,
+                RetryPolicy(max_attempts=10**6, initial_backoff=1, max_backoff=8),
+                previous_attempts=100_000,
             )
         assert len(script.times) > 1
         assert max(script.waits) <= 8
