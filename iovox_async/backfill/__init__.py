@@ -1,7 +1,9 @@
-"""Backfill: years of calls into files, through any crash.
+"""Writes the calls of a date range to a directory of files, one file per day or month.
 
-The law of this package: a run that is killed at any moment and run again ends with exactly the calls of an undisturbed one, and
-reads nothing twice that it named as finished.
+Invariants:
+
+- A run that is killed at any instant and started again ends with the calls of an undisturbed run.
+- Finished partitions are not downloaded again (after `kill -9`, those finished in the last second are).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Calls in the two forms they come in, with what a table needs to know of them: where they begin, and which they are.
+"""Gives records and Arrow batches one interface: how many calls, when they start, and a checksum of their ids.
 
-The law of this room: a chunk holds calls in the order of their start, and its sums depend on the calls alone, not on their
-form, their order, or how they were cut.
+Invariants:
+
+- The calls of a chunk are in the order of their start.
+- `ids()` depends on the ids alone, not on their order, their representation, or how they were sliced.
 """
 
 from __future__ import annotations
@@ -17,18 +19,18 @@ from attrs import frozen
 if TYPE_CHECKING:
     from ..models import Call
 
-__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdChecksum", "cut", "parted"]
+__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdChecksum", "find_start", "split_at"]
 
 _MASK: Final = (1 << 64) - 1
-#: What a moment in a column is counted from; without a time zone, it is the account's wall that is.
+#: The origin of Arrow timestamps. Columns without a time zone count from it in the account's local time.
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @frozen
 class IdChecksum:
-    """Which calls some calls are, in 24 bytes: their number, and the sums of their ids and of the squares of these.
+    """A checksum of a set of ids: their number, sum and sum of squares, modulo 2^64.
 
-    Two sets of ids that differ have the same sums only by a coincidence of one in 2^64 and less.
+    Different sets have the same checksum with a probability of at most 1 in 2^64.
     """
 
     rows: int = 0
@@ -37,9 +39,8 @@ class IdChecksum:
 
     @classmethod
     def of(cls, ids: Iterable[int]) -> Self:
-        """The sums of these ids."""
-        known = list(ids)
-        return cls(len(known), sum(known) & _MASK, sum(one * one for one in known) & _MASK)
+        ids = list(ids)
+        return cls(len(ids), sum(ids) & _MASK, sum(number * number for number in ids) & _MASK)
 
     def __add__(self, other: IdChecksum) -> IdChecksum:
         return IdChecksum(
@@ -57,20 +58,20 @@ class Chunk(Protocol):
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of calls."""
 
     @property
     def data(self) -> Any:
-        """What a format's writer takes."""
+        """The calls, as a `FileWriter` takes them."""
 
     def start(self, row: int) -> datetime:
-        """When one began, in the account's wall time."""
+        """When a call started, in the account's local time."""
 
-    def slice(self, begin: int, end: int) -> Chunk:
-        """Some of them."""
+    def slice(self, start: int, stop: int) -> Chunk:
+        """The calls of these rows."""
 
     def ids(self) -> IdChecksum:
-        """Which they are."""
+        """The checksum of the calls' ids."""
 
 
 @frozen
@@ -86,8 +87,8 @@ class CallChunk:
     def start(self, row: int) -> datetime:
         return self.data[row].call_start.replace(tzinfo=None)
 
-    def slice(self, begin: int, end: int) -> CallChunk:
-        return CallChunk(self.data[begin:end])
+    def slice(self, start: int, stop: int) -> CallChunk:
+        return CallChunk(self.data[start:stop])
 
     def ids(self) -> IdChecksum:
         return IdChecksum.of(call.id for call in self.data)
@@ -98,11 +99,11 @@ class ArrowChunk:
     """Calls as a `pyarrow.RecordBatch`, of an account in this time zone."""
 
     data: Any
-    zone: tzinfo | None = None
+    timezone: tzinfo | None = None
 
     @cached_property
     def _starts(self) -> memoryview:
-        """The column's own memory: a value of Arrow's takes ten times as long, and a part is found by many looks."""
+        # Reading the column's buffer takes a tenth of the time of reading Arrow scalars.
         column = self.data.column("call_start")
         return memoryview(column.buffers()[1]).cast("q")[column.offset :]
 
@@ -112,41 +113,41 @@ class ArrowChunk:
         return rows
 
     def start(self, row: int) -> datetime:
-        moment = _EPOCH + timedelta(microseconds=self._starts[row])
-        return (moment if self.zone is None else moment.astimezone(self.zone)).replace(tzinfo=None)
+        start = _EPOCH + timedelta(microseconds=self._starts[row])
+        return (start if self.timezone is None else start.astimezone(self.timezone)).replace(tzinfo=None)
 
-    def slice(self, begin: int, end: int) -> ArrowChunk:
-        return ArrowChunk(self.data.slice(begin, end - begin), self.zone)
+    def slice(self, start: int, stop: int) -> ArrowChunk:
+        return ArrowChunk(self.data.slice(start, stop - start), self.timezone)
 
     def ids(self) -> IdChecksum:
         import numpy as np
 
         column = self.data.column("id")
         ids = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + self.rows]
-        # Both wrap at 64 bits, as the mask does.
+        # NumPy's sums wrap at 64 bits, as the mask does.
         return IdChecksum(self.rows, int(ids.sum()) & _MASK, int((ids * ids).sum()) & _MASK)
 
 
-def cut(chunk: Chunk, begin: int, before: datetime) -> int:
-    """The first row from `begin` on that does not begin before this moment."""
-    # Most chunks lie within one part, and a look at the last row says so.
-    if not chunk.rows or chunk.start(chunk.rows - 1) < before:
+def find_start(chunk: Chunk, row: int, time: datetime) -> int:
+    """The first row, from `row` on, that starts at or after this time."""
+    # Most chunks lie within one partition; the last row shows it without a search.
+    if not chunk.rows or chunk.start(chunk.rows - 1) < time:
         return chunk.rows
-    return bisect_left(range(chunk.rows), before, begin, key=chunk.start)
+    return bisect_left(range(chunk.rows), time, row, key=chunk.start)
 
 
-def parted(chunk: Chunk, at: int, ends: Sequence[datetime]) -> Iterator[tuple[int, Chunk]]:
-    """A chunk's calls by the parts they lie in, each with the number of its part.
+def split_at(chunk: Chunk, index: int, stops: Sequence[datetime]) -> Iterator[tuple[int, Chunk]]:
+    """Splits a chunk by partitions; yields the index of each partition with its calls.
 
     Args:
         chunk: the calls.
-        at: the part that the first of them may lie in.
-        ends: the moments at which parts end; the last part takes all that is left.
+        index: the first partition that may hold any of them.
+        stops: the end of each partition. The last partition takes all remaining calls.
     """
-    begin = 0
-    while begin < chunk.rows:
-        end = chunk.rows if at == len(ends) - 1 else cut(chunk, begin, ends[at])
-        if end > begin:
-            yield at, chunk.slice(begin, end) if end - begin < chunk.rows else chunk
-        at += 1
-        begin = end
+    row = 0
+    while row < chunk.rows:
+        end = chunk.rows if index == len(stops) - 1 else find_start(chunk, row, stops[index])
+        if end > row:
+            yield index, chunk.slice(row, end) if end - row < chunk.rows else chunk
+        index += 1
+        row = end

@@ -1,10 +1,12 @@
-"""The folder of a job: its lock, its manifest, its files.
+"""Manages the directory of a backfill: its lock, its manifest and its files.
 
-The law of this room: the manifest is the truth. A file is complete and named before the manifest names it; a sealed partition
-that is to be replaced is first marked as open; what the manifest no longer names is removed after that, and what it does not
-name is swept at the start; and only the holder of the lock writes it. So whenever a process ends, and however, what the
-manifest calls sealed is whole. It is written at most once a second, while calls come and at the end: a killed process loses
-what it finished in the second before it received its last calls, and no more.
+Invariants:
+
+- A file is complete and in place before the manifest names it.
+- A final partition is marked as not final before its file is replaced, so what the manifest calls final is intact
+  whenever a process ends.
+- A file is removed only after the manifest no longer names it; files it does not name are removed when it is opened.
+- Only the holder of the lock writes the manifest.
 """
 
 from __future__ import annotations
@@ -22,234 +24,232 @@ import msgspec
 
 from ..errors import ManifestCorruptedError
 from ._manifest import MANIFEST, Manifest, ManifestEntry
-from ._storage import TEMPORARY
+from ._storage import TEMPORARY_SUFFIX
 
 if TYPE_CHECKING:
     from ._job import Job
     from ._locks import Lock
     from ._storage import Storage
 
-__all__ = ["REPORT", "BackfillDirectory"]
+__all__ = ["MANIFEST_INTERVAL", "REPORT", "BackfillDirectory"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 REPORT: Final = "report.json"
-#: Names that a job gives: nothing else in a folder is ever removed.
-_TABLE: Final = re.compile(
+#: Seconds between two versions of the manifest: writing it takes longer than reading a short partition, and some stores
+#: limit how often an object is replaced. A killed process loses what it finished within this time.
+MANIFEST_INTERVAL: Final = 1.0
+#: The files that a backfill writes; no other file in the directory is ever removed.
+_PARTITION_FILE: Final = re.compile(
     r"calls/(?:date=\d{4}-\d\d-\d\d|month=\d{4}-\d\d)/part-0\.(?:parquet|jsonl|jsonl\.zst|csv)"
 )
-_TEMPORARY: Final = re.compile(
-    r"\.(?:calls\.(?:date|month)=[\d-]+\.part-0\.[a-z.]+|manifest\.jsonl|report\.json)" + re.escape(TEMPORARY)
+_TEMPORARY_FILE: Final = re.compile(
+    r"\.(?:calls\.(?:date|month)=[\d-]+\.part-0\.[a-z.]+|manifest\.jsonl|report\.json)"
+    + re.escape(TEMPORARY_SUFFIX)
 )
+_REPAIR_HINT: Final = "Repair it (repair=True, --repair): only what is damaged is read again."
 
 
 class BackfillDirectory:
-    """The folder of a job. Its methods block; they are called in threads.
+    """The directory of a job. The methods block; they are called in threads.
+
+    Every method that writes raises `BackfillLockedError` if another process has taken the directory over, and
+    `BackfillError` if the file system refuses.
 
     Args:
-        store: where it is.
-        job: whose it is.
-        clock: seconds that pass; the manifest is written, and the lock renewed, by it.
+        storage: the directory's files.
+        job: the job that it belongs to.
+        manifest_interval: seconds between two versions of the manifest.
+        clock: a monotonic clock.
 
     Attributes:
-        store: where the folder is.
-        manifest: what is in it; there after `open`.
-        again: names of partitions whose files must be read again: what was found damaged.
+        manifest: what the directory holds; set by `open`.
+        damaged: names of partitions whose files are damaged and must be read again; set by `open`.
     """
 
     manifest: Manifest
 
-    def __init__(self, store: Storage, job: Job, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store = store
-        self.again: set[str] = set()
+    def __init__(
+        self,
+        storage: Storage,
+        job: Job,
+        *,
+        manifest_interval: float = MANIFEST_INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.storage = storage
+        self.damaged: set[str] = set()
         self._job = job
+        self._manifest_interval = manifest_interval
         self._clock = clock
         self._lock: Lock | None = None
-        self._renewed = 0.0
-        self._writing = threading.Lock()
-        #: When the manifest last named something, whether something waits to be named, and the files that will be left by that.
-        self._named = -math.inf
-        self._unnamed = False
-        self._left: set[str] = set()
+        self._lock_renewed_at = 0.0
+        self._write_mutex = threading.Lock()
+        self._manifest_written_at = -math.inf
+        self._has_unwritten_entries = False
+        #: Files that the next version of the manifest no longer names.
+        self._obsolete_files: set[str] = set()
 
     def open(
-        self, start: datetime | None, default: datetime, *, repair: bool = False, deep: bool = False
+        self,
+        start: datetime | None,
+        default_start: datetime,
+        *,
+        repair: bool = False,
+        check_files: bool = False,
     ) -> None:
-        """Locks the folder, reads what is in it, and sweeps what does not belong there.
+        """Locks the directory, loads the manifest, checks the files' sizes, and removes leftovers of earlier runs.
 
         Args:
-            start: the first second that is asked for, or None for the one that the folder knows.
-            default: the first second of a folder that knows none.
-            repair: do not stop at what is damaged, but note it in `again`, after looking into every file.
-            deep: do so with files, and stop at a manifest that is damaged or missing, since it alone says what is in them.
+            start: the first second requested, or None for the start that the manifest holds.
+            default_start: the start of a directory without a manifest.
+            repair: add damaged partitions to `damaged` instead of raising, and check the checksum of every file.
+            check_files: as `repair`, but raise if the manifest is damaged or missing.
 
         Raises:
-            BackfillLockedError: another process is at work there.
-            BackfillMismatchError: the folder belongs to another job.
-            ManifestCorruptedError: the manifest, or a file that it names, is not what it was.
+            BackfillMismatchError: the directory belongs to another job.
+            ManifestCorruptedError: the manifest, or the file of a final partition, is damaged.
         """
-        self.store.prepare()
-        lock = self.store.lock()
-        lock.take()
-        self._lock = lock
-        self._renewed = self._clock()
-        files = self.store.listing()
-        data = self.store.read(MANIFEST)
+        self.storage.prepare()
+        lock = self.storage.lock()
+        lock.acquire()
+        self._lock, self._lock_renewed_at = lock, self._clock()
+        files = self.storage.list_files()
+        data = self.storage.read(MANIFEST)
         if data is None:
-            strays = sorted(filter(_TABLE.fullmatch, files))
-            if strays and not repair:
+            self.manifest = Manifest(self._job, start or default_start)
+            unknown = sorted(filter(_PARTITION_FILE.fullmatch, files))
+            if unknown and not repair:
                 raise ManifestCorruptedError(
-                    f"{self.store} holds {strays[0]} and no {MANIFEST}: choose an empty folder, "
-                    "or --repair (repair=True) to read everything again in its place"
+                    f"{self.storage} holds {unknown[0]} but no {MANIFEST}",
+                    hint="Choose an empty directory, or read everything again in this one (repair=True, --repair).",
                 )
-            self.manifest = Manifest(self._job, start or default)
         else:
-            self.manifest = Manifest.load(data, self._job, start or default, where=self.store)
+            self.manifest = Manifest.load(data, self._job, start or default_start, location=self.storage)
             if self.manifest.damage and not repair:
+                damage = ", ".join(self.manifest.damage[:5])
                 raise ManifestCorruptedError(
-                    f"{self.store}/{MANIFEST} is damaged ({', '.join(self.manifest.damage[:5])}): "
-                    "--repair (repair=True) reads again what cannot be trusted, and keeps the rest"
+                    f"{self.storage}/{MANIFEST} is damaged ({damage})", hint=_REPAIR_HINT
                 )
-        self._look(files, repair=repair or deep)
-        self._sweep(files)
+        self._check_files(files, keep_going=repair or check_files)
+        self._remove_leftovers(files)
         first = min(start or self.manifest.start, self.manifest.start)
         if data is None or self.manifest.damage or first < self.manifest.start:
             self.manifest.start = first
             self.manifest.damage = []
-            self._write()
+            self._write_manifest()
 
     def close(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
 
-    def alive(self) -> None:
-        """Keeps the lock, where it must be kept, and names what has waited for its turn.
+    def heartbeat(self) -> None:
+        """Renews the lock and writes the manifest, each if it is due."""
+        with self._write_mutex:
+            interval = None if self._lock is None else self._lock.renew_interval
+            if interval is not None and self._clock() - self._lock_renewed_at > interval:
+                self._renew_lock()
+            self._write_entries_if_due()
 
-        Raises:
-            BackfillLockedError: another process took it over.
-            BackfillError: the manifest cannot be written.
-        """
-        with self._writing:
-            lock = self._lock
-            every = None if lock is None else lock.renew_every
-            if every is not None and self._clock() - self._renewed > every:
-                self._renew()
-            self._name_in_turn()
-
-    def reopen(self, names: Iterable[str]) -> None:
-        """Says that these are about to be replaced: until they are, nobody relies on their files.
-
-        Raises:
-            BackfillLockedError: another process took the folder over.
-            BackfillError: the manifest cannot be written.
-        """
+    def mark_not_final(self, partitions: Iterable[str]) -> None:
+        """Marks partitions whose files are about to be replaced, so that no later run relies on them."""
         entries = self.manifest.entries
-        with self._writing:
-            sealed = {name: entry for name in names if (entry := entries.get(name)) and entry.sealed}
-            if not sealed:
+        with self._write_mutex:
+            final = {name: entries[name] for name in partitions if name in entries and entries[name].final}
+            if not final:
                 return
             entries.update(
-                {name: msgspec.structs.replace(entry, sealed=False) for name, entry in sealed.items()}
+                {name: msgspec.structs.replace(entry, final=False) for name, entry in final.items()}
             )
             try:
-                self._write()
+                self._write_manifest()
             except BaseException:
-                entries.update(sealed)
+                entries.update(final)
                 raise
 
     def commit(self, entry: ManifestEntry) -> None:
-        """Names a file that is in its place, now or soon; a partition that has none any more loses it then.
-
-        Raises:
-            BackfillLockedError: another process took the folder over.
-            BackfillError: the manifest cannot be written.
-        """
-        with self._writing:
-            old = self.manifest.entries.get(entry.partition)
-            if old is not None and old.file:
-                self._left.add(old.file)
+        """Adds a partition whose file is in place to the manifest, which is written now or when it is due."""
+        with self._write_mutex:
+            previous = self.manifest.entries.get(entry.partition)
+            if previous is not None and previous.file:
+                self._obsolete_files.add(previous.file)
             if entry.file:
-                self._left.discard(entry.file)
+                self._obsolete_files.discard(entry.file)
             self.manifest.entries[entry.partition] = entry
-            self._unnamed = True
-            self._name_in_turn()
+            self._has_unwritten_entries = True
+            self._write_entries_if_due()
 
-    def settle(self) -> None:
-        """Names what is not named yet.
+    def flush(self) -> None:
+        """Writes the manifest if it lacks a committed partition."""
+        with self._write_mutex:
+            if self._has_unwritten_entries:
+                self._write_entries()
 
-        Raises:
-            BackfillLockedError: another process took the folder over.
-            BackfillError: the manifest cannot be written.
-        """
-        with self._writing:
-            if self._unnamed:
-                self._name()
+    def replace(self, path: str, data: bytes) -> None:
+        """Writes a small file."""
+        with self.storage.create(path) as file:
+            file.write(data)
+            file.commit()
 
-    def _name_in_turn(self) -> None:
-        if self._unnamed and self._clock() - self._named >= self.store.rewrite_every:
-            self._name()
-
-    def _name(self) -> None:
-        self._write()
-        self._named, self._unnamed = self._clock(), False
-        left, self._left = self._left, set()
-        for name in sorted(left):
-            self.store.remove(name)
-
-    def replace(self, name: str, data: bytes) -> None:
-        """Writes a small file, whole or not at all."""
-        with self.store.draft(name) as draft:
-            draft.write(data)
-            draft.commit()
-
-    def damaged(self) -> set[str]:
-        """Names of partitions whose files are not what was written, after a look into every file."""
-        files = self.store.listing()
-        found = set()
-        for entry in self.manifest.entries.values():
-            self.alive()  # a large folder takes longer than a lock lasts
+    def find_damaged(self) -> set[str]:
+        """The names of partitions whose files differ from what was written; reads every file."""
+        files = self.storage.list_files()
+        damaged = set()
+        for name, entry in self.manifest.entries.items():
+            self.heartbeat()  # a large directory takes longer than a lease lasts
             if entry.file and (
-                files.get(entry.file) != entry.bytes or self.store.digest(entry.file) != entry.sha256
+                files.get(entry.file) != entry.bytes or self.storage.sha256(entry.file) != entry.sha256
             ):
-                found.add(entry.partition)
-        return found
+                damaged.add(name)
+        return damaged
 
-    def _renew(self) -> None:
-        if self._lock is not None:
-            self._lock.renew()
-            self._renewed = self._clock()
+    def _write_entries_if_due(self) -> None:
+        due = self._clock() - self._manifest_written_at >= self._manifest_interval
+        if self._has_unwritten_entries and due:
+            self._write_entries()
 
-    def _write(self) -> None:
-        # Whoever took the folder over has swept what this manifest would name.
-        self._renew()
+    def _write_entries(self) -> None:
+        self._write_manifest()
+        self._manifest_written_at, self._has_unwritten_entries = self._clock(), False
+        obsolete, self._obsolete_files = self._obsolete_files, set()
+        for path in sorted(obsolete):
+            self.storage.remove(path)
+
+    def _write_manifest(self) -> None:
+        # A process that took the directory over has removed the files that this manifest would add.
+        self._renew_lock()
         self.replace(MANIFEST, self.manifest.dump())
 
-    def _look(self, files: dict[str, int], *, repair: bool) -> None:
-        """Compares the files with the manifest: their sizes, and with `repair` all of them."""
-        entries = self.manifest.entries
-        wrong = {
-            name: entry
-            for name, entry in entries.items()
-            if entry.file and files.get(entry.file) != entry.bytes
-        }
-        sealed = [entry for entry in wrong.values() if entry.sealed]
-        if sealed and not repair:
-            file = sealed[0].file or ""
-            told = f"{files[file]:,} bytes instead of {sealed[0].bytes:,}" if file in files else "missing"
-            more = f", and {len(sealed) - 1} more files are wrong" if len(sealed) > 1 else ""
-            raise ManifestCorruptedError(
-                f"{self.store}/{file} is damaged ({told}){more}: --repair (repair=True) reads just these again"
-            )
-        # An open partition may have been replaced by a process that ended before it could say so.
-        self.again = set(wrong) | (self.damaged() if repair else set())
-        for name in self.again:
-            logger.info("partition %s is damaged and is read again", name)
+    def _renew_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.renew()
+            self._lock_renewed_at = self._clock()
 
-    def _sweep(self, files: dict[str, int]) -> None:
-        known = {entry.file for entry in self.manifest.entries.values()}
-        for name in files:
-            if (_TABLE.fullmatch(name) and name not in known) or _TEMPORARY.fullmatch(name):
-                logger.info("%s was left by an earlier run and is removed", name)
-                self.store.remove(name)
+    def _check_files(self, files: dict[str, int], *, keep_going: bool) -> None:
+        """Compares the files with the manifest by their sizes; with `keep_going`, also by their checksums."""
+        wrong = [
+            entry
+            for entry in self.manifest.entries.values()
+            if entry.file and files.get(entry.file) != entry.bytes
+        ]
+        final = [entry for entry in wrong if entry.final]
+        if final and not keep_going:
+            first, path = final[0], final[0].file or ""
+            problem = f"{files[path]:,} bytes instead of {first.bytes:,}" if path in files else "missing"
+            more = f"; so are {len(final) - 1} more files" if len(final) > 1 else ""
+            raise ManifestCorruptedError(
+                f"{self.storage}/{path} is damaged ({problem}){more}", hint=_REPAIR_HINT
+            )
+        # A process that ended before it wrote the manifest may have replaced the file of a partition that is not final.
+        self.damaged = {entry.partition for entry in wrong} | (self.find_damaged() if keep_going else set())
+        for name in sorted(self.damaged):
+            logger.info("partition %s is damaged and will be read again", name)
+
+    def _remove_leftovers(self, files: dict[str, int]) -> None:
+        named = {entry.file for entry in self.manifest.entries.values()}
+        for path in files:
+            if (_PARTITION_FILE.fullmatch(path) and path not in named) or _TEMPORARY_FILE.fullmatch(path):
+                logger.info("removing %s, left behind by an earlier run", path)
+                self.storage.remove(path)

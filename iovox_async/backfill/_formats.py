@@ -1,11 +1,11 @@
-"""How a table's file is written: Parquet, JSON Lines, CSV.
+"""Writes the file formats of a backfill: Parquet, JSON Lines (plain or compressed), CSV.
 
-The law of this room: a writer takes calls as they come and keeps no more of them than one row group; what it writes goes to
-a file that somebody else opens, ends and names.
+A writer buffers at most one row group. It writes to a file that its caller opens, commits and closes.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -18,36 +18,28 @@ from ..errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from ..models import Call
 
-__all__ = [
-    "FORMATS",
-    "FileFormat",
-    "FileWriter",
-    "PackedLinesWriter",
-    "ParquetWriter",
-    "TextWriter",
-    "format_named",
-]
+__all__ = ["FORMATS", "FileFormat", "FileWriter", "ParquetWriter", "get_format"]
 
 #: Rows of a Parquet row group: enough to compress well, few enough for parallel readers.
-GROUP_ROWS: Final = 1 << 17
-#: Bytes of a row group in memory, at most: a page or two more than this, whatever the calls hold.
-GROUP_BYTES: Final = 32 << 20
-#: Columns by which readers leave row groups out; statistics of the others cost more than they are good for.
-_SOUGHT: Final = frozenset({"id", "call_start", "call_end"})
+ROW_GROUP_ROWS: Final = 1 << 17
+#: Bytes of a row group in memory; it exceeds this by at most one batch.
+ROW_GROUP_BYTES: Final = 32 << 20
+#: Columns by which readers skip row groups; statistics of the others cost more than they save.
+_STATISTICS: Final = frozenset({"id", "call_start", "call_end"})
 
 
 class FileWriter(Protocol):
-    """Writes calls of one file."""
+    """Writes the calls of one file."""
 
     def write(self, data: Any) -> None:
-        """Some calls, in the form that the format takes."""
+        """Writes calls: a record batch where the format has `arrow`, else a sequence of `Call`."""
 
     def finish(self) -> None:
-        """What stands at the end; the file stays open."""
+        """Writes the end of the file, and leaves the file open."""
 
 
 class ParquetWriter:
-    """Parquet with zstd, in row groups of about 128k rows; takes record batches."""
+    """Parquet with zstd compression; takes record batches."""
 
     def __init__(self, file: Any, fields: Sequence[str]) -> None:  # noqa: ARG002 - the batches carry their schema
         self._file = file
@@ -59,9 +51,9 @@ class ParquetWriter:
     def write(self, data: Any) -> None:
         self._batches.append(data)
         self._rows += data.num_rows
-        # A slice counts with its own bytes, not with those of the batch it was cut from.
+        # `nbytes` of a slice is its own size, not that of the batch it was sliced from.
         self._bytes += data.nbytes
-        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+        if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
             self._flush()
 
     def finish(self) -> None:
@@ -77,40 +69,39 @@ class ParquetWriter:
 
         schema = self._batches[0].schema
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._file, schema, **_options(schema))
+            self._writer = pq.ParquetWriter(self._file, schema, **_parquet_options(schema))
         table = pa.Table.from_batches(self._batches, schema)
         if len(self._batches) > 1:
-            # One chunk a column, so that a row group is encoded in one go.
+            # With one chunk per column, a row group is encoded in one go.
             table = table.combine_chunks()
-        self._writer.write_table(table, row_group_size=GROUP_ROWS)
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         self._batches, self._rows, self._bytes = [], 0, 0
 
 
 @lru_cache(maxsize=8)
-def _options(schema: Any) -> dict[str, Any]:
-    """How columns of this schema are written."""
+def _parquet_options(schema: Any) -> dict[str, Any]:
     import pyarrow.parquet as pq
+    from pyarrow import types
 
-    place = schema.get_field_index("call_start")
+    sort_column = schema.get_field_index("call_start")
+    # Consecutive values of these differ by little.
+    integers = [
+        field.name
+        for field in schema
+        if types.is_int64(field.type) or types.is_timestamp(field.type) or types.is_duration(field.type)
+    ]
     return {
         "compression": "zstd",
-        # zstd finds what repeats by itself: with dictionaries files take longer and become no smaller.
+        # zstd finds repetitions itself: with dictionaries, writing takes longer and files are no smaller.
         "use_dictionary": False,
-        "column_encoding": {field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)},
-        "write_statistics": [name for name in schema.names if name in _SOUGHT],
-        "sorting_columns": [pq.SortingColumn(place)] if place >= 0 else None,
+        "column_encoding": dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+        "write_statistics": [name for name in schema.names if name in _STATISTICS],
+        "sorting_columns": [pq.SortingColumn(sort_column)] if sort_column >= 0 else None,
     }
 
 
-def _is_whole(kind: Any) -> bool:
-    """Whether a column holds whole numbers or what is stored as such: consecutive ones differ by little."""
-    import pyarrow.types as known
-
-    return bool(known.is_int64(kind) or known.is_timestamp(kind) or known.is_duration(kind))
-
-
 class TextWriter:
-    """JSON Lines or CSV, as the encoder has it; takes calls."""
+    """A text format; takes calls."""
 
     def __init__(self, file: Any, encoder: CallEncoder) -> None:
         self._file = file
@@ -122,50 +113,35 @@ class TextWriter:
             self._file.write(text)
 
     def finish(self) -> None:
-        """Nothing stands at the end."""
+        pass
 
 
-class PackedLinesWriter(TextWriter):
-    """The same, compressed with zstd."""
+class ZstdTextWriter(TextWriter):
+    """A text format, compressed with zstd; takes calls."""
 
-    def __init__(self, file: Any, fields: Sequence[str]) -> None:
+    def __init__(self, file: Any, encoder: CallEncoder) -> None:
         import pyarrow as pa
 
-        self._stream = pa.CompressedOutputStream(pa.PythonFile(_Kept(file), mode="w"), "zstd")
-        super().__init__(self._stream, JsonLinesEncoder(fields))
+        self._stream = pa.CompressedOutputStream(pa.PythonFile(_KeepOpen(file), mode="w"), "zstd")
+        super().__init__(self._stream, encoder)
 
     def finish(self) -> None:
         self._stream.close()
 
 
-class _Kept:
-    """A file that others may close, and that stays open."""
-
-    closed = False
+class _KeepOpen(io.RawIOBase):
+    """Passes writes on to a file, and leaves that file open when it is closed itself."""
 
     def __init__(self, file: Any) -> None:
-        self.write = file.write
-        self.flush = file.flush
-
-    def close(self) -> None:
-        self.closed = True
+        super().__init__()
+        self._file = file
 
     def writable(self) -> bool:
         return True
 
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _jsonl(file: Any, fields: Sequence[str]) -> FileWriter:
-    return TextWriter(file, JsonLinesEncoder(fields))
-
-
-def _csv(file: Any, fields: Sequence[str]) -> FileWriter:
-    return TextWriter(file, CsvEncoder(fields))
+    def write(self, data: Any) -> int:
+        written: int = self._file.write(data)
+        return written
 
 
 @frozen
@@ -173,45 +149,50 @@ class FileFormat:
     """A format of files.
 
     Attributes:
-        name: what it is called.
-        suffix: how its files' names end.
-        writer: opens a writer on a file, for these fields.
-        arrow: whether the writer takes record batches; else calls.
-        needs_arrow: whether pyarrow must be there.
+        name: the name users give.
+        suffix: the end of file names.
+        open_writer: makes a writer for a file and these fields.
+        arrow: the writer takes record batches; otherwise calls.
+        needs_arrow: pyarrow must be installed.
     """
 
     name: str
     suffix: str
-    writer: Callable[[Any, Sequence[str]], FileWriter]
+    open_writer: Callable[[Any, Sequence[str]], FileWriter]
     arrow: bool = False
     needs_arrow: bool = False
 
 
 FORMATS: Final = {
-    form.name: form
-    for form in (
+    file_format.name: file_format
+    for file_format in (
         FileFormat("parquet", ".parquet", ParquetWriter, arrow=True, needs_arrow=True),
-        FileFormat("jsonl", ".jsonl", _jsonl),
-        FileFormat("jsonl.zst", ".jsonl.zst", PackedLinesWriter, needs_arrow=True),
-        FileFormat("csv", ".csv", _csv),
+        FileFormat("jsonl", ".jsonl", lambda file, fields: TextWriter(file, JsonLinesEncoder(fields))),
+        FileFormat(
+            "jsonl.zst",
+            ".jsonl.zst",
+            lambda file, fields: ZstdTextWriter(file, JsonLinesEncoder(fields)),
+            needs_arrow=True,
+        ),
+        FileFormat("csv", ".csv", lambda file, fields: TextWriter(file, CsvEncoder(fields))),
     )
 }
 
 
-def format_named(name: str) -> FileFormat:
-    """The format of this name.
+def get_format(name: str) -> FileFormat:
+    """The format with this name.
 
     Raises:
-        ConfigurationError: there is none.
-        MissingExtraError: its package is not installed.
+        ConfigurationError: there is no such format.
+        MissingExtraError: the package it needs is not installed.
     """
     if name not in FORMATS:
-        raise ConfigurationError(f"format: {', '.join(FORMATS)} are known, not {name!r}")
-    form = FORMATS[name]
-    if form.needs_arrow:
+        raise ConfigurationError("format", f"must be one of {', '.join(FORMATS)}, got {name!r}")
+    file_format = FORMATS[name]
+    if file_format.needs_arrow:
         try:
-            import numpy  # noqa: F401, ICN001 - only to see whether they are there
+            import numpy  # noqa: F401, ICN001 - only to check that it is installed
             import pyarrow.parquet  # noqa: F401 - as above
         except ImportError as error:
             raise MissingExtraError(f"the format {name}", "arrow") from error
-    return form
+    return file_format

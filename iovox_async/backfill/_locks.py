@@ -1,8 +1,7 @@
-"""One job a folder at a time.
+"""Locks a backfill directory, so that one process at a time writes to it.
 
-The law of this room: a lock that its holder can no longer use is no lock. On this machine the system frees it with the
-process, however that ends. Where there is no such system (an object store) the holder renews it, and one that was not renewed
-is taken over: best effort, since such a store cannot compare and set.
+On this machine the operating system frees a lock with its process, however that ends. In an object store the holder
+renews a lease, and an expired lease is taken over. That is best effort: such a store has no compare-and-set.
 """
 
 from __future__ import annotations
@@ -19,108 +18,108 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ..errors import BackfillError, BackfillLockedError
+from ._storage import storage_errors
 
-__all__ = ["FolderLock", "LeaseLock", "Lock"]
+__all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock"]
 
-LOCK: Final = ".lock"
+LOCK_FILE: Final = ".lock"
 
 
 class Lock(Protocol):
-    """A lock on a folder."""
+    """A lock on a directory."""
 
-    #: Seconds after which it must be renewed, or None where the system keeps it. A renewal sooner than half of that costs a
-    #: look only, so it may stand before each write that counts.
-    renew_every: float | None
+    #: Seconds after which the holder must renew it, or None if it need not. `renew` writes only when half of that has
+    #: passed, so it may be called before each important write.
+    renew_interval: float | None
 
-    def take(self) -> None:
-        """Takes it.
+    def acquire(self) -> None:
+        """Acquires the lock without waiting.
 
         Raises:
-            BackfillLockedError: another process has it.
+            BackfillLockedError: another process holds it.
         """
 
     def renew(self) -> None:
-        """Says that the holder is alive.
+        """Checks that this process still holds the lock, and extends it.
 
         Raises:
             BackfillLockedError: another process took it over.
         """
 
     def release(self) -> None:
-        """Gives it back. Harmless when it was not taken."""
+        """Releases the lock; no effect if it is not held."""
 
 
 class _Holder(msgspec.Struct):
     host: str = ""
     pid: int = 0
     token: str = ""
-    at: float = 0.0
+    renewed_at: float = 0.0
 
-    def told(self) -> str:
-        return f"process {self.pid} on {self.host}" if self.pid else "another process"
+    @classmethod
+    def current(cls, token: str = "") -> _Holder:
+        return cls(socket.gethostname(), os.getpid(), token, time.time())
 
-
-def _holder(data: bytes | None) -> _Holder:
-    try:
-        return msgspec.json.decode(data or b"{}", type=_Holder)
-    except msgspec.DecodeError:
-        return _Holder()
-
-
-def _me(token: str = "") -> _Holder:
-    return _Holder(socket.gethostname(), os.getpid(), token, time.time())
+    @classmethod
+    def decode(cls, data: bytes) -> _Holder:
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.DecodeError:
+            return cls()
 
 
-def _locked(where: object, holder: _Holder) -> BackfillLockedError:
+def _locked_error(location: object, holder: _Holder) -> BackfillLockedError:
+    process = f"process {holder.pid} on {holder.host}" if holder.pid else "another process"
     return BackfillLockedError(
-        f"{holder.told()} is at work in {where}: wait until it ends, or choose another folder. "
-        "A lock left by a process that was killed frees itself"
+        f"{location} is locked by {process}",
+        hint="Wait until that backfill ends, or choose another directory. The lock of a killed process expires by itself.",
     )
 
 
-class FolderLock:
-    """A lock of the operating system on a file of the folder; it ends with the process."""
+class DirectoryLock:
+    """A lock of the operating system on a file in the directory."""
 
-    renew_every: float | None = None
+    renew_interval: float | None = None
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._file: Any = None
 
-    def take(self) -> None:
-        path = self._folder / LOCK
+    def acquire(self) -> None:
         try:
-            file = path.open("a+b")
+            file = (self._directory / LOCK_FILE).open("a+b")
         except OSError as error:
             raise BackfillError(
-                f"cannot write into {self._folder}: {error.strerror}. See who may, or choose another folder"
+                f"cannot write to {self._directory}: {error.strerror}",
+                hint="Check the permissions, or choose another directory.",
             ) from error
         try:
             _lock_file(file)
         except (BlockingIOError, PermissionError):
             holder = _Holder()
-            with contextlib.suppress(OSError):  # where a lock forbids reading too
+            with contextlib.suppress(OSError):  # Windows forbids reading a locked file
                 file.seek(0)
-                holder = _holder(file.read())
+                holder = _Holder.decode(file.read())
             file.close()
-            raise _locked(self._folder, holder) from None
+            raise _locked_error(self._directory, holder) from None
         except OSError as error:
             file.close()
             raise BackfillError(
-                f"the file system of {self._folder} has no locks ({error.strerror}); choose a folder of another one"
+                f"the file system of {self._directory} does not support locks ({error.strerror})",
+                hint="Choose a directory on another file system.",
             ) from error
         self._file = file
-        with contextlib.suppress(OSError):  # a full disk: only the words of a message are lost
+        with contextlib.suppress(OSError):  # on a full disk, only the process number in a message is lost
             file.seek(0)
             file.truncate()
-            file.write(msgspec.json.encode(_me()))
+            file.write(msgspec.json.encode(_Holder.current()))
             file.flush()
 
     def renew(self) -> None:
-        """The system keeps it."""
+        pass
 
     def release(self) -> None:
-        # The file stays: removed, it could be locked by two that opened it at different times.
+        # The file stays: if it were removed, two processes that opened it at different times could both lock it.
         if self._file is not None:
             file, self._file = self._file, None
             with contextlib.suppress(OSError):
@@ -142,90 +141,93 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-#: The leases that this process holds: it may have left others in a store that failed.
-_ours: Final[set[str]] = set()
+#: The tokens of leases that this process holds. A lease with its pid and another token was left behind by a failure.
+_held_tokens: Final[set[str]] = set()
 
 
 class LeaseLock:
-    """A lock as an object of a store, renewed by its holder.
+    """A lock that is an object in a store, renewed by its holder.
 
     Args:
         fs: an fsspec file system.
         path: the object's path.
-        lease: seconds without renewal after which it is free.
+        duration: seconds without renewal after which the lease expires.
     """
 
-    def __init__(self, fs: Any, path: str, *, lease: float = 600.0) -> None:
-        self.renew_every: float | None = lease / 10
+    def __init__(self, fs: Any, path: str, *, duration: float = 600.0) -> None:
+        self.renew_interval: float | None = duration / 10
         self._fs = fs
         self._path = path
-        self._lease = lease
+        self._duration = duration
         self._token = ""
 
-    def take(self) -> None:
-        holder = self._read()
-        if holder is not None and not self._is_free(holder):
-            raise _locked(self._path, holder)
-        self._token = secrets.token_hex(16)
-        _ours.add(self._token)
-        try:
-            self._write()
-            # Of two that write at once, the last one is read back by both.
-            self._held()
-        except BaseException:
-            self.release()
-            raise
+    def acquire(self) -> None:
+        with storage_errors("acquire the lock", Exception):
+            holder = self._read()
+            if holder is not None and not self._has_expired(holder):
+                raise _locked_error(self._path, holder)
+            self._token = secrets.token_hex(16)
+            _held_tokens.add(self._token)
+            try:
+                self._write()
+                # If two processes write at once, both read back the one that wrote last.
+                self._read_own()
+            except BaseException:
+                self.release()
+                raise
 
     def renew(self) -> None:
-        held = self._held()
-        if held is None:
-            # Not to be made anew: who gave it back has changed what the lock is for.
-            raise BackfillLockedError(
-                f"{self._path} is gone: another process took it over and has ended; run the same job again"
-            )
-        if abs(time.time() - held.at) > self._lease / 20:
-            self._write()
-
-    def _held(self) -> _Holder | None:
-        """The lock as it is there now.
-
-        Raises:
-            BackfillLockedError: it is another's.
-        """
-        held = self._read()
-        if held is not None and held.token != self._token:
-            raise _locked(self._path, held)
-        return held
+        with storage_errors("renew the lock", Exception):
+            holder = self._read_own()
+            if holder is None:
+                # Not created again: whoever took it over and released it has changed the directory.
+                raise BackfillLockedError(
+                    f"the lock {self._path} is gone: another process took it over and has ended",
+                    hint="Run the same backfill again.",
+                )
+            if abs(time.time() - holder.renewed_at) > self._duration / 20:
+                self._write()
 
     def release(self) -> None:
         token, self._token = self._token, ""
-        _ours.discard(token)
+        _held_tokens.discard(token)
         if token:
-            with contextlib.suppress(Exception):  # it frees itself when it is not renewed
-                held = self._read()
-                if held is not None and held.token == token:
+            with contextlib.suppress(Exception):  # an unreachable lease expires by itself
+                holder = self._read()
+                if holder is not None and holder.token == token:
                     self._fs.rm_file(self._path)
+
+    def _read_own(self) -> _Holder | None:
+        """The lock in the store, or None if it is gone.
+
+        Raises:
+            BackfillLockedError: another process holds it.
+        """
+        holder = self._read()
+        if holder is not None and holder.token != self._token:
+            raise _locked_error(self._path, holder)
+        return holder
 
     def _read(self) -> _Holder | None:
         self._fs.invalidate_cache()
         try:
-            return _holder(self._fs.cat_file(self._path))
+            return _Holder.decode(self._fs.cat_file(self._path))
         except FileNotFoundError:
             return None
 
     def _write(self) -> None:
-        self._fs.pipe_file(self._path, msgspec.json.encode(_me(self._token)))
+        self._fs.pipe_file(self._path, msgspec.json.encode(_Holder.current(self._token)))
 
-    def _is_free(self, holder: _Holder) -> bool:
-        if abs(time.time() - holder.at) > self._lease:
+    def _has_expired(self, holder: _Holder) -> bool:
+        if abs(time.time() - holder.renewed_at) > self._duration:
             return True
         if holder.host != socket.gethostname():
             return False
-        return holder.token not in _ours if holder.pid == os.getpid() else not _alive(holder.pid)
+        return holder.token not in _held_tokens if holder.pid == os.getpid() else not _is_running(holder.pid)
 
 
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":  # where to ask is to kill
+def _is_running(pid: int) -> bool:
+    if sys.platform == "win32":  # os.kill(pid, 0) would end the process
         return True
     try:
         os.kill(pid, 0)

@@ -1,7 +1,7 @@
-"""Calls of a stretch into the files of its partitions, as they come.
+"""Writes a stream of calls to the files of consecutive partitions.
 
-The law of this room: calls come in order, so one file is open at a time, and a partition is done when a call of a later one
-comes, or the end. A chunk is written before the next one is read, so memory holds pages, never partitions.
+Calls arrive in order, so one file is open at a time; a partition is finished by the first call of a later one, or by
+the end. A chunk is written before the next one is read, so memory holds pages, never partitions.
 """
 
 from __future__ import annotations
@@ -12,114 +12,118 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ._job import PartitionRange, file_of
+from ._chunks import Chunk, IdChecksum, split_at
 from ._manifest import ManifestEntry
-from ._storage import Chunk, IdChecksum, parted
+from ._partitions import PartitionRange, partition_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ._storage import AtomicFile, FileFormat, Storage
+    from ._formats import FileFormat
+    from ._storage import AtomicFile, Storage
 
 __all__ = ["PartitionWriter"]
 
-#: Bytes that are written at a time: formats write in small pieces.
-_BUFFER: Final = 1 << 18
+#: Bytes that are written at a time; the writers of formats write in small blocks.
+_BUFFER_SIZE: Final = 1 << 18
 
 
 class PartitionWriter:
-    """Writes one stretch. Its methods block; they are called in threads, one at a time.
+    """Writes a group of adjacent partitions. The methods block; they are called in threads, one at a time.
 
     Args:
-        store: where to.
-        form: in which format.
-        fields: what was asked for.
-        wanted: the stretch, in order.
-        sealed_until: partitions that end no later than this are final.
+        storage: the directory.
+        file_format: the format of the files.
+        fields: the requested fields.
+        ranges: the partitions, in order and without gaps.
+        final_before: partitions that end no later than this are final.
     """
 
     def __init__(
         self,
-        store: Storage,
-        form: FileFormat,
+        storage: Storage,
+        file_format: FileFormat,
         fields: Sequence[str],
-        wanted: Sequence[PartitionRange],
-        sealed_until: datetime,
+        ranges: Sequence[PartitionRange],
+        final_before: datetime,
     ) -> None:
-        self._store = store
-        self._form = form
+        self._storage = storage
+        self._format = file_format
         self._fields = fields
-        self._wanted = wanted
-        self._sealed_until = sealed_until
-        self._at = 0
-        self._file: _File | None = None
+        self._ranges = ranges
+        self._stops = [part.stop for part in ranges]
+        self._final_before = final_before
+        self._index = 0
+        self._file: _PartitionFile | None = None
 
-    def feed(self, chunk: Chunk) -> Iterator[ManifestEntry]:
-        """Writes some calls, and hands out each partition as it is done.
+    def write(self, chunk: Chunk) -> Iterator[ManifestEntry]:
+        """Writes calls, and yields the entry of each partition that this finishes.
 
         Raises:
-            BackfillError: they cannot be written.
+            BackfillError: a file cannot be written.
         """
-        for place, calls in parted(chunk, self._at, [need.hi for need in self._wanted]):
-            while self._at < place:
-                yield self._end()
+        for index, calls in split_at(chunk, self._index, self._stops):
+            while self._index < index:
+                yield self._finish_partition()
             if self._file is None:
-                name = file_of(self._wanted[place].name, self._form.suffix)
-                self._file = _File(self._store.draft(name), self._form, self._fields)
+                path = partition_path(self._ranges[index].name, self._format.suffix)
+                self._file = _PartitionFile(self._storage.create(path), self._format, self._fields)
             self._file.write(calls)
 
     def finish(self) -> Iterator[ManifestEntry]:
-        """Ends what is left of the stretch.
+        """Finishes the remaining partitions, and yields their entries.
 
         Raises:
-            BackfillError: it cannot be written.
+            BackfillError: a file cannot be written.
         """
-        while self._at < len(self._wanted):
-            yield self._end()
+        while self._index < len(self._ranges):
+            yield self._finish_partition()
 
     def discard(self) -> None:
-        """Leaves nothing of the file that is being written."""
+        """Removes the file that is being written, if there is one."""
         file, self._file = self._file, None
         if file is not None:
-            file.draft.discard()
+            file.target.discard()
 
-    def _end(self) -> ManifestEntry:
-        """Ends the partition, and its file if it has one."""
-        need = self._wanted[self._at]
-        sealed = need.hi <= self._sealed_until
+    def _finish_partition(self) -> ManifestEntry:
+        part = self._ranges[self._index]
         entry = ManifestEntry(
-            partition=need.name, lo=need.lo, hi=need.hi, sealed=sealed, ids=str(IdChecksum())
+            partition=part.name,
+            start=part.start,
+            stop=part.stop,
+            final=part.stop <= self._final_before,
+            ids=str(IdChecksum()),
         )
         if self._file is not None:
             entry = self._file.finish(entry)
             self._file = None
-        self._at += 1
+        self._index += 1
         return entry
 
 
-class _File:
-    """A file that is being written."""
+class _PartitionFile:
+    """The file of a partition while it is written."""
 
-    def __init__(self, draft: AtomicFile, form: FileFormat, fields: Sequence[str]) -> None:
-        self.draft = draft
-        self.ids = IdChecksum()
-        self._buffer: Any = io.BufferedWriter(draft, _BUFFER)
-        self._writer = form.writer(self._buffer, fields)
+    def __init__(self, target: AtomicFile, file_format: FileFormat, fields: Sequence[str]) -> None:
+        self.target = target
+        self._ids = IdChecksum()
+        self._buffer: Any = io.BufferedWriter(target, _BUFFER_SIZE)
+        self._writer = file_format.open_writer(self._buffer, fields)
 
     def write(self, chunk: Chunk) -> None:
-        self.ids += chunk.ids()
+        self._ids += chunk.ids()
         self._writer.write(chunk.data)
 
     def finish(self, entry: ManifestEntry) -> ManifestEntry:
-        """Ends the file, and returns the entry with what it holds."""
+        """Commits the file, and returns the entry with what the file holds."""
         self._writer.finish()
         self._buffer.flush()
-        self.draft.commit()
+        self.target.commit()
         return msgspec.structs.replace(
             entry,
-            rows=self.ids.rows,
-            ids=str(self.ids),
-            file=self.draft.name,
-            bytes=self.draft.size,
-            sha256=self.draft.digest,
+            rows=self._ids.rows,
+            ids=str(self._ids),
+            file=self.target.path,
+            bytes=self.target.size,
+            sha256=self.target.sha256,
         )

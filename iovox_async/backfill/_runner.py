@@ -1,17 +1,16 @@
-"""`Backfill`: years of calls into files, through any crash.
+"""Runs a backfill: reads missing partitions from the endpoint and writes them to the directory.
 
-The law of this room: it joins the parts and decides nothing that they decide. What is missing is read in stretches as long as
-possible, each by one stream, since a stream reads a year with fewer requests than twelve months; files are written in threads;
-and however a run ends, the lock is given back and no task is left.
+Adjacent partitions are read by one stream, which takes fewer requests than one stream each. Files are written in threads.
+However a run ends, the lock is released and no task is left.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import msgspec
@@ -24,21 +23,21 @@ from .._parsing.decoder import OnError, checked_on_error
 from ..errors import BackfillError, BackfillLockedError, QueryError
 from ..fields import Field, Fields
 from ..retry import seconds
-from ._concurrency import together, whole
-from ._directory import REPORT, BackfillDirectory
-from ._job import (
-    Job,
+from ._chunks import ArrowChunk, CallChunk, Chunk, IdChecksum, split_at
+from ._directory import MANIFEST_INTERVAL, REPORT, BackfillDirectory
+from ._formats import get_format
+from ._job import Job, filter_checksums
+from ._partition_writer import PartitionWriter
+from ._partitions import (
     Partitioning,
     PartitionRange,
-    checked_unit,
-    checksums,
-    needs,
-    parts,
-    seconds_of,
-    stretches,
+    adjacent_groups,
+    check_partitioning,
+    partitions_in,
+    partitions_to_read,
+    total_seconds,
 )
-from ._partition_writer import PartitionWriter
-from ._storage import ArrowChunk, CallChunk, Chunk, IdChecksum, format_named, open_store, parted
+from ._storage import open_storage
 from .report import BackfillProgress, BackfillReport, RunCounters
 
 if TYPE_CHECKING:
@@ -48,71 +47,61 @@ if TYPE_CHECKING:
     from ..query import InsightsQuery
     from ..stream import CallStream
     from ._manifest import ManifestEntry
-    from ._storage import FileSystem
 
 __all__ = ["Backfill"]
 
-#: Stretches that are read at a time; each may hold `2 x concurrency + 1` pages.
-STRETCHES: Final = 3
-#: Without the account's time zone, how far its clock may be behind UTC and ahead of it.
-BEHIND, AHEAD = timedelta(hours=12), timedelta(hours=14)
-#: Seconds after which everything has settled: a century. More would lie before the first date there is.
-LONGEST: Final = 100 * 365.25 * 86_400
-_IDS: Final = (Field.ID, Field.CALL_START)
-
-Observer = Callable[[BackfillProgress], None]
+#: Groups of partitions read at a time; each may buffer `2 * concurrency + 1` pages.
+_PARALLEL_GROUPS: Final = 3
+#: How far the account's clock may be behind and ahead of UTC, where its time zone is unknown.
+_MAX_BEHIND_UTC, _MAX_AHEAD_OF_UTC = timedelta(hours=12), timedelta(hours=14)
+#: A century. A longer delay would reach back before the first date that datetime has.
+_MAX_FINALITY_DELAY: Final = 100 * 365.25 * 86_400
+_KEYS: Final = (Field.ID, Field.CALL_START)
 
 
 @frozen
 class _Plan:
-    """What a run is to do, its dates fixed.
+    """The resolved dates of a run: its range from `start` to before `stop`, and when partitions are final."""
 
-    Attributes:
-        lo: the first second of the range.
-        hi: the second after the last.
-        sealed_until: what ended by then can no longer change.
-        wanted: what is to be read.
-    """
-
-    lo: datetime
-    hi: datetime
-    sealed_until: datetime
-    wanted: list[PartitionRange]
+    start: datetime
+    stop: datetime
+    final_before: datetime
 
 
 class Backfill:
-    """A range of calls in a folder, one file a day or month, in step with the endpoint.
+    """Keeps a directory of files, one per day or month, in step with the calls of a date range.
 
     ::
 
         query = InsightsQuery(start_date="2022-01-01", fields=Fields.ALL)
         report = await Backfill(insights, query, "calls").run()
 
-    Files are `calls/date=2024-01-31/part-0.parquet` below the folder, a table for DuckDB, polars, pandas and Spark. A run reads
-    only what is missing; killed at any moment and run again, it ends with what an undisturbed run has. Left without an
-    end and run every hour, it stays current: a partition is read again until it ended longer ago than `finality_delay`.
+    The files `calls/date=2024-01-31/part-0.parquet` in the directory are one table for DuckDB, polars, pandas and Spark. A
+    run downloads only what is missing. If it is killed at any instant and started again, the result is that of an
+    undisturbed run. With a query without an end, run every hour, the directory stays current: a partition is read again
+    until it ended longer ago than `finality_delay`. A partition without calls has no file.
 
-    Memory is bounded by pages, whatever the range: at most `2 x concurrency + 1` for each of three stretches, and one row
-    group (32 MB). An account without calls in a partition has no file for it.
+    Memory is bounded whatever the range: at most `2 * concurrency + 1` pages for each of three streams, and one
+    Parquet row group (32 MB) each.
 
     Args:
-        insights: an open session. Without its `timezone` nobody knows what time it is at the account, so a partition counts as
-            ended when it has ended everywhere on earth.
-        query: which calls, and which fields (`id` and `call_start` are always read). Without a start: the start of
-            the job that is in the folder, else the first of this month; without an end: now. Page and order must not be set.
-        directory: a folder, or a URL of one that fsspec knows (`s3://bucket/calls`).
+        insights: an open client. Without its `timezone`, the account's local time is unknown, and a partition counts as
+            ended when it has ended in every time zone.
+        query: which calls, and which fields (`id` and `call_start` are always added). Without a start, the start of the
+            backfill in the directory, or else the first of this month; without an end, now. `page` and `order` must
+            not be set.
+        directory: a path, or a URL that fsspec supports (`s3://bucket/calls`).
         format: "parquet", "jsonl", "jsonl.zst" or "csv".
         partition: "day" or "month".
-        finality_delay: seconds, or a timedelta, after which calls that began then no longer arrive or change; two hours.
-        on_error: "raise" a `RecordError` at a record that cannot be read, or "skip" it and count it.
-        on_progress: is called with a `BackfillProgress` as work goes on, in the event loop.
-        clock: gives the account's local time, naive; None: the session's.
-        files: the file system below a local folder.
+        finality_delay: seconds, or a timedelta, after which the calls of that time no longer arrive or change.
+        on_error: "raise" raises a `RecordError` for a record that cannot be decoded; "skip" leaves it out and counts it.
+        on_progress: called with a `BackfillProgress` in the event loop as the run proceeds.
 
     Raises:
-        ConfigurationError: an unknown format or partition.
-        QueryError: the query has an order or page that a backfill cannot keep, or `on_error` is neither word.
-        MissingExtraError: a package is missing that the format or the folder needs.
+        ConfigurationError: an unknown format or partition, or an invalid `finality_delay`.
+        QueryError: the query has an order or page, or `on_error` is invalid.
+        MissingExtraError: a package that the format or the directory needs is not installed.
+        BackfillError: the scheme of the directory's URL is unknown.
     """
 
     def __init__(
@@ -120,274 +109,325 @@ class Backfill:
         insights: AsyncInsights,
         query: InsightsQuery,
         directory: str | os.PathLike[str],
-        format: str = "parquet",  # noqa: A002 - the word of the command line
+        format: str = "parquet",  # noqa: A002 - the name of the command's option
         partition: Partitioning = "day",
         *,
         finality_delay: float | timedelta = FINALITY_DELAY,
         on_error: OnError = "raise",
-        on_progress: Observer | None = None,
-        clock: Callable[[], datetime] | None = None,
-        files: FileSystem | None = None,
+        on_progress: Callable[[BackfillProgress], None] | None = None,
     ) -> None:
         if query.order not in {None, "call_start_ASC"}:
-            raise QueryError("order", f"a backfill reads by call_start_ASC, not {query.order}; leave it out")
+            raise QueryError("order", f"must not be set for a backfill, got {query.order}")
         if query.page != 1:
-            raise QueryError("page", "a backfill reads all pages; leave it out")
-        self._insights = insights
-        self._form = format_named(format)
-        self._unit: Partitioning = checked_unit(partition)
+            raise QueryError("page", f"must not be set for a backfill, got {query.page}")
         fields = query.fields or Fields.DEFAULT
-        self._fields = (*(name for name in _IDS if name not in fields), *fields)
+        self._insights = insights
+        self._format = get_format(format)
+        self._partitioning = check_partitioning(partition)
+        self._fields = (*(key for key in _KEYS if key not in fields), *fields)
         self._query = evolve(query, fields=self._fields, order="call_start_ASC")
-        self._finality_delay = timedelta(seconds=min(seconds(finality_delay, "finality_delay"), LONGEST))
+        self._finality_delay = timedelta(
+            seconds=min(seconds(finality_delay, "finality_delay"), _MAX_FINALITY_DELAY)
+        )
         self._on_error = checked_on_error(on_error)
         self._on_progress = on_progress
-        self._clock = clock
-        zone = insights.timezone
-        self._knows_time = zone is not None or clock is not None
-        self._zone = zone
-        self._store = open_store(directory, files)
+        self._timezone = insights.timezone
+        self._local_now: Callable[[], datetime] | None = None if self._timezone is None else insights.now
+        self._storage = open_storage(directory)
+        self._manifest_interval = MANIFEST_INTERVAL
         self._job = Job(
             account=insights.account,
             fields=tuple(map(str, self._fields)),
-            filters=checksums(query),
+            filters=filter_checksums(query),
             format=format,
             partition=partition,
-            timezone=None if zone is None else str(zone),
+            timezone=None if self._timezone is None else str(self._timezone),
         )
-        self._tally = RunCounters()
-        self._at_work = False
+        self._counters = RunCounters()
+        self._running = False
+
+    @classmethod
+    def _for_test(
+        cls,
+        *args: Any,
+        local_now: Callable[[], datetime] | None = None,
+        file_system: Any = None,
+        manifest_interval: float = MANIFEST_INTERVAL,
+        **options: Any,
+    ) -> Self:
+        """Test seam: a backfill with another clock (account local time), file system and manifest interval."""
+        backfill = cls(*args, **options)
+        backfill._local_now = local_now or backfill._local_now
+        backfill._manifest_interval = manifest_interval
+        if file_system is not None:
+            backfill._storage.file_system = file_system  # type: ignore[attr-defined] # only LocalStorage has it
+        return backfill
 
     @property
     def progress(self) -> BackfillProgress:
-        """Where the run stands."""
-        return self._tally.progress()
+        """A snapshot of the run."""
+        return self._counters.progress()
 
     async def run(self, *, repair: bool = False) -> BackfillReport:
-        """Reads what is missing.
+        """Reads the missing partitions.
 
         Args:
-            repair: look into every file, and read again what is damaged; otherwise damage is raised. Files are always
-                compared with the manifest by their size.
+            repair: check every file by its checksum, and read damaged partitions again. Otherwise files are checked by
+                their size, and damage is raised.
 
         Raises:
-            BackfillLockedError: another process is at work in the folder.
-            BackfillMismatchError: the folder belongs to another job.
+            BackfillLockedError: another process is writing to the directory.
+            BackfillMismatchError: the directory belongs to another backfill.
             ManifestCorruptedError: the manifest or a file is damaged, and `repair` is not set.
-            BackfillError: the folder cannot be written: full, read-only, gone.
-            IovoxError: what ended the reading; what was done before is safe, and the next run goes on there.
+            BackfillError: the directory cannot be written.
+            IovoxError: reading from the endpoint failed. Finished partitions are safe; the next run continues after them.
         """
-        return await self._in_folder(self._fill, repair=repair)
+        return await self._run_in_directory(self._read_missing, repair=repair)
 
     async def verify(self) -> BackfillReport:
-        """Compares what is sealed with the endpoint, by the ids alone, and reads again what differs.
+        """Compares the range's final partitions with the endpoint by their ids, and reads those that differ again.
 
-        All files are compared with their checksums, and for the partitions of the range the ids that were written with those
-        that the endpoint has now; a small fraction of the bytes. A run fills what is missing, this mends what changed.
+        Also checks every file by its checksum. Costs a small fraction of the bytes of `run`. Missing partitions are
+        left to `run`.
 
         Raises:
             IovoxError: as `run`.
         """
-        return await self._in_folder(self._compare, repair=False, deep=True)
+        return await self._run_in_directory(self._compare_with_endpoint, check_files=True)
 
-    # The two works.
-
-    async def _in_folder(
+    async def _run_in_directory(
         self,
-        work: Callable[[BackfillDirectory, _Plan], Awaitable[BackfillReport]],
+        work: Callable[[BackfillDirectory, _Plan], Awaitable[Iterable[str]]],
         *,
-        repair: bool,
-        deep: bool = False,
+        repair: bool = False,
+        check_files: bool = False,
     ) -> BackfillReport:
-        if self._at_work:
-            raise BackfillLockedError("this backfill is at work already: wait until it ends")
-        self._at_work = True
+        if self._running:
+            raise BackfillLockedError("this backfill is running already", hint="Wait until it ends.")
+        self._running = True
+        self._counters = RunCounters()
+        directory = BackfillDirectory(self._storage, self._job, manifest_interval=self._manifest_interval)
         try:
-            return await self._locked(work, repair=repair, deep=deep)
+            now, final_before, latest = self._resolve_times()
+            month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+            start = self._requested_start(now)
+            await _run_in_thread(
+                partial(directory.open, start, month, repair=repair, check_files=check_files)
+            )
+            start, stop = self._resolve_range(start or directory.manifest.start, now, latest)
+            mismatched = await work(directory, _Plan(start, stop, final_before))
+            self._counters.finished = True
+            self._publish_progress()
+            report = self._counters.report(directory.manifest.entries.values(), mismatched)
+            report_json = msgspec.json.format(msgspec.json.encode(report.to_dict()))
+            await _run_in_thread(partial(directory.replace, REPORT, report_json))
         finally:
-            self._at_work = False
-
-    async def _locked(
-        self,
-        work: Callable[[BackfillDirectory, _Plan], Awaitable[BackfillReport]],
-        *,
-        repair: bool,
-        deep: bool,
-    ) -> BackfillReport:
-        self._tally = RunCounters()
-        folder = BackfillDirectory(self._store, self._job)
-        now, sealed_until, latest = self._times()
-        start = self._start(now)
-        month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        try:
-            await whole(partial(folder.open, start, month, repair=repair, deep=deep))
-            lo, hi = self._range(start or folder.manifest.start, now, latest)
-            wanted = needs(lo, hi, self._unit, folder.manifest.entries, folder.again)
-            report = await work(folder, _Plan(lo, hi, sealed_until, wanted))
-            text = msgspec.json.format(msgspec.json.encode(report.to_dict()))
-            await whole(partial(folder.replace, REPORT, text))
-        finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(folder.close)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(directory.close)
+            finally:
+                self._running = False
         return report
 
-    async def _fill(self, folder: BackfillDirectory, plan: _Plan) -> BackfillReport:
-        wanted = {need.name for need in plan.wanted}
-        self._tally.partitions_skipped = sum(
-            part.name not in wanted for part in parts(plan.lo, plan.hi, self._unit)
+    async def _read_missing(self, directory: BackfillDirectory, plan: _Plan) -> Iterable[str]:
+        entries, partitioning = directory.manifest.entries, self._partitioning
+        ranges = partitions_to_read(plan.start, plan.stop, partitioning, entries, directory.damaged)
+        names = {part.name for part in ranges}
+        self._counters.partitions_skipped = sum(
+            part.name not in names for part in partitions_in(plan.start, plan.stop, partitioning)
         )
-        await self._read(folder, plan, plan.wanted)
-        return self._ended(folder)
+        await self._read(directory, plan, ranges)
+        return ()
 
-    async def _compare(self, folder: BackfillDirectory, plan: _Plan) -> BackfillReport:
-        entries = folder.manifest.entries
-        inside = [part.name for part in parts(plan.lo, plan.hi, self._unit) if part.name in entries]
-        wanted = [
-            PartitionRange(name, entries[name].lo, entries[name].hi)
-            for name in inside
-            if entries[name].sealed
+    async def _compare_with_endpoint(self, directory: BackfillDirectory, plan: _Plan) -> Iterable[str]:
+        entries = directory.manifest.entries
+        ranges = [
+            entries[part.name].range
+            for part in partitions_in(plan.start, plan.stop, self._partitioning)
+            if part.name in entries and entries[part.name].final
         ]
-        self._tally.verified = len(wanted)
-        differing = set(folder.again)
+        self._counters.verified = len(ranges)
+        mismatched = set(directory.damaged)
 
-        async def compare(stretch: list[PartitionRange]) -> None:
-            sums = await self._sums(folder, stretch)
-            differing.update(need.name for need in stretch if sums[need.name] != entries[need.name].ids)
+        async def compare(group: list[PartitionRange]) -> None:
+            for name, ids in (await self._fetch_id_checksums(directory, group)).items():
+                if str(ids) != entries[name].ids:
+                    mismatched.add(name)
 
-        self._tally.expects(wanted)
-        await together([partial(compare, stretch) for stretch in stretches(wanted)], STRETCHES)
-        again = sorted(PartitionRange(name, entries[name].lo, entries[name].hi) for name in differing)
-        await self._read(folder, plan, again)
-        return self._ended(folder, tuple(sorted(differing)))
-
-    def _ended(self, folder: BackfillDirectory, differing: tuple[str, ...] = ()) -> BackfillReport:
-        self._tally.ended = True
-        self._tell()
-        return self._tally.report(folder.manifest.entries.values(), differing)
+        self._counters.add_partitions_to_read(ranges)
+        await _run_concurrently([partial(compare, group) for group in adjacent_groups(ranges)])
+        await self._read(directory, plan, sorted(entries[name].range for name in mismatched))
+        return mismatched
 
     # Reading.
 
-    async def _read(self, folder: BackfillDirectory, plan: _Plan, wanted: list[PartitionRange]) -> None:
-        """Reads these partitions, and replaces their files."""
-        self._tally.expects(wanted)
-        self._tell()
-        await whole(partial(folder.reopen, [need.name for need in wanted]))
+    async def _read(self, directory: BackfillDirectory, plan: _Plan, ranges: list[PartitionRange]) -> None:
+        """Reads these partitions and replaces their files."""
+        self._counters.add_partitions_to_read(ranges)
+        self._publish_progress()
+        await _run_in_thread(partial(directory.mark_not_final, [part.name for part in ranges]))
+        groups = adjacent_groups(ranges)
         try:
-            await together(
-                [partial(self._stretch, folder, plan, stretch) for stretch in stretches(wanted)], STRETCHES
-            )
+            await _run_concurrently([partial(self._read_group, directory, plan, group) for group in groups])
         except BaseException:
-            # What cannot be named is read again; the failure that came first is the one to tell.
+            # Partitions missing from the manifest are read again; the first failure is the one to raise.
             with contextlib.suppress(BackfillError):
-                await whole(folder.settle)
+                await _run_in_thread(directory.flush)
             raise
-        await whole(folder.settle)
+        await _run_in_thread(directory.flush)
 
-    async def _stretch(self, folder: BackfillDirectory, plan: _Plan, stretch: list[PartitionRange]) -> None:
-        cutter = PartitionWriter(self._store, self._form, self._fields, stretch, plan.sealed_until)
+    async def _read_group(
+        self, directory: BackfillDirectory, plan: _Plan, group: list[PartitionRange]
+    ) -> None:
+        writer = PartitionWriter(self._storage, self._format, self._fields, group, plan.final_before)
 
-        def write(chunk: Chunk | None, done: list[ManifestEntry]) -> None:
-            folder.alive()
-            for entry in cutter.finish() if chunk is None else cutter.feed(chunk):
-                folder.commit(entry)
-                done.append(entry)
+        def write_in_thread(chunk: Chunk | None, finished: list[ManifestEntry]) -> None:
+            directory.heartbeat()
+            for entry in writer.finish() if chunk is None else writer.write(chunk):
+                directory.commit(entry)
+                finished.append(entry)
 
-        async def put(chunk: Chunk | None) -> None:
-            done: list[ManifestEntry] = []
+        async def write(chunk: Chunk | None) -> None:
+            finished: list[ManifestEntry] = []
             try:
-                await to_thread.run_sync(write, chunk, done)
+                await to_thread.run_sync(write_in_thread, chunk, finished)
             finally:
-                self._tally.done(done)
+                self._counters.partitions_finished(finished)
 
-        stream = self._stream(stretch, self._fields)
         try:
-            async with stream:
-                source, chunk_of = self._source(stream, arrow=self._form.arrow)
-                async for some in source:
-                    await put(chunk_of(some))
-                    self._tell()
-            await put(None)
+            async with self._open_stream(group, self._fields) as stream:
+                source, to_chunk = self._chunk_source(stream, arrow=self._format.arrow)
+                async for data in source:
+                    await write(to_chunk(data))
+                    self._publish_progress()
+            await write(None)
         finally:
-            self._tally.closed(stream)
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(cutter.discard)
-        self._tell()
+                await to_thread.run_sync(writer.discard)
+        self._publish_progress()
 
-    async def _sums(self, folder: BackfillDirectory, stretch: list[PartitionRange]) -> dict[str, str]:
-        """Which calls the endpoint has now, for each partition of a stretch."""
-        found = {need.name: IdChecksum() for need in stretch}
-        ends = [need.hi for need in stretch]
-        at = 0
+    async def _fetch_id_checksums(
+        self, directory: BackfillDirectory, group: list[PartitionRange]
+    ) -> dict[str, IdChecksum]:
+        """The checksum of the ids that the endpoint has now, for each partition of a group."""
+        checksums = {part.name: IdChecksum() for part in group}
+        stops = [part.stop for part in group]
+        last_index = 0
 
-        def count(chunk: Chunk) -> None:
-            nonlocal at
-            folder.alive()
-            for place, calls in parted(chunk, at, ends):
-                at = place
-                found[stretch[at].name] += calls.ids()
+        def add(chunk: Chunk) -> None:
+            nonlocal last_index
+            directory.heartbeat()
+            for index, calls in split_at(chunk, last_index, stops):
+                last_index = index
+                checksums[group[index].name] += calls.ids()
 
-        stream = self._stream(stretch, _IDS)
-        try:
-            async with stream:
-                source, chunk_of = self._source(stream, arrow=self._form.needs_arrow)
-                async for some in source:
-                    await to_thread.run_sync(count, chunk_of(some))
-                    self._tell()
-        finally:
-            self._tally.closed(stream)
-        return {name: str(known) for name, known in found.items()}
+        async with self._open_stream(group, _KEYS) as stream:
+            source, to_chunk = self._chunk_source(stream, arrow=self._format.needs_arrow)
+            async for data in source:
+                await to_thread.run_sync(add, to_chunk(data))
+                self._publish_progress()
+        return checksums
 
-    def _stream(self, stretch: list[PartitionRange], fields: tuple[Field, ...]) -> CallStream:
+    @contextlib.asynccontextmanager
+    async def _open_stream(
+        self, group: list[PartitionRange], fields: tuple[Field, ...]
+    ) -> AsyncIterator[CallStream]:
+        """A stream of the calls in these adjacent partitions."""
         query = evolve(
             self._query,
-            start_date=stretch[0].lo,
-            end_date=stretch[-1].hi - SECOND,
+            start_date=group[0].start,
+            end_date=group[-1].stop - SECOND,
             date_constant=None,
             fields=fields,
         )
         stream = self._insights.stream(query=query, fields=fields, on_error=self._on_error)
-        self._tally.opened(stream, seconds_of(stretch))
-        return stream
+        self._counters.stream_opened(stream, total_seconds(group))
+        try:
+            async with stream:
+                yield stream
+        finally:
+            self._counters.stream_closed(stream)
 
-    def _source(
+    def _chunk_source(
         self, stream: CallStream, *, arrow: bool
     ) -> tuple[AsyncIterator[Any], Callable[[Any], Chunk]]:
-        """What a stream hands out in this form, and how it becomes a chunk."""
+        """The pages or batches of a stream, and the function that makes a chunk of one."""
         if arrow:
-            return stream.arrow(), lambda batch: ArrowChunk(batch, self._zone)
+            return stream.arrow(), lambda batch: ArrowChunk(batch, self._timezone)
         return stream.pages(), lambda page: CallChunk(page.calls)
 
-    def _tell(self) -> None:
+    def _publish_progress(self) -> None:
         if self._on_progress is not None:
-            self._on_progress(self._tally.progress())
+            self._on_progress(self._counters.progress())
 
     # Dates.
 
-    def _times(self) -> tuple[datetime, datetime, datetime]:
-        """The account's time, up to when partitions are final, and the latest time that it may be there."""
-        now = self._clock() if self._clock is not None else self._insights.now()
-        if self._knows_time:
+    def _resolve_times(self) -> tuple[datetime, datetime, datetime]:
+        """The account's local time, the time before which partitions are final, and the latest time it may be there."""
+        if self._local_now is not None:
+            now = self._local_now()
             return now, now - self._finality_delay, now
-        utc = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-        return now, min(now, utc - BEHIND) - self._finality_delay, max(now, utc + AHEAD)
+        now, utc = self._insights.now(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+        return now, min(now, utc - _MAX_BEHIND_UTC) - self._finality_delay, max(now, utc + _MAX_AHEAD_OF_UTC)
 
-    def _start(self, now: datetime) -> datetime | None:
-        """The first second that is asked for, or None where that is left to the folder."""
+    def _requested_start(self, now: datetime) -> datetime | None:
+        """The first second that the query requests, or None where it has no start."""
         if self._query.start_date is None and self._query.date_constant is None:
             return None
-        return resolve(self._query, now=now, timezone=self._zone).lo
+        return resolve(self._query, now=now, timezone=self._timezone).lo
 
-    def _range(self, start: datetime, now: datetime, latest: datetime) -> tuple[datetime, datetime]:
-        """The seconds that are asked for, as first and second after the last; none of them lies ahead."""
+    def _resolve_range(self, start: datetime, now: datetime, latest: datetime) -> tuple[datetime, datetime]:
+        """The first second of the range and the second after its last, which is not in the future."""
         query = self._query
         if query.date_constant is None and query.start_date is None:
-            end = to_local_time(query, self._zone).end_date
+            end = to_local_time(query, self._timezone).end_date
             if end is not None and end < start:
                 raise QueryError(
                     "end_date",
-                    f"{end} lies before {start}, where a job without a start begins (the first second of its folder, "
-                    "else the first of this month); give a start",
+                    f"({end}) is before {start}, where a backfill without a start begins",
+                    hint="Give a start.",
                 )
             query = evolve(query, start_date=start)
-        reading = resolve(query, now=now, timezone=self._zone)
-        return reading.lo, min(reading.hi, latest + SECOND)
+        spec = resolve(query, now=now, timezone=self._timezone)
+        return spec.lo, min(spec.hi, latest + SECOND)
+
+
+# Tasks and threads.
+
+
+async def _run_in_thread(function: Callable[[], object]) -> None:
+    """Calls a function in a thread; a cancellation, also a native one, waits until it has returned.
+
+    Otherwise the lock would be released while the function still writes to the directory.
+    """
+
+    async def call() -> None:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(function)
+
+    with anyio.CancelScope(shield=True):
+        await _run_concurrently([call])
+
+
+async def _run_concurrently(functions: list[Callable[[], Awaitable[None]]]) -> None:
+    """Runs all functions, a few at a time; the first exception cancels the rest and is raised without a group."""
+    failure: BaseException | None = None
+    remaining = iter(functions)
+
+    async def work() -> None:
+        nonlocal failure
+        for function in remaining:
+            try:
+                await function()
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failure = failure or error
+                group.cancel_scope.cancel()
+                return
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(_PARALLEL_GROUPS, len(functions))):
+            group.start_soon(work)
+    if failure is not None:
+        raise failure

@@ -1,83 +1,160 @@
-"""Where records go: formats of files, and the folders they are written to.
+"""Defines what a backfill needs of a directory, whether on this machine or in an object store.
 
-The law of this package: it knows nothing of jobs. A file is written whole or not at all, on this machine or in an object
-store, and what is in it depends on the calls alone.
+Invariant: a file appears under its name completely written, or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from ._chunks import ArrowChunk, CallChunk, Chunk, IdChecksum, parted
-from ._formats import FORMATS, FileFormat, format_named
-from ._storage_local import TEMPORARY, AtomicFile, FileSystem, LocalStorage
-from ._storage_remote import RemoteStorage
+from ..errors import BackfillError, IovoxError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._locks import Lock
 
-__all__ = [
-    "FORMATS",
-    "TEMPORARY",
-    "ArrowChunk",
-    "AtomicFile",
-    "CallChunk",
-    "Chunk",
-    "FileFormat",
-    "FileSystem",
-    "IdChecksum",
-    "LocalStorage",
-    "RemoteStorage",
-    "Storage",
-    "format_named",
-    "open_store",
-    "parted",
-]
+__all__ = ["TEMPORARY_SUFFIX", "AtomicFile", "Storage", "open_storage", "storage_errors"]
 
-#: `s3://...` and chains of them (`simplecache::s3://...`), and no Windows drive.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
+#: The end of the names of temporary files.
+TEMPORARY_SUFFIX: Final = ".tmp"
+#: `s3://...` and chained URLs (`simplecache::s3://...`), but not the drives of Windows.
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
+
+
+@contextlib.contextmanager
+def storage_errors(action: str, errors: type[Exception] = OSError) -> Iterator[None]:
+    """Raises these errors as `BackfillError`: "cannot {action}: {reason}"."""
+    try:
+        yield
+    except IovoxError:
+        raise
+    except errors as error:
+        reason = (
+            getattr(error, "strerror", None) or str(error).partition("\n")[0][:200] or type(error).__name__
+        )
+        raise BackfillError(
+            f"cannot {action}: {reason}",
+            hint="Finished partitions are safe. Remove the cause and run the same backfill again.",
+        ) from error
+
+
+class AtomicFile(io.RawIOBase):
+    """A file that appears under its path when it is committed; `discard` leaves nothing behind.
+
+    Subclasses implement `_write`, `_commit` and `_discard`.
+
+    Attributes:
+        path: the path it will have, relative to the directory.
+        size: bytes written so far.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.size: int = 0
+        self._hash = hashlib.sha256()
+        self._done = False
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the bytes written so far."""
+        return self._hash.hexdigest()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Writes all of the data.
+
+        Raises:
+            BackfillError: the file system refuses.
+        """
+        view = memoryview(data).cast("B")
+        # The writer of a format that is garbage collected after `discard` still writes its footer; ignore that.
+        if not self._done:
+            with storage_errors(f"write {self.path}"):
+                self._write(view)
+            self._hash.update(view)
+            self.size += len(view)
+        return len(view)
+
+    def commit(self) -> None:
+        """Makes the file appear under its path.
+
+        Raises:
+            BackfillError: the file system refuses.
+        """
+        with storage_errors(f"write {self.path}"):
+            self._commit()
+        self._done = True
+
+    def discard(self) -> None:
+        """Removes the temporary file if possible; otherwise the next run removes it. No effect after `commit`."""
+        if not self._done:
+            self._done = True
+            with contextlib.suppress(OSError):
+                self._discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def _write(self, data: memoryview) -> None:
+        raise NotImplementedError
+
+    def _commit(self) -> None:
+        raise NotImplementedError
+
+    def _discard(self) -> None:
+        raise NotImplementedError
 
 
 class Storage(Protocol):
-    """A folder, here or elsewhere. Names are relative, with slashes."""
-
-    #: Seconds between two versions of a file that is replaced again and again: to write one takes longer than to read a
-    #: short partition, and some stores refuse more.
-    rewrite_every: float
+    """A directory. Paths are relative, with slashes. Every method raises `BackfillError` for what it cannot do."""
 
     def prepare(self) -> None:
-        """Makes the folder."""
+        """Creates the directory if it does not exist."""
 
     def lock(self) -> Lock:
-        """The lock of the folder, not taken yet."""
+        """The lock of the directory, not acquired yet."""
 
-    def draft(self, name: str) -> AtomicFile:
-        """A new file; it replaces the one of this name when it is committed."""
+    def create(self, path: str) -> AtomicFile:
+        """A new file; it replaces the one at this path when it is committed."""
 
-    def read(self, name: str) -> bytes | None:
-        """All of a file, or None where there is none."""
+    def read(self, path: str) -> bytes | None:
+        """The contents of a file, or None if it does not exist."""
 
-    def digest(self, name: str) -> str:
+    def sha256(self, path: str) -> str:
         """The checksum of a file."""
 
-    def listing(self) -> dict[str, int]:
-        """All files, each with its size."""
+    def list_files(self) -> dict[str, int]:
+        """The size of each file, by path."""
 
-    def remove(self, name: str) -> None:
-        """Removes a file."""
+    def remove(self, path: str) -> None:
+        """Removes a file if it exists, and its directory if that is then empty."""
 
 
-def open_store(directory: str | os.PathLike[str], files: FileSystem | None = None) -> Storage:
-    """The folder of this path, or of this URL of any store that fsspec knows.
+def open_storage(directory: str | os.PathLike[str]) -> Storage:
+    """The directory with this path, or with this URL of a store that fsspec supports.
 
     Raises:
         MissingExtraError: it is a URL and fsspec is not installed.
-        BackfillError: there is no such kind of store.
+        BackfillError: the URL's scheme is unknown.
     """
-    place = os.fspath(directory)
-    if _URL.match(place):
-        return RemoteStorage.at(place)
-    return LocalStorage(Path(place).absolute(), files)
+    from ._storage_local import LocalStorage
+
+    location = os.fspath(directory)
+    if not _URL.match(location):
+        return LocalStorage(Path(location).absolute())
+    from ._storage_remote import RemoteStorage
+
+    return RemoteStorage.from_url(location)

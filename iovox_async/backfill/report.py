@@ -1,7 +1,4 @@
-"""What a backfill has done: while it runs, and when it has ended.
-
-The law of this room: figures only, and each is counted once. A share of 1 is told only when all is done.
-"""
+"""Defines the progress and the report of a backfill, and the counters they are made from."""
 
 from __future__ import annotations
 
@@ -10,34 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, evolve, field, frozen
 
-from ._job import PartitionRange, seconds_of
+from ._partitions import total_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ..stream import CallStream
     from ._manifest import ManifestEntry
+    from ._partitions import PartitionRange
 
 __all__ = ["BackfillProgress", "BackfillReport", "RunCounters"]
 
 
 @frozen
 class BackfillProgress:
-    """Where a run stands; a value that no longer changes.
+    """A snapshot of a running backfill.
 
     Attributes:
-        progress: share of the dates to read that is done, 0..1; 1 only at the end.
-        partitions: partitions that are done by this run.
+        progress: finished share of the dates to read, 0 to 1; it is 1 only when the run has ended.
+        partitions: partitions finished by this run.
         partitions_total: partitions that this run has to read.
-        partitions_skipped: partitions of the range that were there before.
-        last_partition: name of the partition that was done last.
+        partitions_skipped: partitions of the range that earlier runs had finished.
+        last_partition: name of the partition finished last.
         calls: calls received.
-        bytes_received: bytes received, as they came over the wire.
-        requests: requests sent, each attempt counted.
-        retries: how many of them were repeats.
-        window_splits: windows that were halved because they kept failing.
-        skipped: records that could not be read (`on_error="skip"`).
-        elapsed: how long it has been running.
+        bytes_received: bytes received, before decompression.
+        requests: requests sent, including retries.
+        retries: requests that were retries.
+        window_splits: windows split because they kept failing.
+        skipped: records left out because they could not be decoded (`on_error="skip"`).
+        elapsed: seconds since the run started.
     """
 
     progress: float = 0.0
@@ -56,22 +54,22 @@ class BackfillProgress:
 
 @frozen
 class BackfillReport:
-    """What a run has done, and what is in the folder now.
+    """What a finished run did, and what the directory now holds.
 
     Attributes:
         partitions: partitions written by this run.
-        partitions_skipped: partitions of the range that were there before and were not read.
-        calls: calls written.
-        bytes_received: bytes received, as they came over the wire.
-        requests: requests sent, each attempt counted.
-        retries: how many of them were repeats.
-        window_splits: windows that were halved because they kept failing.
-        skipped: records left out because they could not be read (`on_error="skip"`).
-        elapsed: how long it took.
-        total_calls: calls in the folder.
-        open_partitions: names of partitions that are read again by the next run over them, because calls may still arrive or change.
-        verified: partitions that were compared with the endpoint (`verify()` only).
-        mismatched_partitions: names of those that differed and were read again (`verify()` only).
+        partitions_skipped: partitions of the range that earlier runs had finished.
+        calls: calls written by this run.
+        bytes_received: bytes received, before decompression.
+        requests: requests sent, including retries.
+        retries: requests that were retries.
+        window_splits: windows split because they kept failing.
+        skipped: records left out because they could not be decoded (`on_error="skip"`).
+        elapsed: seconds the run took.
+        total_calls: calls in the directory.
+        open_partitions: names of partitions whose calls may still change; the next run over them reads them again.
+        verified: partitions compared with the endpoint (only `verify`).
+        mismatched_partitions: names of partitions that differed and were read again (only `verify`).
     """
 
     partitions: int = 0
@@ -89,99 +87,84 @@ class BackfillReport:
     mismatched_partitions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, as `report.json` has it."""
-        return {
-            **asdict(self),
-            "open_partitions": list(self.open_partitions),
-            "mismatched_partitions": list(self.mismatched_partitions),
-        }
+        """The report as JSON data, as in `report.json`."""
+        return asdict(
+            self, value_serializer=lambda _, __, value: list(value) if isinstance(value, tuple) else value
+        )
+
+
+#: The counters that progress and report add up over streams; `StreamStats` has the same names.
+_STREAM_COUNTERS = ("calls", "bytes_received", "requests", "retries", "window_splits", "skipped")
 
 
 @define
 class RunCounters:
-    """Counts while a run goes on."""
+    """The counters of a running backfill."""
 
-    began: float = field(factory=time.monotonic)
+    started_at: float = field(factory=time.monotonic)
     partitions_total: int = 0
     partitions_skipped: int = 0
     seconds_to_read: float = 0.0
-    #: Partitions done, calls in them, and the name of the last.
     partitions: int = 0
-    written: int = 0
+    calls_written: int = 0
     last_partition: str | None = None
-    ended: bool = False
+    finished: bool = False
     verified: int = 0
-    _past: BackfillProgress = field(factory=BackfillProgress)
-    _past_seconds: float = 0.0
-    _live: dict[CallStream, float] = field(factory=dict)
+    _closed_streams: dict[str, int] = field(factory=lambda: dict.fromkeys(_STREAM_COUNTERS, 0))
+    _closed_seconds: float = 0.0
+    _open_streams: dict[CallStream, float] = field(factory=dict)
 
-    def expects(self, wanted: Iterable[PartitionRange]) -> None:
-        """There is this much to read."""
-        wanted = list(wanted)
-        self.partitions_total += len(wanted)
-        self.seconds_to_read += seconds_of(wanted)
+    def add_partitions_to_read(self, ranges: Sequence[PartitionRange]) -> None:
+        self.partitions_total += len(ranges)
+        self.seconds_to_read += total_seconds(ranges)
 
-    def opened(self, stream: CallStream, seconds: float) -> None:
-        """A stream over so many seconds has begun."""
-        self._live[stream] = seconds
+    def stream_opened(self, stream: CallStream, seconds: float) -> None:
+        """Counts a stream over this many seconds of call time from now on."""
+        self._open_streams[stream] = seconds
 
-    def closed(self, stream: CallStream) -> None:
-        """A stream has ended."""
-        self._past = self._with(self._past, stream)
-        self._past_seconds += self._live.pop(stream) * stream.stats.progress
+    def stream_closed(self, stream: CallStream) -> None:
+        self._closed_seconds += self._open_streams.pop(stream) * stream.stats.progress
+        _add_stats(self._closed_streams, stream)
 
-    def done(self, entries: Iterable[ManifestEntry]) -> None:
-        """These partitions are in their place; the manifest names them now or soon."""
+    def partitions_finished(self, entries: Iterable[ManifestEntry]) -> None:
         for entry in entries:
             self.partitions += 1
-            self.written += entry.rows
+            self.calls_written += entry.rows
             self.last_partition = entry.partition
 
-    def _with(self, known: BackfillProgress, stream: CallStream) -> BackfillProgress:
-        stats = stream.stats
-        return evolve(
-            known,
-            calls=known.calls + stats.calls,
-            bytes_received=known.bytes_received + stats.bytes_received,
-            requests=known.requests + stats.requests,
-            retries=known.retries + stats.retries,
-            window_splits=known.window_splits + stats.window_splits,
-            skipped=known.skipped + stats.skipped,
-        )
-
     def progress(self) -> BackfillProgress:
-        """Where the run stands."""
-        known, seconds = self._past, self._past_seconds
-        for stream, length in self._live.items():
-            known = self._with(known, stream)
-            seconds += length * stream.stats.progress
+        totals, seconds = dict(self._closed_streams), self._closed_seconds
+        for stream, stream_seconds in self._open_streams.items():
+            _add_stats(totals, stream)
+            seconds += stream_seconds * stream.stats.progress
         share = seconds / self.seconds_to_read if self.seconds_to_read else 0.0
-        return evolve(
-            known,
-            # What is received is not yet on the disk.
-            progress=1.0 if self.ended else min(0.999, share),
+        return BackfillProgress(
+            # Received calls are not on the disk yet.
+            progress=1.0 if self.finished else min(0.999, share),
             partitions=self.partitions,
             partitions_total=self.partitions_total,
             partitions_skipped=self.partitions_skipped,
             last_partition=self.last_partition,
-            elapsed=time.monotonic() - self.began,
+            elapsed=time.monotonic() - self.started_at,
+            **totals,
         )
 
-    def report(self, entries: Iterable[ManifestEntry], differing: tuple[str, ...] = ()) -> BackfillReport:
-        """What the run has done, given what is in the folder now."""
-        known, there = self.progress(), list(entries)
-        return BackfillReport(
+    def report(self, entries: Iterable[ManifestEntry], mismatched: Iterable[str] = ()) -> BackfillReport:
+        """The report of the run, given the entries of the manifest after it."""
+        progress, entries = self.progress(), list(entries)
+        report = BackfillReport(
             partitions=self.partitions,
             partitions_skipped=self.partitions_skipped,
-            calls=self.written,
-            bytes_received=known.bytes_received,
-            requests=known.requests,
-            retries=known.retries,
-            window_splits=known.window_splits,
-            skipped=known.skipped,
-            elapsed=round(known.elapsed, 3),
-            total_calls=sum(entry.rows for entry in there),
-            open_partitions=tuple(sorted(entry.partition for entry in there if not entry.sealed)),
+            elapsed=round(progress.elapsed, 3),
+            total_calls=sum(entry.rows for entry in entries),
+            open_partitions=tuple(sorted(entry.partition for entry in entries if not entry.final)),
             verified=self.verified,
-            mismatched_partitions=differing,
+            mismatched_partitions=tuple(sorted(mismatched)),
+            **{name: getattr(progress, name) for name in _STREAM_COUNTERS},
         )
+        return evolve(report, calls=self.calls_written)
+
+
+def _add_stats(totals: dict[str, int], stream: CallStream) -> None:
+    for name in totals:
+        totals[name] += getattr(stream.stats, name)

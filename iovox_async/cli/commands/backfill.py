@@ -20,7 +20,7 @@ from iovox_async import (
     ServerError,
     TransportError,
 )
-from iovox_async.backfill._storage import FORMATS
+from iovox_async.backfill._formats import FORMATS
 from iovox_async.errors import QueryError, RecordError, TLSError
 
 from ..backfill_progress import summary, tell, watching

@@ -1,0 +1,131 @@
+"""Computes the partitions of a date range, and which of them have to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from attrs import frozen
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ._manifest import ManifestEntry
+
+__all__ = [
+    "PartitionRange",
+    "Partitioning",
+    "adjacent_groups",
+    "check_partitioning",
+    "partition_path",
+    "partitions_in",
+    "partitions_to_read",
+    "total_seconds",
+]
+
+Partitioning = Literal["day", "month"]
+_DAY_NAME_LENGTH: Final = len("2024-01-31")
+
+
+@frozen(order=True)
+class PartitionRange:
+    """A partition, or a part of one: the seconds from `start` to before `stop`, in the account's local time.
+
+    Attributes:
+        name: `2024-01-31` or `2024-01`; names sort chronologically.
+        start: the first second.
+        stop: the second after the last.
+    """
+
+    name: str
+    start: datetime
+    stop: datetime
+
+
+def check_partitioning(value: str) -> Partitioning:
+    """Returns the value if it is "day" or "month".
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if value not in get_args(Partitioning):
+        raise ConfigurationError("partition", f'must be "day" or "month", got {value!r}')
+    return value  # type: ignore[return-value] # checked above
+
+
+def partition_path(name: str, suffix: str) -> str:
+    """The path of a partition's file in the Hive layout, relative to the backfill directory."""
+    return f"calls/{'date' if len(name) == _DAY_NAME_LENGTH else 'month'}={name}/part-0{suffix}"
+
+
+def partitions_in(start: datetime, stop: datetime, partitioning: Partitioning) -> Iterator[PartitionRange]:
+    """The whole partitions that overlap the seconds from `start` to before `stop`."""
+    if start >= stop:
+        return
+    first = start.date() if partitioning == "day" else start.date().replace(day=1)
+    while (partition_start := _midnight(first)) < stop:
+        following = _next_day(first) if partitioning == "day" else _next_month(first)
+        # strftime writes years before 1000 with fewer digits, so names would not sort chronologically.
+        name = first.isoformat() if partitioning == "day" else first.isoformat()[:7]
+        yield PartitionRange(name, partition_start, _midnight(following))
+        first = following
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, datetime.min.time())
+
+
+def _next_day(day: date) -> date:
+    return day + timedelta(days=1)
+
+
+def _next_month(first: date) -> date:
+    return (first + timedelta(days=31)).replace(day=1)
+
+
+def partitions_to_read(
+    start: datetime,
+    stop: datetime,
+    partitioning: Partitioning,
+    entries: Mapping[str, ManifestEntry],
+    damaged: Iterable[str] = (),
+) -> list[PartitionRange]:
+    """What has to be read so that the directory holds the seconds from `start` to before `stop`, in order.
+
+    A file is replaced as a whole, so what its entry covers beyond the range is read again too.
+
+    Args:
+        start: the first second of the range.
+        stop: the second after the last.
+        partitioning: "day" or "month".
+        entries: the entries of the manifest, by partition.
+        damaged: names of partitions to read again, also outside of the range.
+    """
+    ranges: dict[str, PartitionRange] = {}
+    for partition in partitions_in(start, stop, partitioning):
+        name, first, last = partition.name, max(start, partition.start), min(stop, partition.stop)
+        entry = entries.get(name)
+        if entry is None:
+            ranges[name] = PartitionRange(name, first, last)
+        elif not (entry.final and entry.start <= first and entry.stop >= last):
+            ranges[name] = PartitionRange(name, min(first, entry.start), max(last, entry.stop))
+    for name in damaged:
+        ranges.setdefault(name, entries[name].range)
+    return sorted(ranges.values())
+
+
+def adjacent_groups(ranges: Iterable[PartitionRange]) -> list[list[PartitionRange]]:
+    """The ranges in groups without gaps; each group can be read by one stream."""
+    groups: list[list[PartitionRange]] = []
+    for part in ranges:
+        if groups and groups[-1][-1].stop == part.start:
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    return groups
+
+
+def total_seconds(ranges: Iterable[PartitionRange]) -> float:
+    """The length of all ranges together."""
+    return sum(((part.stop - part.start).total_seconds() for part in ranges), 0.0)
