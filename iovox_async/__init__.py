@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._parsing.decoder import make_converter
+    from ._parsing.lenient import make_converter
     from .client import AsyncInsights
     from .errors import (
         AuthenticationError,

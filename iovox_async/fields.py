@@ -2,7 +2,7 @@
 
 The law of this room: a field is known here under the name it is *asked* by. The names in answers differ
 (`talk_time_seconds` is answered as `talk_time_sec`, `tag_colour` as `tags[].colour`); `records` knows those.
-Problems leave as `InvalidValueError` with the cure; `query` adds the name of the parameter.
+Problems leave as `InvalidValue` with the cure; `query` adds the name of the parameter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
-from ._params.validators import InvalidValueError, items
+from ._params.validators import InvalidValue, items
 from ._redaction import shorten_repr
 
 __all__ = ["AskedFields", "Field", "Fields", "as_fields", "as_order", "did_you_mean"]
@@ -129,7 +129,7 @@ def as_fields(value: AskedFields | None) -> tuple[Field, ...] | None:
     """Fields without repeats, in the order they were asked for.
 
     Raises:
-        InvalidValueError: a name is unknown (all such are named, as the endpoint does), or there is none.
+        InvalidValue: a name is unknown (all such are named, as the endpoint does), or there is none.
     """
     if value is None:
         return None
@@ -137,7 +137,7 @@ def as_fields(value: AskedFields | None) -> tuple[Field, ...] | None:
     if unknown := [name for name in asked if name not in _KNOWN]:
         told = ", ".join(f"{shorten_repr(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
         more = f", and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise InvalidValueError(f"no such response field: {told}{more} (Field lists all {len(_NAMES)})")
+        raise InvalidValue(f"no such response field: {told}{more} (Field lists all {len(_NAMES)})")
     return tuple(Field(name) for name in asked)
 
 
@@ -145,30 +145,30 @@ def as_order(value: str | None) -> str | None:
     """An order such as `call_start_DESC`: a response field's name, then `_ASC` or `_DESC`.
 
     Raises:
-        InvalidValueError: it begins `field invalid` or `direction invalid`, as the endpoint tells the two apart.
+        InvalidValue: it begins `field invalid` or `direction invalid`, as the endpoint tells the two apart.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidValueError(f"must be a str such as 'call_start_ASC', not {type(value).__name__}")
+        raise InvalidValue(f"must be a str such as 'call_start_ASC', not {type(value).__name__}")
     order = str.__str__(value)
     name, _, direction = order.rpartition("_")
     if order in _KNOWN:
-        raise InvalidValueError(
+        raise InvalidValue(
             f"direction invalid: {shorten_repr(order)} has none; write '{order}_ASC' or '{order}_DESC'"
         )
     if direction not in _DIRECTIONS:
         if name in _KNOWN:
-            raise InvalidValueError(
+            raise InvalidValue(
                 f"direction invalid: {shorten_repr(direction)}; write '{name}_ASC' or '{name}_DESC'"
             )
         near = did_you_mean(order, (f"{known}_{way}" for known in _NAMES for way in _DIRECTIONS))
-        raise InvalidValueError(
+        raise InvalidValue(
             f"field invalid: {shorten_repr(order)}{near or '; write a response field and _ASC or _DESC, as in call_start_ASC'}"
         )
     if name in _UNORDERED:
-        raise InvalidValueError(f"field invalid: the endpoint does not order by {name}; choose another field")
+        raise InvalidValue(f"field invalid: the endpoint does not order by {name}; choose another field")
     if name not in _KNOWN:
         near = did_you_mean(name, _NAMES) or "; Field lists them all"
-        raise InvalidValueError(f"field invalid: {shorten_repr(name)} is not a response field{near}")
+        raise InvalidValue(f"field invalid: {shorten_repr(name)} is not a response field{near}")
     return order

@@ -1,19 +1,18 @@
-"""What comes back: a call and its parts, as plain mutable classes.
+"""The records of the endpoint: `Call` and its parts, as plain mutable classes.
 
-The law of this room: a field has the name that answers give it and the type a program wants, and what stands in
-it is what the server said or nothing. A record allocates nothing for what was not asked for: such fields are None,
-such lists are `NOT_REQUESTED`, and `extra` is `NO_EXTRA`, one object each for all records.
+Fields have the names of the response and Python types. What was not requested or not sent is None, or an empty tuple
+where the field is a list; a list that was requested is a list, even if it is empty. `extra` is a dict with the keys that
+this version does not define.
 
-`convert` makes these classes from JSON data, `to_dict()` gives the JSON data back. The endpoint does not say
-what an item of `call_outcomes` looks like, so these stay plain JSON; a class would be a guess, and the program that
-relied on it would break when the first account uses outcomes.
+`make_converter()` makes these classes from JSON data, and `to_dict()` returns the JSON data. The endpoint does not document
+the items of `call_outcomes`, so they stay plain JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NoReturn, Self, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -21,8 +20,6 @@ from ._redaction import mask_phone_number, shorten
 
 __all__ = [
     "ALIASES",
-    "NOT_REQUESTED",
-    "NO_EXTRA",
     "Call",
     "Categories",
     "Category",
@@ -34,91 +31,68 @@ __all__ = [
     "Tag",
     "Task",
     "Transcription",
+    "item_type",
     "types_of",
 ]
 
-#: Names that are asked for, where answers have another.
+#: Request names of fields that have another name in responses.
 ALIASES: Final = {"call_time_seconds": "call_time_sec", "talk_time_seconds": "talk_time_sec"}
 
 
-class _NotAsked(list[Any]):
-    """An empty list that stays empty: it is shared by all records, and means that nobody asked."""
-
-    __slots__ = ()
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError(
-            "this list was not asked for, so it cannot be changed: name its field in fields=, or assign a new list"
-        )
-
-    append = extend = insert = remove = pop = clear = sort = reverse = _refuse
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _: object) -> Self:
-        return self
-
-    def __reduce__(self) -> str:
-        return "NOT_REQUESTED"  # pickled by its name, so that it is the same object at the other end
-
-
-class _NoExtra(dict[str, Any]):
-    """An empty mapping that stays empty: it is shared by all records."""
-
-    __slots__ = ()
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("this record has no extra keys, so the mapping cannot be changed: assign a new dict")
-
-    update = setdefault = pop = popitem = clear = _refuse
-    __setitem__ = __delitem__ = __ior__ = _refuse
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _: object) -> Self:
-        return self
-
-    def __reduce__(self) -> str:
-        return "NO_EXTRA"
-
-
-#: The list of a field that was not asked for: empty, false, equal to `[]`, and immutable.
-NOT_REQUESTED: Final[list[Any]] = _NotAsked()
-#: The `extra` of a record without unknown keys: empty and immutable.
-NO_EXTRA: Final[Mapping[str, Any]] = _NoExtra()
-
-
 class Model:
-    """What a call and its parts share: JSON data back, and a short representation without phone numbers."""
+    """Base class of `Call` and its parts: conversion to JSON data, and a short `repr` without phone numbers."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # Type checkers would take every misspelt name for an attribute.
+
+        def __getattr__(self, name: str) -> Any:
+            # The decoder leaves the slot of `extra` empty: a dict for each record would slow it down for nothing.
+            if name != "extra":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self.extra = {}
+            return self.extra
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data in the forms of an answer: `TRUE`, `00:02:05`, `2024-02-26 04:39:59` (local wall time).
+        """Plain JSON data as the endpoint sends it: `TRUE`, `00:02:05`, `2024-02-26 04:39:59` (local time).
 
-        What is None or was not asked for is left out; an empty list that was asked for is kept. Keys of `extra` stand
-        beside the fields.
+        What is None or was not requested is left out; an empty list that was requested is kept. The keys of `extra` are
+        added beside the fields.
         """
-        extra: Mapping[str, Any] = self.extra  # type: ignore[attr-defined] # every part has one
-        data = dict(extra) if extra else {}
+        data = dict(_extra_of(self))
         for name, write in _writers_of(type(self)):
             value = getattr(self, name)
-            if value is not None and value is not NOT_REQUESTED:
+            if value is not None and value != ():
                 data[name] = value if write is None else write(value)
         return data
 
     def __repr__(self) -> str:
+        values = [(name, getattr(self, name)) for name in types_of(type(self))]
+        values.append(("extra", _extra_of(self) or None))
         shown = (
-            f"{name}={_shown(value, phone=name in _PHONES)}"
-            for name in (*types_of(type(self)), "extra")
-            if (value := getattr(self, name)) is not None
-            and value is not NOT_REQUESTED
-            and value is not NO_EXTRA
+            f"{name}={_format(value, is_phone=name in _PHONE_FIELDS)}"
+            for name, value in values
+            if value is not None and value != ()
         )
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _extra_of(record: Model) -> dict[str, Any]:
+    """The `extra` of a record, without creating it."""
+    try:
+        extra: dict[str, Any] = object.__getattribute__(record, "extra")
+    except AttributeError:
+        return {}
+    return extra
+
+
+def _as_list(value: Sequence[Any] | None) -> list[Any]:
+    return list(value) if value else []
+
+
+def _list_field() -> Any:
+    """A list, by default not requested; compared by its items, so that `()` equals `[]`."""
+    return attrs.field(default=(), eq=_as_list)
 
 
 @attrs.define(repr=False)
@@ -128,42 +102,42 @@ class Category(Model):
     category_id: str | None = None
     label: str | None = None
     value: str | None = None
-    extra: Mapping[str, Any] = NO_EXTRA
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class Categories(Model):
     """The categories of a call, by what they are attached to."""
 
-    link_categories: list[Category] = NOT_REQUESTED
-    call_categories: list[Category] = NOT_REQUESTED
-    node_categories: list[Category] = NOT_REQUESTED
-    contact_categories: list[Category] = NOT_REQUESTED
-    extra: Mapping[str, Any] = NO_EXTRA
+    link_categories: Sequence[Category] = _list_field()
+    call_categories: Sequence[Category] = _list_field()
+    node_categories: Sequence[Category] = _list_field()
+    contact_categories: Sequence[Category] = _list_field()
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class Comment(Model):
-    """What a person wrote about a call."""
+    """A comment that a user wrote about a call."""
 
     comment_id: str | None = None
     created: datetime | None = None
     username: str | None = None
     language: str | None = None
     text: str | None = None
-    extra: Mapping[str, Any] = NO_EXTRA
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class Phrase(Model):
-    """One turn of a dialogue.
+    """One turn of a conversation.
 
     Attributes:
-        phrase: what was said.
+        phrase: the words.
         speaker: `caller` or `called`.
         start: milliseconds from the start of the recording.
         end: milliseconds from the start of the recording.
-        turn: its place in the dialogue, from 0.
+        turn: its index in the conversation, from 0.
     """
 
     phrase: str | None = None
@@ -171,18 +145,18 @@ class Phrase(Model):
     start: int | None = None
     end: int | None = None
     turn: int | None = None
-    extra: Mapping[str, Any] = NO_EXTRA
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class Transcription(Model):
-    """What was said, as text and phrase by phrase."""
+    """A transcription, as one text and phrase by phrase."""
 
     transcription_id: str | None = None
     language: str | None = None
     text: str | None = None
-    phrases: list[Phrase] = NOT_REQUESTED
-    extra: Mapping[str, Any] = NO_EXTRA
+    phrases: Sequence[Phrase] = _list_field()
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
@@ -192,30 +166,30 @@ class Tag(Model):
     text: str | None = None
     colour: str | None = None
     source_type: str | None = None
-    extra: Mapping[str, Any] = NO_EXTRA
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class Keyword(Model):
-    """A word or phrase, and how often it was said."""
+    """A keyword, and how often it was said."""
 
     keyword: str | None = None
     count: int | None = None
-    extra: Mapping[str, Any] = NO_EXTRA
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class KeywordRule(Model):
-    """A rule that matched, and the keywords it matched by."""
+    """A keyword rule that matched, and its matching keywords."""
 
     keyword_rule: str | None = None
-    keywords: list[Keyword] = NOT_REQUESTED
-    extra: Mapping[str, Any] = NO_EXTRA
+    keywords: Sequence[Keyword] = _list_field()
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class Task(Model):
-    """Something to do about a call. The endpoint does not show one; the names are those asked for, without `task_`."""
+    """A task about a call. The endpoint documents no example; the names are those of the fields, without `task_`."""
 
     username: str | None = None
     created: datetime | None = None
@@ -224,27 +198,26 @@ class Task(Model):
     reminder_message: str | None = None
     status: str | None = None
     due_date: datetime | None = None
-    extra: Mapping[str, Any] = NO_EXTRA
+    extra: dict[str, Any] = attrs.Factory(dict)
 
 
 @attrs.define(repr=False)
 class Call(Model):
-    """One call. Dates are the account's local time: naive, or aware where the session knows the time zone.
+    """One call. Dates are the account's local time: aware if the client has a time zone, else naive.
 
-    A field that was not asked for is None, and a list that was not asked for is `NOT_REQUESTED`, an empty list that cannot
-    be changed. That goes for `id` and `call_start` too, although they are annotated as what they are whenever
-    `fields` names them: in every preset that a program reads calls by, they are there.
+    A field that was not requested is None, or `()` where it is a list. This applies to `id` and `call_start` too;
+    they are annotated without None because every preset of `Fields` with fields of the call requests them.
 
     Attributes:
-        id: the call's number, unique within the account.
-        call_start: when it began, to the second.
-        call_time: how long it took in all.
-        call_time_sec: the same in seconds; also readable as `call_time_seconds`, the name it is asked by.
-        talk_time: how long the two talked.
-        talk_time_sec: the same in seconds, also `talk_time_seconds`. The endpoint's own two values may differ.
-        email_alert: as the server says it; the endpoint does not document its values.
-        call_outcomes: plain JSON values; the endpoint does not document their shape.
-        extra: keys that this version does not know, and the raw form of what was read as nothing (a date of zeros).
+        id: number of the call, unique within the account.
+        call_start: start of the call, to the second.
+        call_time: total duration.
+        call_time_sec: the same in seconds; also available as `call_time_seconds`, the name in requests.
+        talk_time: duration of the conversation.
+        talk_time_sec: the same in seconds; also `talk_time_seconds`. The endpoint's own two values may differ.
+        email_alert: as the server sends it; the endpoint does not document the values.
+        call_outcomes: plain JSON values; the endpoint does not document them.
+        extra: keys that this version does not define, and the raw text of dates that were read as None (dates of zeros).
     """
 
     id: int
@@ -271,22 +244,22 @@ class Call(Model):
     email_alert: str | None = None
     direction: str | None = None
     categories: Categories | None = None
-    comments: list[Comment] = NOT_REQUESTED
-    call_outcomes: list[Any] = NOT_REQUESTED
-    transcriptions: list[Transcription] = NOT_REQUESTED
-    tags: list[Tag] = NOT_REQUESTED
-    keyword_rules: list[KeywordRule] = NOT_REQUESTED
-    tasks: list[Task] = NOT_REQUESTED
-    extra: Mapping[str, Any] = NO_EXTRA
+    comments: Sequence[Comment] = _list_field()
+    call_outcomes: Sequence[Any] = _list_field()
+    transcriptions: Sequence[Transcription] = _list_field()
+    tags: Sequence[Tag] = _list_field()
+    keyword_rules: Sequence[KeywordRule] = _list_field()
+    tasks: Sequence[Task] = _list_field()
+    extra: dict[str, Any] = attrs.Factory(dict)
 
     @property
     def call_time_seconds(self) -> int | None:
-        """`call_time_sec` under the name it is asked by."""
+        """`call_time_sec` under its name in requests."""
         return self.call_time_sec
 
     @property
     def talk_time_seconds(self) -> int | None:
-        """`talk_time_sec` under the name it is asked by."""
+        """`talk_time_sec` under its name in requests."""
         return self.talk_time_sec
 
 
@@ -294,79 +267,80 @@ _types: Final[dict[Any, dict[str, Any]]] = {}
 _writers: Final[dict[Any, tuple[tuple[str, Callable[[Any], Any] | None], ...]]] = {}
 
 
-def types_of(kind: Any) -> dict[str, Any]:
-    """The fields of a class of record, `extra` left out, each with its type."""
-    if kind not in _types:
-        hints = get_type_hints(kind)
-        _types[kind] = {
-            field.name: hints[field.name] for field in attrs.fields(kind) if field.name != "extra"
+def types_of(model: Any) -> dict[str, Any]:
+    """The annotation of each field of a class, `extra` left out."""
+    if model not in _types:
+        hints = get_type_hints(model)
+        _types[model] = {
+            field.name: hints[field.name] for field in attrs.fields(model) if field.name != "extra"
         }
-    return _types[kind]
+    return _types[model]
 
 
-# Back to JSON.
+def item_type(annotation: Any) -> Any:
+    """The type of the items of a list field (a `Model`, or `Any` for plain JSON); None for other annotations."""
+    return get_args(annotation)[0] if get_origin(annotation) in {list, Sequence} else None
 
 
-def _writers_of(kind: Any) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    if kind not in _writers:
-        _writers[kind] = tuple((name, _writer(known)) for name, known in types_of(kind).items())
-    return _writers[kind]
+# Conversion to JSON data.
 
 
-def _writer(known: Any) -> Callable[[Any], Any] | None:
-    """How a value of this type is written; None where it is JSON already."""
-    if get_origin(known) is list:
-        (item,) = get_args(known)
+def _writers_of(model: Any) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    if model not in _writers:
+        _writers[model] = tuple((name, _writer(annotation)) for name, annotation in types_of(model).items())
+    return _writers[model]
+
+
+def _writer(annotation: Any) -> Callable[[Any], Any] | None:
+    """The function that converts a value of this type to JSON data; None where it is JSON data already."""
+    item = item_type(annotation)
+    if item is not None:
         return list if item is Any else _write_list
-    options = set(get_args(known)) or {known}
+    options = set(get_args(annotation)) or {annotation}
     if datetime in options:
-        return _write_moment
+        return _write_datetime
     if timedelta in options:
-        return _write_span
+        return _write_duration
     if bool in options:
-        return _write_flag
-    return _write_part if Categories in options else None
+        return _write_bool
+    return Model.to_dict if Categories in options else None
 
 
-def _write_list(value: list[Model]) -> list[dict[str, Any]]:
+def _write_list(value: Sequence[Model]) -> list[dict[str, Any]]:
     return [part.to_dict() for part in value]
 
 
-def _write_part(value: Model) -> dict[str, Any]:
-    return value.to_dict()
-
-
-def _write_moment(value: datetime) -> str:
+def _write_datetime(value: datetime) -> str:
     return (value if value.tzinfo is None else value.replace(tzinfo=None)).isoformat(" ")
 
 
-def _write_flag(value: object) -> str:
+def _write_bool(value: object) -> str:
     return "TRUE" if value else "FALSE"
 
 
-def _write_span(value: timedelta) -> str:
+def _write_duration(value: timedelta) -> str:
     microseconds = value // timedelta(microseconds=1)
     seconds, fraction = divmod(abs(microseconds), 1_000_000)
     clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
     return f"{'-' if microseconds < 0 else ''}{clock}{f'.{fraction:06d}' if fraction else ''}"
 
 
-# Short and without phone numbers.
+# Short representations without phone numbers.
 
-_PHONES: Final = frozenset({"call_origin", "iovox_number", "call_destination"})
+_PHONE_FIELDS: Final = frozenset({"call_origin", "iovox_number", "call_destination"})
 
 
-def _shown(value: object, *, phone: bool) -> str:
+def _format(value: object, *, is_phone: bool) -> str:
     match value:
-        case str() if phone and any(map(str.isdigit, value)):
+        case str() if is_phone and any(map(str.isdigit, value)):
             return f"'{mask_phone_number(value)}'"
         case str():
             return ascii(shorten(value)).replace("\\u2026", "…")
         case datetime():
             return f"'{value}'"
         case timedelta():
-            return f"'{_write_span(value)}'"
-        case list():
+            return f"'{_write_duration(value)}'"
+        case list() | tuple():
             return f"<{len(value)}>"
         case dict():
             return f"<{', '.join(shorten(str(key)) for key in list(value)[:8])}>"

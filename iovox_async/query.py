@@ -21,7 +21,7 @@ from ._params.dates import Moment, as_end, as_start, instant, is_aware, written
 from ._params.validators import (
     CommaList,
     Ids,
-    InvalidValueError,
+    InvalidValue,
     as_colours,
     as_constant,
     as_digits,
@@ -108,7 +108,7 @@ def _naming(name: str, convert: Any) -> Callable[[Any], Any]:
     def named(value: Any) -> Any:
         try:
             return convert(value)
-        except InvalidValueError as error:
+        except InvalidValue as error:
             raise QueryError(_ASKED_AS.get(name, name), str(error)) from None
 
     return named

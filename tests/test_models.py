@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from iovox_async import Call, Field, make_converter
-from iovox_async._parsing.compiled import answer_keys
+from iovox_async._parsing.compiled import response_keys
 from iovox_async.models import (
     NO_EXTRA,
     NOT_REQUESTED,
@@ -113,7 +113,7 @@ def test_fields_have_the_types_of_the_contract():
 @pytest.mark.parametrize("field", list(Field), ids=str)
 def test_every_response_field_has_its_place_in_a_call(field):
     """What can be asked for can be answered."""
-    (key, *_) = answer_keys([field])
+    (key, *_) = response_keys([field])
     assert key in types_of(Call)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from attrs import evolve, frozen
 
 from .._params.dates import is_aware, wall_range
-from .._params.validators import InvalidValueError
+from .._params.validators import InvalidValue
 from ..errors import QueryError
 from ..fields import Field, Fields
 from . import SECOND
@@ -146,7 +146,7 @@ def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuer
         )
     try:
         start, end = wall_range(query.start_date, query.end_date, timezone)
-    except InvalidValueError as error:
+    except InvalidValue as error:
         raise QueryError(aware[0], str(error)) from None
     return evolve(query, start_date=start, end_date=end)
 

@@ -2,7 +2,7 @@
 
 The law of this room: rounding never loses a call. A start is floored to its first second; an end that names a
 day, an hour or a minute means its last second; fractions of a second are cut, since the endpoint counts in seconds.
-Problems leave as `InvalidValueError` with the cure; `query` adds the name of the parameter.
+Problems leave as `InvalidValue` with the cure; `query` adds the name of the parameter.
 
 The endpoint's dates have no zone and no fold: they are what a clock on the account's wall showed. So an aware
 range of instants becomes the shortest range of wall time that *covers every second its instants pass through*:
@@ -23,7 +23,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
 from .._redaction import shorten_repr
-from .validators import InvalidValueError
+from .validators import InvalidValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def wall_range(
     An end that is open or naive bounds nothing here: the clock may have been set back on its side.
 
     Raises:
-        InvalidValueError: a date so early or late that the zone cannot hold it.
+        InvalidValue: a date so early or late that the zone cannot hold it.
     """
     try:
         first, last = (instant(value) if is_aware(value) else None for value in (start, end))
@@ -89,7 +89,7 @@ def wall_range(
             shown = [before for before, _ in _set_backs(since, last, timezone)]
             high = max([_wall(last, timezone), *shown])
     except OverflowError:
-        raise InvalidValueError("lies too near the ends of the calendar for this timezone") from None
+        raise InvalidValue("lies too near the ends of the calendar for this timezone") from None
     return low, high
 
 
@@ -128,19 +128,15 @@ def _moment(value: object, filling: tuple[int, int, int]) -> datetime:
         elif isinstance(value, str):
             moment = _parsed(value, filling)
         else:
-            raise InvalidValueError(f"must be a str, date or datetime, not {type(value).__name__}; {_FORM}")
+            raise InvalidValue(f"must be a str, date or datetime, not {type(value).__name__}; {_FORM}")
         if moment.tzinfo is not None:
             moment.astimezone(UTC)
     except OverflowError:
-        raise InvalidValueError(
-            f"{shorten_repr(str(value))} lies too near the ends of the calendar"
-        ) from None
+        raise InvalidValue(f"{shorten_repr(str(value))} lies too near the ends of the calendar") from None
     except TypeError:
-        raise InvalidValueError(f"{shorten_repr(str(value))} is no date; {_FORM}") from None
+        raise InvalidValue(f"{shorten_repr(str(value))} is no date; {_FORM}") from None
     if moment.year > 9998:
-        raise InvalidValueError(
-            f"{shorten_repr(str(value))} lies past the year 9998; an end left out means now"
-        )
+        raise InvalidValue(f"{shorten_repr(str(value))} lies past the year 9998; an end left out means now")
     return moment
 
 
@@ -155,7 +151,7 @@ def _parsed(text: str, filling: tuple[int, int, int]) -> datetime:
     if match is None:
         zoned = re.search(r"\d(Z|[+-]\d\d:?\d\d)$", text)
         cure = "a written date has no zone: give a datetime with tzinfo" if zoned else _FORM
-        raise InvalidValueError(f"{shorten_repr(text)} is not the endpoint's format; {cure}")
+        raise InvalidValue(f"{shorten_repr(text)} is not the endpoint's format; {cure}")
     year, month, day = (int(part) for part in match.groups()[:3])
     hour, minute, second = (
         fill if part is None else int(part) for part, fill in zip(match.groups()[3:], filling, strict=True)
@@ -163,4 +159,4 @@ def _parsed(text: str, filling: tuple[int, int, int]) -> datetime:
     try:
         return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - account-local by contract
     except ValueError as error:
-        raise InvalidValueError(f"{shorten_repr(text)} is on no calendar or clock: {error}") from None
+        raise InvalidValue(f"{shorten_repr(text)} is on no calendar or clock: {error}") from None

@@ -2,7 +2,7 @@
 
 The law of this room: nothing is mended in silence. A value is sent as it was given, or refused with the cure; only
 the case of a closed list's words (colours, `YESTERDAY`) is set right. Texts may hold phone numbers, so no
-problem repeats one. Problems leave as `InvalidValueError`; `query` adds the name of the parameter.
+problem repeats one. Problems leave as `InvalidValue`; `query` adds the name of the parameter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = [
     "COLOURS",
     "CommaList",
     "Ids",
-    "InvalidValueError",
+    "InvalidValue",
     "as_colours",
     "as_constant",
     "as_digits",
@@ -47,15 +47,29 @@ _ID_DIGITS = 20
 _UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
-class InvalidValueError(ValueError):
-    """A value the endpoint cannot take; the message says why, and what to do."""
+class InvalidValue(ValueError):
+    """A value that cannot be used; the message is the reason, without the name of the parameter or the place.
+
+    Attributes:
+        hint: what to do about it; None if there is no advice.
+        path: where in a JSON record the value is, as `.tags[0].text`; empty for a value that stands alone.
+    """
+
+    def __init__(self, problem: str, hint: str | None = None, *, path: str = "") -> None:
+        super().__init__(problem)
+        self.hint = hint
+        self.path = path
+
+    def within(self, step: str) -> InvalidValue:
+        """The same error, seen from the enclosing object or list."""
+        return InvalidValue(str(self), self.hint, path=step + self.path)
 
 
 def as_page(value: int) -> int:
     """A page number from 1."""
     number = _whole(value)
     if not 1 <= number <= PAGE_MAXIMUM:
-        raise InvalidValueError(
+        raise InvalidValue(
             f"must be between 1 and {PAGE_MAXIMUM}, not {shorten_repr(number)}: pages are counted from 1"
         )
     return number
@@ -67,7 +81,7 @@ def as_limit(value: int | None) -> int | None:
         return None
     number = _whole(value)
     if not 1 <= number <= LIMIT_MAXIMUM:
-        raise InvalidValueError(f"must be between 1 and {LIMIT_MAXIMUM}, not {shorten_repr(number)}")
+        raise InvalidValue(f"must be between 1 and {LIMIT_MAXIMUM}, not {shorten_repr(number)}")
     return number
 
 
@@ -77,7 +91,7 @@ def as_constant(value: str | None) -> str | None:
         return None
     if str(value).upper() == "YESTERDAY":
         return "YESTERDAY"
-    raise InvalidValueError(
+    raise InvalidValue(
         f"must be 'YESTERDAY', its only value, not {shorten_repr(value)}; or give start_date and end_date"
     )
 
@@ -87,7 +101,7 @@ def as_text(value: str | None) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidValueError(f"must be a str, not {type(value).__name__}")
+        raise InvalidValue(f"must be a str, not {type(value).__name__}")
     return _fit(str.__str__(value))
 
 
@@ -96,7 +110,7 @@ def as_key(value: str | int | None) -> str | None:
     if value is None or isinstance(value, str):
         return as_text(value)
     if not _is_int(value):
-        raise InvalidValueError(f"must be a str or a whole number, not {type(value).__name__}")
+        raise InvalidValue(f"must be a str or a whole number, not {type(value).__name__}")
     return _digits(value)
 
 
@@ -104,7 +118,7 @@ def as_digits(value: str | int | None) -> str | None:
     """A number of digits only, as a str; leading zeros are kept."""
     text = as_key(value)
     if text is not None and not (text.isascii() and text.isdigit()):
-        raise InvalidValueError("must be digits only; remove the rest (+, blanks, dashes, brackets)")
+        raise InvalidValue("must be digits only; remove the rest (+, blanks, dashes, brackets)")
     return text
 
 
@@ -115,7 +129,7 @@ def as_ids(value: Ids | None) -> tuple[int, ...] | None:
     found: dict[int, None] = {}
     for place, item in enumerate(items(value, "ids of calls"), 1):
         if not (item.isascii() and item.isdigit()) or len(item) > _ID_DIGITS:
-            raise InvalidValueError(
+            raise InvalidValue(
                 f"item {place} is no call id: an id is a whole number of at most {_ID_DIGITS} digits"
             )
         found[int(item)] = None
@@ -134,9 +148,7 @@ def as_colours(value: Iterable[str] | str | None) -> tuple[str, ...] | None:
     colours = tuple(dict.fromkeys(item.upper() for item in items(value, "colours")))
     for colour in colours:
         if colour not in COLOURS:
-            raise InvalidValueError(
-                f"no such colour: {shorten_repr(colour)}; choose from {', '.join(COLOURS)}"
-            )
+            raise InvalidValue(f"no such colour: {shorten_repr(colour)}; choose from {', '.join(COLOURS)}")
     return colours
 
 
@@ -144,7 +156,7 @@ def items(value: object, what: str) -> tuple[str, ...]:
     """The items of a comma list as texts, without repeats; never none.
 
     Raises:
-        InvalidValueError: not a list at all, empty, or an item that is empty, unfit or holds a comma.
+        InvalidValue: not a list at all, empty, or an item that is empty, unfit or holds a comma.
     """
     if isinstance(value, str):
         given: list[object] = list(str.__str__(value).split(","))
@@ -154,9 +166,9 @@ def items(value: object, what: str) -> tuple[str, ...]:
         # A set has no order of its own; sorted, it gives the same request every time.
         given = sorted(value, key=str) if isinstance(value, AbstractSet) else list(value)
     else:
-        raise InvalidValueError(f"must be {what}, one or several, not {type(value).__name__}")
+        raise InvalidValue(f"must be {what}, one or several, not {type(value).__name__}")
     if not given or given == [""]:
-        raise InvalidValueError(f"is empty; give {what}, or leave it out")
+        raise InvalidValue(f"is empty; give {what}, or leave it out")
     texts = dict.fromkeys(_item(place, item) for place, item in enumerate(given, 1))
     return tuple(texts)
 
@@ -165,27 +177,27 @@ def _item(place: int, item: object) -> str:
     if _is_int(item):
         item = _digits(item)
     if not isinstance(item, str):
-        raise InvalidValueError(f"item {place} must be a str or a whole number, not {type(item).__name__}")
+        raise InvalidValue(f"item {place} must be a str or a whole number, not {type(item).__name__}")
     text = str.__str__(item)
     if "," in text:
-        raise InvalidValueError(f"item {place} holds a comma: give its parts as items of their own")
+        raise InvalidValue(f"item {place} holds a comma: give its parts as items of their own")
     try:
         return _fit(text)
-    except InvalidValueError as error:
-        raise InvalidValueError(f"item {place} {error}") from None
+    except InvalidValue as error:
+        raise InvalidValue(f"item {place} {error}") from None
 
 
 def _fit(text: str) -> str:
     if not text:
-        raise InvalidValueError("is empty; leave it out")
+        raise InvalidValue("is empty; leave it out")
     if not (text.isascii() and text.isprintable()):
         for place, character in enumerate(text, 1):
             if unicodedata.category(character) in _UNFIT:
-                raise InvalidValueError(
+                raise InvalidValue(
                     f"holds a control character or half a character at position {place}; remove it"
                 )
     if text != text.strip():
-        raise InvalidValueError("begins or ends with a blank; remove it")
+        raise InvalidValue("begins or ends with a blank; remove it")
     return text
 
 
@@ -197,15 +209,15 @@ def _is_int(value: object) -> bool:
 
 def _whole(value: object) -> int:
     if not isinstance(value, SupportsIndex) or isinstance(value, bool):
-        raise InvalidValueError(f"must be a whole number, not {type(value).__name__}")
+        raise InvalidValue(f"must be a whole number, not {type(value).__name__}")
     return int(operator.index(value))
 
 
 def _digits(value: object) -> str:
     number = _whole(value)
     if number < 0:
-        raise InvalidValueError("must not be negative")
+        raise InvalidValue("must not be negative")
     try:
         return str(number)
     except ValueError:  # longer than the interpreter prints
-        raise InvalidValueError("is too long a number") from None
+        raise InvalidValue("is too long a number") from None

@@ -1,47 +1,59 @@
-"""The fast way from JSON to records, for answers that are exactly what the documentation shows.
+"""Compiles decoders from JSON to records, for the fields of one read and responses in the documented form.
 
-The law of this room: what is read here, `convert` would read to the same record, and what `convert` would bend is not
-read here at all: it is a `msgspec.ValidationError` or an `UnusualError`, and the caller goes the tolerant way.
-
-A `CompiledDecoder` is made for one choice of fields. It has a class of rows, which msgspec decodes in one call for many records,
-and functions written out for exactly those fields, which make records of rows. Written out, a record costs one
-bytecode or two a field; a constructor with 31 arguments costs twice as much. For the fields `id, call_start, talk_time`
-of an account with a time zone, the function is::
+A `CompiledDecoder` has a msgspec struct with the requested fields, which reads many records in one call, and a function
+that makes records of the structs. The function is generated: for the fields `id, call_start, talk_time` of an
+account with a time zone it is::
 
     def make(rows, tz):
-        out = []
-        for r in rows:
-            o = new(kind)
-            o.id = r.id
-            o.call_start = combine(x := r.call_start, x.time(), tz)
-            o.call_end = None
+        records = []
+        for row in rows:
+            record = new(model)
+            record.id = row.id
+            record.call_start = combine(x := row.call_start, x.time(), tz)
+            record.call_end = None
             ...
-            o.talk_time = span[r.talk_time]
-            o.tags = NOT_REQUESTED
+            record.talk_time = durations[row.talk_time]
+            record.tags = ()
             ...
-            o.extra = NO_EXTRA
-            out.append(o)
-        return out
+            records.append(record)
+        return records
+
+A constructor with 31 arguments takes twice as long. The slot of `extra` stays empty (see `Model`).
+
+Invariants:
+- A record made here equals the one that the lenient converter makes of the same data.
+- What the lenient converter would coerce raises `msgspec.ValidationError` or `UnsupportedByFastPath` here.
 """
 
 from __future__ import annotations
 
+import linecache
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args
 
 import attrs
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from ..models import ALIASES, NO_EXTRA, NOT_REQUESTED, Call, Categories, Model, types_of
+from ..models import ALIASES, Call, Categories, Model, item_type, types_of
 
-__all__ = ["CompiledDecoder", "DecoderSpec", "Row", "UnusualError", "answer_keys", "layout_of"]
+__all__ = [
+    "SORT_KEYS",
+    "CompiledDecoder",
+    "DecoderSpec",
+    "UnsupportedByFastPath",
+    "compile_decoder",
+    "response_keys",
+]
 
-#: The nested lists, by how the names of the fields that ask for them begin.
-_NESTED: Final = {
+#: Requested with every read, since rows are ordered by them; absent from records unless the user requests them too.
+SORT_KEYS: Final = ("id", "call_start")
+#: Prefixes of request fields, and the response key of the nested list or object that they are part of.
+_NESTED_KEYS: Final = {
     "link_category_": "categories",
     "call_category_": "categories",
     "node_category_": "categories",
@@ -51,218 +63,212 @@ _NESTED: Final = {
     "tag_": "tags",
     "task_": "tasks",
 }
-#: Answered along with the field, asked for or not: the sample answer of the default fields shows it.
-_ALONG: Final = {"call_time": "call_time_sec", "talk_time": "talk_time_sec"}
+#: Sent along with these fields, requested or not: the documentation's example of the default fields shows it.
+_COMPANION_KEYS: Final = {"call_time": "call_time_sec", "talk_time": "talk_time_sec"}
 
-_Moment = Annotated[datetime, msgspec.Meta(tz=False)]
-_CLOCK: Final = re.compile(r"(-?)(\d{2,6}):([0-5]\d):([0-5]\d)", re.ASCII)
+_LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
+_DURATION: Final = re.compile(r"(-?)(\d{2,6}):([0-5]\d):([0-5]\d)", re.ASCII)
 #: A date with the account's time zone: five times as fast as `replace(tzinfo=tz)`.
 _AWARE: Final = "combine({}, x.time(), tz)"
-#: Durations remembered: every length of a call up to an hour and more, in about 1 MB.
-_REMEMBERED: Final = 4096
+#: Size of the cache of durations: every call length up to an hour and more, in about 1 MB.
+_CACHED_DURATIONS: Final = 4096
+#: How msgspec reports an unknown key. Keys that are not plain names are left to the lenient converter.
+_UNKNOWN_KEY: Final = re.compile(
+    r"Object contains unknown field `([\w.:$ -]{1,64})`(?: - at `\$(.*)`)?", re.ASCII
+)
 
 
-class UnusualError(Exception):
-    """A value that msgspec takes and the fast way does not."""
+class UnsupportedByFastPath(Exception):
+    """Signals that a fast decoder does not read these bytes exactly, so that a slower one must; never reaches users."""
 
 
-class Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """The base of all rows: an object of an answer, in the types of JSON and with dates read.
-
-    Rows hold no cycles, so the garbage collector need not look at them.
-    """
+class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """Base class of the structs. They hold no reference cycles, so the garbage collector may ignore them."""
 
 
 @attrs.frozen
 class DecoderSpec:
-    """What a layout is made for.
+    """What a decoder is compiled for.
 
     Attributes:
-        keys: the keys of a record in answers, in the order they were asked for.
-        required: those that every record must have.
-        hidden: those that are read and not handed out.
+        keys: keys of the records, `SORT_KEYS` included.
+        hidden: those of `SORT_KEYS` that the user did not request: they may be absent, and records do not get them.
         aware: dates get the account's time zone.
-        learned: keys that this version does not know, each with the class of the record they were seen in.
-        renamed: keys that came under the name they are asked by.
+        unknown_keys: further keys, kept in `extra`, each with the class of the records that have it.
     """
 
     keys: tuple[str, ...]
-    required: frozenset[str]
     hidden: frozenset[str] = frozenset()
     aware: bool = False
-    learned: frozenset[tuple[type[Model], str]] = frozenset()
-    renamed: frozenset[str] = frozenset()
+    unknown_keys: frozenset[tuple[type[Model], str]] = frozenset()
 
-    def knows(self, kind: type[Model]) -> set[str]:
-        """The keys that rows of this class of record take."""
-        names = self.keys if issubclass(kind, Call) else types_of(kind)
-        asked = {name: key for key, name in ALIASES.items() if name in self.renamed}
-        own = {asked.get(name, name) for name in names} if issubclass(kind, Call) else set(names)
-        return own | {key for owner, key in self.learned if owner is kind}
+    @property
+    def required(self) -> frozenset[str]:
+        """The keys that every record must have."""
+        return frozenset(SORT_KEYS) - self.hidden
+
+    def with_unknown_key(self, error: Exception) -> DecoderSpec | None:
+        """The spec that also takes the key that this error reports as unknown; None for other errors."""
+        match = _UNKNOWN_KEY.fullmatch(str(error))
+        if match is None or match[1] in ALIASES:
+            return None
+        model: Any = Call
+        for name in re.findall(r"\.(\w+)", match[2] or ""):
+            annotation = types_of(model)[name]
+            model = item_type(annotation) or Categories
+        if model is Call and match[1] in types_of(Call):
+            return attrs.evolve(self, keys=(*self.keys, match[1]))
+        return attrs.evolve(self, unknown_keys=self.unknown_keys | {(model, match[1])})
 
 
 @attrs.frozen
 class CompiledDecoder:
-    """The code for one choice of fields.
+    """Functions compiled for one `DecoderSpec`.
 
     Attributes:
-        row_type: what msgspec decodes a record to.
-        rows: a JSON array of records to rows.
-        row: one record to its row.
-        make: rows and the time zone to calls.
-        places: rows and the time zone to `(call_start, id)`.
+        rows: decodes a JSON array of records to structs.
+        row: decodes one record to its struct.
+        make: makes calls of structs, with the time zone as the second argument.
     """
 
-    row_type: type[Row]
     rows: Callable[[bytes], list[Any]]
     row: Callable[[bytes | msgspec.Raw], Any]
     make: Callable[[Sequence[Any], Any], list[Call]]
-    places: Callable[[Sequence[Any], Any], list[tuple[datetime, int]]]
 
 
-def answer_keys(fields: Sequence[str]) -> tuple[str, ...]:
-    """The keys under which an answer holds the fields that are asked for by these names."""
+def response_keys(fields: Sequence[str]) -> tuple[str, ...]:
+    """The keys of a record in the response to a request for these fields."""
     keys: dict[str, None] = {}
-    known = types_of(Call)
     for name in fields:
-        nested = next((key for start, key in _NESTED.items() if name.startswith(start)), None)
+        nested = next((key for prefix, key in _NESTED_KEYS.items() if name.startswith(prefix)), None)
         keys[nested or ALIASES.get(name, name)] = None
-        if name in _ALONG:
-            keys[_ALONG[name]] = None
-    return tuple(key for key in keys if key in known)
+        if name in _COMPANION_KEYS:
+            keys[_COMPANION_KEYS[name]] = None
+    return tuple(key for key in keys if key in types_of(Call))
 
 
 @lru_cache(maxsize=64)
-def layout_of(choice: DecoderSpec) -> CompiledDecoder:
-    """The code for this choice, made once; that takes about as long as reading a segment or two."""
-    row_type, make = _compile(Call, choice)
-    moment = _AWARE.format("x := r.call_start") if choice.aware else "r.call_start"
-    lines = ["def places(rows, tz):", f"    return [({moment}, r.id) for r in rows]"]
+def compile_decoder(spec: DecoderSpec) -> CompiledDecoder:
+    """The decoder for this spec; compiling takes about as long as reading a segment or two."""
+    row_type, make = _compile(Call, spec)
     return CompiledDecoder(
-        row_type,
         msgspec.json.Decoder(list[row_type]).decode,  # type: ignore[valid-type] # made at run time
         msgspec.json.Decoder(row_type).decode,
         make,
-        _function("places", lines, {"combine": datetime.combine}),
     )
 
 
-def _compile(kind: type[Model], choice: DecoderSpec) -> tuple[type[Row], Callable[..., Any]]:
-    """The class of rows of one class of record, and the function that makes such records of them."""
-    is_call = issubclass(kind, Call)
-    known = types_of(kind)
-    used = choice.keys if is_call else tuple(known)
-    required = choice.required if is_call else frozenset[str]()
+def _compile(model: type[Model], spec: DecoderSpec) -> tuple[type[_Row], Callable[..., Any]]:
+    """The struct for one class of records, and the function that makes records of such structs."""
+    annotations = types_of(model)
+    keys, hidden, required = set(annotations), frozenset[str](), frozenset[str]()
+    if model is Call:
+        keys, hidden, required = set(spec.keys), spec.hidden, spec.required
+    unknown_keys = sorted(key for owner, key in spec.unknown_keys if owner is model)
     names: dict[str, Any] = {
-        "kind": kind,
+        "model": model,
         "new": object.__new__,
-        "span": _spans,
-        "flag": _FLAGS,
-        "keep": _keep,
-    }
-    names |= {
         "combine": datetime.combine,
-        "NOT_REQUESTED": NOT_REQUESTED,
-        "NO_EXTRA": NO_EXTRA,
-        "UNSET": UNSET,
+        "durations": _durations,
+        "bools": _BOOLS,
+        "sent_keys": _sent_keys,
+        "unknown_keys": unknown_keys,
     }
-    lines = ["def make(rows, tz):", "    out = []", "    for r in rows:", "        o = new(kind)"]
-    for name, type_ in known.items():
-        is_list = get_origin(type_) is list
-        expression = "NOT_REQUESTED" if is_list else "None"
-        if name in used and not (is_call and name in choice.hidden):
-            expression = _expression(name, type_, choice, names, required=name in required)
-        lines.append(f"        o.{name} = {expression}")
-    first = sorted(used, key=lambda name: name not in required)
-    members = [_member(name, known[name], names, choice, required=name in required) for name in first]
-    learned = sorted(key for owner, key in choice.learned if owner is kind)
-    members += [
-        (f"more_{place}", Any, msgspec.field(default=UNSET, name=key)) for place, key in enumerate(learned)
+    lines = ["def make(rows, tz):", "    records = []", "    for row in rows:", "        record = new(model)"]
+    for name, annotation in annotations.items():
+        expression = "()" if item_type(annotation) else "None"
+        if name in keys and name not in hidden:
+            expression = _expression(name, annotation, spec, names, required=name in required)
+        lines.append(f"        record.{name} = {expression}")
+    # msgspec wants the members without a default first.
+    members = [
+        _member(name, annotations[name], names, required=name in required)
+        for name in sorted(keys, key=lambda name: name not in required)
     ]
-    names["learned"] = learned
-    values = "".join(f"r.more_{place}, " for place in range(len(learned)))
-    lines.append(f"        o.extra = {f'keep(learned, ({values}))' if learned else 'NO_EXTRA'}")
-    lines += ["        out.append(o)", "    return out"]
-    row_type: Any = msgspec.defstruct(f"{kind.__name__}Row", members, bases=(Row,), module=__name__, gc=False)
-    return row_type, _function("make", lines, names)
+    values = [f"unknown_{index}" for index in range(len(unknown_keys))]
+    members += [
+        (value, Any, msgspec.field(default=UNSET, name=key))
+        for value, key in zip(values, unknown_keys, strict=True)
+    ]
+    if values:
+        sent = "".join(f"row.{value}, " for value in values)
+        lines.append(f"        record.extra = sent_keys(unknown_keys, ({sent}))")
+    lines += ["        records.append(record)", "    return records"]
+    row_type: Any = msgspec.defstruct(
+        f"{model.__name__}Row", members, bases=(_Row,), module=__name__, gc=False
+    )
+    return row_type, _define_make("\n".join(lines), model, names)
 
 
-def _member(
-    name: str, type_: Any, names: dict[str, Any], choice: DecoderSpec, *, required: bool
-) -> tuple[Any, ...]:
-    """The field of a row: its name, its type in JSON, and how it may be missing."""
-    options = set(get_args(type_)) or {type_}
-    if get_origin(type_) is list:
-        row: Any = names.get(f"row_{name}", Any)
-        return name, list[row] | UnsetType | None, UNSET
-    json: Any = str
+def _member(name: str, annotation: Any, names: dict[str, Any], *, required: bool) -> tuple[Any, ...]:
+    """The member of a struct: its name, its type in JSON, and its default value."""
+    options = set(get_args(annotation)) or {annotation}
+    if item_type(annotation):
+        item: Any = names.get(f"row_{name}", Any)
+        return name, list[item] | None, ()
+    json_type: Any = str
     if datetime in options:
-        json = _Moment
+        json_type = _LocalTime
     elif bool in options:
-        json = Literal["TRUE", "FALSE"]
+        json_type = Literal["TRUE", "FALSE"]
     elif Categories in options:
-        json = names["row_categories"]
+        json_type = names["row_categories"]
     elif int in options:
-        json = int
-    if required:
-        return name, json
-    if name in choice.renamed:
-        alias = next(key for key, answered in ALIASES.items() if answered == name)
-        return name, json | None, msgspec.field(default=None, name=alias)
-    return name, json | None, None
+        json_type = int
+    return (name, json_type) if required else (name, json_type | None, None)
 
 
-def _expression(name: str, type_: Any, choice: DecoderSpec, names: dict[str, Any], *, required: bool) -> str:
-    """What is written behind `o.name =`; parts add the function that makes them to `names`."""
-    options = set(get_args(type_)) or {type_}
-    value = f"r.{name}"
-    if get_origin(type_) is list:
-        (item,) = get_args(type_)
-        made = "x"
-        if item is not Any:
-            names[f"row_{name}"], names[f"make_{name}"] = _compile(item, choice)
-            made = f"make_{name}(x, tz)"
-        return f"{made} if (x := {value}) else NOT_REQUESTED if x is UNSET else []"
+def _expression(
+    name: str, annotation: Any, spec: DecoderSpec, names: dict[str, Any], *, required: bool
+) -> str:
+    """The expression for one attribute of the record; adds the functions it calls to `names`."""
+    value = f"row.{name}"
+    item = item_type(annotation)
+    if item is Any:
+        return f"[] if (x := {value}) is None else x"
+    if item:
+        names[f"row_{name}"], names[f"make_{name}"] = _compile(item, spec)
+        return f"make_{name}(x, tz) if (x := {value}) else [] if x is None else x"
+    options = set(get_args(annotation)) or {annotation}
     if Categories in options:
-        names["row_categories"], names["make_categories"] = _compile(Categories, choice)
+        names["row_categories"], names["make_categories"] = _compile(Categories, spec)
         return f"None if (x := {value}) is None else make_categories((x,), tz)[0]"
-    if datetime in options and choice.aware:
-        return (
-            _AWARE.format(f"x := {value}")
-            if required
-            else f"None if (x := {value}) is None else {_AWARE.format('x')}"
-        )
+    if datetime in options and spec.aware:
+        if required:
+            return _AWARE.format(f"x := {value}")
+        return f"None if (x := {value}) is None else {_AWARE.format('x')}"
     if timedelta in options:
-        return f"span[{value}]"
-    return f"flag[{value}]" if bool in options else value
+        return f"durations[{value}]"
+    return f"bools[{value}]" if bool in options else value
 
 
-def _function(name: str, lines: list[str], names: dict[str, Any]) -> Any:
-    """The function that these lines define; they hold names of our own classes and fields, nothing from outside."""
-    exec(compile("\n".join(lines), "<iovox_async rows>", "exec"), names)  # noqa: S102 - see above
-    return names[name]
+def _define_make(source: str, model: type[Model], names: dict[str, Any]) -> Any:
+    """Compiles the function. Its source holds names of our own classes and fields, and nothing of a response."""
+    filename = f"<iovox_async {model.__name__} {zlib.crc32(source.encode()):08x}>"
+    # Shows the source in tracebacks, debuggers and coverage reports.
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    exec(compile(source, filename, "exec"), names)  # noqa: S102 - see the docstring
+    return names["make"]
 
 
-def _keep(keys: Sequence[str], values: Sequence[Any]) -> Any:
-    """The `extra` of a record: the keys that came."""
-    kept = {key: value for key, value in zip(keys, values, strict=True) if value is not UNSET}
-    return kept or NO_EXTRA
+def _sent_keys(keys: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    return {key: value for key, value in zip(keys, values, strict=True) if value is not UNSET}
 
 
-class _Spans(dict[str | None, timedelta | None]):
-    """Durations by how they are written. A call lasts minutes, so most were read before, and share one object."""
+class _Durations(dict[str | None, timedelta | None]):
+    """Durations by their text. A call lasts minutes, so that most texts come again and share one object."""
 
     def __missing__(self, text: str) -> timedelta:
-        clock = _CLOCK.fullmatch(text)
-        if clock is None:
-            raise UnusualError
-        span = timedelta(hours=int(clock[2]), minutes=int(clock[3]), seconds=int(clock[4]))
-        if clock[1]:
-            span = -span
-        if len(self) < _REMEMBERED:
-            self[text] = span
-        return span
+        match = _DURATION.fullmatch(text)
+        if match is None:
+            raise UnsupportedByFastPath
+        duration = timedelta(hours=int(match[2]), minutes=int(match[3]), seconds=int(match[4]))
+        if match[1]:
+            duration = -duration
+        if len(self) < _CACHED_DURATIONS:
+            self[text] = duration
+        return duration
 
 
-_spans: Final = _Spans({None: None})
-_FLAGS: Final = {"TRUE": True, "FALSE": False, None: None}
+_durations: Final = _Durations({None: None})
+_BOOLS: Final = {"TRUE": True, "FALSE": False, None: None}

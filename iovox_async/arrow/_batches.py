@@ -19,7 +19,7 @@ from anyio import CapacityLimiter, to_thread
 
 from .._parsing.splitter import PageFormat, PageSplitter, RawPage, Segment
 from ._arrays import constant, wholes
-from ._document import UnsupportedByFastPathError
+from ._document import UnsupportedByFastPath
 from ._from_json import JsonColumnDecoder, Table
 from ._from_records import InvalidCallError, RecordColumns
 from ._pages import KEYS, ColumnPage, Picked
@@ -169,7 +169,7 @@ class BatchReader:
     def _rows(self, chunk: Sequence[tuple[int, Segment]]) -> Iterator[pa.RecordBatch]:
         try:
             yield self._quick([segment for _, segment in chunk])
-        except UnsupportedByFastPathError:
+        except UnsupportedByFastPath:
             pass
         else:
             return
@@ -178,7 +178,7 @@ class BatchReader:
             if misses < _TRIES:
                 try:
                     yield self._quick([segment])
-                except UnsupportedByFastPathError:
+                except UnsupportedByFastPath:
                     misses += 1
                 else:
                     misses = 0
@@ -205,7 +205,7 @@ class BatchReader:
                 rows = self._exact.batch(calls)
                 break
             except InvalidCallError as error:
-                if not self._structurer._skip:  # noqa: SLF001 - the structurer alone knows what on_error says
+                if not self._structurer.skips_errors:
                     raise error.at(index + error.place) from None
                 self._structurer.skipped += 1
                 del calls[error.place]

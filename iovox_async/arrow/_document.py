@@ -11,7 +11,9 @@ from typing import Final
 
 import pyarrow as pa
 
-__all__ = ["MOST_BYTES", "Document", "ReusableBuffer", "UnsupportedByFastPathError", "check_text", "misfits"]
+from .._parsing.compiled import UnsupportedByFastPath
+
+__all__ = ["MOST_BYTES", "Document", "ReusableBuffer", "UnsupportedByFastPath", "check_text", "misfits"]
 
 #: Arrow counts the bytes of a block in 31 bits.
 MOST_BYTES: Final = 2**31 - 1024
@@ -22,21 +24,17 @@ _TAIL: Final = b"]}"
 _COMMA: Final = ord(",")
 
 
-class UnsupportedByFastPathError(Exception):
-    """These bytes are not for the fast way."""
-
-
 @contextlib.contextmanager
 def misfits() -> Iterator[None]:
     """What Arrow cannot read is a misfit; that memory is short is not."""
     try:
         yield
     except RecursionError:
-        raise UnsupportedByFastPathError from None
+        raise UnsupportedByFastPath from None
     except pa.ArrowException as error:
         if isinstance(error, MemoryError):
             raise
-        raise UnsupportedByFastPathError from None
+        raise UnsupportedByFastPath from None
 
 
 class ReusableBuffer:
@@ -65,7 +63,7 @@ class Document:
         """The document; it holds until the next one is asked for."""
         size = len(_HEAD) + sum(map(len, segments)) + len(_TAIL)
         if size > MOST_BYTES:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         buffer = self._memory.room(size)
         buffer[: len(_HEAD)] = _HEAD
         place = len(_HEAD)
@@ -90,4 +88,4 @@ def check_text(segment: bytes) -> None:
         try:
             str(segment, "utf-8")
         except UnicodeDecodeError:
-            raise UnsupportedByFastPathError from None
+            raise UnsupportedByFastPath from None

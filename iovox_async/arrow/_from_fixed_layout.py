@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 from attrs import frozen
 
-from ._document import MOST_BYTES, ReusableBuffer, UnsupportedByFastPathError, check_text, misfits
+from ._document import MOST_BYTES, ReusableBuffer, UnsupportedByFastPath, check_text, misfits
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -123,7 +123,7 @@ class FixedLayoutDecoder:
         try:
             with misfits():
                 found = read()
-        except UnsupportedByFastPathError:
+        except UnsupportedByFastPath:
             self.refuse()
             return None
         self._penalty = 0
@@ -151,7 +151,7 @@ class FixedLayoutDecoder:
             if self._grid is None or self._grid.template != template:
                 self._grid = _Grid(template)
             return self._grid.columns(data, marks, found - 2, strict=rows is None), found - 2
-        raise UnsupportedByFastPathError
+        raise UnsupportedByFastPath
 
     def _joined(self, parts: Sequence[bytes | memoryview]) -> tuple[memoryview, bytes, bytes]:
         """All rows in one piece, the first one alone, and the first one with what is between it and the second.
@@ -160,7 +160,7 @@ class FixedLayoutDecoder:
         """
         size = sum(map(len, parts))
         if size > MOST_BYTES:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         buffer = self._memory.room(size + 2 * _MARGIN)
         place = _MARGIN
         for part in parts:
@@ -168,21 +168,21 @@ class FixedLayoutDecoder:
             place += len(part)
         opening = _OPENING.match(buffer, _MARGIN, place)
         if opening is None:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         begin = opening.end()
         closing = _CLOSING.search(buffer, max(begin, place - _MARGIN), place)
         if closing is None:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         end = closing.start() + 1
         row, between = _first(buffer, begin)
         unit = row + between
         if len(unit) + len(between) > _MARGIN:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         buffer[begin - len(unit) : begin] = unit
         buffer[end : end + len(between) + len(unit)] = between + unit
         data = memoryview(buffer)[begin - len(unit) : end + len(between) + len(unit)]
         if buffer.find(b"\\", begin, end) >= 0:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         return data, row, unit
 
     def _template(self, row: bytes, unit: bytes, mark: int) -> Template | None:
@@ -197,7 +197,7 @@ class FixedLayoutDecoder:
                 or key in texts
                 or not (shape.tag in _TEXTS if is_text else shape.tag == "whole")
             ):
-                raise UnsupportedByFastPathError
+                raise UnsupportedByFastPath
             texts[key] = is_text
             spans.append(member.span(2 if is_text else 3))
         marks = [place for place, byte in enumerate(unit) if byte == mark]
@@ -235,7 +235,7 @@ def _first(data: bytes | bytearray, begin: int) -> tuple[bytes, bytes]:
         if member[4] == b"}":
             between = _BETWEEN.match(data, place)
             return bytes(data[begin:place]), b"," if between is None else between[0]
-    raise UnsupportedByFastPathError
+    raise UnsupportedByFastPath
 
 
 def _check_json(array: npt.NDArray[np.uint8], row: bytes, unit: bytes, rows: int) -> None:
@@ -243,14 +243,14 @@ def _check_json(array: npt.NDArray[np.uint8], row: bytes, unit: bytes, rows: int
     try:
         msgspec.json.decode(row)
     except (ValueError, RecursionError):
-        raise UnsupportedByFastPathError from None
+        raise UnsupportedByFastPath from None
     controls = sum(byte < _BLANK for byte in unit)
     if (
         unit[len(row) :].strip(_BLANKS) != b","
         or np.count_nonzero(array == _QUOTE) != unit.count(_QUOTE) * rows
         or np.count_nonzero(array < _BLANK) != controls * rows
     ):
-        raise UnsupportedByFastPathError
+        raise UnsupportedByFastPath
 
 
 class _Grid:
@@ -266,7 +266,7 @@ class _Grid:
         """The values of all rows but the first and the last, by their keys; `strict` where numbers may be no JSON.
 
         Raises:
-            UnsupportedByFastPathError: something else than values differs from the template.
+            UnsupportedByFastPath: something else than values differs from the template.
         """
         template = self.template
         values, step = rows * len(template.texts), template.marks
@@ -279,21 +279,21 @@ class _Grid:
         cuts[-1] = marks[(rows + 1) * step + mark] + distance
         # From here on, memory is read where the cuts say.
         if cuts[0] < 0 or cuts[-1] > len(data) or (cuts[1:] < cuts[:-1]).any():
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         pieces = pa.Array.from_buffers(
             pa.string(), 2 * values, [None, pa.py_buffer(cuts), pa.py_buffer(data)]
         )
         if rows > self._rows:
             self._make(rows + rows // 4)
         if not pieces.take(self._between[:values]).equals(self._same[:values]):
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         found = {}
         for (key, is_text), places in zip(template.texts, self._places, strict=True):
             column = found[key] = pieces.take(places[:rows])
             if not is_text:
                 found[key] = column.cast(pa.int64())
                 if strict and not found[key].cast(pa.string()).equals(column):
-                    raise UnsupportedByFastPathError
+                    raise UnsupportedByFastPath
         return found
 
     def _make(self, rows: int) -> None:

@@ -1,6 +1,6 @@
 """The fast way: a page's bytes to columns by Arrow's own JSON reader, outside the interpreter's lock.
 
-The law of this room: what is read here, the records would hold just so, and all else is refused whole (`UnsupportedByFastPathError`)
+The law of this room: what is read here, the records would hold just so, and all else is refused whole (`UnsupportedByFastPath`)
 for the exact way. No row is touched by Python.
 
 Some segments become one document, `{"c": [ ...rows... ]}`, which is read as a single list of structs; cutting it into
@@ -27,11 +27,11 @@ import pyarrow.compute as pc
 from attrs import define, field
 from pyarrow import json as pa_json
 
+from .._params.validators import InvalidValue
 from .._parsing.lenient import LenientConverter
-from ..errors import RecordError
 from ..models import ALIASES, Call
 from ._arrays import constant, flags, nothing, repeated, texts, wholes
-from ._document import Document, UnsupportedByFastPathError, misfits
+from ._document import Document, UnsupportedByFastPath, misfits
 from ._from_fixed_layout import FixedLayoutDecoder
 from ._timezones import FIRST, OffsetTable, clocks
 from .schema import EXTRA, ColumnType, name_of, shapes_of
@@ -110,7 +110,7 @@ class JsonColumnDecoder:
         """The columns of these segments, each a JSON array of objects.
 
         Raises:
-            UnsupportedByFastPathError: something in them is unusual.
+            UnsupportedByFastPath: something in them is unusual.
         """
         with misfits():
             return self._table(segments, rows)
@@ -124,7 +124,7 @@ class JsonColumnDecoder:
         try:
             with misfits():
                 return self._made(arrays, Table(rows, {}))
-        except UnsupportedByFastPathError:
+        except UnsupportedByFastPath:
             self._uniform.refuse()
             return None
 
@@ -146,7 +146,7 @@ class JsonColumnDecoder:
             if shape.tag != "json":
                 array = self._column(array, shape, table, _itself, keep_wall=name == "call_start")
             if array.null_count and name in self._required:
-                raise UnsupportedByFastPathError
+                raise UnsupportedByFastPath
             if name in self._columns:
                 table.columns[name] = array
         table.columns.setdefault(EXTRA, pa.nulls(rows, pa.string()))
@@ -158,14 +158,14 @@ class JsonColumnDecoder:
         names = _names(found)
         news = sorted(names - self._read)
         if len(found) != table.rows or found.null_count or not ALIASES.keys().isdisjoint(news):
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         loose = [name for name in self._plain() if name in names and not _is_empty(found.field(name))]
         decoded = _decoded((*news, *loose), segments) if news or loose else []
         if news:
             table.columns[EXTRA] = _extras(news, decoded)
         arrays = {name: found.field(name) for name in self._read if self._known[name].tag != "json"}
         if any(array.type != self._known[name].parsed() for name, array in arrays.items()):
-            raise UnsupportedByFastPathError  # a part has keys that nobody knows
+            raise UnsupportedByFastPath  # a part has keys that nobody knows
         for place, name in enumerate(loose, len(news)):
             arrays[name] = _lists([getattr(row, f"key_{place}") for row in decoded])
         return arrays
@@ -183,7 +183,7 @@ class JsonColumnDecoder:
         found = self._parsed(segments)
         if self._infers and not self._is_schema(found):
             self._infers, self._may_infer = False, False
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         return found
 
     def _learn(self, sample: Sequence[bytes]) -> bool:
@@ -232,7 +232,7 @@ class JsonColumnDecoder:
         )
         lists = table.column("c")
         if len(lists) != 1 or lists.num_chunks != 1:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
         return lists.chunk(0).values
 
     # Columns.
@@ -271,8 +271,8 @@ class JsonColumnDecoder:
                 before = self._tolerant.coerced
                 try:
                     value = hook(text, None)
-                except RecordError:
-                    raise UnsupportedByFastPathError from None
+                except InvalidValue:
+                    raise UnsupportedByFastPath from None
                 if isinstance(value, timedelta):
                     value //= _MICROSECOND
                 found = memory[text] = value, self._tolerant.coerced > before
@@ -289,7 +289,7 @@ class JsonColumnDecoder:
         """A list of parts; a missing one is empty, as in a record."""
         parts = array.values
         if parts.null_count:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
 
         def within(places: pa.Array) -> pa.Array:
             return up(pc.list_parent_indices(array).take(places))
@@ -319,11 +319,11 @@ def _moments(array: pa.StringArray, table: Table, up: Up) -> pa.Int64Array:
     if shortest is None:
         return pa.nulls(len(array), pa.int64())
     if shortest < _WHOLE_DATE:
-        raise UnsupportedByFastPathError
+        raise UnsupportedByFastPath
     # The cast refuses an offset from UTC, where the JSON reader would apply it.
     wall = array.cast(pa.timestamp("us")).view(pa.int64())
     if pc.min(wall).as_py() < FIRST:
-        raise UnsupportedByFastPathError
+        raise UnsupportedByFastPath
     return wall
 
 
@@ -364,7 +364,7 @@ def _decoded(keys: tuple[str, ...], segments: Sequence[bytes]) -> list[Any]:
         decode = _decoder(keys)  # which refuses keys with characters that no name has
         return [row for segment in segments for row in decode(segment)]
     except (ValueError, RecursionError):
-        raise UnsupportedByFastPathError from None
+        raise UnsupportedByFastPath from None
 
 
 def _lists(values: list[Any]) -> pa.StringArray:
@@ -375,7 +375,7 @@ def _lists(values: list[Any]) -> pa.StringArray:
         elif isinstance(value, list):
             written.append(json_text(value))
         else:
-            raise UnsupportedByFastPathError
+            raise UnsupportedByFastPath
     return texts(written)
 
 

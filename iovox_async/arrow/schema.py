@@ -25,17 +25,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta, tzinfo
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import pyarrow as pa
 from attrs import frozen
 
 from .._params.timezones import zone_of
-from .._params.validators import InvalidValueError
-from .._parsing.compiled import answer_keys
+from .._params.validators import InvalidValue
+from .._parsing.compiled import response_keys
 from ..errors import ConfigurationError
 from ..fields import AskedFields, Fields, as_fields
-from ..models import Call, Categories, types_of
+from ..models import Call, Categories, item_type, types_of
 
 __all__ = [
     "EXTRA",
@@ -99,8 +99,8 @@ def shapes_of(part: Any) -> dict[str, ColumnType]:
 
 
 def _shape(known: Any) -> ColumnType:
-    if get_origin(known) is list:
-        (item,) = get_args(known)
+    item = item_type(known)
+    if item:
         return ColumnType("json") if item is Any else ColumnType("list", item)
     options = set(get_args(known)) or {known}
     if Categories in options:
@@ -111,7 +111,7 @@ def _shape(known: Any) -> ColumnType:
 
 def columns_for(fields: Iterable[str]) -> tuple[str, ...]:
     """The columns that these fields are answered in, `extra` left out, in the order of the schema."""
-    keys = set(answer_keys(tuple(map(str, fields))))
+    keys = set(response_keys(tuple(map(str, fields))))
     return tuple(name for name in shapes_of(Call) if name in keys)
 
 
@@ -134,7 +134,7 @@ def schema_for(fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | No
     """
     try:
         asked = as_fields(fields) or Fields.DEFAULT
-    except InvalidValueError as error:
+    except InvalidValue as error:
         raise ConfigurationError(f"fields: {error}") from None
     return schema_of(columns_for(asked), zone_of(timezone))
 

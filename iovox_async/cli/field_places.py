@@ -5,12 +5,12 @@ The law of this room: it is derived from the records, so the table that people r
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, get_args
 
 import attrs
 
 from iovox_async import Call, Field
-from iovox_async.models import ALIASES, Categories, Model, types_of
+from iovox_async.models import ALIASES, Categories, Model, item_type, types_of
 
 __all__ = ["FieldLocation", "answered_under", "place_of"]
 
@@ -61,8 +61,8 @@ def _member(field: Field, word: str, item: type[Model]) -> tuple[str, str]:
 
 
 def _named(known: Any) -> str:
-    if get_origin(known) is list:
-        (item,) = get_args(known)
+    item = item_type(known)
+    if item:
         return f"list of {item.__name__}" if item is not Any else "list"
     plain = next(part for part in get_args(known) or (known,) if part is not type(None))
     return str(plain.__name__)

@@ -392,11 +392,11 @@ def test_layouts_are_made_once_for_each_choice():
     ],
 )
 def test_the_names_that_are_asked_for_lead_to_the_keys_of_answers(asked, keys):
-    assert fast.answer_keys(asked) == keys
+    assert fast.response_keys(asked) == keys
 
 
 def test_all_fields_lead_to_all_keys():
-    assert set(fast.answer_keys(Fields.ALL)) == set(types_of(Call))
+    assert set(fast.response_keys(Fields.ALL)) == set(types_of(Call))
 
 
 def test_rows_and_records_need_no_garbage_collector_to_be_freed():

@@ -17,7 +17,7 @@ from iovox_async import (
     TransportError,
 )
 from iovox_async._encoding import CsvEncoder, JsonLinesEncoder, escape_formula
-from iovox_async._parsing.decoder import make_converter
+from iovox_async._parsing.lenient import make_converter
 from iovox_async.cli.app import iovox
 from iovox_async.cli.call_line import line
 from iovox_async.cli.console import clean, number, size, span
