@@ -4,10 +4,12 @@ Each figure comes from a process of its own, against a server on another core th
 the program received every call exactly once. The benchmarks:
 
     throughput    CPU, wall clock, memory, stalls, first record and requests, beside the peers
+    all_fields    CPU of calls with transcriptions and all other fields
     first_record  how long until the first record, beside one plain page
     growth        time and memory from 10,000 to 1,000,000 calls
     heavy         records of 7 KB, pages of 20,000: the longest stall of the event loop
     backfill      a range to Parquet files, beside dlt and pandas
+    startup       CPU of the import and of `iovox --help`
     engines       the transports of httpx and aiohttp, and gzip over a slow line
 
 Results are kept as JSON in `results/`, and `pictures.py` draws them. `inner.py` (pytest-benchmark) times inner functions.

@@ -12,17 +12,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from . import backfill, engines, first_record, growth, heavy, pictures, throughput
+from . import all_fields, backfill, engines, first_record, growth, heavy, pictures, startup, throughput
 from .harness import RESULTS, Options, ProgramError
 from .programs import PROGRAMS
 
 BENCHMARKS = {
     "throughput": throughput.run,
+    "all_fields": all_fields.run,
     "first_record": first_record.run,
     "growth": growth.run,
     "heavy": heavy.run,
     "backfill": backfill.run,
     "engines": engines.run,
+    "startup": startup.run,
 }
 
 

@@ -28,9 +28,20 @@ from .programs import PROGRAMS, Program
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("iovox-async", "httpx", "aiohttp", "cattrs", "msgspec", "pyarrow", "pandas", "dlt")
+PACKAGES = ("iovox-async", "httpx", "aiohttp", "cattrs", "msgspec", "httpx2", "pyarrow", "pandas", "dlt")
 MEASURES = (
-    *("cpu_us", "cpu", "wall", "first_record", "peak_mb", "base_mb", "stall_ms", "stall_own_ms", "switches"),
+    *(
+        "cpu_us",
+        "cpu",
+        "process_cpu",
+        "wall",
+        "first_record",
+        "peak_mb",
+        "base_mb",
+        "stall_ms",
+        "stall_own_ms",
+        "switches",
+    ),
     *("requests", "skipped", "bytes", "files", "file_bytes"),
 )
 
@@ -147,7 +158,7 @@ def server(calls: int, *, shape: str = "daily", kind: str = "default") -> Iterat
     ]
     if (core := _cores()[1]) is not None:
         command += ["--core", str(core)]
-    process = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
         try:
@@ -181,7 +192,7 @@ def run(
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.measure", json.dumps(order)],
             cwd=ROOT,
-            env=_environment(),
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=900,
@@ -327,7 +338,8 @@ def _cores() -> tuple[int | None, int | None]:
     return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment of a measured process."""
     # Neither the user's settings nor coverage may affect the programs.
     dropped = ("IOVOX_", "PYTHON", "COV_", "COVERAGE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(dropped)}

@@ -5,14 +5,17 @@ from __future__ import annotations
 from .harness import Comparison, Goal, Options, compare, keep, server
 from .tables import table, verdicts
 
-NAMES = ("stream", "arrow", "httpx_gather", "httpx_pages", "aiohttp_gather", "dlt_client")
+NAMES = (
+    *("stream", "arrow", "httpx_gather", "httpx_pages", "httpx2_gather", "aiohttp_gather", "aiohttp_msgspec"),
+    "dlt_client",
+)
 GOALS = (
-    Goal("stream", "httpx_gather", "cpu", 0.45),
-    Goal("stream", "httpx_gather", "wall", 0.65),
-    Goal("stream", "httpx_pages", "wall", 0.4),
-    Goal("stream", "httpx_gather", "peak_mb", 0.30),
-    Goal("stream", "httpx_gather", "stall_ms", 0.03),
-    Goal("arrow", "httpx_gather", "cpu", 0.25),
+    Goal("stream", "httpx_gather", "cpu", 0.29),
+    Goal("stream", "httpx_gather", "wall", 0.34),
+    Goal("stream", "httpx_pages", "wall", 0.22),
+    Goal("stream", "httpx_gather", "peak_mb", 0.22),
+    Goal("stream", "httpx_gather", "stall_ms", 0.012),
+    Goal("arrow", "httpx_gather", "cpu", 0.15),
 )
 
 

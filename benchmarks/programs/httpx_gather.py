@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from ..measure import HEADERS, Job, Probe
-from ._records import Call, converter, gather_pages
+from ._records import Call, converter, count_calls, gather_pages
 
 
 async def run(job: Job, probe: Probe) -> tuple[int, int]:
@@ -17,10 +17,4 @@ async def run(job: Job, probe: Probe) -> tuple[int, int]:
             return converter.structure(response.json(), list[Call])
 
         calls = await gather_pages(fetch, job.concurrency, job.rows)
-    count = checksum = 0
-    for call in calls:
-        if not count:
-            probe.first()
-        count += 1
-        checksum += call.id
-    return count, checksum
+    return count_calls(calls, probe)
