@@ -1,0 +1,196 @@
+"""The compiled decoder gives the records that the lenient converter gives, whatever a page holds."""
+
+import contextlib
+import json
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.odd_values import (
+    COMMON_PAGES,
+    INVALID_VALUES,
+    NESTED,
+    READABLE_VALUES,
+    ROW,
+    UNUSUAL_PAGES,
+)
+
+from iovox_async import Call, DecodeError, Fields, RecordError
+from iovox_async._parsing.decoder import CallDecoder
+from iovox_async._parsing.lenient import LenientConverter
+from iovox_async.models import Categories, item_type, types_of
+
+LONDON = ZoneInfo("Europe/London")
+
+
+def segment(*records):
+    return json.dumps(records).encode()
+
+
+def check_against_the_lenient_converter(raw, fields, zone=None):
+    """Compares calls, counts and the first error with those of the lenient converter, record by record."""
+    expected, skipped, coerced, first_error = [], 0, 0, None
+    for index, data in enumerate(json.loads(raw, strict=False)):
+        converter = LenientConverter(zone)
+        try:
+            expected.append(converter.record(data, index))
+        except RecordError as error:
+            skipped += 1
+            first_error = first_error or str(error)
+        else:
+            coerced += converter.coerced > 0
+    decoder = CallDecoder(fields, timezone=zone, on_error="skip")
+    calls = decoder.batch(raw)
+    assert calls == expected
+    assert [call.to_dict() for call in calls] == [call.to_dict() for call in expected]
+    assert (decoder.skipped, decoder.coerced) == (skipped, coerced)
+    if first_error is not None:
+        with pytest.raises(RecordError) as caught:
+            CallDecoder(fields, timezone=zone).batch(raw)
+        assert str(caught.value) == first_error
+
+
+@pytest.mark.parametrize("zone", [None, LONDON], ids=["naive", "aware"])
+@pytest.mark.parametrize("name", [*COMMON_PAGES, *UNUSUAL_PAGES])
+def test_odd_pages_are_decoded_as_converted(name, zone):
+    """Given a page with odd values, then calls, counts and errors are those of the lenient converter."""
+    page = {**COMMON_PAGES, **UNUSUAL_PAGES}[name]
+    if name in {"lone surrogate", "no UTF-8", "huge exponent"}:
+        with pytest.raises(RecordError, match="cannot be decoded"):
+            CallDecoder(Fields.ALL, timezone=zone).batch(page)
+        return
+    raw = page if isinstance(page, bytes) else json.dumps(page).encode()
+    for fields in (Fields.ALL, Fields.DEFAULT):
+        check_against_the_lenient_converter(raw, fields, zone)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, value, *_ in READABLE_VALUES] + INVALID_VALUES,
+    ids=lambda _: "",
+)
+def test_odd_values_are_decoded_as_converted(name, value):
+    """Given an odd value between ordinary records, then calls, counts and errors are those of the lenient converter."""
+    rows = [ROW, {**ROW, **NESTED, name: value}, ROW]
+    try:
+        raw = json.dumps(rows, allow_nan=False).encode()
+    except ValueError:  # NaN and infinity are no JSON, and some numbers are too long to print
+        return
+    check_against_the_lenient_converter(raw, Fields.ALL)
+
+
+texts = st.text(max_size=6)
+dates = st.datetimes().map(lambda at: at.isoformat(" "))
+durations = st.integers(-400_000, 400_000).map(
+    lambda n: f"{'-' * (n < 0)}{abs(n) // 3600:02}:{abs(n) // 60 % 60:02}:{abs(n) % 60:02}"
+)
+leaves = st.sampled_from(
+    [
+        *(
+            None,
+            True,
+            False,
+            0,
+            1,
+            -1,
+            1.0,
+            1.5,
+            2**63,
+            10**30,
+            "",
+            " ",
+            "2",
+            "-7",
+            "447598455773",
+            "é",
+            "TRUE",
+            "true",
+        ),
+        *("00:02:05", "0:2:5", "125", "2024-02-26", "2024-02-26T04:39:59.5", "2024-02-26t04:39:59.1234567"),
+        *(
+            "0000-00-00 00:00:00",
+            "2024-02-26 04:39:59Z",
+            "2024-02-26 04:39:60",
+            "9999-12-31 23:59:59.9999999",
+        ),
+    ]
+)
+odd_values = (
+    leaves
+    | st.lists(leaves, max_size=2)
+    | st.dictionaries(st.sampled_from(["text", "unknown"]), leaves, max_size=2)
+)
+
+
+def documented_values(type_):
+    """Values of one type in the documented form, or null."""
+    known = str(type_)
+    if item := item_type(type_):
+        return st.lists(leaves if "Any" in str(item) else objects(item), max_size=2) | st.none()
+    if "Categories" in known:
+        return objects(Categories) | st.none()
+    if "datetime.datetime" in known:
+        return dates | st.none()
+    if "timedelta" in known:
+        return durations | st.none()
+    if "bool" in known:
+        return st.sampled_from(["TRUE", "FALSE", None])
+    return (st.integers() if "int" in known else texts) | st.none()
+
+
+def objects(kind):
+    """Objects of one class, with any of its keys."""
+    return st.fixed_dictionaries(
+        {}, optional={name: documented_values(type_) for name, type_ in types_of(kind).items()}
+    )
+
+
+def paths(data, path=()):
+    """The paths of all values in a record, and of keys that could be added."""
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from paths(value, (*path, key))
+    if isinstance(data, dict):
+        yield from ((*path, key) for key in ("unknown", "more", "talk_time_seconds", "extra"))
+
+
+@st.composite
+def pages(draw):
+    """Records as documented, with an odd value in up to two paths of one or of all records."""
+    other = {
+        name: documented_values(type_)
+        for name, type_ in types_of(Call).items()
+        if name not in {"id", "call_start"}
+    }
+    kept = draw(st.sets(st.sampled_from(sorted(other)), max_size=8))
+    keys = {"id": st.integers(0, 2**63), "call_start": dates}
+    records = draw(st.lists(st.fixed_dictionaries(keys | {name: other[name] for name in kept}), max_size=4))
+    for _ in range(draw(st.integers(0, 2)) if records else 0):
+        path = draw(st.sampled_from(list(paths(records[0]))))
+        value = draw(odd_values)
+        for data in draw(st.sampled_from([records, records[:1]])):
+            target = data
+            with contextlib.suppress(LookupError, TypeError):
+                for key in path[:-1]:
+                    target = target[key]
+                target[path[-1]] = value
+    return records
+
+
+@given(
+    pages(),
+    st.sampled_from([Fields.DEFAULT, Fields.ALL, Fields.CALL, ("id", "call_start")]),
+    st.sampled_from([None, LONDON]),
+)
+def test_any_page_is_decoded_as_converted(records, fields, zone):
+    """Given documented records with odd values, then calls, counts and errors are those of the lenient converter."""
+    check_against_the_lenient_converter(segment(*records), fields, zone)
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=40).map(lambda raw: b'[{"id":1,"x":"' + raw + b'"}]'))
+def test_any_bytes_are_decoded_or_a_decode_error(raw):
+    """Given any bytes, then there are calls or a `DecodeError` (such as `RecordError`), and no other error."""
+    with contextlib.suppress(DecodeError):
+        CallDecoder(("id",)).batch(raw)
