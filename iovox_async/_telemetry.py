@@ -1,4 +1,4 @@
-"""Logs what a session does, and calls its observer."""
+"""Logs requests and streams, and calls the observer."""
 
 from __future__ import annotations
 
@@ -10,68 +10,43 @@ import time
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TextIO, TypeVar
 
 from .errors import ConfigurationError, ResponseError
+from .events import PageAccepted, RequestFinished, RetryScheduled, StreamFinished, StreamStarted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from .errors import RequestError
-from .events import (
-    Observer,
-    Outcome,
-    PageAccepted,
-    RequestFinished,
-    RetryScheduled,
-    StreamFinished,
-    StreamStarted,
-)
+    from .events import Observer, Outcome
+    from .results import StreamStats
 
-__all__ = ["LEVELS", "A", "Counts", "E", "ResponseCounts", "Telemetry", "logger", "show_log"]
-
-E = TypeVar("E")
+__all__ = ["LOG_LEVELS", "Telemetry", "enable_logging", "logger"]
 
 
-A = TypeVar("A", bound="ResponseCounts")
-
-
-logger: logging.Logger = logging.getLogger("iovox_async")
-
-
-LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-class ResponseCounts(Protocol):
-    """What an exchange brought: its rows, and its bytes over the wire."""
-
+class _Page(Protocol):
     @property
     def rows(self) -> int: ...
     @property
     def wire(self) -> int: ...
 
 
-class Counts(Protocol):
-    """What a stream has counted; `StreamStats` is one."""
+E = TypeVar("E")
+P = TypeVar("P", bound=_Page)
 
-    @property
-    def calls(self) -> int: ...
-    @property
-    def requests(self) -> int: ...
-    @property
-    def retries(self) -> int: ...
-    @property
-    def bytes_received(self) -> int: ...
+logger: logging.Logger = logging.getLogger("iovox_async")
 
+LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-_numbers = itertools.count(1)
+_stream_numbers = itertools.count(1)
 
 
 class Telemetry:
-    """Tells the log and an observer, if there is one, of a stream, or of a session's single requests.
+    """Reports one stream, or one single request, to the log and to an observer.
 
     Args:
-        observer: who is told, or None.
-        numbered: whether it is a stream's.
-        clock: seconds, monotonic.
+        observer: the observer, or None.
+        numbered: True for a stream, which gets a number.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -82,11 +57,11 @@ class Telemetry:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.observer = observer
-        self.stream: int | None = next(_numbers) if numbered else None
+        self.stream: int | None = next(_stream_numbers) if numbered else None
         self._clock = clock
-        self._began: float | None = None
-        self._tries = 0
-        self._failed = False
+        self._started: float | None = None
+        self._attempts = 0
+        self._observer_failed = False
 
     def stream_started(
         self,
@@ -97,53 +72,54 @@ class Telemetry:
         field_count: int,
         resumed: bool,
     ) -> None:
-        """The stream is about to send its first request."""
+        """Reports that the stream is about to send its first request."""
         assert self.stream is not None
-        self._began = self._clock()
-        how = "windows" if paging == "windows" else "page numbers"
+        self._started = self._clock()
         logger.info(
-            "stream %d %s: %s to %s, %d fields, by %s",
+            "stream %d %s: %s to %s, %d fields, paging by %s",
             self.stream,
-            "resumed" if resumed else "begun",
+            "resumed" if resumed else "started",
             start,
             end,
             field_count,
-            how,
+            paging,
         )
         if self.observer is not None:
             event = StreamStarted(self.stream, start, end, paging, field_count, resumed)
-            self._tell(self.observer.on_stream_started, event)
+            self._notify(self.observer.on_stream_started, event)
 
     async def track_request(
         self,
-        work: Awaitable[A],
+        request: Awaitable[P],
         *,
         window: tuple[datetime, datetime] | None = None,
         page: int | None = None,
         attempt: int | None = None,
-    ) -> A:
-        """Awaits one exchange, and tells how it ended; without `attempt`, each is a try of the same request."""
+    ) -> P:
+        """Awaits one attempt and reports its result. Without `attempt`, calls are counted."""
         if self.observer is None:
-            return await work
-        self._tries += 1
-        attempt = self._tries if attempt is None else attempt
-        began = self._clock()
+            return await request
+        self._attempts += 1
+        attempt = self._attempts if attempt is None else attempt
+        started = self._clock()
         try:
-            answer = await work
-        except BaseException as error:
-            # What may pass travels in a wrapping of its own.
-            cause = getattr(error, "error", error)
-            status = cause.status_code if isinstance(cause, ResponseError) else None
-            took = self._clock() - began
+            response = await request
+        except BaseException as exception:
+            # A retryable failure carries the error.
+            error = getattr(exception, "error", exception)
+            status = error.status_code if isinstance(error, ResponseError) else None
+            duration = self._clock() - started
             event = RequestFinished(
-                self.stream, window, page, attempt, took, status, error=type(cause).__name__
+                self.stream, window, page, attempt, duration, status, error=type(error).__name__
             )
-            self._tell(self.observer.on_request_finished, event)
+            self._notify(self.observer.on_request_finished, event)
             raise
-        took = self._clock() - began
-        event = RequestFinished(self.stream, window, page, attempt, took, 200, answer.rows, answer.wire)
-        self._tell(self.observer.on_request_finished, event)
-        return answer
+        duration = self._clock() - started
+        event = RequestFinished(
+            self.stream, window, page, attempt, duration, 200, response.rows, response.wire
+        )
+        self._notify(self.observer.on_request_finished, event)
+        return response
 
     def retry_scheduled(
         self,
@@ -154,61 +130,53 @@ class Telemetry:
         window: tuple[datetime, datetime] | None = None,
         page: int | None = None,
     ) -> None:
-        """A request failed and will be tried again."""
+        """Reports that an attempt has failed and will be repeated."""
         if self.observer is not None:
             event = RetryScheduled(self.stream, window, page, attempt, delay, type(error).__name__)
-            self._tell(self.observer.on_retry, event)
+            self._notify(self.observer.on_retry, event)
 
     def page_accepted(
-        self, window: tuple[datetime, datetime], page: int, *, attempts: int, response: ResponseCounts
+        self, window: tuple[datetime, datetime], page: int, *, attempts: int, response: _Page
     ) -> None:
-        """An answer has found its place."""
+        """Reports that a page has become part of the stream."""
         if self.observer is not None and self.stream is not None:
             event = PageAccepted(self.stream, window, page, attempts, response.rows, response.wire)
-            self._tell(self.observer.on_page_accepted, event)
+            self._notify(self.observer.on_page_accepted, event)
 
-    def stream_finished(self, counts: Counts, *, complete: bool, error: Exception | None) -> None:
-        """The stream has ended; said again, it is not heard."""
-        if self._began is None or self.stream is None:
+    def stream_finished(self, stats: StreamStats, *, complete: bool, error: Exception | None) -> None:
+        """Reports the end of the stream. Later calls do nothing."""
+        if self._started is None or self.stream is None:
             return
-        took, self._began = self._clock() - self._began, None
+        duration, self._started = self._clock() - self._started, None
         outcome: Outcome = "failed" if error is not None else "complete" if complete else "abandoned"
-        name = None if error is None else type(error).__name__
+        error_name = None if error is None else type(error).__name__
         logger.info(
             "stream %d %s: %d calls, %d requests, %d retries, %.1f s%s",
             self.stream,
             outcome,
-            counts.calls,
-            counts.requests,
-            counts.retries,
-            took,
-            f" ({name})" if name else "",
+            stats.calls,
+            stats.requests,
+            stats.retries,
+            duration,
+            f" ({error_name})" if error_name else "",
         )
         if self.observer is not None:
-            event = StreamFinished(
-                self.stream,
-                outcome,
-                took,
-                counts.calls,
-                counts.requests,
-                counts.retries,
-                counts.bytes_received,
-                name,
-            )
-            self._tell(self.observer.on_stream_finished, event)
+            counts = stats.calls, stats.requests, stats.retries, stats.bytes_received
+            event = StreamFinished(self.stream, outcome, duration, *counts, error_name)
+            self._notify(self.observer.on_stream_finished, event)
 
-    def _tell(self, method: Callable[[E], None], event: E) -> None:
+    def _notify(self, method: Callable[[E], None], event: E) -> None:
         try:
             method(event)
         except Exception:
-            if not self._failed:
-                self._failed = True
+            if not self._observer_failed:
+                self._observer_failed = True
                 name = getattr(method, "__qualname__", repr(method))
-                logger.exception("the observer failed in %s; nothing else is touched by that", name)
+                logger.exception("the observer failed in %s; requests are not affected", name)
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at that moment, as programs and tests replace it."""
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to the current `sys.stderr`, which programs and tests may replace."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -219,20 +187,17 @@ class _Stderr(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def show_log(environ: Mapping[str, str] = os.environ) -> None:
-    """Does what IOVOX_LOG says; any number of times.
-
-    The level is set, and unless the program has handlers of its own (each line would come twice), one for stderr is
-    added.
+def enable_logging(environ: Mapping[str, str] = os.environ) -> None:
+    """Sets the log level to that of IOVOX_LOG, and adds a handler for stderr unless the program has handlers already.
 
     Raises:
-        ConfigurationError: IOVOX_LOG is none of debug, info, warning, error.
+        ConfigurationError: IOVOX_LOG is not one of debug, info, warning, error.
     """
-    word = environ.get("IOVOX_LOG", "").strip().lower()
-    if not word:
+    level = environ.get("IOVOX_LOG", "").strip().lower()
+    if not level:
         return
-    if word not in LEVELS:
-        raise ConfigurationError(f"IOVOX_LOG: one of {', '.join(LEVELS)} is wanted, not {word[:20]!r}")
-    logger.setLevel(LEVELS[word])
+    if level not in LOG_LEVELS:
+        raise ConfigurationError("IOVOX_LOG", f"must be one of {', '.join(LOG_LEVELS)}, got {level[:20]!r}")
+    logger.setLevel(LOG_LEVELS[level])
     if not logger.hasHandlers():
-        logger.addHandler(_Stderr())
+        logger.addHandler(_StderrHandler())

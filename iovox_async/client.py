@@ -26,7 +26,7 @@ from ._paging.spec import FINALITY_DELAY, Paging, ReadSpec, resolve, to_local_ti
 from ._params.timezones import zone_of
 from ._parsing.decoder import CallDecoder, OnError, checked_on_error
 from ._runtime import current_runtime
-from ._telemetry import Telemetry, show_log
+from ._telemetry import Telemetry, enable_logging
 from .errors import ConfigurationError
 from .fields import Field, Fields
 from .follow import LONGEST, CallFollower, PollState
@@ -99,7 +99,7 @@ class AsyncInsights:
         transport: httpx.AsyncBaseTransport | None = None,
         observer: Observer | None = None,
     ) -> None:
-        show_log()
+        enable_logging()
         # The key leaves the variables of this frame at once, so that no traceback that shows them can show it.
         key, secure_key = Secret(secure_key, "IOVOX_SECURE_KEY"), None
         user = Secret(username, "IOVOX_USERNAME")

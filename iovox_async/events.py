@@ -1,15 +1,17 @@
-"""What a session tells of itself: a log for people, events for machines.
+"""Events of requests and streams, for `AsyncInsights(observer=...)`.
 
-The law of this room: it only listens. No event and no line holds a value of a filter, so no phone number gets out; and
-an observer that fails is reported once and changes nothing.
+The same events are logged under the name `iovox_async`: start and end of a stream and each retry at INFO, each page at DEBUG. The
+environment variable `IOVOX_LOG=info` (or debug, warning, error) shows the log on stderr.
 
-The log is the standard one, under the name `iovox_async`: a run's begin and end and each retry at INFO, each page at
-DEBUG. IOVOX_LOG=info (or debug, warning, error) shows it on stderr. An `Observer` gets the same as values.
+Invariants:
+
+- No event and no log line contains the value of a filter, since it may be a phone number.
+- An exception in an observer is logged once, and affects nothing else.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from attrs import frozen
 
@@ -36,12 +38,12 @@ class StreamStarted:
     """A stream is about to send its first request.
 
     Attributes:
-        stream: its number in this process; the events that follow carry it.
-        start: the first second of its range.
-        end: the last.
-        paging: "windows" or "pages": how it reads the range.
-        field_count: how many fields it asks for.
-        resumed: whether it goes on where another stream stood.
+        stream: the stream's number in this process; all its events have it.
+        start: first second of the range.
+        end: last second of the range.
+        paging: "windows" or "pages".
+        field_count: number of requested fields.
+        resumed: the stream continues an earlier one.
     """
 
     stream: int
@@ -54,18 +56,18 @@ class StreamStarted:
 
 @frozen
 class RequestFinished:
-    """One exchange has ended; a request that is tried three times ends three times.
+    """An attempt has ended. A request that is sent three times produces three events.
 
     Attributes:
-        stream: the stream it was for; None for `page` and `get`.
-        window: the stretch of time that was asked for, as `start .. end`, or None.
-        page: the number of the page that was asked for, or None.
-        attempt: which try it was, from 1.
-        duration: how long it took.
-        status: the HTTP status; None if no answer came, or none that could be read.
-        rows: the rows in the answer.
-        bytes: the bytes of the answer, as they came over the wire.
-        error: what went wrong, as the name of the error ("CancelledError" where it was given up); None if nothing did.
+        stream: the stream's number; None for `page` and `get`.
+        window: first and last second requested; None for `page` and `get`.
+        page: the page number requested; None for `page` and `get`.
+        attempt: the number of the attempt, from 1.
+        duration: seconds.
+        status: the HTTP status; None if there is no response, or none that can be decoded.
+        rows: rows in the response.
+        bytes: size of the response as received, before decompression.
+        error: the name of the error's class ("CancelledError" if the attempt was cancelled), or None.
     """
 
     stream: int | None
@@ -81,15 +83,15 @@ class RequestFinished:
 
 @frozen
 class RetryScheduled:
-    """A request failed and will be tried again.
+    """An attempt has failed and will be repeated.
 
     Attributes:
-        stream: the stream it is for; None for `page` and `get`.
-        window: the stretch of time that is asked for, as `start .. end`, or None.
-        page: the number of the page that is asked for, or None.
-        attempt: how often it was tried so far.
-        delay: seconds until it is tried again.
-        error: what went wrong, as the name of the error.
+        stream: the stream's number; None for `page` and `get`.
+        window: first and last second requested; None for `page` and `get`.
+        page: the page number requested; None for `page` and `get`.
+        attempt: the number of attempts so far.
+        delay: seconds until the next attempt.
+        error: the name of the error's class.
     """
 
     stream: int | None
@@ -102,15 +104,15 @@ class RetryScheduled:
 
 @frozen
 class PageAccepted:
-    """An answer has found its place in a stream.
+    """A stream has received a page and will deliver its calls.
 
     Attributes:
-        stream: the stream.
-        window: the stretch of time that was asked for, as `start .. end`.
-        page: the number of the page that was asked for.
-        attempts: how often it was tried.
-        rows: the rows in the answer.
-        bytes: the bytes of the answer, as they came over the wire.
+        stream: the stream's number.
+        window: first and last second requested.
+        page: the page number requested.
+        attempts: how many times it was requested.
+        rows: rows in the response.
+        bytes: size of the response as received, before decompression.
     """
 
     stream: int
@@ -123,17 +125,17 @@ class PageAccepted:
 
 @frozen
 class StreamFinished:
-    """A stream has ended, and with it all its requests.
+    """A stream and all its requests have ended.
 
     Attributes:
-        stream: its number.
-        outcome: "complete", "abandoned" (its reader left early), or "failed".
-        duration: how long it took, its reader's time included.
-        calls: calls handed out.
-        requests: requests sent, each attempt counted.
-        retries: how many of them were repeats.
-        bytes: bytes received, as they came over the wire.
-        error: what ended it, as the name of the error, or None.
+        stream: the stream's number.
+        outcome: "complete", "abandoned" (it was closed before its end) or "failed".
+        duration: seconds, including the time spent by the code that reads the stream.
+        calls: calls delivered.
+        requests: attempts sent, retries included.
+        retries: how many of them were retries.
+        bytes: bytes received, before decompression.
+        error: the name of the error's class, or None.
     """
 
     stream: int
@@ -146,40 +148,24 @@ class StreamFinished:
     error: str | None = None
 
 
-@runtime_checkable
 class Observer(Protocol):
-    """What `AsyncInsights(observer=...)` takes. Called in the event loop: return quickly, and never block."""
+    """The type of `AsyncInsights(observer=...)`. Methods are called in the event loop, so they must not block."""
 
     def on_stream_started(self, event: StreamStarted) -> None:
-        """A stream is about to send its first request; called in the context of its reader."""
+        """Called in the context of the code that reads the stream."""
 
     def on_request_finished(self, event: RequestFinished) -> None:
-        """One exchange has ended."""
+        """Called after each attempt."""
 
     def on_retry(self, event: RetryScheduled) -> None:
-        """A request failed and will be tried again."""
+        """Called before the wait for the next attempt."""
 
     def on_page_accepted(self, event: PageAccepted) -> None:
-        """An answer has found its place in a stream."""
+        """Called once for each page of a stream."""
 
     def on_stream_finished(self, event: StreamFinished) -> None:
-        """A stream has ended."""
+        """Called after all requests of the stream have ended."""
 
 
-class BaseObserver:
-    """An observer that does nothing: derive from it, and write only the methods you need."""
-
-    def on_stream_started(self, event: StreamStarted) -> None:
-        """Does nothing."""
-
-    def on_request_finished(self, event: RequestFinished) -> None:
-        """Does nothing."""
-
-    def on_retry(self, event: RetryScheduled) -> None:
-        """Does nothing."""
-
-    def on_page_accepted(self, event: PageAccepted) -> None:
-        """Does nothing."""
-
-    def on_stream_finished(self, event: StreamFinished) -> None:
-        """Does nothing."""
+class BaseObserver(Observer):
+    """An observer that does nothing: derive from it and override the methods you need."""

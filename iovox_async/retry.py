@@ -1,101 +1,94 @@
-"""How often and how long a failed request is sent again: `RetryPolicy`."""
+"""How often and for how long a failed request is retried: `RetryPolicy`."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
-from .errors import (
-    ConfigurationError,
-)
+from .errors import ConfigurationError
 
 __all__ = ["RetryPolicy", "parse_retry_after", "seconds"]
 
 
-def seconds(value: float | timedelta, name: str) -> float:
-    """A duration given in seconds or as a timedelta, in seconds.
+def seconds(value: float | timedelta, parameter: str) -> float:
+    """Converts a duration, in seconds or as a timedelta, to seconds.
 
     Raises:
-        ConfigurationError: it is no number, or not a finite one of 0 or more.
+        ConfigurationError: it is not a number, or not a finite one of at least 0.
     """
-    number = value.total_seconds() if isinstance(value, timedelta) else value
+    number = _to_seconds(value)
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ConfigurationError(f"{name}: seconds as a number or a timedelta are wanted, not {value!r}")
-    try:
-        number = float(number)
-    except OverflowError:
-        number = math.inf
+        raise ConfigurationError(parameter, f"must be a number of seconds or a timedelta, got {value!r}")
     if not 0 <= number < math.inf:
-        raise ConfigurationError(f"{name}: {number} is not a duration; 0 seconds or more are wanted")
+        raise ConfigurationError(parameter, f"must be a finite duration of at least 0 seconds, got {number}")
     return number
 
 
-def _initial(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy.initial_backoff")
+def _to_seconds(value: float | timedelta) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
-def _maximum(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy.max_backoff")
+def _check_duration(_policy: RetryPolicy, attribute: Attribute[Any], value: float) -> None:
+    seconds(value, attribute.name)
 
 
-def _total(value: float | timedelta) -> float:
-    number = seconds(value, "RetryPolicy.total_timeout")
-    if not number:
+def _check_total_timeout(_policy: RetryPolicy, attribute: Attribute[Any], value: float) -> None:
+    if not seconds(value, attribute.name):
         raise ConfigurationError(
-            "RetryPolicy.total_timeout: more than 0 seconds are wanted, since the first attempt counts; "
-            "for no retries give attempts=1"
+            attribute.name,
+            "must be more than 0 seconds, since it includes the first attempt",
+            "For no retries, pass max_attempts=1.",
         )
-    return number
 
 
-def _retry_after_maximum(value: float | timedelta) -> float:
-    return seconds(value, "RetryPolicy.max_retry_after")
-
-
-def _attempts(value: int) -> int:
+def _check_max_attempts(_policy: RetryPolicy, attribute: Attribute[Any], value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"RetryPolicy.max_attempts: a whole number from 1 is wanted, not {value!r}")
-    return value
+        raise ConfigurationError(attribute.name, f"must be an integer of at least 1, got {value!r}")
 
 
 @frozen
 class RetryPolicy:
-    """How often and how long a request is tried. All durations in seconds, or a timedelta.
+    """How often and for how long a request is retried. Durations are in seconds, or a timedelta.
 
     Attributes:
-        max_attempts: exchanges for one request, at most; 1 means no retries.
-        initial_backoff: the back-off before the first retry is a random time up to this, doubled with each retry.
-        max_backoff: the longest back-off.
-        total_timeout: time for one request with all its retries and waits, at most; more than 0, since the first attempt counts.
-        max_retry_after: the longest wait the server may ask for; longer is raised with its length.
+        max_attempts: attempts per request, including the first; 1 means no retries.
+        initial_backoff: the wait before the first retry is random, up to this; the limit doubles with each retry.
+        max_backoff: the longest limit of that wait.
+        total_timeout: limit for one request, including its retries and waits; more than 0.
+        max_retry_after: longest `Retry-After` that is followed; the error is raised at once if the server requests more.
     """
 
-    max_attempts: int = field(default=5, converter=_attempts)
-    initial_backoff: float = field(default=0.5, converter=_initial)
-    max_backoff: float = field(default=30.0, converter=_maximum)
-    total_timeout: float = field(default=300.0, converter=_total)
-    max_retry_after: float = field(default=120.0, converter=_retry_after_maximum)
+    max_attempts: int = field(default=5, validator=_check_max_attempts)
+    initial_backoff: float = field(default=0.5, converter=_to_seconds, validator=_check_duration)
+    max_backoff: float = field(default=30.0, converter=_to_seconds, validator=_check_duration)
+    total_timeout: float = field(default=300.0, converter=_to_seconds, validator=_check_total_timeout)
+    max_retry_after: float = field(default=120.0, converter=_to_seconds, validator=_check_duration)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from a Retry-After header in seconds or as a date; None where it says nothing usable."""
+    """Parses a Retry-After header, in seconds or as a date. Returns seconds from `now`, or None if it is invalid."""
     if not value:
         return None
     try:
         number = float(value)
     except ValueError:
         try:
-            moment = parsedate_to_datetime(value)
+            date = parsedate_to_datetime(value)
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        number = (moment - now).total_seconds()
-        return max(0.0, number)
-    if math.isnan(number) or number < 0:
-        return None
-    # "1e999" is a wait without end: longer than any maximum, and so raised.
-    return number
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, (date - now).total_seconds())
+    # Infinity ("1e999") is kept: it is longer than any maximum, so the error is raised.
+    return None if math.isnan(number) or number < 0 else number

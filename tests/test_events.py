@@ -24,7 +24,7 @@ from iovox_async import (
     ServerError,
     TransportError,
 )
-from iovox_async._telemetry import Telemetry, show_log
+from iovox_async._telemetry import Telemetry, enable_logging
 from iovox_async.events import BaseObserver, Observer, RequestFinished, RetryScheduled, StreamFinished
 from iovox_async.integrations.otel import OpenTelemetryObserver
 from iovox_async.sandbox import Faults, Sandbox
@@ -273,7 +273,7 @@ def test_iovox_log_shows_the_log_once(log, monkeypatch, capsys, word, level):
 def test_iovox_log_adds_no_handler_to_a_program_that_has_its_own(log):
     """Each line would come twice."""
     log.addHandler(own := logging.NullHandler())
-    show_log({"IOVOX_LOG": "debug"})
+    enable_logging({"IOVOX_LOG": "debug"})
     assert log.handlers == [own]
     assert log.level == logging.DEBUG
 
@@ -281,15 +281,15 @@ def test_iovox_log_adds_no_handler_to_a_program_that_has_its_own(log):
 def test_without_iovox_log_nothing_is_touched(log):
     """A library leaves the log to its program."""
     level, handlers = log.level, list(log.handlers)
-    show_log({})
-    show_log({"IOVOX_LOG": " "})
+    enable_logging({})
+    enable_logging({"IOVOX_LOG": " "})
     assert (log.level, log.handlers) == (level, handlers)
 
 
 def test_iovox_log_with_another_word_says_which_there_are(log):
     """A slip is found at once, and not when the log is needed."""
     with pytest.raises(ConfigurationError, match="IOVOX_LOG: one of debug, info, warning, error"):
-        show_log({"IOVOX_LOG": "verbose"})
+        enable_logging({"IOVOX_LOG": "verbose"})
 
 
 # OpenTelemetry.

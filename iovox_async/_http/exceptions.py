@@ -1,11 +1,10 @@
-"""What the engine below says when it fails, as one of our errors.
+"""Converts the exceptions of HTTP libraries to errors of this package.
 
-The law of this room: every failure of a transport, httpx's own or another's, ends in a typed error with one and the
-same meaning for the retries, and nothing that may hold the request hangs on it: no frame, no bytes, no engine's object.
+Classes of httpx, httpcore and aiohttp are recognized by name: their exceptions are equivalent, and aiohttp is imported only
+by those who use it. `httpx_aiohttp` reports a refused connection, a reset and an untrusted certificate as a timeout, and
+does not convert errors in the HTTP syntax, so aiohttp's own exception decides where there is one.
 
-aiohttp's errors are told by their names, so that nobody loads it who does not use it. Those of `httpx_aiohttp` hide
-them: it calls a refused connection, a reset and an untrusted certificate a timeout, and lets what is not HTTP pass as
-it is. So it is the cause that counts. An error of aiohttp holds the request, its headers among them; none is kept.
+Invariants: no error keeps a reference to the request, whose headers contain the key: no frame, no bytes, no exception of aiohttp.
 """
 
 from __future__ import annotations
@@ -13,137 +12,160 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Final
 
-import httpx
-
 from ..errors import BadRequestError, RequestTimeout, TLSError, TransportError
 from .throttle import RetryableFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["failure_of"]
+__all__ = ["convert_exception"]
 
-#: Characters of an error's own words that are passed on.
-WORDS: Final = 120
-#: What to do where nobody can be reached.
-CURE: Final = "Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
+#: Characters of a library's message that are kept.
+MESSAGE_LENGTH: Final = 120
+CONNECTION_HINT: Final = (
+    "Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
+)
+_HTTPX_PACKAGES: Final = frozenset({"httpx", "httpcore"})
 
 
-def failure_of(error: Exception, *, answered: bool = False, route: str = "") -> Exception | None:
-    """The typed twin of what a transport raised, with its cause; None for what is no engine's error.
+def convert_exception(
+    error: Exception, *, response_started: bool = False, address: str = ""
+) -> RetryableFailure | TransportError | BadRequestError | None:
+    """Returns our error for an exception of a transport, with its cause; None if no HTTP library raised it.
 
     Args:
-        error: what was raised.
-        answered: an answer had begun, so what no engine raises is our own mistake, and not for this room.
-        route: whom the exchange tried to reach, as `host:port` and nothing that is secret.
+        error: the exception.
+        response_started: a response has arrived; then an unknown exception is a bug of this package.
+        address: `host:port` of the server or proxy.
     """
-    foreign = _aiohttp_s(error)
+    aiohttp_error = _find_aiohttp_error(error)
+    names = _class_names(error, _HTTPX_PACKAGES)
     cause: BaseException | None
-    if foreign is not None:
-        failure, cause = _from_aiohttp(foreign, route), _root(foreign)
-    elif isinstance(error, httpx.TransportError | OSError):
-        failure, cause = _from_httpx(error, route), _bare(error)
-    elif answered:
+    if aiohttp_error is not None:
+        failure, cause = _from_aiohttp(aiohttp_error, address), _find_os_error(aiohttp_error)
+    elif names or isinstance(error, OSError):
+        failure, cause = _from_httpx(error, names, address), _without_request(error)
+    elif response_started:
         return None
     else:
         name = type(error).__name__
-        failure = RetryableFailure(TransportError(f"the transport failed ({name})"), at_most=2)
-        # A ValueError quotes what it could not read.
-        cause = None if isinstance(error, ValueError) else _bare(error)
+        failure = RetryableFailure(TransportError(f"the transport failed ({name})"), max_attempts=2)
+        # The message of a ValueError quotes the value.
+        cause = None if isinstance(error, ValueError) else _without_request(error)
     target = failure.error if isinstance(failure, RetryableFailure) else failure
     target.__cause__ = cause
     failure.__cause__ = cause
     return failure
 
 
-def _from_httpx(error: httpx.TransportError | OSError, route: str) -> Exception:
-    name = type(error).__name__
-    match error:
-        case httpx.TimeoutException():
-            return _timed_out(name)
-        case httpx.ConnectError() if certificate := _certificate_problem(error):
-            return _untrusted(certificate)
-        case httpx.RemoteProtocolError() if "without sending a response" in str(error):
-            return _stale()
-        case httpx.RemoteProtocolError():
-            return _broken(_own_words(error), cut="closed connection" in str(error))
-        case httpx.ProxyError() if "407" in str(error):
-            return BadRequestError(407, ("the proxy refused",))
-        case httpx.LocalProtocolError() | httpx.UnsupportedProtocol():
-            return TransportError(f"the request cannot be sent ({name})")
-    missed = route if isinstance(error, httpx.ConnectError | httpx.ProxyError) else None
-    return _lost(name, str(error), missed)
+def _from_httpx(
+    error: Exception, names: frozenset[str], address: str
+) -> RetryableFailure | TransportError | BadRequestError:
+    name, message = type(error).__name__, str(error)
+    if "TimeoutException" in names:
+        return _timeout(name)
+    if "ConnectError" in names and (problem := _certificate_problem(error)):
+        return _untrusted_certificate(problem)
+    if "RemoteProtocolError" in names:
+        if "without sending a response" in message:
+            return _stale_connection()
+        return _invalid_response(_without_bytes(message), incomplete="closed connection" in message)
+    if "ProxyError" in names and "407" in message:
+        return _proxy_refused()
+    if names & {"LocalProtocolError", "UnsupportedProtocol"}:
+        return _invalid_request(name)
+    return _connection_failed(name, message, address if names & {"ConnectError", "ProxyError"} else None)
 
 
-def _from_aiohttp(error: BaseException, route: str) -> Exception:
-    name = type(error).__name__
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if certificate := _certificate_problem(error):
-        return _untrusted(certificate)
-    if "ServerFingerprintMismatch" in kinds:
-        return _untrusted("it has another fingerprint")
-    if "ServerTimeoutError" in kinds:
-        return _timed_out(name)
-    if "ServerDisconnectedError" in kinds:
-        return _stale()
-    if "ClientPayloadError" in kinds:
-        # Its words quote the answer.
-        return _broken(name, cut="is not completed" in str(error))
-    if "ClientHttpProxyError" in kinds:
+def _from_aiohttp(error: BaseException, address: str) -> RetryableFailure | TransportError | BadRequestError:
+    name, names = type(error).__name__, _class_names(error, {"aiohttp"})
+    if problem := _certificate_problem(error):
+        return _untrusted_certificate(problem)
+    if "ServerFingerprintMismatch" in names:
+        return _untrusted_certificate("its fingerprint does not match")
+    if "ServerTimeoutError" in names:
+        return _timeout(name)
+    if "ServerDisconnectedError" in names:
+        return _stale_connection()
+    if "ClientPayloadError" in names:
+        # Its message quotes the response.
+        return _invalid_response(name, incomplete="is not completed" in str(error))
+    if "ClientHttpProxyError" in names:
         status = getattr(error, "status", 0)
         if status == 407:
-            return BadRequestError(407, ("the proxy refused",))
-        return _lost(name, f"the proxy answers {status}", route)
-    if "ClientResponseError" in kinds:
-        return _broken(name, cut=False)
-    if kinds & {"InvalidURL", "NonHttpUrlClientError"}:
-        return TransportError(f"the request cannot be sent ({name})")
-    words = str(getattr(error, "strerror", None) or "")
-    return _lost(name, words, route if "ClientConnectorError" in kinds else None)
+            return _proxy_refused()
+        return _connection_failed(name, f"status {status} from the proxy", address)
+    if "ClientResponseError" in names:
+        return _invalid_response(name, incomplete=False)
+    if names & {"InvalidURL", "NonHttpUrlClientError"}:
+        return _invalid_request(name)
+    message = str(getattr(error, "strerror", None) or "")
+    return _connection_failed(name, message, address if "ClientConnectorError" in names else None)
 
 
-# The failures there are.
+# One function for each kind of failure.
 
 
-def _timed_out(name: str) -> Exception:
-    return RetryableFailure(RequestTimeout(f"the network timed out ({name})"), overload=True, split=True)
+def _timeout(name: str) -> RetryableFailure:
+    return RetryableFailure(RequestTimeout(f"the network timed out ({name})"), overload=True, splittable=True)
 
 
-def _untrusted(certificate: str) -> Exception:
-    return TLSError(f"the server's certificate cannot be trusted: {certificate}")
+def _untrusted_certificate(problem: str) -> TLSError:
+    return TLSError(f"the server's certificate cannot be verified: {problem}")
 
 
-def _stale() -> Exception:
-    return RetryableFailure(TransportError("the server closed the connection without an answer"), stale=True)
+def _stale_connection() -> RetryableFailure:
+    error = TransportError("the server closed the connection without a response")
+    return RetryableFailure(error, stale_connection=True)
 
 
-def _broken(words: str, *, cut: bool) -> Exception:
-    problem = "the answer was cut" if cut else "the answer is not HTTP"
-    return RetryableFailure(TransportError(f"{problem} ({words})"), split=cut, at_most=None if cut else 2)
+def _invalid_response(message: str, *, incomplete: bool) -> RetryableFailure:
+    problem = "the response is incomplete" if incomplete else "the response is not HTTP"
+    return RetryableFailure(
+        TransportError(f"{problem} ({message})"),
+        splittable=incomplete,
+        max_attempts=None if incomplete else 2,
+    )
 
 
-def _lost(name: str, words: str, missed: str | None) -> Exception:
-    """A connection that broke, or (`missed`) that never stood: then whom it should have reached is the question."""
-    at = f" at {missed}" if missed else ""
-    problem = "the connection failed" if missed is None else f"no connection to the server{at}"
-    error = TransportError(f"{problem} ({name}: {words[:WORDS] or 'no reason given'})")
-    if missed is not None:
-        error.hint = CURE
+def _proxy_refused() -> BadRequestError:
+    return BadRequestError(407, ("the proxy refused the request",))
+
+
+def _invalid_request(name: str) -> TransportError:
+    return TransportError(f"the request cannot be sent ({name})")
+
+
+def _connection_failed(name: str, message: str, unreachable: str | None) -> RetryableFailure:
+    """A connection that broke, or, with the address `unreachable`, that was never established."""
+    reason = f"{name}: {message[:MESSAGE_LENGTH] or 'no reason given'}"
+    if unreachable is None:
+        return RetryableFailure(TransportError(f"the connection failed ({reason})"))
+    target = f" at {unreachable}" if unreachable else ""
+    error = TransportError(f"cannot connect to the server{target} ({reason})", hint=CONNECTION_HINT)
     return RetryableFailure(error)
 
 
-# What hangs on an error.
+# What is read from an exception, and what is removed from it.
 
 
-def _aiohttp_s(error: BaseException) -> BaseException | None:
-    """The error of aiohttp itself: this one, or the one it was made from."""
-    for link in (error, error.__cause__):
-        if link is not None and any(kind.__module__.startswith("aiohttp.") for kind in type(link).__mro__):
-            return link
+def _class_names(error: BaseException, packages: frozenset[str] | set[str]) -> frozenset[str]:
+    """The names of an exception's classes that belong to one of these packages."""
+    return frozenset(
+        cls.__name__ for cls in type(error).__mro__ if cls.__module__.partition(".")[0] in packages
+    )
+
+
+def _find_aiohttp_error(error: BaseException) -> BaseException | None:
+    """This exception or its direct cause, if it is aiohttp's."""
+    for candidate in (error, error.__cause__):
+        if candidate is not None and _class_names(candidate, {"aiohttp"}):
+            return candidate
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, its cause, the cause's cause, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -151,37 +173,37 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _certificate_problem(error: BaseException) -> str | None:
     problem = None
-    for link in _chain(error):
-        if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_message"):
-            return link.verify_message
-        if "CERTIFICATE_VERIFY_FAILED" in str(link):
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_message"):
+            return cause.verify_message
+        if "CERTIFICATE_VERIFY_FAILED" in str(cause):
             problem = "verification failed"
     return problem
 
 
-def _root(error: BaseException) -> BaseException | None:
-    """What the system said, below all that aiohttp made of it; nothing hangs on it."""
-    for link in _chain(error):
-        if isinstance(link, OSError) and _aiohttp_s(link) is None:
-            link.__traceback__ = link.__cause__ = link.__context__ = None
-            return link
+def _find_os_error(error: BaseException) -> BaseException | None:
+    """The operating system's error below aiohttp's exceptions, without references to other exceptions."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and not _class_names(cause, {"aiohttp"}):
+            cause.__traceback__ = cause.__cause__ = cause.__context__ = None
+            return cause
     return None
 
 
-def _own_words(error: BaseException) -> str:
-    """What a library says of bytes that are not HTTP, without these bytes: they may hold anything."""
-    return str(error).partition(": ")[0]
+def _without_bytes(message: str) -> str:
+    """A library's message about invalid HTTP, without the bytes that it quotes: they may contain anything."""
+    return message.partition(": ")[0]
 
 
-def _bare(error: BaseException) -> BaseException:
-    """The error without the frames it passed, whose variables hold the headers of the request, and without bytes."""
-    todo: list[BaseException | None] = [error]
-    while todo:
-        link = todo.pop()
-        if link is None or link.__traceback__ is None:
+def _without_request(error: BaseException) -> BaseException:
+    """Removes tracebacks, whose frames hold the request's headers, and quoted bytes from an exception and its causes."""
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or current.__traceback__ is None:
             continue
-        link.__traceback__ = None
-        if type(link).__name__.endswith("ProtocolError"):
-            link.args = (_own_words(link),)
-        todo += [link.__cause__, link.__context__]
+        current.__traceback__ = None
+        if type(current).__name__.endswith("ProtocolError"):
+            current.args = (_without_bytes(str(current)),)
+        pending += [current.__cause__, current.__context__]
     return error

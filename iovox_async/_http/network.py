@@ -1,40 +1,109 @@
-"""The network backend of the connection pool: it keeps track of the connections of a request."""
+"""The connection pool: a transport over httpcore that tracks the connections of each request.
+
+httpcore's pool forgets connections whose handshake (TLS, SOCKS) is cancelled. A request that fails or is cancelled therefore
+closes the connections that it opened.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import select
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import httpcore
-from httpcore._utils import is_socket_readable
+import httpx
+
+from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Awaitable
 
 T = TypeVar("T")
 
-__all__ = ["READ_BYTES", "TrackingBackend", "with_tracked_connections"]
+__all__ = ["READ_BYTES", "PoolTransport", "TrackingBackend", "with_tracked_connections"]
 
-#: Bytes that one read may bring. As many as asyncio takes from a socket at a time: httpcore asks for a quarter of that,
-#: and each read has its price, however few bytes it brings.
+#: Bytes per read: as many as asyncio reads from a socket at once. httpcore requests a quarter of that, and each read has a
+#: fixed cost.
 READ_BYTES: Final = 256 * 1024
+#: Seconds that an idle connection is kept open.
+KEEPALIVE_SECONDS: Final = 30
 
 
-#: What the attempt under way has opened.
+#: The connections that the current request has opened.
 _opened: Final[ContextVar[list[httpcore.AsyncNetworkStream] | None]] = ContextVar("opened", default=None)
 
 
+class PoolTransport(httpx.AsyncBaseTransport):
+    """Sends requests through a pool of at most `concurrency` connections. Raises httpcore's exceptions.
+
+    httpx's own transport does not accept a network backend.
+    """
+
+    def __init__(self, *, concurrency: int, ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context,
+            None if proxy is None else _proxy(proxy, ssl_context),
+            max_connections=concurrency,
+            max_keepalive_connections=concurrency,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+            network_backend=TrackingBackend(httpcore.AnyIOBackend()),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request, and returns when the response's headers have arrived."""
+        response = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                _url(request.url),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=response.stream,  # type: ignore[arg-type]  # the same methods, without a wrapper for each read
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        await self._pool.aclose()
+
+
+def _url(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
+def _proxy(proxy: httpx.Proxy, ssl_context: ssl.SSLContext) -> httpcore.Proxy:
+    if proxy.url.scheme.startswith("socks5"):
+        try:
+            importlib.import_module("socksio")  # httpcore imports it at the first connection
+        except ImportError as error:
+            raise MissingExtraError("a SOCKS proxy", "socks") from error
+    return httpcore.Proxy(
+        _url(proxy.url),
+        auth=proxy.raw_auth,
+        headers=proxy.headers.raw,
+        ssl_context=ssl_context if proxy.url.scheme == "https" else None,
+    )
+
+
 class TrackingBackend(httpcore.AsyncNetworkBackend):
-    """Connects as another backend does, and keeps account of what the attempt under way has opened."""
+    """Connects through another backend, and records what the current request has opened."""
 
     def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
         self._backend = backend
 
     async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        """A connection."""
-        stream = _Wide(await self._backend.connect_tcp(*args, **options))
+        """Opens a connection."""
+        stream = _Connection(await self._backend.connect_tcp(*args, **options))
         opened = _opened.get()
         if opened is not None:
             opened.append(stream)
@@ -45,33 +114,46 @@ class TrackingBackend(httpcore.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
-class _Wide(httpcore.AsyncNetworkStream):
-    """A connection that is read in large steps."""
+class _Connection(httpcore.AsyncNetworkStream):
+    """A connection that is read in large blocks."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
-        self.write = stream.write  # type: ignore[method-assign]  # the same, without a step between
-        self.aclose = stream.aclose  # type: ignore[method-assign]
         self._socket = stream.get_extra_info("socket")
+        self.write = stream.write  # type: ignore[method-assign]  # the same method, without another coroutine
+        self.aclose = stream.aclose  # type: ignore[method-assign]
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's own
-        """The next bytes; none at the end."""
+        """Reads the next bytes; empty at the end."""
         return await self._stream.read(max(max_bytes, READ_BYTES), timeout)
 
     def get_extra_info(self, info: str) -> Any:
-        """What is known of the connection."""
-        # Of every idle connection, at every request: finding its socket each time takes ten times as long as the look at it.
+        """Returns a property of the connection."""
+        # The pool reads this property of every idle connection at every request. Finding the socket takes ten times as long
+        # as the check, so it is found once.
         if info == "is_readable" and self._socket is not None:
-            return is_socket_readable(self._socket)
+            return _is_readable(self._socket)
         return self._stream.get_extra_info(info)
 
     async def start_tls(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        """The connection under TLS."""
-        return _Wide(await self._stream.start_tls(*args, **options))
+        """Returns the connection with TLS."""
+        return _Connection(await self._stream.start_tls(*args, **options))
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    """Whether a read returns at once. An idle connection is readable only if the server has closed it."""
+    descriptor = connection.fileno()
+    if descriptor < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def with_tracked_connections(work: Awaitable[T]) -> T:
-    """Awaits work that gets an answer; where it fails or is cancelled, closes the connections it opened."""
+    """Awaits a request; if it fails or is cancelled, closes the connections that it opened."""
     opened: list[httpcore.AsyncNetworkStream] = []
     token = _opened.set(opened)
     try:

@@ -1,9 +1,8 @@
-"""Tasks that no cancellation from outside reaches, and sockets that none leaves behind.
+"""Runs work in tasks that are cancelled only through their own cancel scopes.
 
-The law of this room: whatever touches httpx runs in a task of its own and is cancelled through that task's own scope.
-httpx's pool loses a slot for ever when a task is cancelled natively at the wrong await; a scope of anyio is told apart
-by the shields within it, and so leaves the pool whole. What the pool forgets all the same are connections whose
-handshake (TLS, SOCKS) is broken off: an attempt that fails closes what it opened.
+httpx's connection pool loses a slot for good when a task is cancelled by `task.cancel()` at certain awaits. Cancellation
+through an anyio scope respects the shields inside the pool, so everything that uses a transport runs in a task of a
+`TaskSupervisor`.
 """
 
 from __future__ import annotations
@@ -26,57 +25,66 @@ T = TypeVar("T")
 
 
 class TaskSupervisor:
-    """Runs work in tasks of its own, which no native cancellation reaches.
+    """Runs work in separate tasks, out of reach of `task.cancel()` on the caller.
 
-    A caller who is cancelled leaves at once; the work is cancelled through its own scope, gives back what it holds,
-    and ends a moment later. `aclose` cancels all that is left, and waits for it.
+    A cancelled caller returns at once; its work is cancelled through its own scope, and ends a moment later. `aclose` cancels
+    the remaining tasks and waits for them.
     """
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[Any], anyio.CancelScope] = {}
-        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False
 
+    @property
+    def task_count(self) -> int:
+        """Tasks that have not ended."""
+        return len(self._tasks)
+
     def check_usable(self) -> None:
-        """Raises `SessionError` where this session cannot work."""
+        """Checks that the session is open, and belongs to this process and event loop.
+
+        Raises:
+            SessionError: it is not.
+        """
         if self._closed:
             raise SessionError(
-                "the session is closed; open a new one with `async with AsyncInsights() as insights`"
+                "the session is closed", hint="Open a new one: async with AsyncInsights() as insights."
             )
-        here = (os.getpid(), asyncio.get_running_loop())
-        if self._home is None:
-            self._home = here
-        elif self._home[0] != here[0]:
+        process, loop = os.getpid(), asyncio.get_running_loop()
+        if self._owner is None:
+            self._owner = process, loop
+        elif self._owner[0] != process:
             raise SessionError(
-                "the session was opened before this process was forked; open one in each process"
+                "the session was opened before this process was forked", hint="Open one in each process."
             )
-        elif self._home[1] is not here[1]:
-            raise SessionError("the session belongs to another event loop; open one in each loop")
+        elif self._owner[1] is not loop:
+            raise SessionError("the session belongs to another event loop", hint="Open one in each loop.")
 
     def start_task(
         self, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> tuple[asyncio.Task[T | None], anyio.CancelScope]:
-        """Starts work; its scope cancels it, and then it ends with None."""
+        """Starts work, and returns its task and its scope. When the scope is cancelled, the task ends with None."""
         self.check_usable()
         scope = anyio.CancelScope()
 
-        async def sheltered() -> T | None:
+        async def run_in_scope() -> T | None:
             with scope:
                 try:
                     return await work()
                 except Exception:
-                    # Nobody waits any more for what went wrong on the way out.
+                    # After a cancellation nobody waits for the error.
                     if not scope.cancel_called:
                         raise
             return None
 
-        task = asyncio.create_task(sheltered())
+        task = asyncio.create_task(run_in_scope())
         self._tasks[task] = scope
         task.add_done_callback(self._tasks.pop)
         return task, scope
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Runs work to its end, or cancels it when the caller is cancelled."""
+        """Runs work and returns its result; cancels it if the caller is cancelled."""
         task, scope = self.start_task(work)
         try:
             result = await asyncio.shield(task)
@@ -87,13 +95,8 @@ class TaskSupervisor:
             raise SessionError("the session was closed during a request")
         return result  # type: ignore[return-value]  # None only when the scope was cancelled
 
-    @property
-    def task_count(self) -> int:
-        """Tasks that have not ended."""
-        return len(self._tasks)
-
     async def aclose(self) -> None:
-        """Takes no more work, cancels what is under way, and returns when it has ended."""
+        """Accepts no more work, cancels all tasks, and returns when they have ended."""
         self._closed = True
         for scope in self._tasks.values():
             scope.cancel()

@@ -1,13 +1,10 @@
-"""When a request may start, and when it is tried again.
+"""Decides when a request may start and whether a failed one is retried: `RequestThrottle`, one per session.
 
-The law of this room: everything that waits, waits here, with a clock, a sleep and a random source that are
-arguments. `RetryPolicy` says what is wanted; a `RequestThrottle`, one a session, holds what is going on: how many requests may
-be in flight, whether all must pause, what retries are left, and whether the account is locked out.
+Everything that waits does so here, by the throttle's own clock, sleep and random source.
 
-Precedents for the numbers: at most 20 % of requests are retries, plus a reserve of 20, so that one request in seven
-may fail and an outage is not answered with a storm (the budgets of Finagle and linkerd have this shape). Back-off
-has full jitter, as AWS's SDKs have it. The limit on concurrency is halved on overload and grows by one after a full
-round of successes, as TCP does.
+Retries are limited to 20 % of all requests plus a reserve of 20, so that one request in seven may fail, while an outage does not
+multiply the load (Finagle and linkerd limit retries in the same way). Back-off uses full jitter, like AWS's SDKs. The limit on
+concurrent requests is halved on overload and grows by one after a full round of successes, like TCP's congestion window.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import anyio
 from attrs import define, field
@@ -42,24 +39,21 @@ __all__ = ["RequestThrottle", "RetryableFailure", "is_splittable"]
 #: Retries allowed over all requests of a session: this share of them, plus a reserve.
 BUDGET_SHARE: Final = 0.2
 BUDGET_RESERVE: Final = 20
-#: Seconds after a 401 or 403 in which nothing is sent, lest fifty workers have the account locked.
-LOCKED_OUT: Final = 30.0
-
-
-# One a setting, so that an error names it: type checkers follow converters only as plain functions.
+#: Seconds after a 401 or 403 during which nothing is sent: many rejected requests might get the account locked.
+REFUSED_SECONDS: Final = 30.0
 
 
 class RetryableFailure(Exception):
-    """Carries an error that may pass, between an exchange and the retries. Never leaves this package.
+    """Carries an error that a retry may avoid, from `Endpoint` to `RequestThrottle`. Never leaves this package.
 
     Attributes:
-        error: what is raised when no retry is left.
-        overload: the server has too much to do: fewer requests at a time.
-        shared: it concerns all requests of the account: all pause.
-        retry_after: seconds for which the server asked to wait, or None.
-        split: a smaller request may fare better.
-        at_most: attempts after which it is taken as lasting, or None.
-        stale: an idle connection was found closed: try again at once, and do not count it.
+        error: raised when no retry is left.
+        overload: the server is overloaded; send fewer requests at a time.
+        account_wide: the failure concerns all requests of the account; all of them pause.
+        retry_after: seconds from the server's `Retry-After` header, or None.
+        splittable: a smaller request may succeed.
+        max_attempts: attempts after which a retry is pointless, or None.
+        stale_connection: an idle connection was found closed; retry at once, and do not count the attempt.
     """
 
     def __init__(
@@ -67,20 +61,20 @@ class RetryableFailure(Exception):
         error: RequestError,
         *,
         overload: bool = False,
-        shared: bool = False,
+        account_wide: bool = False,
         retry_after: float | None = None,
-        split: bool = False,
-        at_most: int | None = None,
-        stale: bool = False,
+        splittable: bool = False,
+        max_attempts: int | None = None,
+        stale_connection: bool = False,
     ) -> None:
         super().__init__(error)
         self.error = error
         self.overload = overload
-        self.shared = shared
+        self.account_wide = account_wide
         self.retry_after = retry_after
-        self.split = split
-        self.at_most = at_most
-        self.stale = stale
+        self.splittable = splittable
+        self.max_attempts = max_attempts
+        self.stale_connection = stale_connection
 
 
 def is_splittable(error: RequestError) -> bool:
@@ -90,12 +84,12 @@ def is_splittable(error: RequestError) -> bool:
 
 @define(eq=False)
 class RequestThrottle:
-    """What a session's requests share.
+    """Limits and retries the requests of a session.
 
     Args:
-        concurrency: requests in flight, at most.
-        clock: seconds, monotonic.
-        sleep: waits for seconds.
+        concurrency: maximum number of requests in flight.
+        clock: returns monotonic seconds.
+        sleep: waits for a number of seconds.
         random: the random source of the jitter.
     """
 
@@ -104,67 +98,62 @@ class RequestThrottle:
     sleep: Callable[[float], Awaitable[None]] = field(default=anyio.sleep, kw_only=True)
     random: Random = field(factory=Random, kw_only=True)
     limiter: anyio.CapacityLimiter = field(init=False)
-    #: Requests, each counted once however often it was tried.
-    requests: int = 0
-    retries: int = 0
-    _paused_until: float = -math.inf
-    _halved_at: float = -math.inf
-    _round: int = 0
-    _refusal: ResponseError | None = None
-    _refused_until: float = -math.inf
+    #: Requests, each counted once regardless of its attempts.
+    requests: int = field(default=0, init=False)
+    retries: int = field(default=0, init=False)
+    _paused_until: float = field(default=-math.inf, init=False)
+    _limit_halved_at: float = field(default=-math.inf, init=False)
+    #: Successes since the limit last changed.
+    _successes: int = field(default=0, init=False)
+    _refusal: ResponseError | None = field(default=None, init=False)
+    _refused_until: float = field(default=-math.inf, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.limiter = anyio.CapacityLimiter(self.concurrency)
 
     # Slots.
 
-    async def acquire(self, holder: object) -> None:
-        """Waits for a slot, first come first served; `release` gives it back.
-
-        Raises:
-            AuthenticationError, PermissionDeniedError: the account was refused a moment ago; nothing is sent.
-        """
-        self.raise_if_refused()
-        await self.limiter.acquire_on_behalf_of(holder)
-
-    def release(self, holder: object) -> None:
-        """Gives a slot back."""
-        self.limiter.release_on_behalf_of(holder)
-
     @property
     def in_flight(self) -> int:
         """Requests that hold a slot."""
         return self.limiter.borrowed_tokens
 
+    async def acquire(self, holder: object) -> None:
+        """Waits for a slot, first come, first served. `release` returns it.
+
+        Raises:
+            AuthenticationError, PermissionDeniedError: the account was rejected in the last 30 seconds.
+        """
+        self.raise_if_refused()
+        await self.limiter.acquire_on_behalf_of(holder)
+
+    def release(self, holder: object) -> None:
+        """Returns a slot."""
+        self.limiter.release_on_behalf_of(holder)
+
     def raise_if_refused(self) -> None:
-        """Raises what refused the account, if that was a moment ago."""
+        """Raises the error that rejected the account, if that was in the last 30 seconds."""
         if self._refusal is not None and self.clock() < self._refused_until:
             raise type(self._refusal)(self._refusal.status_code, self._refusal.messages)
 
-    def _refused(self, error: ResponseError) -> None:
-        self._refusal = error
-        self._refused_until = self.clock() + LOCKED_OUT
+    def _record_success(self) -> None:
+        limit = int(self.limiter.total_tokens)
+        self._successes += 1
+        if limit < self.concurrency and self._successes >= limit:
+            self._successes = 0
+            self.limiter.total_tokens = limit + 1
 
-    # What answers teach.
-
-    def _succeeded(self) -> None:
-        tokens = int(self.limiter.total_tokens)
-        self._round += 1
-        if tokens < self.concurrency and self._round >= tokens:
-            self._round = 0
-            self.limiter.total_tokens = tokens + 1
-
-    def _failed(self, failure: RetryableFailure, started: float) -> None:
-        # Requests that flew together fail together: that is one overload, not many.
-        if failure.overload and started > self._halved_at:
-            self._round = 0
-            self._halved_at = self.clock()
+    def _record_overload(self, started: float) -> None:
+        # Requests that were in flight together fail together: halve the limit once for all of them.
+        if started > self._limit_halved_at:
+            self._successes = 0
+            self._limit_halved_at = self.clock()
             self.limiter.total_tokens = max(1, int(self.limiter.total_tokens) // 2)
 
     # Retries.
 
     def consume_retry(self) -> bool:
-        """Takes one retry from the budget; False when it is used up."""
+        """Takes one retry from the budget; returns False if none is left."""
         if self.retries + 1 > BUDGET_SHARE * self.requests + BUDGET_RESERVE:
             return False
         self.retries += 1
@@ -172,111 +161,140 @@ class RequestThrottle:
 
     async def run(
         self,
-        exchange: Callable[[float], Awaitable[T]],
+        send: Callable[[float], Awaitable[T]],
         policy: RetryPolicy,
         *,
         previous_attempts: int = 0,
         split_after: int | None = None,
         on_retry: Callable[[int, float, RequestError], None] | None = None,
     ) -> T:
-        """Runs an exchange until it succeeds, fails for good, or nothing is left to try.
+        """Sends a request until it succeeds, fails for good, or no retry is left.
 
         Args:
-            exchange: one attempt, given the seconds it may take at most; what may pass is raised as `RetryableFailure`.
-            policy: how often and how long.
-            previous_attempts: attempts that were made already in the place of this request, which then is not a new one.
-            split_after: the attempt after which a failure that a smaller request may avoid is raised.
-            on_retry: told of each retry: the attempt that failed, seconds until the next, the failure.
+            send: makes one attempt within a number of seconds; raises `RetryableFailure` if a retry may succeed.
+            policy: how often and for how long.
+            previous_attempts: attempts already made for a larger request that this one replaces; it is then not counted as new.
+            split_after: the attempt after which a splittable failure is raised.
+            on_retry: called before each retry with the number of the failed attempt, the seconds until the retry, and the error.
 
         Raises:
             IovoxError: the last failure, with the number of attempts.
         """
         self.requests += not previous_attempts
-        began = self.clock()
-        number = previous_attempts
-        fresh = False
-        last: RequestError | None = None
-
-        def stop(state: RetryCallState) -> bool:
-            assert state.outcome is not None
-            failure = state.outcome.exception()
-            assert isinstance(failure, RetryableFailure)
-            tries = (
-                policy.max_attempts if failure.at_most is None else min(policy.max_attempts, failure.at_most)
-            )
-            if failure.split and split_after is not None:
-                tries = min(tries, split_after)
-            if (failure.retry_after or 0) > policy.max_retry_after:
-                return True
-            if failure.shared:
-                # Also when this request is given up: what it was told concerns all.
-                self._paused_until = max(self._paused_until, self.clock() + state.upcoming_sleep)
-            if number >= tries or self.clock() - began + state.upcoming_sleep >= policy.total_timeout:
-                return True
-            if not self.consume_retry():
-                return True
-            if on_retry is not None:
-                on_retry(number, state.upcoming_sleep, failure.error)
-            logger.info("retry %d of %d: %s", number, policy.max_attempts - 1, type(failure.error).__name__)
-            return False
-
-        def wait(state: RetryCallState) -> float:
-            assert state.outcome is not None
-            failure = state.outcome.exception()
-            assert isinstance(failure, RetryableFailure)
-            ceiling = min(policy.max_backoff, policy.initial_backoff * 2.0 ** min(number - 1, 64))
-            return max(self.random.uniform(0, ceiling), failure.retry_after or 0)
-
-        async def attempt() -> T:
-            nonlocal number, fresh, last
-            while True:
-                if not await self._cool_down(began + policy.total_timeout):
-                    raise last or RequestTimeout(
-                        "the server asked all requests to pause, for longer than RetryPolicy.total_timeout allows one to take"
-                    )
-                self.raise_if_refused()
-                number += 1
-                started = self.clock()
-                try:
-                    result = await exchange(max(0.0, policy.total_timeout - (started - began)))
-                except RetryableFailure as failure:
-                    if failure.stale and not fresh:
-                        fresh = True
-                        number -= 1
-                        continue
-                    self._failed(failure, started)
-                    last = failure.error
-                    raise
-                except (AuthenticationError, PermissionDeniedError) as error:
-                    self._refused(error)
-                    raise
-                self._succeeded()
-                return result
-
+        request = _Request(self, send, policy, previous_attempts, split_after, on_retry)
         retrying = AsyncRetrying(
             sleep=self.sleep,
-            stop=stop,
-            wait=wait,
+            stop=request.should_stop,
+            wait=request.backoff,
             retry=retry_if_exception_type(RetryableFailure),
             reraise=True,
         )
         try:
-            return await retrying(attempt)
-        except RetryableFailure as failure:
-            lasting = failure
+            return await retrying(request.attempt)
+        except RetryableFailure as exception:
+            failure = exception
         except RequestError as error:
-            error.attempts = max(1, number)
+            error.attempts = max(1, request.attempts)
             raise
-        # Out here, so that the error does not have its own wrapping as its context: the ring would defeat pickling where
-        # causes are pickled too, as Dask does.
-        lasting.error.attempts = number
-        lasting.error._splittable = lasting.split  # noqa: SLF001 - private to this package
-        raise lasting.error from lasting.error.__cause__
+        # Raised outside the except block: with the failure as its context, the error would be part of a cycle, which cannot be
+        # pickled by those who pickle contexts too, such as Dask.
+        failure.error.attempts = request.attempts
+        failure.error._splittable = failure.splittable  # noqa: SLF001 - private to this package
+        raise failure.error from failure.error.__cause__
 
-    async def _cool_down(self, deadline: float) -> bool:
-        """Waits while all pause; False, at once, where that would go on beyond the deadline."""
-        while (left := self._paused_until - self.clock()) > 0:
+    async def wait_for_pause(self, deadline: float) -> bool:
+        """Waits until no pause is in effect; returns False at once if the pause lasts beyond the deadline."""
+        while (remaining := self._paused_until - self.clock()) > 0:
             if self._paused_until >= deadline:
                 return False
-            await self.sleep(left)
+            await self.sleep(remaining)
         return True
+
+    def pause(self, duration: float) -> None:
+        """Pauses all requests for a number of seconds."""
+        self._paused_until = max(self._paused_until, self.clock() + duration)
+
+    async def attempt(self, send: Callable[[float], Awaitable[T]], deadline: float) -> T:
+        """Makes one attempt, and adapts the limits to its result."""
+        started = self.clock()
+        try:
+            result = await send(max(0.0, deadline - started))
+        except RetryableFailure as failure:
+            if failure.overload:
+                self._record_overload(started)
+            raise
+        except (AuthenticationError, PermissionDeniedError) as error:
+            self._refusal = error
+            self._refused_until = self.clock() + REFUSED_SECONDS
+            raise
+        self._record_success()
+        return result
+
+
+@define
+class _Request(Generic[T]):
+    """The attempts of one request; its methods are tenacity's hooks."""
+
+    throttle: RequestThrottle
+    send: Callable[[float], Awaitable[T]]
+    policy: RetryPolicy
+    attempts: int
+    split_after: int | None
+    on_retry: Callable[[int, float, RequestError], None] | None
+    deadline: float = field(init=False)
+    last_error: RequestError | None = None
+    stale_connection_seen: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.deadline = self.throttle.clock() + self.policy.total_timeout
+
+    async def attempt(self) -> T:
+        while True:
+            if not await self.throttle.wait_for_pause(self.deadline):
+                raise self.last_error or RequestTimeout(
+                    "the server paused all requests for longer than RetryPolicy.total_timeout"
+                )
+            self.throttle.raise_if_refused()
+            self.attempts += 1
+            try:
+                return await self.throttle.attempt(self.send, self.deadline)
+            except RetryableFailure as failure:
+                if not failure.stale_connection or self.stale_connection_seen:
+                    self.last_error = failure.error
+                    raise
+            self.stale_connection_seen = True
+            self.attempts -= 1
+
+    def backoff(self, state: RetryCallState) -> float:
+        limit = min(self.policy.max_backoff, self.policy.initial_backoff * 2.0 ** min(self.attempts - 1, 64))
+        return max(self.throttle.random.uniform(0, limit), _failure(state).retry_after or 0)
+
+    def should_stop(self, state: RetryCallState) -> bool:
+        failure, policy, delay = _failure(state), self.policy, state.upcoming_sleep
+        if (failure.retry_after or 0) > policy.max_retry_after:
+            return True
+        if failure.account_wide:
+            # Even if this request is not retried: the failure concerns the others too.
+            self.throttle.pause(delay)
+        limits = [policy.max_attempts]
+        if failure.max_attempts is not None:
+            limits.append(failure.max_attempts)
+        if failure.splittable and self.split_after is not None:
+            limits.append(self.split_after)
+        if self.attempts >= min(limits) or self.throttle.clock() + delay >= self.deadline:
+            return True
+        if not self.throttle.consume_retry():
+            return True
+        if self.on_retry is not None:
+            self.on_retry(self.attempts, delay, failure.error)
+        logger.info(
+            "retry %d of %d: %s", self.attempts, policy.max_attempts - 1, type(failure.error).__name__
+        )
+        return False
+
+
+def _failure(state: RetryCallState) -> RetryableFailure:
+    assert state.outcome is not None
+    failure = state.outcome.exception()
+    assert isinstance(failure, RetryableFailure)
+    return failure

@@ -1,13 +1,14 @@
-"""One exchange: a query string in, a page or a typed error out. The only room that knows httpx.
+"""Requests pages from the endpoint: `Endpoint.get_page` takes a query string, and returns a page or raises an error.
 
-The law of this room: credentials go to the configured origin and nowhere else, an attempt ends when its time is up,
-and an answer is taken whole or not at all. (That no cancellation from outside reaches httpx is the law of `shelter`.)
+Invariants:
 
-Known faults of httpx 0.28 that are absorbed here: its client copies custom headers to the target of a redirect (so
-its transport is used without its client, and a redirect is an error); its timeouts are per read (so each attempt has
-a deadline of its own); a cut gzip body passes as whole (so raw bytes are taken, and `wire` is strict); an idle
-connection that the server closed is an error (tried again at once); and its INFO line shows the full URL, phone
-numbers included (without its client there is no such line).
+- Credentials are sent to the configured origin only.
+- An attempt ends at its deadline.
+- A page is returned complete or not at all.
+
+httpx's transports are used without its client, because the client copies custom headers to the target of a redirect and logs
+the full URL with its phone numbers. httpx's timeouts apply to single reads, so each attempt has a deadline of its own. Its
+gzip decoder accepts truncated bodies, so raw bytes are read and decoded here. Callers run in a task of `TaskSupervisor`.
 """
 
 from __future__ import annotations
@@ -16,82 +17,69 @@ import asyncio
 import contextlib
 import ssl
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-# Imported now, since its first use would otherwise stall a running loop.
 import anyio
-import anyio._backends._asyncio
 import httpx
 
 from .._parsing.error_body import ERROR_BYTES, error_messages
 from .._parsing.gzip import GzipDecoder
 from .._parsing.splitter import PageSplitter, RawPage
-from ..errors import (
-    AuthenticationError,
-    BadRequestError,
-    ConfigurationError,
-    DecodeError,
-    MissingExtraError,
-    PermissionDeniedError,
-    RateLimitError,
-    RequestError,
-    RequestTimeout,
-    ResponseError,
-    ServerError,
-    UnexpectedRedirectError,
-)
-from ..retry import parse_retry_after
-from .exceptions import failure_of
-from .network import TrackingBackend, with_tracked_connections
+from .._redaction import mask_secret
+from ..errors import ConfigurationError, DecodeError, RequestError, RequestTimeout
+from .exceptions import convert_exception
+from .network import PoolTransport, with_tracked_connections
+from .responses import error_for_status
 from .throttle import RetryableFailure
-from .urls import _origin, _place, _proxy, _with_params
+from .urls import format_address, format_origin, parse_proxy
+
+# anyio imports its backend at first use, which would block a running event loop for some milliseconds.
+with contextlib.suppress(ImportError):
+    import anyio._backends._asyncio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from .._config import Sign
     from .._parsing.splitter import PageBuilder
 
-__all__ = ["BODY_BYTES", "Endpoint"]
+__all__ = ["MAX_BODY_BYTES", "Endpoint"]
 
-#: Bytes of one page, at most, as sent and as decoded: twice the largest page of long transcriptions.
-BODY_BYTES: Final = 512 * 1024 * 1024
-#: Seconds for the body of an error, whose status is known already.
-ERROR_SECONDS: Final = 5.0
-#: Codes that may pass, besides 429. Source: the endpoint's table (500) and common practice for the others.
-PASSING: Final = frozenset({408, 425, 500, 502, 503, 504, *range(520, 530)})
+#: Bytes of the largest page accepted, as sent and as decoded: twice the largest page of long transcriptions.
+MAX_BODY_BYTES: Final = 512 * 1024 * 1024
+#: Seconds for the body of an error; its status is enough to go on.
+ERROR_BODY_SECONDS: Final = 5.0
 
 
-_context: ssl.SSLContext | None = None
-_context_lock = threading.Lock()
+_ssl_context: ssl.SSLContext | None = None
+_ssl_context_lock = threading.Lock()
 
 
 def ssl_context() -> ssl.SSLContext:
-    """The one SSL context of the process. Made once, since reading the certificates takes 25 ms."""
-    global _context  # noqa: PLW0603 - made once on purpose
-    with _context_lock:
-        if _context is None:
-            _context = httpx.create_ssl_context(trust_env=False)
-            # The standard library heeds SSLKEYLOGFILE, and with it whoever sets a variable could read the key.
-            _context.keylog_filename = None  # type: ignore[assignment]  # what the documentation says
-        return _context
+    """Returns the SSL context of the process. It is created once, since reading the certificates takes 25 ms."""
+    global _ssl_context  # noqa: PLW0603 - created once
+    with _ssl_context_lock:
+        if _ssl_context is None:
+            _ssl_context = httpx.create_ssl_context(trust_env=False)
+            # The standard library follows SSLKEYLOGFILE, so whoever sets that variable could read the key.
+            _ssl_context.keylog_filename = None  # type: ignore[assignment]  # as documented
+        return _ssl_context
 
 
 class Endpoint:
-    """Exchanges with one endpoint.
+    """Sends requests to one endpoint.
 
     Args:
         base_url: as `check_base_url` returns it.
-        sign: gives the credential headers.
-        concurrency: connections, at most.
+        sign: returns the credential headers.
+        concurrency: maximum number of connections.
         timeout: seconds for one attempt, from start to last byte.
-        proxy: a proxy's URL, "environment" to read HTTPS_PROXY and its like, or None.
-        transport: to use instead of httpx's own; `proxy` is refused beside it. `concurrency` does not reach into it: its
-            pool should hold no fewer connections (aiohttp's: 100, kept for 5 to 15 seconds), or what waits in it is counted
-            as its attempt's time. aiohttp keeps the cookies of a host by name, refuses headers beyond 8 KB or 128, and
-            asks once more by itself where a connection is lost before its answer.
-        body_bytes: the largest page taken.
+        proxy: a proxy's URL, "environment" to use HTTPS_PROXY and the like, or None.
+        transport: replaces the connection pool; not allowed together with `proxy`. `concurrency` does not apply to it: if its
+            pool has fewer connections, the time a request waits in it counts as part of the attempt. aiohttp's pool has 100,
+            kept open for 5 to 15 seconds; aiohttp also keeps a host's cookies, rejects headers beyond 8 KB or 128, and
+            repeats a request itself if the connection is lost before the response.
+        max_body_bytes: size of the largest page accepted.
     """
 
     def __init__(
@@ -103,46 +91,36 @@ class Endpoint:
         timeout: float,
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        body_bytes: int = BODY_BYTES,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
-        self._url = httpx.URL(f"{base_url}/calls/insights")
+        if proxy is not None and transport is not None:
+            raise ConfigurationError(
+                "proxy", "cannot be combined with transport", "Configure the proxy in the transport."
+            )
+        self._url = f"{base_url}/calls/insights"
         self._sign = sign
         self._concurrency = concurrency
         self._timeout = timeout
-        if proxy is not None and transport is not None:
-            raise ConfigurationError(
-                "proxy: it would be ignored, since a transport= has proxies of its own; give it to the transport, or leave "
-                "transport= out"
-            )
-        self._proxy = _proxy(proxy, base_url)
-        through = "" if self._proxy is None else f", through the proxy {_place(self._proxy.url)}"
-        self._route = _place(self._url) + through
+        self._proxy = parse_proxy(proxy, base_url)
+        self._address = format_address(httpx.URL(base_url))
+        if self._proxy is not None:
+            self._address += f" through the proxy {format_address(self._proxy.url)}"
         self._transport = transport
-        self._body_bytes = body_bytes
+        self._max_body_bytes = max_body_bytes
 
     async def open(self) -> None:
-        """Makes what exchanges need, without holding up the loop."""
+        """Creates the connection pool without blocking the event loop."""
         if self._transport is not None:
             return
-        if self._url.scheme == "https" or (self._proxy is not None and self._proxy.url.scheme == "https"):
+        if self._url.startswith("https:") or (self._proxy is not None and self._proxy.url.scheme == "https"):
             context = await anyio.to_thread.run_sync(ssl_context)
         else:
+            # Never used, but without one httpcore would read the certificates.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._transport is None:
-            limits = httpx.Limits(
-                max_connections=self._concurrency,
-                max_keepalive_connections=self._concurrency,
-                keepalive_expiry=30,
+            self._transport = PoolTransport(
+                concurrency=self._concurrency, ssl_context=context, proxy=self._proxy
             )
-            try:
-                transport = httpx.AsyncHTTPTransport(
-                    verify=context, limits=limits, proxy=self._proxy, trust_env=False
-                )
-            except ImportError as error:
-                raise MissingExtraError("a SOCKS proxy", "socks") from error
-            pool = transport._pool  # noqa: SLF001 - httpx lets nobody choose the backend
-            pool._network_backend = TrackingBackend(pool._network_backend)  # noqa: SLF001 - as above
-            self._transport = transport
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -152,146 +130,143 @@ class Endpoint:
     async def get_page(
         self, params: str, *, time_limit: float, new_page: Callable[[], PageBuilder] = PageSplitter
     ) -> RawPage:
-        """One attempt at one page.
+        """Requests a page once.
 
         Args:
             params: the query string.
-            time_limit: the attempt's time, if less than the session's `timeout`.
-            new_page: makes the builder of the page.
+            time_limit: seconds for this attempt, if less than the session's `timeout`.
+            new_page: creates the builder of the page.
 
         Raises:
-            Transient: what may pass.
-            RequestError: what will not.
+            RetryableFailure: a retry may succeed.
+            RequestError: a retry would fail too.
         """
         await self.open()
         limit = min(self._timeout, time_limit)
         with anyio.move_on_after(limit):
             try:
-                return await self._exchange(params, new_page)
+                return await self._request(params, new_page)
             except (RetryableFailure, RequestError) as error:
-                # Without the frames below: their variables hold the page and what was asked for.
+                # Remove the traceback: the variables of its frames hold the page and the query.
                 raise error.with_traceback(None)  # noqa: B904 - it is the same error
-        raise RetryableFailure(
-            RequestTimeout(
-                f"no whole answer within {limit:g} seconds; raise timeout= if pages take that long"
-            ),
-            overload=True,
-            split=True,
+        timed_out = RequestTimeout(
+            f"no complete response within {limit:g} seconds", hint="Raise timeout= if pages take that long."
         )
+        raise RetryableFailure(timed_out, overload=True, splittable=True)
 
-    async def _exchange(self, params: str, new_page: Callable[[], PageBuilder]) -> RawPage:
+    async def _request(self, params: str, new_page: Callable[[], PageBuilder]) -> RawPage:
         assert self._transport is not None
         request = httpx.Request(
             "GET",
-            _with_params(self._url, params),
+            f"{self._url}?{params}",
             headers=[
                 (b"accept", b"application/json"),
                 (b"accept-encoding", b"gzip"),
                 (b"user-agent", b"iovox-async"),
                 *self._sign(),
             ],
-            # An attempt has its own deadline; one more for each read would cost a timer each.
+            # The deadline covers the whole attempt; a timeout for each read would cost a timer each.
             extensions={"timeout": {"connect": self._timeout}},
         )
-        answered = False
+        response_started = False
         try:
             response = await with_tracked_connections(self._transport.handle_async_request(request))
-            answered = True
+            response_started = True
             try:
-                return await self._read(response, new_page)
+                return await self._read_page(response, new_page)
             finally:
-                await response.stream.aclose()  # type: ignore[union-attr]  # an async transport answers async
+                await response.stream.aclose()  # type: ignore[union-attr]  # async, as the transport is
         except (RetryableFailure, RequestError):
             raise
         except Exception as error:
-            failure = failure_of(error, answered=answered, route=self._route)
+            failure = convert_exception(error, response_started=response_started, address=self._address)
             if failure is None:
                 raise
-        # Out here, so that the engine's own exception, which may hold the request, is no part of the context.
+        # Raised outside the except block: the library's exception, which may hold the request, must not become its context.
         raise failure
 
-    async def _read(self, response: httpx.Response, new_page: Callable[[], PageBuilder]) -> RawPage:
-        status = response.status_code
-        if status == 204:
+    async def _read_page(self, response: httpx.Response, new_page: Callable[[], PageBuilder]) -> RawPage:
+        if response.status_code == 204:
             return PageSplitter.empty()
-        if status != 200:
-            raise self._refusal(response, await self._head(response))
-        html = "html" in response.headers.get("content-type", "")
-        encoding = self._redact(response.headers.get("content-encoding", "identity")).strip().lower()
+        if response.status_code != 200:
+            messages = await self._error_messages(response)
+            origin = self._mask_key(format_origin(response.headers.get("location")))
+            raise error_for_status(response.status_code, response.headers, messages, origin)
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"identity", "", "gzip", "x-gzip"}:
-            problem = f"the page is encoded as {encoding[:40]!r}, and only gzip was offered"
-            raise RetryableFailure(DecodeError(problem), at_most=1)
-        inflate = GzipDecoder() if "gzip" in encoding else None
+            problem = (
+                f"the page has the encoding {self._mask_key(encoding)[:40]!r}, but only gzip was accepted"
+            )
+            raise RetryableFailure(DecodeError(problem), max_attempts=1)
         builder = new_page()
-        size = decoded = 0
+        body = _Body(response, self._max_body_bytes)
         try:
-            async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
-                size += len(data)
-                self._check_size(size)
-                for piece in (data,) if inflate is None else inflate.feed(data):
-                    decoded += len(piece)
-                    self._check_size(decoded)
-                    builder.feed(piece)
-                    if inflate is not None:
-                        await asyncio.sleep(0)
-            if inflate is not None:
-                inflate.finish()
-            return await builder.finish(size)
+            async with contextlib.aclosing(body.blocks()) as blocks:
+                async for block in blocks:
+                    builder.feed(block)
+            return await builder.finish(body.received)
         except DecodeError as error:
-            problem = self._redact(error.args[0])
-        # Out here, so that the decoder's own exception, which may hold the page, is no part of the context. A page of
-        # markup is a gateway's and will hardly change; a page too large will be as large again.
-        lasting = 1 if max(size, decoded) > self._body_bytes else 2 if html else None
-        raise RetryableFailure(DecodeError(problem), split=not html, at_most=lasting)
+            problem = self._mask_key(error.args[0])
+        # Raised outside the except block: the decoder's exception, which may hold the page, must not become its context.
+        is_html = "html" in response.headers.get("content-type", "")
+        # A page that is too large stays too large. HTML comes from a gateway, and rarely changes.
+        max_attempts = 1 if body.too_large else 2 if is_html else None
+        raise RetryableFailure(DecodeError(problem), splittable=not is_html, max_attempts=max_attempts)
+
+    async def _error_messages(self, response: httpx.Response) -> tuple[str, ...]:
+        """The messages in an error body. Failures while reading it are ignored: the status decides."""
+        data = b""
+        with contextlib.suppress(Exception), anyio.move_on_after(ERROR_BODY_SECONDS):
+            async with contextlib.aclosing(_Body(response, self._max_body_bytes).blocks()) as blocks:
+                async for block in blocks:
+                    data += block
+                    if len(data) >= ERROR_BYTES:
+                        break
+        # Mask the key before messages are cut to length, and again after markup inside the key was removed.
+        data = data.replace(dict(self._sign())[b"secureKey"], b"***")
+        return tuple(self._mask_key(message) for message in error_messages(data))
+
+    def _mask_key(self, text: str) -> str:
+        return mask_secret(text, dict(self._sign())[b"secureKey"].decode())
+
+
+class _Body:
+    """The body of a response, decompressed.
+
+    Attributes:
+        received: bytes received so far.
+        too_large: reading was stopped, because the received or decoded size exceeds the limit.
+    """
+
+    def __init__(self, response: httpx.Response, max_bytes: int) -> None:
+        self.received = 0
+        self.too_large = False
+        self._stream = response.stream
+        self._gzip = GzipDecoder() if "gzip" in response.headers.get("content-encoding", "").lower() else None
+        self._max_bytes = max_bytes
+        self._decoded = 0
+
+    async def blocks(self) -> AsyncGenerator[bytes]:
+        """Reads and decompresses the body block by block.
+
+        Raises:
+            DecodeError: it is truncated, damaged or too large.
+        """
+        async for data in self._stream:  # type: ignore[union-attr]  # async, as the transport is
+            self.received += len(data)
+            self._check_size(self.received)
+            if self._gzip is None:
+                yield data
+                continue
+            for block in self._gzip.feed(data):
+                self._decoded += len(block)
+                self._check_size(self._decoded)
+                yield block
+                await asyncio.sleep(0)
+        if self._gzip is not None:
+            self._gzip.finish()
 
     def _check_size(self, size: int) -> None:
-        if size > self._body_bytes:
-            raise DecodeError(f"the page is larger than {self._body_bytes} bytes")
-
-    async def _head(self, response: httpx.Response) -> tuple[str, ...]:
-        """What an error body says; whatever is wrong with the body, the status counts."""
-        body = b""
-        # A status that is known is not lost to a body that never ends.
-        with (
-            contextlib.suppress(Exception),
-            anyio.move_on_after(ERROR_SECONDS),
-        ):
-            inflate = GzipDecoder() if "gzip" in response.headers.get("content-encoding", "") else None
-            async for data in response.stream:  # type: ignore[union-attr]  # an async transport answers async
-                for piece in (data,) if inflate is None else inflate.feed(data):
-                    body += piece
-                    if len(body) >= ERROR_BYTES:
-                        break
-                if len(body) >= ERROR_BYTES:
-                    break
-        # Before, since messages are cut to size, and after, since markup may have hidden it.
-        body = body.replace(dict(self._sign())[b"secureKey"], b"***")
-        return tuple(self._redact(text) for text in error_messages(body))
-
-    def _redact(self, text: str) -> str:
-        return text.replace(dict(self._sign())[b"secureKey"].decode(), "***")
-
-    def _refusal(self, response: httpx.Response, messages: tuple[str, ...]) -> Exception:
-        """The error of an answer that is not 200."""
-        status = response.status_code
-        wait = parse_retry_after(response.headers.get("retry-after"), datetime.now(UTC))
-        if status == 429:
-            return RetryableFailure(
-                RateLimitError(status, messages, retry_after=wait),
-                overload=True,
-                shared=True,
-                retry_after=wait,
-            )
-        if status in PASSING:
-            return RetryableFailure(
-                ServerError(status, messages, retry_after=wait),
-                overload=status >= 500,
-                shared=status == 503,
-                retry_after=wait,
-                split=status in {500, 502, 504},
-            )
-        if 300 <= status < 400:
-            return UnexpectedRedirectError(status, self._redact(_origin(response.headers.get("location"))))
-        kinds: dict[int, type[ResponseError]] = {401: AuthenticationError, 403: PermissionDeniedError}
-        kind = BadRequestError if 400 <= status < 500 else ServerError if status >= 500 else ResponseError
-        return kinds.get(status, kind)(status, messages)
+        if size > self._max_bytes:
+            self.too_large = True
+            raise DecodeError(f"the page is larger than {self._max_bytes} bytes")

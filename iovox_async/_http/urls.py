@@ -1,4 +1,4 @@
-"""Checks and parts of URLs: the address of the endpoint, proxies, redirects."""
+"""Checks the URLs of the endpoint and the proxy, and formats URLs for messages."""
 
 from __future__ import annotations
 
@@ -8,91 +8,96 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from ..errors import (
-    ConfigurationError,
-)
+from ..errors import ConfigurationError
 
-__all__ = ["check_base_url"]
+__all__ = ["check_base_url", "format_address", "format_origin", "parse_proxy"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 def check_base_url(base_url: str) -> str:
-    """The address without a trailing slash.
+    """Returns the base URL without a trailing slash.
 
     Raises:
-        ConfigurationError: no address, or one that would send the key in the clear or to a stranger.
+        ConfigurationError: it is not a URL, contains credentials or a query, or would send the key unencrypted.
     """
-    url = _url(base_url)
-    if url is None:
-        raise ConfigurationError("base_url (IOVOX_URL): it is not a URL")
+    url = _parse(base_url)
+    if url is None or url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigurationError(
+            "base_url", "must be a URL like https://host/path", "Pass base_url= or set IOVOX_URL."
+        )
     if url.userinfo:
         raise ConfigurationError(
-            "base_url (IOVOX_URL): credentials do not belong in it; pass username and secure_key"
+            "base_url", "must not contain credentials", "Pass username= and secure_key= instead."
         )
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError("base_url (IOVOX_URL): https://host/path is wanted")
     if url.query or url.fragment:
-        raise ConfigurationError("base_url (IOVOX_URL): it takes no query and no fragment")
-    if url.scheme == "http" and not _loopback(url):
+        raise ConfigurationError("base_url", "must not contain a query or a fragment")
+    if url.scheme == "http" and not _is_loopback(url):
         raise ConfigurationError(
-            f"base_url (IOVOX_URL): http would send the key to {url.host} in the clear; use https (http is for loopback)"
+            "base_url",
+            f"must use https: with http, the key would be sent to {url.host} unencrypted",
+            "http is allowed for loopback addresses only.",
         )
     return str(url).rstrip("/")
 
 
-def _with_params(url: httpx.URL, params: str) -> httpx.URL:
-    """The address with parameters, which are encoded: httpx would look at each character again, for a millisecond."""
-    whole = httpx.URL(url)
-    whole._uri_reference = url._uri_reference._replace(query=params)  # noqa: SLF001 - there is no other way
-    return whole
+def parse_proxy(proxy: str | None, base_url: str) -> httpx.Proxy | None:
+    """Returns the proxy for a base URL, or None for a direct connection.
+
+    Args:
+        proxy: a proxy's URL, "environment" to use HTTPS_PROXY and the like, or None.
+        base_url: as `check_base_url` returns it.
+
+    Raises:
+        ConfigurationError: it is not a supported URL, or would send the key unencrypted.
+    """
+    if proxy is None:
+        return None
+    base = httpx.URL(base_url)
+    if proxy == "environment":
+        proxies = getproxies()
+        proxy = proxies.get(base.scheme, proxies.get("all"))
+        if proxy is None or _is_loopback(base) or proxy_bypass(base.netloc.decode()):
+            return None
+    url = _parse(proxy)
+    if url is None or url.scheme not in _DEFAULT_PORTS or not url.host:
+        raise ConfigurationError(
+            "proxy", 'must be a URL like http://host:8080 or socks5://host:1080, or "environment"'
+        )
+    if base.scheme == "http" and not _is_loopback(url):
+        raise ConfigurationError(
+            "proxy",
+            "must be on this machine if base_url uses http: the key would be sent unencrypted",
+            "Use https in base_url.",
+        )
+    return httpx.Proxy(url)
 
 
-def _place(url: httpx.URL) -> str:
-    """The `host:port` that a URL leads to."""
+def format_address(url: httpx.URL) -> str:
+    """The `host:port` of a URL."""
     host = f"[{url.host}]" if ":" in url.host else url.host
-    return f"{host}:{url.port or {'http': 80, 'https': 443}.get(url.scheme, 1080)}"
+    return f"{host}:{url.port or _DEFAULT_PORTS[url.scheme]}"
 
 
-def _origin(location: str | None) -> str:
-    """Where a redirect leads, without what might be secret; empty where that cannot be said."""
-    url = _url(location or "")
+def format_origin(location: str | None) -> str:
+    """The origin of a redirect's target, without credentials, path and query; empty if it cannot be parsed."""
+    url = _parse(location or "")
     if url is None or not url.host:
         return "" if url is None else "another path"
     return f"{url.scheme}://{url.netloc.decode('ascii', 'replace').rpartition('@')[2]}"
 
 
-def _proxy(proxy: str | None, base_url: str) -> httpx.Proxy | None:
-    if proxy is None:
-        return None
-    base = httpx.URL(base_url)
-    if proxy == "environment":
-        known = getproxies()
-        proxy = known.get(base.scheme, known.get("all"))
-        if proxy is None or _loopback(base) or proxy_bypass(base.netloc.decode()):
-            return None
-    url = _url(proxy)
-    if url is None or url.scheme not in {"http", "https", "socks5", "socks5h"} or not url.host:
-        raise ConfigurationError(
-            'proxy: an URL like http://host:8080 or socks5://host:1080, or "environment", is wanted'
-        )
-    if base.scheme == "http" and not _loopback(url):
-        raise ConfigurationError(
-            "proxy: with a base_url of http, the key would leave this machine in the clear; use https"
-        )
-    return httpx.Proxy(url)
-
-
-def _loopback(url: httpx.URL) -> bool:
-    """Whether a URL leads to this machine. By the address: a name may begin with 127 and lead anywhere."""
+def _is_loopback(url: httpx.URL) -> bool:
     if url.host == "localhost":
         return True
     try:
+        # A host name may begin with 127 and resolve to any address.
         return ipaddress.ip_address(url.host).is_loopback
     except ValueError:
         return False
 
 
-def _url(text: str) -> httpx.URL | None:
-    """The URL that a text is, or None."""
+def _parse(text: str) -> httpx.URL | None:
     try:
         urlsplit(text)  # stricter about brackets than httpx
         return httpx.URL(text)

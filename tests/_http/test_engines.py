@@ -16,7 +16,7 @@ from support.faults import RawServer, answering, both_engines, carrier, http_ans
 from yarl import URL
 
 from iovox_async import AsyncInsights, BadRequestError, RequestTimeout, RetryPolicy, TLSError, TransportError
-from iovox_async._http.exceptions import failure_of
+from iovox_async._http.exceptions import convert_exception
 from iovox_async._http.throttle import RetryableFailure
 from iovox_async.sandbox import Faults, Sandbox
 
@@ -292,14 +292,14 @@ def test_every_error_of_aiohttp_has_a_typed_twin_that_keeps_nothing_of_it(kind, 
         with pytest.raises(Exception) as caught, map_aiohttp_exceptions():
             raise error
         error = caught.value
-    twin = failure_of(error, answered=True)
+    twin = convert_exception(error, response_started=True)
     name = kind.__name__
     if name in LASTING:
         assert type(twin) is LASTING[name]
     else:
         assert isinstance(twin, RetryableFailure)
         assert type(twin.error) is (RequestTimeout if name in TIMEOUTS else TransportError)
-        assert twin.stale == (name == "ServerDisconnectedError")
+        assert twin.stale_connection == (name == "ServerDisconnectedError")
         assert twin.overload == (name in TIMEOUTS)
         twin = twin.error
     assert CANARY not in str(twin)
@@ -309,8 +309,8 @@ def test_every_error_of_aiohttp_has_a_typed_twin_that_keeps_nothing_of_it(kind, 
 
 async def test_what_is_no_engine_s_error_is_left_alone_once_an_answer_began():
     """A mistake of our own is not dressed up as the network's; before, it can only be the transport's."""
-    assert failure_of(RuntimeError("ours"), answered=True) is None
-    twin = failure_of(RuntimeError("the transport's"))
+    assert convert_exception(RuntimeError("ours"), response_started=True) is None
+    twin = convert_exception(RuntimeError("the transport's"))
     assert isinstance(twin, RetryableFailure)
     assert type(twin.error) is TransportError
 

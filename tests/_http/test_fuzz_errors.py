@@ -189,7 +189,7 @@ async def test_any_answer_ends_in_calls_or_in_an_error_of_ours(status, heads, bo
 
 @given(statuses, headers, bodies, failures, st.booleans())
 @settings(max_examples=60)
-async def test_any_failure_of_a_transport_is_an_error_of_ours(status, heads, body, failure, early):
+async def test_any_convert_exception_a_transport_is_an_error_of_ours(status, heads, body, failure, early):
     """Raised instead of an answer, or in the middle of one."""
     insights, clock = session(Answering(status, heads, [body], failure, early=early))
     async with insights:

@@ -179,7 +179,7 @@ def trusting(authority, monkeypatch):
     """The one SSL context, made to trust the authority of these tests."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    monkeypatch.setattr(room, "_context", context)
+    monkeypatch.setattr(room, "_ssl_context", context)
 
 
 CERTIFICATES = {
@@ -244,7 +244,7 @@ async def test_the_environment_cannot_choose_certificates_or_write_the_keys_of_c
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    monkeypatch.setattr(room, "_context", None)
+    monkeypatch.setattr(room, "_ssl_context", None)
     context = room.ssl_context()
     certificate = server_context(authority.issue_cert("127.0.0.1"))
     async with RawServer(answering(RIGHT), tls=certificate) as server:
@@ -420,7 +420,7 @@ async def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again(body, open_s
     """Bytes are counted as sent and as decoded, while they come."""
     bomb = http_answer(body, b"200 OK", b"content-encoding: gzip")
     async with RawServer(answering(bomb)) as server, open_session(server.base_url) as insights:
-        insights._http._body_bytes = 1_000_000
+        insights._http._max_body_bytes = 1_000_000
         with pytest.raises(DecodeError, match="larger than 1000000 bytes") as caught:
             await insights.page()
         assert caught.value.attempts == len(server.inbox) == 1
@@ -431,7 +431,7 @@ async def test_a_page_too_large_is_asked_for_in_halves(open_session):
     """The cap on bytes costs no call: the window is halved, and its smaller size remembered."""
     sandbox = Sandbox(calls=600, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
-        insights._http._body_bytes = 80_000
+        insights._http._max_body_bytes = 80_000
         stream = insights.stream(START, END, page_size=500)
         assert [call.id async for call in stream] == sandbox.ids()
         assert stream.stats.window_splits in {1, 2}
@@ -440,7 +440,7 @@ async def test_a_page_too_large_is_asked_for_in_halves(open_session):
 @both_engines
 async def test_an_error_is_named_by_its_status_though_its_body_has_no_end(open_session, monkeypatch):
     """10 MB are not read, and a body that drips is not waited for: the status says enough."""
-    monkeypatch.setattr(room, "ERROR_SECONDS", 0.05)
+    monkeypatch.setattr(room, "ERROR_BODY_SECONDS", 0.05)
 
     async def endless(connection):
         await connection.request()

@@ -19,7 +19,7 @@ from support.model_server import examples
 
 from iovox_async._http.throttle import (
     BUDGET_RESERVE,
-    LOCKED_OUT,
+    REFUSED_SECONDS,
     RequestThrottle,
     RetryableFailure,
     is_splittable,
@@ -110,12 +110,12 @@ class Script:
 
 
 def busy() -> RetryableFailure:
-    return RetryableFailure(ServerError(500, ("Retry later",)), overload=True, split=True)
+    return RetryableFailure(ServerError(500, ("Retry later",)), overload=True, splittable=True)
 
 
 def limited(wait: float | None = None) -> RetryableFailure:
     return RetryableFailure(
-        RateLimitError(429, retry_after=wait), overload=True, shared=True, retry_after=wait
+        RateLimitError(429, retry_after=wait), overload=True, account_wide=True, retry_after=wait
     )
 
 
@@ -124,7 +124,7 @@ def broken() -> RetryableFailure:
 
 
 def stale() -> RetryableFailure:
-    return RetryableFailure(TransportError("closed"), stale=True)
+    return RetryableFailure(TransportError("closed"), stale_connection=True)
 
 
 # One request.
@@ -230,7 +230,7 @@ def test_a_failure_that_will_hardly_change_is_tried_no_more_than_it_says():
 
     async def main() -> None:
         for at_most, attempts, expected in ((1, 5, 1), (2, 5, 2), (9, 3, 3)):
-            script = Script(RetryableFailure(DecodeError("markup"), at_most=at_most))
+            script = Script(RetryableFailure(DecodeError("markup"), max_attempts=at_most))
             with pytest.raises(DecodeError):
                 await gate().run(script, RetryPolicy(max_attempts=attempts))
             assert len(script.times) == expected
@@ -324,7 +324,7 @@ def test_a_wait_beyond_the_maximum_is_raised_with_its_length(wait: float):
 
     async def main() -> None:
         script, own = Script(lambda: limited(wait)), gate()
-        with pytest.raises(RateLimitError, match=f"asks to wait {wait:g} seconds") as caught:
+        with pytest.raises(RateLimitError, match=f"Wait {wait:g} seconds") as caught:
             await own.run(script, RetryPolicy())
         assert (caught.value.retry_after, caught.value.attempts) == (wait, 1)
         assert (now(), own.retries) == (0.0, 0)
@@ -638,13 +638,13 @@ def test_an_outage_of_three_hours_ends_well_and_costs_little():
     "error", [AuthenticationError(401, ("no",)), PermissionDeniedError(403, ("no",))], ids=["401", "403"]
 )
 def test_a_refused_account_stops_everything_for_a_while(error: RequestError):
-    """Fifty workers must not have it locked: nothing is sent until `LOCKED_OUT` seconds have passed."""
+    """Fifty workers must not have it locked: nothing is sent until `REFUSED_SECONDS` seconds have passed."""
 
     async def main() -> None:
         own, other = gate(), Script("page")
         with pytest.raises(type(error)):
             await own.run(Script(error), RetryPolicy())
-        await asyncio.sleep(LOCKED_OUT - 1)
+        await asyncio.sleep(REFUSED_SECONDS - 1)
         for refused in (own.acquire(object()), own.run(other, RetryPolicy())):
             with pytest.raises(type(error), match="no") as caught:
                 await refused
@@ -675,7 +675,7 @@ def test_a_request_in_back_off_is_stopped_too_and_does_not_prolong_it():
             with pytest.raises(AuthenticationError):
                 await own.run(Script(AuthenticationError(401)), RetryPolicy())
         assert len(waiting.times) == 1
-        await asyncio.sleep(1 + LOCKED_OUT - now() + 0.001)
+        await asyncio.sleep(1 + REFUSED_SECONDS - now() + 0.001)
         assert await own.run(Script("page"), RetryPolicy()) == "page"
 
     play(main)

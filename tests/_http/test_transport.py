@@ -30,9 +30,8 @@ from iovox_async import (
     TransportError,
     UnexpectedRedirectError,
 )
-from iovox_async._http.exceptions import failure_of
+from iovox_async._http.exceptions import convert_exception
 from iovox_async._http.throttle import RetryableFailure
-from iovox_async._http.urls import _with_params
 
 URL = "https://rest.iovox.test/rest/v1/calls/insights"
 CALL = {
@@ -225,7 +224,7 @@ def _subclasses(kind):
 @pytest.mark.parametrize("kind", sorted(_subclasses(httpx.TransportError), key=lambda kind: kind.__name__))
 def test_every_transport_error_of_httpx_has_a_typed_twin(kind):
     """The table is complete: timeouts are RequestTimeout, the rest TransportError."""
-    twin = failure_of(kind("what happened"))
+    twin = convert_exception(kind("what happened"))
     error = twin.error if isinstance(twin, RetryableFailure) else twin
     assert type(error) is (RequestTimeout if issubclass(kind, httpx.TimeoutException) else TransportError)
 
@@ -316,16 +315,12 @@ async def test_nothing_asked_is_nothing_sent(endpoint, open_session):
     assert not endpoint.called
 
 
-@given(node=st.text(min_size=1, max_size=20).map(str.strip).filter(bool))
-def test_an_address_is_what_httpx_would_make_of_it(node):
-    """Parameters are put behind the address as they are, since they are encoded already."""
+@given(node_name=st.text(min_size=1, max_size=20).map(str.strip).filter(bool))
+def test_given_an_encoded_query_when_it_becomes_part_of_a_url_then_httpx_leaves_it_unchanged(node_name):
+    """The query string is encoded once; httpx does not encode it again."""
     try:
-        params = InsightsQuery(
-            node_name=node, fields="id,call_start", start_date="2024-01-01"
-        ).to_query_string()
+        params = InsightsQuery(node_name=node_name, start_date="2024-01-01").to_query_string()
     except QueryError:
         return
-    base = httpx.URL("https://rest.iovox.com/rest/v1/calls/insights")
-    made = _with_params(base, params)
-    assert (made, made.raw_path) == (httpx.URL(f"{base}?{params}"), httpx.URL(f"{base}?{params}").raw_path)
-    assert base.query == b""
+    url = httpx.URL(f"https://rest.iovox.com/rest/v1/calls/insights?{params}")
+    assert url.raw_path == b"/rest/v1/calls/insights?" + params.encode()

@@ -63,7 +63,7 @@ from iovox_async import (
     UnexpectedRedirectError,
     make_converter,
 )
-from iovox_async._telemetry import show_log
+from iovox_async._telemetry import enable_logging
 from iovox_async.backfill import Backfill, BackfillProgress, BackfillReport
 from iovox_async.events import (
     BaseObserver,
@@ -178,7 +178,7 @@ def sessions() -> list[AsyncInsights]:
     named = AsyncInsights(
         username="user", secure_key="key", timezone="Europe/London", timeout=60, page_size=None
     )
-    show_log()
+    enable_logging()
     assert_type(full.account, str)
     return [full, named, AsyncInsights()]
 
