@@ -66,6 +66,7 @@ BAD = [
 ]
 
 
+@pytest.mark.fault(62, 65)
 @pytest.mark.parametrize(
     ("wrong", "named"), BAD, ids=[f"{next(iter(case[0]))}-{n}" for n, case in enumerate(BAD)]
 )
@@ -91,6 +92,7 @@ def test_a_wrong_retry_policy_is_refused(name):
     assert RetryPolicy(total_timeout=timedelta(minutes=2)).total == 120.0
 
 
+@pytest.mark.fault(63)
 def test_the_key_appears_in_no_view_of_a_session():
     """repr, str, vars at any depth; and a session is not to be pickled or copied."""
     insights = AsyncInsights("demo", CANARY, base_url="http://127.0.0.1:1")
@@ -142,6 +144,7 @@ async def test_aware_dates_and_aware_records_with_a_time_zone(open_session):
                 insights.stream(start, end)
 
 
+@pytest.mark.fault(34, 39, 41)
 async def test_dates_left_out_mean_this_month_until_now_and_are_fixed_at_once(open_session):
     """What the endpoint means by leaving them out, made explicit."""
     insights = open_session()
@@ -175,6 +178,7 @@ def test_a_wrong_argument_of_a_stream_is_refused_before_anything_is_sent(options
         open_session().stream("2024-01-01", "2024-01-02", **options)
 
 
+@pytest.mark.fault(51)
 async def test_a_session_belongs_to_one_loop_and_one_process(open_session, monkeypatch):
     """Both mistakes are named."""
     sandbox = Sandbox(calls=10, start="2024-01-01", end="2024-01-02")
@@ -192,6 +196,7 @@ async def test_a_session_belongs_to_one_loop_and_one_process(open_session, monke
         monkeypatch.undo()
 
 
+@pytest.mark.fault(66)
 async def test_a_proxy_comes_from_the_environment_only_when_asked_for(monkeypatch, open_session):
     """Otherwise the environment is not looked at."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")

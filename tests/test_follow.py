@@ -42,6 +42,7 @@ async def take(follow, count):
     raise AssertionError("following ended by itself")
 
 
+@pytest.mark.fault(35, 39)
 async def test_new_calls_come_once_also_those_that_arrive_late(sandbox, open_session):
     """The look-back finds what arrived behind the newest call; what was handed out is not repeated."""
     sandbox.add(at("10:00:00", "10:05:00"))
@@ -61,6 +62,7 @@ async def test_new_calls_come_once_also_those_that_arrive_late(sandbox, open_ses
     assert rounds.pauses == [60, 60, 60, 60]
 
 
+@pytest.mark.fault(35)
 async def test_changed_calls_come_again_when_asked_for(sandbox, open_session):
     """A late transcript or tag hands the call out a second time, and an unchanged one not."""
     first, second = sandbox.add(at("10:00:00", "10:01:00"))

@@ -150,6 +150,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize(
     ("row", "parameter", "arguments", "message"),
     REFUSED,
@@ -520,6 +521,7 @@ ANY_TEXT = st.one_of(
 )
 
 
+@pytest.mark.fault(64)
 @given(
     st.dictionaries(
         st.sampled_from(NAMES[6:28]), st.one_of(ANY_TEXT, st.lists(ANY_TEXT, max_size=3)), max_size=4

@@ -117,6 +117,7 @@ def _retries_take_no_time(clock):
         yield
 
 
+@pytest.mark.fault(63)
 @both_engines
 @pytest.mark.parametrize(
     ("kind", "form"),
@@ -168,6 +169,7 @@ ECHOES = {
 }
 
 
+@pytest.mark.fault(63)
 @both_engines
 @pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES.keys())
 async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock, engine):
@@ -188,6 +190,7 @@ async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock
     assert tainted(line for line in logs if not line.startswith("httpcore.")) == []
 
 
+@pytest.mark.fault(14)
 @both_engines
 async def test_a_foreign_host_receives_nothing(logs, clock, engine):
     """A redirect, with the same scheme or another: not followed, so that its target never hears of it."""

@@ -78,6 +78,7 @@ async def test_page_size_order_and_concurrency_do_not_change_what_comes(
     assert sandbox.stats.peak_active_requests <= concurrency
 
 
+@pytest.mark.fault(28, 32)
 @pytest.mark.parametrize("exclusive", [False, True], ids=["inclusive", "exclusive"])
 @pytest.mark.parametrize("cap", [None, 300], ids=["whole", "capped"])
 async def test_both_readings_of_the_end_and_a_lower_cap_give_the_same_calls(exclusive, cap, open_session):
@@ -213,6 +214,7 @@ async def test_an_empty_range_is_one_request(open_session):
         assert stream.stats.requests == 1
 
 
+@pytest.mark.fault(44, 47)
 async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session):
     """A hundred thousand calls and a reader who takes his time: the bound holds."""
     sandbox = Sandbox(calls=100_000, start=START, end=END)
@@ -270,6 +272,7 @@ async def test_a_long_stream_and_short_ones_take_places_in_turn(open_session):
         assert (name, others, passed) == (name, 0, ahead)
 
 
+@pytest.mark.fault(47)
 async def test_a_slow_reader_stops_the_requests(open_session):
     """Back-pressure: while nobody reads, no more than the bound is asked for."""
     sandbox = Sandbox(calls=20_000, start=START, end=END)
@@ -285,6 +288,7 @@ async def test_a_slow_reader_stops_the_requests(open_session):
             assert before <= 2 * 2 + 2
 
 
+@pytest.mark.fault(46, 48)
 @pytest.mark.parametrize("way", ["break", "async with", "error", "cancel", "aclose"])
 async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
     """However a reader goes, all work ends and the session can be used again."""
@@ -414,6 +418,7 @@ async def test_a_position_is_refused_by_another_query(open_session):
         assert rest == sandbox.ids(call_result="ANSWERED")[1:]
 
 
+@pytest.mark.fault(29, 30)
 async def test_a_server_that_ignores_page_or_dates_is_an_error_and_not_a_loop(open_session):
     """Exactness stands on both; without them the truth cannot be read, and that is said."""
     sandbox = Sandbox(calls=500, start=START, end=END, faults=Faults(ignore_page=True))
@@ -427,6 +432,7 @@ async def test_a_server_that_ignores_page_or_dates_is_an_error_and_not_a_loop(op
             await insights.stream("2024-02-01", "2024-02-02").collect()
 
 
+@pytest.mark.fault(50)
 async def test_a_stream_is_read_in_one_way_only(quarter, open_session):
     """Two ways at once would share the calls out by chance."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
@@ -439,6 +445,7 @@ async def test_a_stream_is_read_in_one_way_only(quarter, open_session):
             await calls.collect()
 
 
+@pytest.mark.fault(51)
 async def test_a_closed_session_says_so(quarter, open_session):
     """Streams and pages alike, before and during."""
     async with quarter.serve() as base_url:

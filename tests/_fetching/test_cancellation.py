@@ -26,6 +26,7 @@ def sockets():
     return sum(not transport.is_closing() for transport in asyncio.get_running_loop()._transports.values())
 
 
+@pytest.mark.fault(45, 52)
 @both_engines
 @pytest.mark.timeout(240)
 async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(engine, open_session):
@@ -106,6 +107,7 @@ async def test_each_way_of_cancelling_each_kind_of_hang_frees_the_slot(way, faul
         assert insights._gate.in_flight == 0
 
 
+@pytest.mark.fault(45)
 @both_engines
 async def test_cancelled_at_every_turn_of_the_loop_the_session_works_on(open_session):
     """A stream is cancelled natively at its first turn, its second, its third ..., until it is no longer touched."""
@@ -152,6 +154,7 @@ async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
         assert insights._gate.in_flight == 0
 
 
+@pytest.mark.fault(11)
 @both_engines
 async def test_a_deadline_stops_a_server_that_drips(open_session):
     """Wall clock, not per read: a byte now and then does not keep an attempt alive."""

@@ -24,6 +24,7 @@ LIVE = [
 ]
 
 
+@pytest.mark.fault(28, 34, 36)
 @pytest.mark.parametrize(("order", "page_size", "concurrency", "faults"), LIVE)
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "as they finish"])
 async def test_no_stable_call_is_lost_or_repeated_while_calls_come_and_go(
@@ -69,6 +70,7 @@ async def test_page_numbers_lose_calls_on_the_same_data(open_session):
     assert lost >= 8
 
 
+@pytest.mark.fault(31)
 async def test_a_second_fuller_than_a_page_is_read_whole(open_session):
     """A burst in one second of a quiet month, larger than the server's cap, ties in any order."""
     for order in ("call_start_ASC", "call_start_DESC"):

@@ -140,6 +140,7 @@ MODES = {
 }
 
 
+@pytest.mark.fault(61)
 @pytest.mark.parametrize(
     ("switches", "environment", "loop", "watched", "engine"), MODES.values(), ids=MODES.keys()
 )
@@ -203,6 +204,7 @@ async def test_nothing_blocks_the_loop_while_calls_are_read(open_session):
     assert ids == sandbox.ids()
 
 
+@pytest.mark.fault(60)
 async def test_the_wall_clock_may_jump(open_session, monkeypatch):
     """Deadlines and back-off stand on a clock that only goes on."""
     jumps = [0.0]
@@ -218,6 +220,7 @@ async def test_the_wall_clock_may_jump(open_session, monkeypatch):
     assert Runtime().clock is time.monotonic
 
 
+@pytest.mark.fault(50)
 async def test_two_consumers_of_one_stream_at_once_are_told_apart(open_session):
     """Stepped from several tasks in turn it goes on; stepped by two at once one of them gets a clear error."""
     sandbox = Sandbox(calls=120, start=START, end=END)
@@ -259,6 +262,7 @@ except asyncio.CancelledError:
     assert (done.stdout, done.stderr, done.returncode) == ("ended\n", "", 0)
 
 
+@pytest.mark.fault(51)
 async def test_closing_a_session_ends_its_streams_with_a_clear_error(open_session):
     """Neither short nor silent: a stream that was cut by `aclose` says so."""
     sandbox = Sandbox(calls=400, start=START, end=END)

@@ -77,6 +77,7 @@ SLOW = {"hang", "hang_midway", "drip"}
 PASSING = [kind for kind in FAULT_KINDS if ENDS[kind][1]]
 
 
+@pytest.mark.fault(5, 12, 15, 23)
 @pytest.mark.parametrize(
     ("kind", "engine"),
     [
@@ -178,6 +179,7 @@ async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
         assert gate.in_flight == 0
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize("concurrency", [1, 4, 8])
 @pytest.mark.parametrize("after", [0, 9], ids=["from the start", "in the middle"])
 @pytest.mark.parametrize("kind", ["500", "503"])
@@ -198,6 +200,7 @@ async def test_a_server_that_is_down_ends_in_one_bare_error_without_a_storm(
         assert found == sandbox.ids()[: len(found)]
 
 
+@pytest.mark.fault(54)
 async def test_an_outage_of_hours_costs_many_callers_no_storm(open_session, clock):
     """Hundreds of requests meet it; what is sent is the work plus the budget, and it takes no real time."""
     sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0))
@@ -213,6 +216,7 @@ async def test_an_outage_of_hours_costs_many_callers_no_storm(open_session, cloc
         assert len((await insights.page(START, END)).calls) == 10
 
 
+@pytest.mark.fault(21)
 @both_engines
 async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
     """Fifty callers and a stream: no more than the slots is sent, and nothing for half a minute; then it is tried."""
@@ -232,6 +236,7 @@ async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
         assert len(await insights.stream(START, END).collect()) == 10
 
 
+@pytest.mark.fault(25)
 @both_engines
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("kind", ["500", "504", "reset", "cut"])
@@ -272,6 +277,7 @@ RETRY_AFTER = {
 }
 
 
+@pytest.mark.fault(24)
 @both_engines
 @pytest.mark.parametrize(("value", "wait"), RETRY_AFTER.values(), ids=RETRY_AFTER.keys())
 @pytest.mark.parametrize("kind", ["429", "503"])
@@ -288,6 +294,7 @@ async def test_what_the_server_asks_to_wait_is_waited_if_it_can_be_read(
     assert (wait or 0) <= took <= max(wait or 0, RetryPolicy().initial)
 
 
+@pytest.mark.fault(24)
 @both_engines
 @pytest.mark.parametrize("value", ["121", "3600", "1e999", "Thu, 31 Dec 2099 23:59:59 GMT"])
 async def test_a_wait_longer_than_allowed_is_handed_to_the_caller_with_its_length(value, open_session, clock):
@@ -303,6 +310,7 @@ async def test_a_wait_longer_than_allowed_is_handed_to_the_caller_with_its_lengt
     assert sandbox.stats.requests == 1
 
 
+@pytest.mark.fault(49)
 async def test_two_failures_at_once_lose_neither(open_session):
     """The first is raised, bare; another one is noted in it."""
     sandbox = Sandbox(calls=500, start=START, end=END)
@@ -351,6 +359,7 @@ async def _block(stream):
             pass
 
 
+@pytest.mark.fault(45)
 @both_engines
 @pytest.mark.parametrize("way", ["thrown in its place", "thrown as it resumes", "task.cancel", "anyio scope"])
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())

@@ -539,6 +539,7 @@ def row(number, second, **more):
     return {"id": number, "call_start": f"2024-01-02 10:00:{second:02}", **more}
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 async def test_a_call_that_an_answer_lists_twice_comes_once_and_is_counted(order, open_session):
     """The last of them counts; its neighbours of the same second stay."""
@@ -553,6 +554,7 @@ async def test_a_call_that_an_answer_lists_twice_comes_once_and_is_counted(order
     assert stream.stats.calls == 4
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize("bad", [{"id": None}, {"id": ""}, {}], ids=["null", "empty", "missing"])
 async def test_a_call_without_an_id_is_no_call_and_costs_no_other(bad, open_session):
     """Raised with its place, or left out and counted."""
@@ -566,6 +568,7 @@ async def test_a_call_without_an_id_is_no_call_and_costs_no_other(bad, open_sess
         assert stream.stats.skipped == 1
 
 
+@pytest.mark.fault(44)
 async def test_the_rows_of_a_page_follow_their_bytes(open_session):
     """Records of a few KB each: after the first small page no page is much larger than it should be."""
     sandbox = Sandbox(calls=3_000, start=START, end=END)
@@ -579,6 +582,7 @@ async def test_the_rows_of_a_page_follow_their_bytes(open_session):
     assert max(limits[1:]) * row_bytes < 1.3 * PAGE_BYTES
 
 
+@pytest.mark.fault(41)
 async def test_a_stream_always_sends_both_dates(open_session):
     """Whatever is left out: the endpoint would read this month, or today."""
     transport = Listing([])
@@ -588,6 +592,7 @@ async def test_a_stream_always_sends_both_dates(open_session):
     assert all({"start_date", "end_date"} <= asked.keys() for asked in transport.asked)
 
 
+@pytest.mark.fault(22)
 async def test_a_wrong_address_is_told_without_the_question(open_session):
     """The cure, and neither query nor key."""
     async with RawServer(answering(http_answer(b"<html>Not Found</html>", b"404 Not Found"))) as server:

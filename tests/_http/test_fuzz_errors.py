@@ -172,6 +172,7 @@ failures = st.one_of(
 )
 
 
+@pytest.mark.fault(43)
 @given(statuses, headers, bodies | zipped | spoilt, st.integers(1, 60))
 @example(200, [(b"content-encoding", b"gzip")], gzip.compress(b"[]")[:5], 1)
 @example(429, [(b"retry-after", b"Fri, 31 Dec 9999 23:59:59 -2359")], b"", 1)
@@ -232,6 +233,7 @@ wire = st.one_of(
 )
 
 
+@pytest.mark.fault(43)
 @both_engines
 @given(answers=st.lists(wire, min_size=1, max_size=3))
 @example(answers=[b"", b"", b"HTTP/0.0 200\n\n"])

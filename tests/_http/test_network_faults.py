@@ -45,6 +45,7 @@ async def ids(insights):
 # Before a connection stands.
 
 
+@pytest.mark.fault(1)
 @both_engines
 async def test_a_refused_connection_is_tried_again_and_then_named(open_session, clock):
     """Nothing was sent, so it may be sent again; five attempts, four waits, one typed error."""
@@ -106,6 +107,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(open
     assert "pr0xy-pass" not in told
 
 
+@pytest.mark.fault(1)
 @both_engines
 async def test_a_server_that_comes_up_late_is_reached(open_session, clock):
     """What was refused a moment ago is answered now."""
@@ -129,6 +131,7 @@ async def test_a_server_that_comes_up_late_is_reached(open_session, clock):
     servers[0].close()
 
 
+@pytest.mark.fault(1)
 @both_engines
 async def test_a_name_that_does_not_resolve_is_tried_again_and_then_named(open_session, monkeypatch):
     """A resolver may be down for a moment."""
@@ -145,6 +148,7 @@ async def test_a_name_that_does_not_resolve_is_tried_again_and_then_named(open_s
     assert len(asked) == 3
 
 
+@pytest.mark.fault(12)
 @both_engines
 async def test_a_server_that_accepts_and_says_nothing_meets_the_deadline(open_session):
     """In the clear and before the handshake of TLS alike."""
@@ -189,6 +193,7 @@ CERTIFICATES = {
 }
 
 
+@pytest.mark.fault(2)
 @both_engines
 @pytest.mark.parametrize(("trusted", "how", "said"), CERTIFICATES.values(), ids=CERTIFICATES.keys())
 async def test_a_certificate_that_cannot_be_trusted_is_tried_once_and_sees_no_key(
@@ -207,6 +212,7 @@ async def test_a_certificate_that_cannot_be_trusted_is_tried_once_and_sees_no_ke
     assert server.inbox == []
 
 
+@pytest.mark.fault(2)
 @both_engines
 @pytest.mark.usefixtures("trusting")
 async def test_a_trusted_certificate_is_read_through(authority, open_session):
@@ -216,6 +222,7 @@ async def test_a_trusted_certificate_is_read_through(authority, open_session):
         assert await ids(insights) == [CALL["id"]]
 
 
+@pytest.mark.fault(3)
 @both_engines
 @pytest.mark.usefixtures("trusting")
 async def test_a_handshake_that_is_broken_off_is_tried_again(authority, open_session):
@@ -236,6 +243,7 @@ async def test_a_handshake_that_is_broken_off_is_tried_again(authority, open_ses
         assert front.connections == 3
 
 
+@pytest.mark.fault(66)
 @pytest.mark.usefixtures("_no_settings_from_outside")
 async def test_the_environment_cannot_choose_certificates_or_write_the_keys_of_connections(
     authority, monkeypatch, tmp_path, open_session
@@ -261,6 +269,7 @@ async def test_the_environment_cannot_choose_certificates_or_write_the_keys_of_c
 # HTTP.
 
 
+@pytest.mark.fault(4)
 @both_engines
 async def test_an_idle_connection_that_the_server_closed_costs_no_attempt_and_no_wait(open_session, clock):
     """It is noticed as the request is sent; sent again at once, on a new connection."""
@@ -290,6 +299,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.fault(13)
 @both_engines
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
 async def test_what_is_not_http_is_tried_once_more_and_then_raised(data, open_session):
@@ -313,6 +323,7 @@ async def test_a_transfer_encoding_that_is_not_known_is_not_http(open_session):
     assert caught.value.attempts == 2
 
 
+@pytest.mark.fault(13)
 @both_engines
 @pytest.mark.parametrize("endless", [False, True], ids=["then an answer", "without end"])
 async def test_a_flood_of_100_continue_is_read_over_or_ends_at_the_deadline(endless, open_session):
@@ -376,6 +387,7 @@ CUTS = {
 }
 
 
+@pytest.mark.fault(5, 6, 7)
 @both_engines
 @pytest.mark.parametrize("handler", CUTS.values(), ids=CUTS.keys())
 async def test_a_cut_anywhere_is_noticed_and_asked_again(handler, open_session):
@@ -385,6 +397,7 @@ async def test_a_cut_anywhere_is_noticed_and_asked_again(handler, open_session):
         assert len(server.inbox) == 2
 
 
+@pytest.mark.fault(8)
 @both_engines
 async def test_every_member_of_a_gzip_body_is_read(open_session):
     """A server may compress a page piece by piece."""
@@ -394,6 +407,7 @@ async def test_every_member_of_a_gzip_body_is_read(open_session):
         assert await ids(insights) == [CALL["id"]]
 
 
+@pytest.mark.fault(10)
 @both_engines
 @pytest.mark.parametrize(
     "encoding", [b"br", b"gzip, gzip", b"gzip, gzip, gzip, gzip, gzip, gzip", b"deflate"]
@@ -414,6 +428,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.fault(9)
 @both_engines
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS.keys())
 async def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again(body, open_session):
@@ -426,6 +441,7 @@ async def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again(body, open_s
         assert caught.value.attempts == len(server.inbox) == 1
 
 
+@pytest.mark.fault(9)
 @both_engines
 async def test_a_page_too_large_is_asked_for_in_halves(open_session):
     """The cap on bytes costs no call: the window is halved, and its smaller size remembered."""
@@ -437,6 +453,7 @@ async def test_a_page_too_large_is_asked_for_in_halves(open_session):
         assert stream.stats.window_splits in {1, 2}
 
 
+@pytest.mark.fault(26)
 @both_engines
 async def test_an_error_is_named_by_its_status_though_its_body_has_no_end(open_session, monkeypatch):
     """10 MB are not read, and a body that drips is not waited for: the status says enough."""
@@ -460,6 +477,7 @@ async def test_an_error_is_named_by_its_status_though_its_body_has_no_end(open_s
 # Proxies.
 
 
+@pytest.mark.fault(17)
 async def test_a_socks_proxy_carries_the_session(open_session):
     """People reach the service from a listed address through a tunnel."""
     sandbox = Sandbox(calls=30, start=START, end=END)
@@ -480,6 +498,7 @@ async def test_a_socks_proxy_carries_the_session(open_session):
         assert proxy.connections >= 1
 
 
+@pytest.mark.fault(17)
 async def test_a_socks_proxy_that_refuses_is_a_transport_error(open_session):
     """Tried again, since a tunnel comes back."""
 
@@ -515,6 +534,7 @@ PROXY_ANSWERS = {
 }
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize(
     ("base_url", "status", "kind", "attempts"), PROXY_ANSWERS.values(), ids=PROXY_ANSWERS.keys()
 )
@@ -539,6 +559,7 @@ def test_a_key_goes_to_no_proxy_in_the_clear():
             AsyncInsights("demo", "demo-key", base_url="http://127.0.0.1:1", proxy=proxy)
 
 
+@pytest.mark.fault(66)
 @pytest.mark.parametrize(
     ("base_url", "environment", "used"),
     [
@@ -559,6 +580,7 @@ def test_the_environment_s_proxy_is_used_as_other_programs_use_it(base_url, envi
     assert (None if proxy is None else str(proxy.url)) == used
 
 
+@pytest.mark.fault(65)
 def test_only_an_address_of_this_machine_is_loopback():
     """A name may begin with 127 and lead anywhere."""
     for host in (
@@ -577,6 +599,7 @@ def test_only_an_address_of_this_machine_is_loopback():
 # Many at once.
 
 
+@pytest.mark.fault(53)
 @both_engines
 async def test_hundreds_of_callers_share_a_few_slots_in_the_order_of_their_arrival(open_session):
     """No caller of a busy web application meets a pool's timeout, and nobody is passed over."""

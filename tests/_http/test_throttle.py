@@ -400,6 +400,7 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(value: str | None, expected
     assert parse_retry_after(value, NOW) == expected
 
 
+@pytest.mark.fault(24)
 @examples(300)
 @given(value=st.text(max_size=40) | st.text("0123456789 :,+-GMTFriJan", max_size=40) | st.floats().map(str))
 @example(value="1 2 3 4 5 6 7 8")
@@ -525,6 +526,7 @@ faults = st.lists(
 )
 
 
+@pytest.mark.fault(54)
 @examples(120)
 @given(
     schedules=st.lists(faults, min_size=1, max_size=60),
@@ -634,6 +636,7 @@ def test_an_outage_of_three_hours_ends_well_and_costs_little():
 # The account.
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize(
     "error", [AuthenticationError(401, ("no",)), PermissionDeniedError(403, ("no",))], ids=["401", "403"]
 )
@@ -684,6 +687,7 @@ def test_a_request_in_back_off_is_stopped_too_and_does_not_prolong_it():
 # Stale connections.
 
 
+@pytest.mark.fault(4)
 def test_a_stale_connection_is_tried_again_at_once_and_not_charged():
     """Nothing was wrong but the age of an idle connection."""
 
@@ -768,6 +772,7 @@ def test_cancelling_in_a_pause_or_in_the_queue_leaves_no_slot_behind():
 # Slots.
 
 
+@pytest.mark.fault(53)
 def test_slots_are_given_in_the_order_of_asking():
     """First come, first served: a stream with many requests does not starve one with few."""
 

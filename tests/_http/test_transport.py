@@ -87,6 +87,7 @@ async def test_a_page_takes_a_whole_query(endpoint, open_session):
 EMPTY = {"list": b"[]", "null": b"null", "object": b"{}", "blanks": b" [ ] \n"}
 
 
+@pytest.mark.fault(16)
 @pytest.mark.parametrize("body", EMPTY.values(), ids=EMPTY.keys())
 async def test_every_form_of_nothing_is_no_calls(body, endpoint, open_session):
     """The back end's habits for an empty result."""
@@ -95,6 +96,7 @@ async def test_every_form_of_nothing_is_no_calls(body, endpoint, open_session):
         assert (await insights.page()).calls == []
 
 
+@pytest.mark.fault(16)
 async def test_204_is_no_calls(endpoint, open_session):
     """No content is no calls."""
     endpoint.respond(204)
@@ -102,6 +104,7 @@ async def test_204_is_no_calls(endpoint, open_session):
         assert (await insights.page()).calls == []
 
 
+@pytest.mark.fault(27)
 async def test_a_single_calls_object_is_a_list_of_one(endpoint, open_session):
     """The back end's habit for a single result."""
     endpoint.respond(json=CALL)
@@ -167,6 +170,7 @@ class Wire(httpx.AsyncBaseTransport):
         self.closed = True
 
 
+@pytest.mark.fault(15, 16, 19, 20, 22, 23, 27)
 @pytest.mark.parametrize(
     ("status", "headers", "body", "kind", "attempts"),
     ANSWERS,
@@ -187,6 +191,7 @@ async def test_every_answer_that_is_no_page_becomes_a_typed_error(
     assert wire.closed
 
 
+@pytest.mark.fault(19)
 async def test_the_messages_of_an_error_body_are_kept_each(open_session):
     """All that the endpoint says about a bad request reaches the caller."""
     async with open_session(transport=Wire(400, {}, XML)) as insights:
@@ -196,6 +201,7 @@ async def test_the_messages_of_an_error_body_are_kept_each(open_session):
     assert caught.value.parameter == "order"
 
 
+@pytest.mark.fault(14)
 async def test_a_redirect_is_told_by_its_origin_only_and_never_followed(open_session):
     """No path, no query, no second request."""
     wire = Wire(302, {"location": "https://user:pw@thief.example:8443/x?y=1"}, b"")
@@ -267,6 +273,7 @@ async def test_a_stale_connection_is_tried_again_at_once_and_not_counted(open_se
     assert clock.waits == []
 
 
+@pytest.mark.fault(64)
 async def test_long_lists_of_ids_are_split_and_come_back_in_the_order_asked(endpoint, open_session):
     """No URL grows past 4 KiB; what does not exist is left out; a lower cap of the server is asked on through."""
     exists = {30683207000000 + number for number in range(0, 2000, 2)}

@@ -122,6 +122,7 @@ def test_without_room_only_the_page_that_the_reader_waits_for_may_be_asked():
     assert not plan.ready(room=True), "two ahead are enough"
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("rows", [3, 5, 50])
 def test_a_server_that_ignores_page_is_found_out(rows: int, concurrency: int):
@@ -132,6 +133,7 @@ def test_a_server_that_ignores_page_is_found_out(rows: int, concurrency: int):
         pull(plan_of(5, concurrency), server, concurrency=concurrency, most=30)
 
 
+@pytest.mark.fault(38)
 def test_pages_without_ids_are_not_taken_for_one_another():
     """Where no ids were asked for, rows cannot be told apart, and all are handed out."""
     plan = plan_of(2, 1)

@@ -162,6 +162,7 @@ def check(case: Case, server: Server, found: Pull, stable: set[Row]) -> None:
 # The theorem.
 
 
+@pytest.mark.fault(32, 33, 36, 40)
 @examples(1500)
 @given(case=cases(moving))
 def test_every_call_that_stays_comes_exactly_once_while_others_come_and_go(case: Case):
@@ -622,6 +623,7 @@ def test_rows_that_were_not_asked_for_are_an_error_that_names_the_way_out(second
     assert 'paging="pages"' in str(caught.value)
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("ignored", ["order", "filter"])
 @pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
 def test_a_server_that_ignores_a_parameter_is_found_out(ignored: str, down: bool):

@@ -294,6 +294,7 @@ TURNS = [
 ]
 
 
+@pytest.mark.fault(40)
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(TURNS), st.integers(-200, 200), st.integers(0, 300))
 def test_no_second_of_an_aware_range_is_left_out(turn, offset, minutes):

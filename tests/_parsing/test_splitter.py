@@ -292,6 +292,7 @@ def test_what_is_no_page_says_so(body: bytes, says: str):
         read(body)
 
 
+@pytest.mark.fault(6)
 def test_a_large_page_that_is_cut_is_never_taken_for_whole():
     """Cut anywhere, also right behind a record, in the middle of a segment or at its end."""
     data = FORMS["compact"](calls(1500)).encode()
@@ -313,6 +314,7 @@ def test_a_fault_far_into_a_page_is_found():
             read(data[:place] + b'"},,{' + data[place:])
 
 
+@pytest.mark.fault(43)
 @examples(400)
 @given(
     body=st.binary(max_size=200)
@@ -336,6 +338,7 @@ def test_any_bytes_end_in_a_page_or_in_one_error(body: bytes, prefix: bytes):
     assert sum(len(segment.split()) for segment in page.segments) == page.rows
 
 
+@pytest.mark.fault(6)
 def test_no_error_shows_what_a_page_holds():
     """Bytes of a page are personal data."""
     for body in (
@@ -415,6 +418,7 @@ def test_gzip_byte_by_byte():
     assert inflate(*(ZIPPED[at : at + 1] for at in range(len(ZIPPED)))) == TEXT
 
 
+@pytest.mark.fault(7)
 def test_gzip_that_is_cut_at_any_byte_is_damaged():
     """Also in its last eight bytes, which only tell whether all came; and in the head of a second member."""
     for data in (gzip.compress(b"some text"), ZIPPED[:64] and gzip.compress(b"one") + gzip.compress(b"two")):
@@ -470,6 +474,7 @@ def test_any_bytes_inflate_or_end_in_one_error(data: bytes):
 # Error bodies.
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize(
     ("body", "messages"),
     [

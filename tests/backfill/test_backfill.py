@@ -101,6 +101,7 @@ def asked_of(request):
 
 
 class TestRuns:
+    @pytest.mark.fault(67)
     async def test_a_range_becomes_one_file_a_day(self, job, box, out):
         """In the layout that readers of tables know, with a report in the folder."""
         report = await job().run()
@@ -307,6 +308,7 @@ class TestTomorrow:
 
 
 class TestOneJobAFolder:
+    @pytest.mark.fault(59)
     @pytest.mark.parametrize(
         ("options", "told"),
         [
@@ -377,6 +379,7 @@ class TestOneJobAFolder:
             await job(attrs.evolve(QUERY, call_origin="447966111333")).run()
         assert "447966" not in (out / "manifest.jsonl").read_text() + str(caught.value)
 
+    @pytest.mark.fault(58)
     async def test_a_second_process_is_refused(self, job, out):
         """Until the first has ended; a failure gives the lock back too."""
         await job().run()
@@ -389,6 +392,7 @@ class TestOneJobAFolder:
         lock.release()
         await job().run()
 
+    @pytest.mark.fault(59)
     async def test_a_newer_form_is_refused_with_a_cure(self, job, out):
         """Also by --repair: nothing is wrong with it."""
         await job().run()
@@ -444,6 +448,7 @@ DAMAGES = {
 
 
 class TestDamage:
+    @pytest.mark.fault(59)
     @pytest.mark.parametrize("damage", DAMAGES)
     async def test_damage_is_named_and_repair_reads_just_what_it_covers(self, damage, job, box, out):
         """Never silently started over; what is whole is kept."""

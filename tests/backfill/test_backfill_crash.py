@@ -236,6 +236,7 @@ WAYS = {
 }
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("scene", ["new", "open", "piece", "emptied", "spoilt"])
 @pytest.mark.parametrize("way", WAYS)
 async def test_at_every_change_of_the_disk(way, scene, box, fuller, open_session, tmp_path):
@@ -303,6 +304,7 @@ async def test_at_every_operation_of_a_store(method, naming, box, open_session, 
         assert at > 1
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("at", range(1, 12))
 async def test_cancelled_at_every_request(at, naming, box, open_session, tmp_path):
     """Ctrl-C, or a deadline: no lock, no task and no torn file is left; the next run goes on."""
@@ -400,6 +402,7 @@ async def test_a_second_failure_does_not_hide_the_first(box, open_session, tmp_p
     assert (report.partitions_skipped, report.partitions) == (1, 2)
 
 
+@pytest.mark.fault(56)
 async def test_killed_at_random_times(tmp_path):
     """A `kill -9` of a real process, again and again, until one comes through."""
     out = tmp_path / "out"

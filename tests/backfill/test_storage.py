@@ -132,6 +132,7 @@ class TestStores:
             open_store("memory://out")
         assert isinstance(caught.value.__cause__, ImportError)
 
+    @pytest.mark.fault(57)
     @pytest.mark.parametrize("method", ["create", "write", "sync", "make_folder", "sync_folder", "rename"])
     def test_a_full_disk_is_an_error_of_ours_wherever_it_strikes(self, method, tmp_path):
         """It says what was done, why it failed, and what to do; and leaves nothing behind."""
@@ -197,6 +198,7 @@ class TestLocks:
         second.take()
         second.release()
 
+    @pytest.mark.fault(58)
     def test_a_lock_ends_with_its_process_however_that_ends(self, tmp_path):
         """After kill -9 the folder is free."""
         code = (
@@ -439,6 +441,7 @@ class TestFormats:
         ]
         assert json.loads(rows[1][3]) == [{"text": "a, b"}]
 
+    @pytest.mark.fault(68)
     @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
     def test_no_cell_is_a_formula(self, sign):
         """A spreadsheet runs nothing of what callers and agents have written."""
