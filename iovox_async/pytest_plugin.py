@@ -1,6 +1,4 @@
-"""Fixtures for the tests of programs that use this package.
-
-The law of this room: a suite that does not ask for a fixture pays nothing, and one that does need not close anything.
+"""Pytest fixtures for programs that use this package: a served sandbox and a client for it.
 
 ::
 
@@ -9,7 +7,7 @@ The law of this room: a suite that does not ask for a fixture pays nothing, and 
         async with iovox_insights.stream("2024-01-01", "2024-03-31") as calls:
             assert [call.id async for call in calls] == iovox_sandbox.ids()
 
-Works with pytest-asyncio (strict and auto), with anyio's plugin, and in plain functions that run a loop of their own.
+Works with pytest-asyncio (strict and auto), with anyio's plugin, and in plain functions that run their own event loop.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-# Everything else is imported by the fixtures: this module is loaded in every run of pytest where the package is installed.
+# The fixtures import everything else: this module is loaded in every run of pytest where the package is installed.
 import pytest
 
 if TYPE_CHECKING:
@@ -27,32 +25,32 @@ if TYPE_CHECKING:
     from iovox_async.client import AsyncInsights
     from iovox_async.sandbox import Sandbox
 
-#: Calls of a sandbox for which no marker says how many: made in a tenth of a second.
-CALLS = 500
-SANDBOX = {"calls", "start", "end", "seed", "faults", "now"}
-SESSION = {"concurrency", "page_size", "retry", "timeout", "timezone"}
+#: Calls of a sandbox without a marker; generated in a tenth of a second.
+DEFAULT_CALLS = 500
+SANDBOX_OPTIONS = {"calls", "start", "end", "seed", "faults", "now"}
+CLIENT_OPTIONS = {"concurrency", "page_size", "retry", "timeout", "timezone"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker."""
+    options = ", ".join(sorted(SANDBOX_OPTIONS | CLIENT_OPTIONS))
     config.addinivalue_line(
         "markers",
-        f"iovox({', '.join(sorted(SANDBOX | SESSION))}): options of the fixtures iovox_sandbox and iovox_insights; "
-        "faults may be a dict. A marker on a function comes before those on its class and module.",
+        f"iovox({options}): options of the fixtures iovox_sandbox and iovox_insights; faults may be a dict. "
+        "A marker on a function overrides those on its class and module.",
     )
 
 
-def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+def _marker_options(request: pytest.FixtureRequest, names: set[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for marker in request.node.iter_markers("iovox"):
-        unknown = marker.kwargs.keys() - SANDBOX - SESSION
+        unknown = marker.kwargs.keys() - SANDBOX_OPTIONS - CLIENT_OPTIONS
         if marker.args or unknown:
-            what = ", ".join(sorted(unknown)) or "positional arguments"
-            raise pytest.UsageError(
-                f"pytest.mark.iovox takes no {what}; there are {', '.join(sorted(SANDBOX | SESSION))}"
-            )
+            invalid = ", ".join(sorted(unknown)) or "positional arguments"
+            expected = ", ".join(sorted(SANDBOX_OPTIONS | CLIENT_OPTIONS))
+            raise pytest.UsageError(f"pytest.mark.iovox takes only {expected}, got {invalid}")
         options = {**marker.kwargs, **options}
-    return options
+    return {name: value for name, value in options.items() if name in names}
 
 
 @pytest.fixture
@@ -61,11 +59,9 @@ def _iovox_served(
 ) -> Iterator[tuple[Sandbox, str]]:
     from iovox_async.sandbox import Faults, Sandbox
 
-    options = {name: value for name, value in _options(request).items() if name in SANDBOX}
+    options = {"calls": DEFAULT_CALLS, **_marker_options(request, SANDBOX_OPTIONS)}
     faults = options.pop("faults", Faults())
-    sandbox = Sandbox(
-        **{"calls": CALLS, **options}, faults=faults if isinstance(faults, Faults) else Faults(**faults)
-    )
+    sandbox = Sandbox(**options, faults=faults if isinstance(faults, Faults) else Faults(**faults))
     with sandbox.serve() as url:
         monkeypatch.setenv("IOVOX_URL", url)
         monkeypatch.setenv("IOVOX_USERNAME", sandbox.username)
@@ -76,10 +72,10 @@ def _iovox_served(
 
 @pytest.fixture
 def iovox_sandbox(_iovox_served: tuple[Sandbox, str]) -> Sandbox:
-    """The endpoint in miniature, served on a loopback port by a thread of its own until the test ends.
+    """A sandbox, served on a loopback port by its own thread until the test ends.
 
-    Its calls are those of 2024-01-01 to 2024-03-31. Meanwhile IOVOX_URL, IOVOX_USERNAME and IOVOX_SECURE_KEY point to
-    it, so that a session that the tested program opens by itself talks to it too.
+    Its calls lie between 2024-01-01 and 2024-03-31. During the test IOVOX_URL, IOVOX_USERNAME and IOVOX_SECURE_KEY are set for
+    it, so a client that the tested program creates uses it too.
     """
     return _iovox_served[0]
 
@@ -92,10 +88,10 @@ def iovox_url(_iovox_served: tuple[Sandbox, str]) -> str:
 
 @pytest.fixture
 def iovox_insights(request: pytest.FixtureRequest, iovox_sandbox: Sandbox, iovox_url: str) -> AsyncInsights:
-    """A session with `iovox_sandbox`, which needs no closing and works in whichever event loop it is first used.
+    """A client for `iovox_sandbox`, which needs no closing and works in the event loop where it is first used.
 
-    Its retries wait for hundredths of a second. When an async test has ended, whatever it left behind is ended too, in
-    its own loop. In a plain function that runs a loop of its own, only streams that are left early need to be closed.
+    Its retries wait for hundredths of a second. After an async test, everything that the test left running ends in the test's
+    event loop. In a plain function that runs its own loop, close the streams that are not read to the end.
     """
     import ssl
 
@@ -108,34 +104,35 @@ def iovox_insights(request: pytest.FixtureRequest, iovox_sandbox: Sandbox, iovox
         and request.getfixturevalue("anyio_backend_name") == "trio"
     ):
         pytest.skip("iovox_async runs on asyncio only")
-    options = {name: value for name, value in _options(request).items() if name in SESSION}
-    # A connection lasts as long as its request, so that nothing is left of a loop that a test runs by itself.
+    # Connections are not reused, so none outlives the event loop of a plain function.
     transport = httpx.AsyncHTTPTransport(
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         limits=httpx.Limits(max_keepalive_connections=0),
         trust_env=False,
     )
+    options = {
+        "retry": RetryPolicy(initial_backoff=0.01, max_backoff=0.05),
+        **_marker_options(request, CLIENT_OPTIONS),
+    }
     insights = AsyncInsights(
-        iovox_sandbox.username,
-        iovox_sandbox.key,
-        base_url=iovox_url,
-        transport=transport,
-        **{"retry": RetryPolicy(initial_backoff=0.01, max_backoff=0.05), **options},
+        iovox_sandbox.username, iovox_sandbox.key, base_url=iovox_url, transport=transport, **options
     )
     test = getattr(request.node, "obj", None)
     if inspect.iscoroutinefunction(test):
-        # Neither an async fixture nor a finalizer would do: the one belongs to one of the plugins, and to the other the
-        # loop is gone. What runs the test awaits this in its place.
-        request.node.obj = _closing(test, insights)
+        # The client must be closed in the test's loop. An async fixture would belong to one of the async plugins, and a
+        # finalizer runs after the loop is closed; so the test function is wrapped.
+        request.node.obj = _close_after(test, insights)
     return insights
 
 
-def _closing(test: Callable[..., Awaitable[Any]], insights: AsyncInsights) -> Callable[..., Awaitable[Any]]:
+def _close_after(
+    test: Callable[..., Awaitable[Any]], insights: AsyncInsights
+) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(test)
-    async def closing(*args: Any, **options: Any) -> Any:
+    async def run_and_close(*args: Any, **kwargs: Any) -> Any:
         try:
-            return await test(*args, **options)
+            return await test(*args, **kwargs)
         finally:
             await insights.aclose()
 
-    return closing
+    return run_and_close

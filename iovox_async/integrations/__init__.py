@@ -1,4 +1,1 @@
-"""Doors into other people's programs: one small file a framework.
-
-The law of this package: nothing below imports it, and each file is imported by name, since it needs its framework.
-"""
+"""Integrations with other frameworks, one module each; a module is imported by name and needs its framework."""

@@ -1,7 +1,9 @@
-"""What a client of ours is told when calls cannot be read.
+"""Maps the errors of this package to HTTP responses, for the web integrations.
 
-The law of this room: the one table from errors to HTTP. A client learns whether to mend its question, to wait, or to
-give up; what is ours to mend stays in our log.
+Invariants:
+
+- A response contains the detail of an error only if the client can correct it (422). Details of the service, its
+  credentials and its address are only logged.
 """
 
 from __future__ import annotations
@@ -27,34 +29,34 @@ from iovox_async.errors import (
     UnexpectedRedirectError,
 )
 
-__all__ = ["ErrorResponse", "answer"]
+__all__ = ["ErrorResponse", "error_response"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-#: Seconds to wait where the server did not say how long.
+#: Retry-After in seconds, if the endpoint sent none.
 RETRY_AFTER: Final = 30.0
-#: The longest wait that is passed on, in seconds.
-RETRY_AFTER_MAXIMUM: Final = 3600.0
+#: Maximum of Retry-After, in seconds.
+MAX_RETRY_AFTER: Final = 3600.0
 
-#: Ours to mend, whatever the client does: the client learns nothing but that.
-SECRET = (AuthenticationError, PermissionDeniedError, TLSError, UnexpectedRedirectError)
+#: Errors of the service's setup, whose names are not sent to clients either.
+CONFIDENTIAL = (AuthenticationError, PermissionDeniedError, TLSError, UnexpectedRedirectError)
 UPSTREAM = (TransportError, ResponseError, DecodeError, PagingError)
 DETAILS: Final = {
-    500: "The calls cannot be read: this service has a fault of its own.",
-    502: "The calls cannot be read: the service that holds them failed.",
-    503: "The service that holds the calls has too much to do; try again later.",
-    504: "The service that holds the calls took too long to answer.",
+    500: "The calls cannot be read: internal error of this service.",
+    502: "The calls cannot be read: the upstream service failed.",
+    503: "The upstream service is overloaded; try again later.",
+    504: "The upstream service did not respond in time.",
 }
 
 
 @frozen
 class ErrorResponse:
-    """What a client is told of an error.
+    """The response to a request that failed.
 
     Attributes:
         status: the HTTP status.
-        body: `error` (its name) and `detail`; `parameter` where one is to blame.
-        headers: Retry-After, where waiting helps.
+        body: `error` (the name of the error) and `detail`; `parameter` if a parameter is invalid.
+        headers: Retry-After, if it makes sense to retry.
     """
 
     status: int
@@ -62,26 +64,26 @@ class ErrorResponse:
     headers: dict[str, str]
 
 
-def answer(error: Exception) -> ErrorResponse:
-    """The answer to a request that failed.
+def error_response(error: Exception) -> ErrorResponse:
+    """Returns the response for an error, and logs the error as a warning unless the client can correct it.
 
-    A wrong question is 422, with the parameter. All else is told by its name alone (the detail is in the log, at WARNING):
-    503 with Retry-After (429 from the service), 504 (too slow), 502 (the service failed or refused), 500 (our own setup).
+    422: an invalid parameter, with the detail. 503 with Retry-After: the endpoint sent 429. 504: a timeout. 502: the
+    endpoint failed or refused. 500: any other error, such as a missing setting.
     """
     name, headers = type(error).__name__, {}
     if isinstance(error, QueryError | BadRequestError) and error.parameter:
         detail = f"{error.parameter}: {error.hint}" if isinstance(error, BadRequestError) else str(error)
         return ErrorResponse(422, {"error": name, "detail": detail, "parameter": error.parameter}, {})
-    wait = error.retry_after if isinstance(error, ResponseError) else None
-    if isinstance(error, SECRET):
+    retry_after = error.retry_after if isinstance(error, ResponseError) else None
+    if isinstance(error, CONFIDENTIAL):
         status, name = 502, "Unavailable"
     elif isinstance(error, RateLimitError):
-        status, wait = 503, RETRY_AFTER if wait is None else wait
+        status, retry_after = 503, RETRY_AFTER if retry_after is None else retry_after
     elif isinstance(error, UPSTREAM):
         status = 504 if isinstance(error, RequestTimeout) else 502
     else:
         status, name = 500, "InternalError"
-    if wait is not None:
-        headers["retry-after"] = str(math.ceil(min(wait, RETRY_AFTER_MAXIMUM)))
-    logger.warning("answered %d: %s: %s", status, type(error).__name__, error)
+    if retry_after is not None:
+        headers["retry-after"] = str(math.ceil(min(retry_after, MAX_RETRY_AFTER)))
+    logger.warning("responded with %d: %s: %s", status, type(error).__name__, error)
     return ErrorResponse(status, {"error": name, "detail": DETAILS[status]}, headers)

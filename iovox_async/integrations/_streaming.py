@@ -1,7 +1,9 @@
-"""Calls on their way to one client, over HTTP.
+"""Streams calls to an HTTP client as NDJSON or server-sent events, for any web framework.
 
-The law of this room: it knows no framework. A client that leaves ends the requests made for it; a client that is slow
-slows them; and an answer that is not whole never ends as though it were.
+Invariants:
+
+- When the client disconnects, the requests made for it end; when it reads slowly, they slow down.
+- An incomplete response never ends as if it were complete.
 """
 
 from __future__ import annotations
@@ -16,201 +18,209 @@ import msgspec
 from iovox_async._encoding import encode_json
 from iovox_async.errors import IovoxError
 
-from ._error_response import answer
+from ._error_response import error_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
 
     from iovox_async.models import Call
 
-__all__ = ["EVENTS", "HEADERS", "NDJSON", "Events", "Form", "Lines", "deliver"]
+__all__ = ["HEADERS", "NDJSON", "SSE", "Format", "NDJSONFormat", "SSEFormat", "stream_calls"]
 
 NDJSON: Final = "application/x-ndjson"
-EVENTS: Final = "text/event-stream"
-#: Calls are personal data, and a proxy that gathers them would defeat the stream.
+SSE: Final = "text/event-stream"
+#: Calls are personal data, so nothing may store them; a proxy that buffers would defeat streaming.
 HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-#: Bytes that wait for a client, at most, and one call more.
-CHUNK: Final = 64 * 1024
+#: Bytes that may wait for the client before reading pauses; one call more may be added.
+BUFFER_SIZE: Final = 64 * 1024
 
 
-def _failure(error: Exception) -> bytes:
+def _encode_error(error: Exception) -> bytes:
     position = error.position if isinstance(error, IovoxError) else None
-    return msgspec.json.encode({**answer(error).body, "position": position})
+    return msgspec.json.encode({**error_response(error).body, "position": position})
 
 
-class Form(Protocol):
-    """How calls are written."""
+class Format(Protocol):
+    """The format of a streamed response.
 
-    #: Seconds after which a client that got nothing yet gets headers and a pause; None: it waits for the first call,
-    #: so that an error before it still has a status of its own.
-    patience: float | None
-    #: Seconds without a call after which a pause is written, so that no proxy takes the answer for dead.
-    heartbeat: float | None
-    pause: bytes
-    end: bytes
-
-    def call(self, call: Call, source: object) -> bytes: ...
-
-    def failure(self, error: Exception) -> bytes: ...
-
-
-class Lines:
-    """A line of JSON a call. An answer that broke ends with a line `{"error": ..., "detail": ..., "position": ...}`."""
-
-    patience: float | None = None
-    heartbeat: float | None = None
-    pause = end = b""
-
-    def call(self, call: Call, source: object) -> bytes:  # noqa: ARG002 - the form's signature
-        return encode_json(call) + b"\n"
-
-    def failure(self, error: Exception) -> bytes:
-        return _failure(error) + b"\n"
-
-
-class Events:
-    """A server-sent event a call; its `id` is the stream's position, so `Last-Event-ID` resumes exactly.
-
-    After the last call comes an event `end`; an answer that broke ends with an event `failure`, as in `Lines`.
+    Attributes:
+        headers_timeout: seconds after which the headers are sent even without a call; None waits for the first call, so
+            that an earlier error can have its own status.
+        heartbeat: seconds without a call after which `keep_alive` is sent, so that no proxy closes the connection.
+        keep_alive: bytes without a meaning.
+        end: bytes after the last call.
     """
 
-    patience: float | None = 1.0
+    headers_timeout: float | None
+    heartbeat: float | None
+    keep_alive: bytes
+    end: bytes
+
+    def encode_call(self, call: Call, source: object) -> bytes: ...
+
+    def encode_error(self, error: Exception) -> bytes: ...
+
+
+class NDJSONFormat:
+    """One line of JSON per call. After an error, the last line is `{"error": ..., "detail": ..., "position": ...}`."""
+
+    headers_timeout: float | None = None
+    heartbeat: float | None = None
+    keep_alive = end = b""
+
+    def encode_call(self, call: Call, source: object) -> bytes:  # noqa: ARG002 - the protocol's signature
+        return encode_json(call) + b"\n"
+
+    def encode_error(self, error: Exception) -> bytes:
+        return _encode_error(error) + b"\n"
+
+
+class SSEFormat:
+    """One server-sent event per call; its `id` is the stream's position, so `Last-Event-ID` resumes after it.
+
+    The last event is `end`, or `failure` after an error, with the data of `NDJSONFormat`.
+    """
+
+    headers_timeout: float | None = 1.0
     heartbeat: float | None = 15.0
-    pause = b": still here\n\n"
+    keep_alive = b": keep-alive\n\n"
     end = b"event: end\ndata: {}\n\n"
 
-    def call(self, call: Call, source: object) -> bytes:
+    def encode_call(self, call: Call, source: object) -> bytes:
         position = getattr(source, "position", None)
-        number = b"" if position is None else b"id: " + position.encode() + b"\n"
-        return number + b"data: " + encode_json(call) + b"\n\n"
+        event_id = b"" if position is None else b"id: " + position.encode() + b"\n"
+        return event_id + b"data: " + encode_json(call) + b"\n\n"
 
-    def failure(self, error: Exception) -> bytes:
-        return b"event: failure\ndata: " + _failure(error) + b"\n\n"
+    def encode_error(self, error: Exception) -> bytes:
+        return b"event: failure\ndata: " + _encode_error(error) + b"\n\n"
 
 
-class Feed:
-    """Calls between their stream and a client: what is read until the stream has to wait is written at once."""
+class _CallWriter:
+    """Reads calls in a task and writes them; all calls that are read before the stream waits are written at once."""
 
-    def __init__(self, calls: AsyncIterable[Call], form: Form) -> None:
+    def __init__(self, calls: AsyncIterable[Call], output_format: Format) -> None:
         self._calls = calls
-        self._form = form
+        self._format = output_format
         self._buffer = bytearray()
-        self._over = False
-        self._failure: Exception | None = None
-        self._ready = asyncio.Event()
-        self._room = asyncio.Event()
+        self._finished = False
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+        self._drained = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def run(
-        self, begin: Callable[[], Awaitable[None]], write: Callable[[bytes], Awaitable[None]]
+        self, start: Callable[[], Awaitable[None]], write: Callable[[bytes], Awaitable[None]]
     ) -> None:
-        """Writes everything; `begin` is called once, before the first byte, unless an error came before it."""
-        form, begun, wait = self._form, False, self._form.patience
+        """Writes everything; `start` is called once before the first byte, unless an error occurs earlier."""
+        output_format, started, timeout = self._format, False, self._format.headers_timeout
         self._task = asyncio.create_task(self._read())
         while True:
-            if not self._buffer and not self._over:
-                self._ready.clear()
-                with anyio.move_on_after(wait):
-                    await self._ready.wait()
+            if not self._buffer and not self._finished:
+                self._changed.clear()
+                with anyio.move_on_after(timeout):
+                    await self._changed.wait()
             chunk, self._buffer = bytes(self._buffer), bytearray()
-            self._room.set()
-            if not chunk and self._over:
+            self._drained.set()
+            if not chunk and self._finished:
                 break
-            if not begun:
-                await begin()
-                begun, wait = True, form.heartbeat
-            await write(chunk or form.pause)
-        failure = self._failure
-        if failure is not None and not begun:
-            raise failure
-        if not begun:
-            await begin()
-        if failure is not None:
-            await write(form.failure(failure))
-            raise failure
-        if form.end:
-            await write(form.end)
+            if not started:
+                await start()
+                started, timeout = True, output_format.heartbeat
+            await write(chunk or output_format.keep_alive)
+        error = self._error
+        if error is not None and not started:
+            raise error
+        if not started:
+            await start()
+        if error is not None:
+            await write(output_format.encode_error(error))
+            raise error
+        if output_format.end:
+            await write(output_format.end)
         await write(b"")
 
     async def _read(self) -> None:
         try:
             async for call in self._calls:
-                self._buffer += self._form.call(call, self._calls)
-                self._ready.set()
-                while len(self._buffer) >= CHUNK:
-                    self._room.clear()
-                    await self._room.wait()
-        except Exception as error:  # noqa: BLE001 - raised below, bare, and not in a group of one
-            self._failure = error
+                self._buffer += self._format.encode_call(call, self._calls)
+                self._changed.set()
+                while len(self._buffer) >= BUFFER_SIZE:
+                    self._drained.clear()
+                    await self._drained.wait()
+        except Exception as error:  # noqa: BLE001 - raised by `run`, not in an exception group
+            self._error = error
         finally:
             try:
                 if close := getattr(self._calls, "aclose", None):
                     await close()
             finally:
-                self._over = True
-                self._ready.set()
+                self._finished = True
+                self._changed.set()
 
-    async def close(self) -> None:
-        """Ends the requests made for this client."""
+    async def aclose(self) -> None:
+        """Stops reading, and so ends the requests."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
 
-async def deliver(
+async def stream_calls(
     calls: AsyncIterable[Call],
-    form: Form,
+    output_format: Format,
     *,
-    begin: Callable[[], Awaitable[None]],
+    start: Callable[[], Awaitable[None]],
     write: Callable[[bytes], Awaitable[None]],
-    gone: Callable[[], Awaitable[None]],
+    wait_for_disconnect: Callable[[], Awaitable[None]],
     head: bool = False,
 ) -> bool:
-    """Writes calls to a client until their end, or until the client is gone; closes the stream either way.
+    """Writes calls to a client until their end or until the client disconnects, and closes the stream.
 
     Args:
-        calls: a `CallStream`, a `CallFollower`, or any iterable of calls.
-        form: how they are written.
-        begin: sends status and headers.
-        write: sends bytes, and waits while the client is behind; OSError: it is gone. No bytes: the answer is whole.
-        gone: returns when the client is gone.
-        head: only the headers are wanted.
+        calls: a `CallStream`, a `CallFollower`, or any async iterable of calls.
+        output_format: the format of the response.
+        start: sends the status and the headers.
+        write: sends bytes, and waits while the client reads slowly; OSError if the client disconnected. Empty bytes
+            complete the response.
+        wait_for_disconnect: returns when the client disconnects.
+        head: sends only the headers.
 
     Returns:
-        Whether all was written.
+        Whether everything was written.
 
     Raises:
-        Exception: what ended the stream early; where the answer had begun, the client was told before.
+        Exception: the error that ended the stream. If the response had started, the error was written to it.
     """
-    feed, failure, whole = Feed(calls, form), None, False
+    writer, error, complete = _CallWriter(calls, output_format), None, False
     try:
         if head:
-            await begin()
+            await start()
             await write(b"")
             return True
         async with anyio.create_task_group() as group:
 
-            async def watch() -> None:
-                await gone()
+            async def cancel_on_disconnect() -> None:
+                await wait_for_disconnect()
                 group.cancel_scope.cancel()
 
-            async def reach(sending: Awaitable[None]) -> None:
+            async def cancel_on_oserror(sending: Awaitable[None]) -> None:
                 try:
                     await sending
                 except OSError:
                     group.cancel_scope.cancel()
                     await anyio.lowlevel.checkpoint()
 
-            group.start_soon(watch)
+            group.start_soon(cancel_on_disconnect)
             try:
-                await feed.run(lambda: reach(begin()), lambda chunk: reach(write(chunk)))
-                whole = True
-            except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take this for the end
-                failure = error
+                await writer.run(
+                    lambda: cancel_on_oserror(start()), lambda chunk: cancel_on_oserror(write(chunk))
+                )
+                complete = True
+            except Exception as failure:  # noqa: BLE001 - raised below, outside of the task group
+                error = failure
             group.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
-            await feed.close()
-    if failure is not None:
-        raise failure
-    return whole
+            await writer.aclose()
+    if error is not None:
+        raise error
+    return complete

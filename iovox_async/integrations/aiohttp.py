@@ -1,10 +1,8 @@
-"""aiohttp: one session an application, calls as a streamed answer, errors as sensible ones.
-
-The law of this room: the application's loop is never held up, and a client that goes away takes its requests with it.
+"""aiohttp integration: one client per application, streamed responses, and an error middleware.
 
 ::
 
-    from iovox_async.integrations.aiohttp import error_middleware, insights_ctx, get_insights, ndjson_response
+    from iovox_async.integrations.aiohttp import error_middleware, get_insights, insights_ctx, ndjson_response
 
     async def calls(request: web.Request) -> web.StreamResponse:
         return await ndjson_response(request, get_insights(request).stream("2024-01-01", "2024-01-31"))
@@ -22,8 +20,8 @@ from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
 from iovox_async.models import Call
 
-from ._error_response import answer
-from ._streaming import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
+from ._error_response import error_response
+from ._streaming import HEADERS, NDJSON, SSE, Format, NDJSONFormat, SSEFormat, stream_calls
 
 try:
     from aiohttp import web
@@ -39,19 +37,19 @@ __all__ = [
     "sse_response",
 ]
 
-#: The key of the session: `app[INSIGHTS_KEY]`; in a sub-application `request.config_dict[INSIGHTS_KEY]`.
+#: The key of the client: `app[INSIGHTS_KEY]`; in a sub-application `request.config_dict[INSIGHTS_KEY]`.
 INSIGHTS_KEY: Final = web.AppKey("INSIGHTS_KEY", AsyncInsights)
-#: Seconds between looks at whether the client is still there; aiohttp tells nobody of it.
-LOOK: Final = 0.1
+#: Seconds between two checks whether the client is still connected; aiohttp has no notification for it.
+DISCONNECT_POLL: Final = 0.1
 
 
 def insights_ctx(
     make: Callable[[], AsyncInsights] = AsyncInsights,
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """For `app.cleanup_ctx`: opens one session for the application and closes it at the end.
+    """Returns a context for `app.cleanup_ctx` that opens one client for the application and closes it at the end.
 
     Args:
-        make: makes the session when the application starts; by default from IOVOX_USERNAME and IOVOX_SECURE_KEY.
+        make: creates the client when the application starts; the default uses IOVOX_USERNAME and IOVOX_SECURE_KEY.
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
@@ -63,67 +61,78 @@ def insights_ctx(
 
 
 def get_insights(request: web.Request) -> AsyncInsights:
-    """The application's session, also in a sub-application.
+    """Returns the client of the application, or of its parent application.
 
     Raises:
-        ConfigurationError: the application has no session.
+        ConfigurationError: the application has no client.
     """
     try:
         return request.config_dict[INSIGHTS_KEY]
     except KeyError as error:
         raise ConfigurationError(
-            "the application has no session: app.cleanup_ctx.append(insights_ctx())"
+            None, "the application has no AsyncInsights", hint="Use app.cleanup_ctx.append(insights_ctx())."
         ) from error
 
 
 async def ndjson_response(
     request: web.Request, calls: AsyncIterable[Call], *, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """Answers with a line of JSON a call.
+    """Streams a response with one line of JSON per call.
 
-    An error before the first call is raised, and so becomes an answer with a status of its own (`error_middleware`).
-    After that the status is sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a
-    key `error`), and the connection is broken off, so that no client can take what it got for the whole.
-    `stream(..., resume=position)` goes on behind the last call that was sent.
+    An error before the first call is raised, so it becomes a response with its own status (`error_middleware`). After that
+    the status is already sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a key
+    `error`), and the connection is closed before the response is complete. `stream(..., resume=position)` continues after
+    the last call that was sent.
 
     Args:
-        request: the request to answer.
-        calls: a `CallStream`, a `CallFollower` or any iterable of calls; closed when all is sent, or when the client goes away.
-        headers: more headers.
+        request: the request to respond to.
+        calls: a `CallStream`, a `CallFollower`, or any async iterable of calls; closed when all calls are sent or the
+            client disconnects.
+        headers: additional headers.
     """
-    return await _stream(request, calls, Lines(), NDJSON, headers)
+    return await _stream(request, calls, NDJSONFormat(), NDJSON, headers)
 
 
 async def sse_response(
     request: web.Request, calls: AsyncIterable[Call], *, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """The same as server-sent events: a call a message, its `id` the stream's position; `end` after the last.
+    """Streams a response with one server-sent event per call, whose `id` is the stream's position.
 
-    An answer that broke ends with an event `failure`. Pass the header `Last-Event-ID` on as `stream(resume=...)`, and
-    a browser that reconnects goes on exactly after the last call it got.
+    The last event is `end`, or `failure` after an error. Pass the request header `Last-Event-ID` to `stream(resume=...)`,
+    and a browser that reconnects continues after the last call it received. Arguments as in `ndjson_response`.
     """
-    return await _stream(request, calls, Events(), EVENTS, headers)
+    return await _stream(request, calls, SSEFormat(), SSE, headers)
 
 
 async def _stream(
-    request: web.Request, calls: AsyncIterable[Call], form: Form, kind: str, headers: Mapping[str, str] | None
+    request: web.Request,
+    calls: AsyncIterable[Call],
+    output_format: Format,
+    media_type: str,
+    headers: Mapping[str, str] | None,
 ) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": kind, **HEADERS, **(headers or {})})
+    response = web.StreamResponse(headers={"content-type": media_type, **HEADERS, **(headers or {})})
 
-    async def begin() -> None:
+    async def start() -> None:
         await response.prepare(request)
 
     async def write(chunk: bytes) -> None:
         await (response.write(chunk) if chunk else response.write_eof())
 
-    async def gone() -> None:
-        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - as LOOK says
-            await asyncio.sleep(LOOK)
+    async def wait_for_disconnect() -> None:
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - see DISCONNECT_POLL
+            await asyncio.sleep(DISCONNECT_POLL)
 
-    head = request.method == "HEAD"
-    # Where the client is gone, aiohttp finds it so as it ends the response, and says nothing: an error would be logged as
-    # the application's own.
-    await deliver(calls, form, begin=begin, write=write, gone=gone, head=head)
+    # If the client disconnected, the response is returned all the same: aiohttp ends it without a log line, while it would
+    # log an error as the application's.
+    await stream_calls(
+        calls,
+        output_format,
+        start=start,
+        write=write,
+        wait_for_disconnect=wait_for_disconnect,
+        head=request.method == "HEAD",
+    )
     return response
 
 
@@ -131,12 +140,12 @@ async def _stream(
 async def error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Lets errors of this package become answers: 422, 502, 503 with Retry-After, 504, 500 (see `answers`)."""
+    """Turns errors of this package into responses with status 422, 500, 502, 503 (with Retry-After) or 504."""
     try:
         return await handler(request)
     except IovoxError as error:
         if request.writer.output_size:
-            # Its answer has begun: aiohttp breaks the connection off.
+            # The response has started; aiohttp closes the connection.
             raise
-        given = answer(error)
-        return web.json_response(given.body, status=given.status, headers=given.headers)
+        response = error_response(error)
+        return web.json_response(response.body, status=response.status, headers=response.headers)

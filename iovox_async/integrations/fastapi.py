@@ -1,16 +1,14 @@
-"""FastAPI: one session an application, calls as a streamed answer, errors as sensible ones.
-
-The law of this room: the application's loop is never held up, and a browser that goes away takes its requests with it.
+"""FastAPI integration: one client per application, streamed responses, and error handlers.
 
 ::
 
-    from iovox_async.integrations.fastapi import Insights, NDJSONResponse, insights_lifespan, install_error_handlers
+    from iovox_async.integrations.fastapi import InsightsDep, NDJSONResponse, insights_lifespan, install_error_handlers
 
     app = FastAPI(lifespan=insights_lifespan())
     install_error_handlers(app)
 
-    @app.get("/calls", response_class=NDJSONResponse)  # so that its documentation names the type
-    async def calls(insights: Insights, start: date, end: date) -> NDJSONResponse:
+    @app.get("/calls", response_class=NDJSONResponse)  # for the media type in the OpenAPI document
+    async def calls(insights: InsightsDep, start: date, end: date) -> NDJSONResponse:
         return NDJSONResponse(insights.stream(start, end))
 """
 
@@ -22,8 +20,8 @@ from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
 from iovox_async.models import Call
 
-from ._error_response import answer
-from ._streaming import EVENTS, HEADERS, NDJSON, Events, Form, Lines, deliver
+from ._error_response import error_response
+from ._streaming import HEADERS, NDJSON, SSE, Format, NDJSONFormat, SSEFormat, stream_calls
 
 try:
     from fastapi import Depends
@@ -44,7 +42,7 @@ __all__ = [
     "install_error_handlers",
 ]
 
-#: Under which name the state of an application holds its session.
+#: The name of the client in the application's state.
 STATE = "iovox_insights"
 START, BODY = {"type": "http.response.start"}, {"type": "http.response.body"}
 Lifespan: TypeAlias = Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]
@@ -53,11 +51,11 @@ Lifespan: TypeAlias = Callable[[Any], contextlib.AbstractAsyncContextManager[Any
 def insights_lifespan(
     make: Callable[[], AsyncInsights] = AsyncInsights, *, inner: Lifespan | None = None
 ) -> Lifespan:
-    """A lifespan that opens one session for the application and closes it at the end.
+    """Returns a lifespan that opens one client for the application and closes it at the end.
 
     Args:
-        make: makes the session when the application starts; by default from IOVOX_USERNAME and IOVOX_SECURE_KEY.
-        inner: the application's own lifespan, run inside. The other way round works too, in a lifespan of your own:
+        make: creates the client when the application starts; the default uses IOVOX_USERNAME and IOVOX_SECURE_KEY.
+        inner: the application's own lifespan, run inside. Alternatively, use this one in your own:
             `async with insights_lifespan()(app) as state: yield {**state, "database": database}`.
     """
 
@@ -70,36 +68,39 @@ def insights_lifespan(
 
 
 async def get_insights(connection: HTTPConnection) -> AsyncInsights:
-    """The application's session; in tests, `app.dependency_overrides[get_insights]` gives another.
+    """Returns the application's client; tests may replace it with `app.dependency_overrides[get_insights]`.
 
     Raises:
-        ConfigurationError: the application has no session.
+        ConfigurationError: the application has no client.
     """
     insights = getattr(connection.state, STATE, None)
     if not isinstance(insights, AsyncInsights):
-        raise ConfigurationError("the application has no session: FastAPI(lifespan=insights_lifespan())")
+        raise ConfigurationError(
+            None, "the application has no AsyncInsights", hint="Use FastAPI(lifespan=insights_lifespan())."
+        )
     return insights
 
 
-#: A parameter `insights: InsightsDep` of an endpoint is the application's session.
+#: The type of an endpoint's parameter that receives the application's client.
 InsightsDep: TypeAlias = Annotated[AsyncInsights, Depends(get_insights)]
 
 
 class NDJSONResponse(StreamingResponse):
-    """A `CallStream`, a `CallFollower` or any iterable of calls, as a line of JSON a call.
+    """A streamed response with one line of JSON per call.
 
-    An error before the first call is raised, and so becomes an answer with a status of its own. After that the status
-    is sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a key `error`), and the
-    connection is broken off (a `BaseHTTPMiddleware` ends it cleanly all the same), so that nobody takes what came for
-    the whole. `stream(..., resume=position)` goes on behind the last call that was sent.
+    An error before the first call is raised, so it becomes a response with its own status. After that the status is already
+    sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a key `error`), and the
+    connection is closed before the response is complete (a `BaseHTTPMiddleware` completes it nevertheless).
+    `stream(..., resume=position)` continues after the last call that was sent.
 
     Args:
-        calls: closed when all is sent, or when the client goes away.
-        status_code, headers, background: as with any response.
+        calls: a `CallStream`, a `CallFollower`, or any async iterable of calls; closed when all calls are sent or the
+            client disconnects.
+        status_code, headers, background: as in other responses.
     """
 
     media_type = NDJSON
-    form: Form = Lines()
+    output_format: Format = NDJSONFormat()
 
     def __init__(
         self,
@@ -112,16 +113,16 @@ class NDJSONResponse(StreamingResponse):
         self._calls = calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def gone() -> None:
+        async def wait_for_disconnect() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        await deliver(
+        await stream_calls(
             self._calls,
-            self.form,
-            begin=lambda: send({**START, "status": self.status_code, "headers": self.raw_headers}),
+            self.output_format,
+            start=lambda: send({**START, "status": self.status_code, "headers": self.raw_headers}),
             write=lambda chunk: send({**BODY, "body": chunk, "more_body": bool(chunk)}),
-            gone=gone,
+            wait_for_disconnect=wait_for_disconnect,
             head=scope["method"] == "HEAD",
         )
         if self.background is not None:
@@ -129,21 +130,21 @@ class NDJSONResponse(StreamingResponse):
 
 
 class SSEResponse(NDJSONResponse):
-    """The same as server-sent events: a call a message, its `id` the stream's position.
+    """A streamed response with one server-sent event per call, whose `id` is the stream's position.
 
-    After the last comes an event `end`; an answer that broke ends with an event `failure`. Pass the header
-    `Last-Event-ID` on as `stream(resume=...)`, and a browser that reconnects goes on exactly where it was.
+    The last event is `end`, or `failure` after an error. Pass the request header `Last-Event-ID` to `stream(resume=...)`,
+    and a browser that reconnects continues after the last call it received.
     """
 
-    media_type = EVENTS
-    form: Form = Events()
+    media_type = SSE
+    output_format: Format = SSEFormat()
 
 
 def install_error_handlers(app: Starlette) -> None:
-    """Lets errors of this package become answers: 422, 502, 503 with Retry-After, 504, 500 (see `answers`)."""
+    """Turns errors of this package into responses with status 422, 500, 502, 503 (with Retry-After) or 504."""
 
     async def handle(_: Request, error: Exception) -> JSONResponse:
-        given = answer(error)
-        return JSONResponse(given.body, given.status, given.headers)
+        response = error_response(error)
+        return JSONResponse(response.body, response.status, response.headers)
 
     app.add_exception_handler(IovoxError, handle)

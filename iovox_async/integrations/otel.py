@@ -1,6 +1,4 @@
-"""OpenTelemetry: a span a stream, a span a request, and metrics of both.
-
-The law of this room: it turns events into OpenTelemetry's words and keeps nothing but the spans that are open.
+"""OpenTelemetry integration: spans and metrics for streams and requests.
 
 ::
 
@@ -8,9 +6,9 @@ The law of this room: it turns events into OpenTelemetry's words and keeps nothi
 
     async with AsyncInsights(observer=OpenTelemetryObserver()) as insights: ...
 
-Spans: `iovox.stream`, a child of what is current where the stream is first read, and `GET /calls/insights` below it.
-Metrics: `iovox.request.duration` (s), `iovox.retries`, `iovox.windows`, `iovox.rows`, `iovox.response.size` (By),
-`iovox.calls` (handed out), `iovox.stream.duration` (s), `iovox.streams` (open now).
+Spans: `iovox.stream`, a child of the span that is current where the stream is first read, and its child
+`GET /calls/insights` for each request. Metrics: `iovox.request.duration` (s), `iovox.retries`, `iovox.windows`, `iovox.rows`,
+`iovox.response.size` (By), `iovox.calls` (delivered), `iovox.stream.duration` (s), `iovox.streams` (open).
 """
 
 from __future__ import annotations
@@ -44,11 +42,11 @@ NAME = "iovox_async"
 
 
 class OpenTelemetryObserver:
-    """An `Observer` that writes spans and metrics; one may serve several sessions.
+    """An `Observer` that records spans and metrics; several clients may share it.
 
     Args:
-        tracer_provider: else the global one.
-        meter_provider: else the global one.
+        tracer_provider: None for the global one.
+        meter_provider: None for the global one.
     """
 
     def __init__(
@@ -57,23 +55,21 @@ class OpenTelemetryObserver:
         self._tracer = trace.get_tracer(NAME, tracer_provider=tracer_provider)
         meter = metrics.get_meter(NAME, meter_provider=meter_provider)
         self._spans: dict[int, Span] = {}
-        self._request_seconds = meter.create_histogram(
-            "iovox.request.duration", "s", "How long an exchange took."
-        )
+        self._request_seconds = meter.create_histogram("iovox.request.duration", "s", "Duration of requests.")
         self._stream_seconds = meter.create_histogram(
-            "iovox.stream.duration", "s", "How long a stream took, its reader's time included."
+            "iovox.stream.duration", "s", "Duration of streams, including the time of their reader."
         )
-        self._retries = meter.create_counter("iovox.retries", "{retry}", "Requests that were tried again.")
-        self._windows = meter.create_counter(
-            "iovox.windows", "{window}", "Answers that found their place in a stream."
+        self._retries = meter.create_counter("iovox.retries", "{retry}", "Retries of requests.")
+        self._windows = meter.create_counter("iovox.windows", "{window}", "Pages accepted into a stream.")
+        self._rows = meter.create_counter("iovox.rows", "{call}", "Rows in responses.")
+        self._bytes = meter.create_counter(
+            "iovox.response.size", "By", "Bytes of response bodies, as transferred."
         )
-        self._rows = meter.create_counter("iovox.rows", "{call}", "Rows in answers.")
-        self._bytes = meter.create_counter("iovox.response.size", "By", "Bytes of answers, over the wire.")
-        self._calls = meter.create_counter("iovox.calls", "{call}", "Calls handed out by streams.")
-        self._open = meter.create_up_down_counter("iovox.streams", "{stream}", "Streams open now.")
+        self._calls = meter.create_counter("iovox.calls", "{call}", "Calls delivered by streams.")
+        self._open = meter.create_up_down_counter("iovox.streams", "{stream}", "Open streams.")
 
     def on_stream_started(self, event: StreamStarted) -> None:
-        """Opens the stream's span."""
+        """Starts the stream's span."""
         self._open.add(1)
         self._spans[event.stream] = self._tracer.start_span(
             "iovox.stream",
@@ -87,7 +83,7 @@ class OpenTelemetryObserver:
         )
 
     def on_request_finished(self, event: RequestFinished) -> None:
-        """Writes the request's span, its time and its size."""
+        """Records the request's span, duration and size."""
         end = time.time_ns()
         labels: dict[str, str | int] = {"http.request.method": "GET"}
         if event.status is not None:
@@ -105,7 +101,7 @@ class OpenTelemetryObserver:
         if event.page is not None:
             attributes["iovox.page"] = event.page
         parent = self._spans.get(event.stream) if event.stream is not None else None
-        # Its parent is the stream's span, which is nobody's current one: a reader's own work is no part of it.
+        # The stream's span is passed explicitly: it is not the current one, so that the reader's own spans are no children of it.
         span = self._tracer.start_span(
             "GET /calls/insights",
             None if parent is None else trace.set_span_in_context(parent),
@@ -113,13 +109,13 @@ class OpenTelemetryObserver:
             attributes,
             start_time=end - int(event.duration * 1e9),
         )
-        # What was given up on purpose is no fault.
+        # A cancelled request is not an error.
         if event.error not in {None, "CancelledError"}:
             span.set_status(Status(StatusCode.ERROR, event.error))
         span.end(end)
 
     def on_retry(self, event: RetryScheduled) -> None:
-        """Counts a retry, and notes it in the stream's span."""
+        """Counts a retry, and adds an event to the stream's span."""
         self._retries.add(1, {"error.type": event.error})
         if event.stream in self._spans:
             self._spans[event.stream].add_event(
@@ -133,11 +129,11 @@ class OpenTelemetryObserver:
             )
 
     def on_page_accepted(self, event: PageAccepted) -> None:  # noqa: ARG002 - the observer's signature
-        """Counts an answer that found its place."""
+        """Counts an accepted page."""
         self._windows.add(1)
 
     def on_stream_finished(self, event: StreamFinished) -> None:
-        """Closes the stream's span."""
+        """Ends the stream's span."""
         self._open.add(-1)
         self._calls.add(event.calls)
         labels: dict[str, str] = {"iovox.outcome": event.outcome}

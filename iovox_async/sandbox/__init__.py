@@ -1,7 +1,9 @@
-"""The endpoint in miniature, for demos and tests: `Sandbox`, `Faults`.
+"""A local server with the endpoint's behaviour, generated calls, and simulated faults, for demos and tests.
 
-The law of this package: it knows the endpoint from its documentation alone. Nothing of the client's way to ask, plan
-or read is imported here, since an oracle that shares code with its subject proves nothing.
+Invariants:
+
+- The sandbox implements the endpoint from its documentation. Apart from the errors, it imports nothing of the client, so a
+  mistake of the client cannot be repeated in the server that tests it. (`sandbox.live` is a client, and may.)
 """
 
 from __future__ import annotations

@@ -1,45 +1,111 @@
-"""One call after another, drawn from the seed.
+"""Generates the sandbox's calls from a seed.
 
-The law of this room: a call is drawn from a second and a source of chance and nothing else, so the same seed gives
-the same calls, and a call that arrives later looks like the others.
+An account of car dealers is drawn first: dealers (nodes), the phone numbers that each advertises (links), a few thousand
+callers who call repeatedly, and conversations. Then each call is drawn from its start second and a random source.
+
+Invariants:
+
+- The same seed gives the same calls. Each random source depends only on its label and numbers, never on earlier draws.
+- Every phone number lies in a range that Ofcom reserves for drama, so it belongs to nobody.
+  Source: Ofcom, "Telephone numbers for use in TV and radio drama programmes".
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _directory, _scripts, _timestamps
+import attrs
+
+from . import _transcripts
 from ._columns import NESTED, SCALARS
-from ._random import chance
-from ._transcripts import Dialogue, dialogues, words
+from ._timestamps import DAY, HOUR, format_timestamp
 
 if TYPE_CHECKING:
-    import random
-
-    from ._nested_values import Fragments
+    from ._store import FragmentPool
 
 #: Columns of the store's table, in order.
 COLUMNS = (*(name for name in SCALARS if not name.endswith("_seconds")), *NESTED)
 
-#: Real ids grow by a thousand a second.
-_ID_BASE, _IDS_A_SECOND = 28_974_285_200_000, 1_000
-#: Where ids go on when a second has none left.
+#: The endpoint's ids grow by about a thousand a second.
+_ID_BASE, _IDS_PER_SECOND = 28_974_285_200_000, 1_000
+#: First id for the calls of a second that has no free id left.
 _ID_OVERFLOW = 10**15
-_CALLERS = 4_000
-_DIALOGUES_A_SCRIPT = 32
-#: Of the calls that are answered; about a third of all calls is transcribed.
+_CALLER_COUNT = 4_000
+_CONVERSATIONS_PER_SCRIPT = 32
+#: Share of the answered calls that are transcribed; about a third of all calls.
 _TRANSCRIBED = 0.46
 _CONTACTS = (("Type", "Trade"), ("Type", "Private"), ("Rating", "VIP"))
-_DEPARTMENTS = tuple(dict.fromkeys(script.category for script in _scripts.SCRIPTS))
+_DEPARTMENTS = tuple(dict.fromkeys(script.category for script in _transcripts.SCRIPTS))
+
+#: First nine digits of numbers, and the location that the endpoint gives for them; three digits follow.
+_MOBILE = ("447700900", "MOBILE,UNITED KINGDOM")
+_LANDLINES = (
+    ("441134960", "LEEDS,UNITED KINGDOM"),
+    ("441144960", "SHEFFIELD,UNITED KINGDOM"),
+    ("441154960", "NOTTINGHAM,UNITED KINGDOM"),
+    ("441164960", "LEICESTER,UNITED KINGDOM"),
+    ("441174960", "BRISTOL,UNITED KINGDOM"),
+    ("441214960", "BIRMINGHAM,UNITED KINGDOM"),
+    ("441314960", "EDINBURGH,UNITED KINGDOM"),
+    ("441414960", "GLASGOW,UNITED KINGDOM"),
+    ("441514960", "LIVERPOOL,UNITED KINGDOM"),
+    ("441614960", "MANCHESTER,UNITED KINGDOM"),
+    ("441914980", "TYNESIDE,UNITED KINGDOM"),
+    ("442079460", "LONDON,UNITED KINGDOM"),
+    ("442896496", "NORTHERN IRELAND,UNITED KINGDOM"),
+    ("442920180", "CARDIFF,UNITED KINGDOM"),
+)
+_DESTINATION_PREFIX = "441632960"
+_IOVOX_PREFIX = "443069990"
+
+_CITIES = (
+    "Brighton", "London", "Leeds", "Bristol", "Cardiff", "Glasgow", "Norwich", "York", "Exeter", "Derby",
+    "Oxford", "Preston", "Swansea", "Dundee", "Ipswich", "Luton", "Kendal", "Truro", "Hove", "Bath",
+)  # fmt: skip
+_TRADES = ("Motors", "Cars", "Garage", "Autos & Sons")
+_CAMPAIGNS = ("Website", "Print", "Auto Trader", "Google Ads", "Radio", "Van livery")
 
 Row = list[Any]
 
 
-class _Talk(NamedTuple):
-    """A dialogue by the numbers of its fragments."""
+def seeded_random(*parts: object) -> random.Random:
+    """Returns a random source that depends on `parts` alone."""
+    return random.Random(" ".join(map(str, parts)))  # noqa: S311 - test data
+
+
+@attrs.frozen
+class Link:
+    """An advertised number of a node, with what all its calls have in common."""
+
+    node_id: str
+    node_name: str
+    node_type: str
+    link_id: str
+    link_name: str
+    link_type: str
+    iovox_number: str
+    destination: str
+    #: Items of the lists in a response.
+    link_categories: list[dict[str, str]]
+    node_categories: list[dict[str, str]]
+
+
+class _Account(NamedTuple):
+    """What is drawn from a seed before the first call."""
+
+    links: list[Link]
+    #: Number, location, and index into `_CONTACTS` or None.
+    callers: list[tuple[str, str, int | None]]
+    #: Each with its weight.
+    conversations: list[tuple[_transcripts.Conversation, int]]
+
+
+class _StoredConversation(NamedTuple):
+    """A conversation whose lists are replaced by their fragment numbers."""
 
     talk_time: int
     call_categories: int
@@ -49,220 +115,261 @@ class _Talk(NamedTuple):
     call_outcomes: int
 
 
-class _Line(NamedTuple):
-    """A link with what its calls have in common."""
+class _StoredLink(NamedTuple):
+    """A link whose lists are replaced by their fragment numbers."""
 
-    link: _directory.Link
+    link: Link
     link_categories: int
     node_categories: int
-    forward: str
+    forward_rule: str
 
 
-class _World(NamedTuple):
-    """What a seed draws before the first call."""
+def _phone_number(prefix: str, number: int) -> str:
+    return f"{prefix}{number % 1000:03d}"
 
-    links: list[_directory.Link]
-    #: Number, location, and place in `_CONTACTS` or None.
-    callers: list[tuple[str, str, int | None]]
-    dialogues: list[tuple[Dialogue, int]]
+
+def _category(number: int | str, label: str, value: str) -> dict[str, str]:
+    return {"category_id": str(number), "label": label, "value": value}
+
+
+def _draw_links(rng: random.Random) -> list[Link]:
+    """Draws the links of all nodes; each is repeated according to its share of the calls."""
+    links: list[Link] = []
+    number = 0
+    for index, city in enumerate(_CITIES):
+        name = f"{city} {rng.choice(_TRADES)}"
+        node_type = rng.choice(("", "", "dealership", "service centre"))
+        node_categories = [
+            _category(200 + index % 4, "Region", ("North", "South", "East", "West")[index % 4]),
+            # The documentation's own sample has categories without an id.
+            _category("", "Group", "Dealership"),
+        ]
+        # Some dealers are called ten times as often as others.
+        share = 1 + int(9 * rng.random() ** 3)
+        for campaign in rng.sample(_CAMPAIGNS, rng.randrange(1, 5)):
+            number += 1
+            link = Link(
+                node_id=str(index + 1),
+                node_name=name,
+                node_type=node_type,
+                link_id=str(50 + number),
+                link_name=f"{name} {campaign}",
+                link_type="default-type" if campaign != "Print" else "print",
+                iovox_number=_phone_number(_IOVOX_PREFIX, number * 7),
+                destination=_phone_number(_DESTINATION_PREFIX, index * 11 + 5),
+                link_categories=[_category(100 + _CAMPAIGNS.index(campaign), "Campaign", campaign)],
+                node_categories=node_categories,
+            )
+            links.extend([link] * (share * rng.randrange(1, 4)))
+    return links
+
+
+def _draw_callers(rng: random.Random) -> list[tuple[str, str]]:
+    callers = []
+    for _ in range(_CALLER_COUNT):
+        prefix, location = _MOBILE if rng.random() < 0.6 else rng.choice(_LANDLINES)
+        callers.append((_phone_number(prefix, rng.randrange(1000)), location))
+    return callers
 
 
 @functools.lru_cache(maxsize=8)
-def _world(seed: int) -> _World:
-    # A suite makes hundreds of sandboxes of one seed, so the tenth of a second is spent once.
-    draw = chance("town", seed)
-    links = _directory.links(draw)
+def _draw_account(seed: int) -> _Account:
+    # Cached: it takes a tenth of a second, and a test suite makes hundreds of sandboxes with one seed.
+    rng = seeded_random("town", seed)
+    links = _draw_links(rng)
     callers = [
-        (*caller, draw.randrange(len(_CONTACTS)) if draw.random() < 0.15 else None)
-        for caller in _directory.callers(draw, _CALLERS)
+        (*caller, rng.randrange(len(_CONTACTS)) if rng.random() < 0.15 else None)
+        for caller in _draw_callers(rng)
     ]
-    return _World(links, callers, dialogues(draw, _DIALOGUES_A_SCRIPT))
+    conversations = [
+        (_transcripts.draw_conversation(script, rng), script.weight)
+        for script in _transcripts.SCRIPTS
+        for _ in range(_CONVERSATIONS_PER_SCRIPT)
+    ]
+    return _Account(links, callers, conversations)
 
 
 class CallGenerator:
-    """The seed's town, and the calls that are made there."""
+    """Generates the calls of one seed; lists inside calls are kept in `fragments`."""
 
-    def __init__(self, seed: int, fragments: Fragments) -> None:
-        world = _world(seed)
-        self._number = fragments.number
-        self._lines = [self._line(link) for link in world.links]
-        contacts = {
-            index: self._number("contact_categories", [_directory.category(400 + index, *contact)])
+    def __init__(self, seed: int, fragments: FragmentPool) -> None:
+        account = _draw_account(seed)
+        self._fragment = fragments.number
+        self._links = [
+            _StoredLink(
+                link,
+                self._fragment("link_categories", link.link_categories),
+                self._fragment("node_categories", link.node_categories),
+                f"Forward call to: {link.destination}",
+            )
+            for link in account.links
+        ]
+        contacts = [
+            self._fragment("contact_categories", [_category(400 + index, *contact)])
             for index, contact in enumerate(_CONTACTS)
-        }
+        ]
         self._callers = [
-            (person, location, 0 if contact is None else contacts[contact])
-            for person, location, contact in world.callers
+            (number, location, 0 if contact is None else contacts[contact])
+            for number, location, contact in account.callers
         ]
-        self._talks = [
-            talk for dialogue, weight in world.dialogues for talk in [self._talk(dialogue)] * weight
+        self._conversations = [
+            stored
+            for conversation, weight in account.conversations
+            for stored in [self._store_conversation(conversation)] * weight
         ]
-        self._by_hand = self._number("tags", [{"text": "Follow up", "colour": "GOLD", "source_type": "user"}])
-        self._overflow = itertools.count(_ID_OVERFLOW)
-
-    def _line(self, link: _directory.Link) -> _Line:
-        return _Line(
-            link,
-            self._number("link_categories", link.link_categories),
-            self._number("node_categories", link.node_categories),
-            f"Forward call to: {link.destination}",
+        self._manual_tag = self._fragment(
+            "tags", [{"text": "Follow up", "colour": "GOLD", "source_type": "user"}]
         )
+        self._overflow_ids = itertools.count(_ID_OVERFLOW)
 
-    def _talk(self, dialogue: Dialogue) -> _Talk:
+    def _store_conversation(self, conversation: _transcripts.Conversation) -> _StoredConversation:
         categories = []
-        if name := dialogue.category:
-            categories.append(_directory.category(300 + _DEPARTMENTS.index(name), "Department", name))
-        return _Talk(
-            dialogue.talk_time,
-            self._number("call_categories", categories),
-            self._number("transcriptions", dialogue.transcriptions),
-            self._number("tags", dialogue.tags),
-            self._number("keyword_rules", dialogue.keyword_rules),
-            self._number("call_outcomes", dialogue.call_outcomes),
+        if name := conversation.category:
+            categories.append(_category(300 + _DEPARTMENTS.index(name), "Department", name))
+        return _StoredConversation(
+            conversation.talk_time,
+            self._fragment("call_categories", categories),
+            self._fragment("transcriptions", conversation.transcriptions),
+            self._fragment("tags", conversation.tags),
+            self._fragment("keyword_rules", conversation.keyword_rules),
+            self._fragment("call_outcomes", conversation.call_outcomes),
         )
 
-    def calls(self, count: int, start: int, end: int, draw: random.Random) -> Iterator[Row]:
-        """So many calls from second `start` to second `end`, as busy as the hours of the week are, in order."""
-        taken: set[int] = set()
-        for second in seconds(count, start, end, draw):
-            row = self.call(second, draw)
-            while row[0] in taken:
-                row[0] = self.another_id(second, draw)
-            taken.add(row[0])
+    def draw_calls(self, count: int, start: int, end: int, rng: random.Random) -> Iterator[Row]:
+        """Draws `count` calls that start between `start` and `end`, both included, in order of time."""
+        ids: set[int] = set()
+        for timestamp in draw_timestamps(count, start, end, rng):
+            row = self.draw_call(timestamp, rng)
+            while row[0] in ids:
+                row[0] = self.draw_id(timestamp, rng)
+            ids.add(row[0])
             yield row
 
-    def another_id(self, second: int, draw: random.Random) -> int:
-        """An id to try when the first is taken."""
-        if draw.random() < 0.5:
-            return _ID_BASE + second * _IDS_A_SECOND + int(draw.random() * _IDS_A_SECOND)
-        return next(self._overflow)
+    def draw_id(self, timestamp: int, rng: random.Random) -> int:
+        """Draws another id for a call whose first id is taken."""
+        if rng.random() < 0.5:
+            return _ID_BASE + timestamp * _IDS_PER_SECOND + int(rng.random() * _IDS_PER_SECOND)
+        return next(self._overflow_ids)
 
-    def call(self, second: int, draw: random.Random) -> Row:
-        """A call that starts at this second, as the values of `COLUMNS`."""
-        r = draw.random
-        line = self._lines[int(r() * len(self._lines))]
-        link = line.link
-        # Squared, so that the first in the list call again and again.
-        person, location, contact = self._callers[int(r() ** 2 * len(self._callers))]
+    def draw_call(self, timestamp: int, rng: random.Random) -> Row:
+        """Draws a call that starts at `timestamp`, as the values of `COLUMNS`."""
+        r = rng.random
+        stored = self._links[int(r() * len(self._links))]
+        link = stored.link
+        # Squared, so that the first callers in the list call repeatedly.
+        caller, location, contact = self._callers[int(r() ** 2 * len(self._callers))]
         if r() < 0.03:
-            person = location = ""
-        result, rule, talk_time, recorded = self._ending(line, draw)
+            caller = location = ""
+        result, rule, talk_time, recorded = self._draw_result(stored, rng)
         categories = transcriptions = tags = keyword_rules = call_outcomes = comments = tasks = 0
         if result == "ANSWERED":
             if r() < _TRANSCRIBED:
-                talk = self._talks[int(r() * len(self._talks))]
-                talk_time, categories, transcriptions, tags, keyword_rules, call_outcomes = talk
+                conversation = self._conversations[int(r() * len(self._conversations))]
+                talk_time, categories, transcriptions, tags, keyword_rules, call_outcomes = conversation
                 talk_time += int(r() * 4)
                 recorded = 1
             elif r() < 0.05:
-                tags = self._by_hand
+                tags = self._manual_tag
             if r() < 0.05:
-                comments = self._number("comments", self._comments(second, draw), alone=True)
+                comments = self._fragment("comments", _draw_comments(timestamp, rng), shared=False)
             if r() < 0.04:
-                tasks = self._number("tasks", self._tasks(second, draw), alone=True)
+                tasks = self._fragment("tasks", _draw_tasks(timestamp, rng), shared=False)
         call_time = talk_time + 3 + int(r() * 22)
         if r() < 0.92:
-            origin, destination, direction = person, link.destination, "IN"
+            origin, destination, direction = caller, link.destination, "IN"
             call_type = "DIRECT" if r() < 0.95 else "CALLBACK"
         else:
-            origin, destination, direction = link.destination, person, "OUT"
+            origin, destination, direction = link.destination, caller, "OUT"
             call_type, location = "CLICK TO CALL", ""
         return [
-            _ID_BASE + second * _IDS_A_SECOND + int(r() * _IDS_A_SECOND),
-            _timestamps.text(second),
-            _timestamps.text(second + call_time),
-            origin,
-            location,
-            link.iovox_number,
-            destination,
-            call_time,
-            talk_time,
-            call_type,
-            result,
-            rule,
-            link.node_id,
-            link.node_name,
-            link.node_type,
-            link.link_id,
-            link.link_name,
-            link.link_type,
+            _ID_BASE + timestamp * _IDS_PER_SECOND + int(r() * _IDS_PER_SECOND),
+            format_timestamp(timestamp),
+            format_timestamp(timestamp + call_time),
+            *(origin, location, link.iovox_number, destination, call_time, talk_time),
+            *(call_type, result, rule),
+            *(link.node_id, link.node_name, link.node_type, link.link_id, link.link_name, link.link_type),
             recorded,
             "FALSE" if talk_time else "TRUE",
             direction,
-            line.link_categories,
-            categories,
-            line.node_categories,
-            contact,
-            comments,
-            call_outcomes,
-            transcriptions,
-            tags,
-            keyword_rules,
-            tasks,
+            *(stored.link_categories, categories, stored.node_categories, contact),
+            *(comments, call_outcomes, transcriptions, tags, keyword_rules, tasks),
         ]
 
     @staticmethod
-    def _ending(line: _Line, draw: random.Random) -> tuple[str, str, int, int]:
-        """Result, rule result, seconds of talk, and whether it was recorded."""
-        x = draw.random()
+    def _draw_result(link: _StoredLink, rng: random.Random) -> tuple[str, str, int, int]:
+        """Draws the result, the rule result, the talk time in seconds, and whether the call was recorded."""
+        x = rng.random()
         if x < 0.72:
-            rule = line.forward if x < 0.66 else "Call to an Operator"
-            return "ANSWERED", rule, 4 + int(draw.expovariate(1 / 95)), int(x > 0.1)
+            rule = link.forward_rule if x < 0.66 else "Call to an Operator"
+            return "ANSWERED", rule, 4 + int(rng.expovariate(1 / 95)), int(x > 0.1)
         if x < 0.84:
-            return "NO ANSWER", line.forward, 0, 0
+            return "NO ANSWER", link.forward_rule, 0, 0
         if x < 0.90:
-            return "BUSY", line.forward, 0, 0
+            return "BUSY", link.forward_rule, 0, 0
         if x < 0.97:
             return "VOICEMAIL", "Voicemail", 0, 1
         return "FAILED", "Hang up", 0, 0
 
-    @staticmethod
-    def _comments(second: int, draw: random.Random) -> list[dict[str, str]]:
-        return [
-            {
-                "comment_id": f"{draw.getrandbits(128):032x}",
-                "created": _timestamps.text(second + draw.randrange(600, 40 * _timestamps.HOUR)),
-                "username": f"{draw.choice(_scripts.AGENTS).lower()}@example.com",
-                "language": "en",
-                "text": draw.choice(_scripts.COMMENTS).format_map(words(draw)),
-            }
-            for _ in range(1 if draw.random() < 0.8 else 2)
-        ]
 
-    @staticmethod
-    def _tasks(second: int, draw: random.Random) -> list[dict[str, str]]:
-        created = second + draw.randrange(300, 8 * _timestamps.HOUR)
-        due = created + draw.randrange(1, 10) * _timestamps.DAY
-        return [
-            {
-                "username": f"{draw.choice(_scripts.AGENTS).lower()}@example.com",
-                "created": _timestamps.text(created),
-                "assigned_username": f"{draw.choice(_scripts.AGENTS).lower()}@example.com",
-                "reminder_date": _timestamps.text(due - _timestamps.DAY // 2),
-                "reminder_message": draw.choice(_scripts.REMINDERS).format_map(words(draw)),
-                "status": draw.choice(("OPEN", "OPEN", "DONE")),
-                "due_date": _timestamps.text(due),
-            }
-        ]
+def _draw_username(rng: random.Random) -> str:
+    return f"{rng.choice(_transcripts.AGENTS).lower()}@example.com"
 
 
-def seconds(count: int, start: int, end: int, draw: random.Random) -> list[int]:
-    """So many seconds from `start` to `end`, both included, in order."""
-    hours = range(start // _timestamps.HOUR, end // _timestamps.HOUR + 1)
-    weights = itertools.accumulate(
-        _directory.opening(_timestamps.weekday(hour // 24), hour % 24) * (_overlap(hour, start, end)[1])
-        for hour in hours
-    )
-    r = draw.random
-    made = []
-    for hour in draw.choices(hours, cum_weights=list(weights), k=count):
+def _draw_comments(timestamp: int, rng: random.Random) -> list[dict[str, str]]:
+    return [
+        {
+            "comment_id": f"{rng.getrandbits(128):032x}",
+            "created": format_timestamp(timestamp + rng.randrange(600, 40 * HOUR)),
+            "username": _draw_username(rng),
+            "language": "en",
+            "text": rng.choice(_transcripts.COMMENTS).format_map(_transcripts.draw_words(rng)),
+        }
+        for _ in range(1 if rng.random() < 0.8 else 2)
+    ]
+
+
+def _draw_tasks(timestamp: int, rng: random.Random) -> list[dict[str, str]]:
+    created = timestamp + rng.randrange(300, 8 * HOUR)
+    due = created + rng.randrange(1, 10) * DAY
+    return [
+        {
+            "username": _draw_username(rng),
+            "created": format_timestamp(created),
+            "assigned_username": _draw_username(rng),
+            "reminder_date": format_timestamp(due - DAY // 2),
+            "reminder_message": rng.choice(_transcripts.REMINDERS).format_map(_transcripts.draw_words(rng)),
+            "status": rng.choice(("OPEN", "OPEN", "DONE")),
+            "due_date": format_timestamp(due),
+        }
+    ]
+
+
+def draw_timestamps(count: int, start: int, end: int, rng: random.Random) -> list[int]:
+    """Draws `count` timestamps between `start` and `end`, both included, sorted; busy hours get more."""
+    hours = range(start // HOUR, end // HOUR + 1)
+    weights = itertools.accumulate(_hour_weight(hour) * _overlap(hour, start, end)[1] for hour in hours)
+    r = rng.random
+    timestamps = []
+    for hour in rng.choices(hours, cum_weights=list(weights), k=count):
         first, length = _overlap(hour, start, end)
-        made.append(first + int(r() * length))
-    made.sort()
-    return made
+        timestamps.append(first + int(r() * length))
+    timestamps.sort()
+    return timestamps
+
+
+def _hour_weight(hour: int) -> float:
+    # Monday is 0; day 0, 1970-01-01, was a Thursday.
+    weekday, hour = (hour // 24 + 3) % 7, hour % 24
+    day_weight = (1.25, 1.05, 1.0, 1.0, 1.1, 0.7, 0.12)[weekday]
+    if 9 <= hour < 18:
+        # Late morning is busiest, and lunch is quieter.
+        return day_weight * (0.8, 1.2, 1.3, 0.9, 0.8, 1.0, 1.1, 1.0, 0.7)[hour - 9]
+    if hour in {7, 8, 18, 19, 20}:
+        return day_weight * 0.15
+    return 0.01
 
 
 def _overlap(hour: int, start: int, end: int) -> tuple[int, int]:
-    """First second and number of seconds of an hour that lie in the range."""
-    first = max(start, hour * _timestamps.HOUR)
-    return first, min(end, hour * _timestamps.HOUR + _timestamps.HOUR - 1) - first + 1
+    """Returns the first timestamp and the number of seconds of an hour that lie in the range."""
+    first = max(start, hour * HOUR)
+    return first, min(end, hour * HOUR + HOUR - 1) - first + 1

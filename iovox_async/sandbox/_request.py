@@ -1,7 +1,6 @@
-"""What a query string asks for, or why it is refused.
+"""Parses the query string of a request, by the endpoint's tables of parameters and of 400 errors.
 
-The law of this room: the endpoint's table of parameters and its table of 400 answers are read here, and nowhere else
-in the sandbox. A query string becomes an `ParsedRequest` or a `Refusal`; nothing is raised.
+`parse_request` returns a `ParsedRequest` or a `RequestErrors`; it raises nothing.
 """
 
 from __future__ import annotations
@@ -13,26 +12,29 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from . import _columns, _timestamps
+from . import _columns
+from ._timestamps import complete_date
 
-LIMIT, LIMIT_MAXIMUM = 10_000, 20_000
-_STAMP = "%Y-%m-%d %H:%M:%S"
+DEFAULT_LIMIT, MAX_LIMIT = 10_000, 20_000
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d(?::\d\d(?::\d\d)?)?)?", re.ASCII)
-_LARGEST_OFFSET = 2**62
+_MAX_OFFSET = 2**62
 
-#: A piece of SQL and the values of its question marks.
+#: SQL and the values of its question marks.
 Condition = tuple[str, tuple[str | int, ...]]
 
 
 @attrs.frozen
 class ParsedRequest:
-    """A query that the endpoint takes."""
+    """A valid request.
+
+    Attributes:
+        start, end: first and last second, `YYYY-MM-DD HH:MM:SS`; None for no bound.
+    """
 
     page: int
     limit: int
     order: str
     descending: bool
-    #: First and last second, `YYYY-MM-DD HH:MM:SS`; None: no bound.
     start: str | None
     end: str | None
     conditions: tuple[Condition, ...]
@@ -40,8 +42,8 @@ class ParsedRequest:
 
 
 @attrs.frozen
-class Refusal:
-    """The errors of a query, in the documentation's own words."""
+class RequestErrors:
+    """The errors of an invalid request, worded as in the documentation."""
 
     messages: tuple[str, ...]
     status: int = 400
@@ -51,29 +53,29 @@ def _equals(column: str) -> Callable[[str], Condition]:
     return lambda value: (f"c.{column}=?", (value,))
 
 
-def _marked(column: str, kind: str, *, several: bool = False) -> Callable[[str], Condition]:
-    """Calls whose list in `column` has an item that is marked with the value, or with one of the values."""
+def _has_item(column: str, key: str, *, multiple: bool = False) -> Callable[[str], Condition]:
+    """Returns a filter for calls whose list `column` has an item with the value, or one of the values, under `key`."""
 
     def condition(value: str) -> Condition:
-        values = _listed(value) if several else (value,)
+        values = _split(value) if multiple else (value,)
         marks = ",".join("?" * len(values))
-        found = f"SELECT fragment FROM marks WHERE kind=? AND value IN ({marks})"  # noqa: S608 - question marks only
-        return f"c.{column} IN ({found})", (kind, *values)
+        select = f"SELECT fragment FROM fragment_values WHERE kind=? AND value IN ({marks})"  # noqa: S608 - question marks only
+        return f"c.{column} IN ({select})", (key, *values)
 
     return condition
 
 
 def _ids(value: str) -> Condition:
-    # What is no number is no id of a call, and so finds none.
-    ids = tuple(int(item) for item in _listed(value) if item.isascii() and item.isdigit() and len(item) < 19)
+    # Items that are not numbers match no call.
+    ids = tuple(int(item) for item in _split(value) if item.isascii() and item.isdigit() and len(item) < 19)
     return f"c.id IN ({','.join('?' * len(ids))})", ids
 
 
-def _listed(value: str) -> tuple[str, ...]:
+def _split(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
-#: The parameters that choose calls, dates apart.
+#: The parameters that filter calls, except the dates.
 FILTERS: Mapping[str, Callable[[str], Condition]] = {
     "id": _ids,
     **{
@@ -83,94 +85,97 @@ FILTERS: Mapping[str, Callable[[str], Condition]] = {
             *("call_result", "rule_result", "call_origin", "iovox_number", "call_destination", "direction"),
         )
     },
-    # The sandbox answers origins as they are, so the form "as appearing in the response" is the same.
+    # The sandbox does not encode origins in responses, so both forms are the same.
     "call_origin_encoded": _equals("call_origin"),
-    "link_category_ids": _marked("link_categories", "category_id", several=True),
-    "call_category_ids": _marked("call_categories", "category_id", several=True),
-    "node_category_ids": _marked("node_categories", "category_id", several=True),
-    "contact_category_ids": _marked("contact_categories", "category_id", several=True),
-    "tag_text": _marked("tags", "text"),
-    "tag_colour": _marked("tags", "colour", several=True),
-    "keyword_rules": _marked("keyword_rules", "keyword_rule"),
-    "call_outcomes": _marked("call_outcomes", "call_outcome"),
+    **{
+        f"{kind}_category_ids": _has_item(f"{kind}_categories", "category_id", multiple=True)
+        for kind in ("link", "call", "node", "contact")
+    },
+    "tag_text": _has_item("tags", "text"),
+    "tag_colour": _has_item("tags", "colour", multiple=True),
+    "keyword_rules": _has_item("keyword_rules", "keyword_rule"),
+    "call_outcomes": _has_item("call_outcomes", "call_outcome"),
 }
 
 
-def conditions(filters: Mapping[str, str]) -> tuple[Condition, ...]:
-    """The SQL of the filters that are given; names the table does not know choose nothing and refuse nothing."""
-    return tuple(FILTERS[name](value) for name, value in filters.items() if name in FILTERS and value)
+def filter_conditions(parameters: Mapping[str, str]) -> tuple[Condition, ...]:
+    """Returns the SQL conditions of the filters; unknown names and empty values are ignored, as by the endpoint."""
+    return tuple(FILTERS[name](value) for name, value in parameters.items() if name in FILTERS and value)
 
 
-def understand(query: str, now: datetime) -> ParsedRequest | Refusal:
-    """Reads a query string as the endpoint does at the instant `now`, in the account's own time."""
-    given = {name: value for name, value in parse_qsl(query, errors="replace") if value}
-    wrong: list[str] = []
-    page = _number(given.get("page", "1"), "Page number not an integer", wrong)
-    limit = _number(given.get("limit", str(LIMIT)), "Limit not an integer", wrong)
-    if limit is not None and not 1 <= limit <= LIMIT_MAXIMUM:
-        wrong.append(f"Limit must be between 1 and {LIMIT_MAXIMUM}")
-    order, direction = _order(given.get("order", "call_start_DESC"), wrong)
-    start, end = _range(given, now, wrong)
-    number = given.get("iovox_number", "0")
-    if not (number.isascii() and number.isdigit()):
-        wrong.append("Iovox Number not an integer")
-    asked = _listed(given.get("response_fields", "")) or _columns.DEFAULT
-    if unknown := [name for name in asked if name not in _columns.NAMES]:
-        # The word is the documentation's own.
-        wrong.append(f"Required fields olvalid: {', '.join(unknown)}")
-    if wrong or page is None or limit is None:
-        return Refusal(tuple(wrong))
+def parse_request(query: str, now: datetime) -> ParsedRequest | RequestErrors:
+    """Parses a query string; `now` is the account's local time, for the dates that it leaves out."""
+    parameters = {name: value for name, value in parse_qsl(query, errors="replace") if value}
+    errors: list[str] = []
+    page = _parse_number(parameters.get("page", "1"), "Page number not an integer", errors)
+    limit = _parse_number(parameters.get("limit", str(DEFAULT_LIMIT)), "Limit not an integer", errors)
+    if limit is not None and not 1 <= limit <= MAX_LIMIT:
+        errors.append(f"Limit must be between 1 and {MAX_LIMIT}")
+    order, descending = _parse_order(parameters.get("order", "call_start_DESC"), errors)
+    start, end = _parse_range(parameters, now, errors)
+    iovox_number = parameters.get("iovox_number", "0")
+    if not (iovox_number.isascii() and iovox_number.isdigit()):
+        errors.append("Iovox Number not an integer")
+    fields = _split(parameters.get("response_fields", "")) or _columns.DEFAULT
+    if unknown := [name for name in fields if name not in _columns.NAMES]:
+        # "olvalid" is the documentation's spelling.
+        errors.append(f"Required fields olvalid: {', '.join(unknown)}")
+    if errors or page is None or limit is None:
+        return RequestErrors(tuple(errors))
     return ParsedRequest(
-        # No error is documented for page 0, so it is the first; a page too far for SQL is as empty as the one before.
-        page=min(max(page, 1), _LARGEST_OFFSET // LIMIT_MAXIMUM),
+        # No error is documented for page 0, so it is the first page. Very large pages are empty in any case; the bound
+        # keeps the offset within SQLite's integers.
+        page=min(max(page, 1), _MAX_OFFSET // MAX_LIMIT),
         limit=limit,
         order=order,
-        descending=direction == "DESC",
+        descending=descending,
         start=start,
         end=end,
-        conditions=conditions(given),
-        fields=asked,
+        conditions=filter_conditions(parameters),
+        fields=fields,
     )
 
 
-def _number(value: str, problem: str, wrong: list[str]) -> int | None:
-    # Nineteen digits hold any number that is meant; more would only slow the conversion.
+def _parse_number(value: str, message: str, errors: list[str]) -> int | None:
+    # More than 19 digits would only slow down the conversion.
     if value.isascii() and value.isdigit():
         return int(value[:19])
-    wrong.append(problem)
+    errors.append(message)
     return None
 
 
-def _order(value: str, wrong: list[str]) -> tuple[str, str]:
+def _parse_order(value: str, errors: list[str]) -> tuple[str, bool]:
     name, _, direction = value.rpartition("_")
     if direction not in {"ASC", "DESC"}:
-        wrong.append("Order Direction Invalid")
+        errors.append("Order Direction Invalid")
         name = name if name in _columns.NAMES else value
     if name not in _columns.NAMES or name in _columns.UNORDERED:
-        wrong.append("Order Field Invalid")
-    return name, direction
+        errors.append("Order Field Invalid")
+    return name, direction == "DESC"
 
 
-def _range(given: Mapping[str, str], now: datetime, wrong: list[str]) -> tuple[str | None, str | None]:
-    if given.get("date_constant") == "YESTERDAY":
+def _parse_range(
+    parameters: Mapping[str, str], now: datetime, errors: list[str]
+) -> tuple[str | None, str | None]:
+    if parameters.get("date_constant") == "YESTERDAY":
         day = (now - timedelta(days=1)).strftime("%Y-%m-%d")
         return f"{day} 00:00:00", f"{day} 23:59:59"
-    start = stamp(given.get("start_date", now.strftime("%Y-%m-01")), "00:00:00")
-    end = stamp(given.get("end_date", now.strftime("%Y-%m-%d")), "23:59:59")
+    start = _parse_date(parameters.get("start_date", now.strftime("%Y-%m-01")), "00:00:00")
+    end = _parse_date(parameters.get("end_date", now.strftime("%Y-%m-%d")), "23:59:59")
     if start is None:
-        wrong.append("Start Date invalid")
+        errors.append("Start Date invalid")
     if end is None:
-        wrong.append("End Date invalid")
+        errors.append("End Date invalid")
     return start, end
 
 
-def stamp(value: str, rest: str) -> str | None:
-    """A documented date with what it leaves out taken from `rest`; None if it is no such date."""
+def _parse_date(value: str, default_time: str) -> str | None:
+    """Returns a documented date, completed by `default_time`; None if it is invalid."""
     if not _DATE.fullmatch(value):
         return None
-    full = _timestamps.completed(value, rest)
+    complete = complete_date(value, default_time)
     try:
-        datetime.strptime(full, _STAMP)  # noqa: DTZ007 - the endpoint's dates have no zone
+        datetime.strptime(complete, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - the endpoint's dates have no zone
     except ValueError:
         return None
-    return full
+    return complete

@@ -1,7 +1,12 @@
-"""The sandbox on a port of its own.
+"""Serves a sandbox on a port of its own, with uvicorn in one thread with one event loop.
 
-The law of this room: the server lives in one thread with one loop, shares no loop with the client it is there to test,
-and when `serve` ends nothing of it is left: no thread, no task, no socket. Only this room knows uvicorn.
+Invariants:
+
+- The server shares no event loop with the client that it tests.
+- When serving ends, no thread, task or socket remains.
+
+`uvicorn.Config(http=...)` is public; the attributes of `uvicorn.Server` and `H11Protocol` that the subclasses here use are
+not. `tests/sandbox/test_sandbox_serving.py` names the version they were checked with.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +24,23 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from iovox_async.errors import ConfigurationError, SessionError
 
-from . import _broken_responses
+from ._app import CONNECTION_KEY, SandboxState
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from ._sandbox import Sandbox
-
-#: Turns of the loop without anything going on, after which nothing will.
-_TURNS = 10
+#: Threads that read pages and compress them.
+_WORKERS = 4
+#: Iterations of the event loop without any activity, after which no accepted connection can still be unknown.
+_IDLE_ITERATIONS = 10
 
 
 class SandboxServer:
-    """A sandbox that is being served; `async with` or `with`, each gives the base URL."""
+    """A server of a sandbox. `async with` and `with` start it, return the base URL, and stop it."""
 
-    def __init__(self, app: Starlette, box: Sandbox, host: str, port: int, root: str) -> None:
+    def __init__(self, app: Starlette, state: SandboxState, host: str, port: int, root: str) -> None:
         self._app = app
-        self._box = box
+        self._state = state
         self._host = host
         self._port = port
         self._root = root
@@ -43,10 +48,10 @@ class SandboxServer:
         self._thread: threading.Thread | None = None
 
     async def __aenter__(self) -> str:
-        """Starts the server without holding up the loop."""
+        """Starts the server without blocking the loop."""
         started = self._start()
         try:
-            # Shielded, since the thread must find the future as it left it.
+            # Shielded, since a cancelled future could not be set by the thread.
             return await asyncio.shield(asyncio.wrap_future(started))
         except BaseException:
             self._stop()
@@ -55,18 +60,18 @@ class SandboxServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops it; whoever cancels this waits all the same, so that nothing is left behind."""
-        ended = asyncio.wrap_future(self._ask_to_end())
-        cancelled = None
-        while not ended.done():
+        """Stops the server; a cancellation is raised after it has stopped."""
+        stopped = asyncio.wrap_future(self._request_stop())
+        cancellation = None
+        while not stopped.done():
             try:
-                await asyncio.wait([ended])
-            except asyncio.CancelledError as cancel:
-                cancelled = cancel
-        self._ended()
-        if cancelled is not None:
-            raise cancelled
-        ended.result()
+                await asyncio.wait([stopped])
+            except asyncio.CancelledError as cancelled:
+                cancellation = cancelled
+        self._join()
+        if cancellation is not None:
+            raise cancellation
+        stopped.result()
 
     def __enter__(self) -> str:
         """Starts the server."""
@@ -80,43 +85,44 @@ class SandboxServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops it."""
+        """Stops the server."""
         self._stop()
 
     def _start(self) -> Future[str]:
         if self._thread is not None:
-            raise SessionError("this sandbox.serve() runs already; call serve() again for another port")
+            raise SessionError(
+                "this sandbox server is already running", hint="Call serve() again for another."
+            )
         listener = _listen(self._host, self._port)
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}{self._root}"
-        self._server = _Server(self._app, self._box, listener, url)
-        self._thread = threading.Thread(target=self._server.run_to_end, name="iovox-sandbox", daemon=True)
-        self._box.held(1)
+        self._server = _Server(self._app, self._state, listener, url)
+        self._thread = threading.Thread(target=self._server.run_thread, name="iovox-sandbox", daemon=True)
         self._thread.start()
-        return self._server.beginning
+        return self._server.started_at
 
-    def _ask_to_end(self) -> Future[None]:
+    def _request_stop(self) -> Future[None]:
         assert self._server is not None
-        self._server.end()
-        return self._server.ending
+        self._server.request_stop()
+        return self._server.stopped
 
     def _stop(self) -> None:
-        ended = self._ask_to_end()
+        stopped = self._request_stop()
         try:
-            ended.result()
+            stopped.result()
         finally:
-            self._ended()
+            self._join()
 
-    def _ended(self) -> None:
+    def _join(self) -> None:
         assert self._thread is not None
-        # The future is the thread's last word, so this takes no time.
+        # The thread sets `stopped` last, so this does not block.
         self._thread.join()
         self._server = self._thread = None
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, because asyncio turns Nagle's delay off only where it reads TCP; without that each answer takes 40 ms more.
+    # asyncio sets TCP_NODELAY only if the protocol is given; without it, each response takes 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -124,19 +130,20 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         raise ConfigurationError(
-            f"the sandbox cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; "
-            "choose another host or port; port 0 is one that is free"
+            None,
+            f"the sandbox cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
+            hint="Choose another host or port; port 0 selects a free one.",
         ) from error
     return listener
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, told to begin and end at once instead of at its next tenth of a second."""
+    """A uvicorn server that starts and stops at once, instead of at its next tick (0.1 s)."""
 
-    def __init__(self, app: Starlette, box: Sandbox, listener: socket.socket, url: str) -> None:
+    def __init__(self, app: Starlette, state: SandboxState, listener: socket.socket, url: str) -> None:
         config = uvicorn.Config(
             app,
-            http=_connection(box),
+            http=_connection_class(state),
             loop="asyncio",
             ws="none",
             lifespan="on",
@@ -148,70 +155,73 @@ class _Server(uvicorn.Server):
             headers=[("server", "iovox-sandbox")],
         )
         super().__init__(config)
-        self._box = box
         self._listener = listener
         self._url = url
-        self._leave: asyncio.Event | None = None
+        self._stop_event: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = threading.Event()
-        #: The base URL, once it answers.
-        self.beginning: Future[str] = Future()
-        #: The thread's last word.
-        self.ending: Future[None] = Future()
+        self._stop_requested = threading.Event()
+        #: The base URL, set when the server accepts requests.
+        self.started_at: Future[str] = Future()
+        #: Set at the end of the thread.
+        self.stopped: Future[None] = Future()
 
-    def run_to_end(self) -> None:
-        """The life of the thread."""
+    def run_thread(self) -> None:
+        """Runs the server until it is stopped; the target of the thread."""
         failure: BaseException | None = None
         try:
             with asyncio.Runner() as runner:
+                # The runner waits for the executor's threads when it closes.
+                workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="iovox-sandbox")
+                runner.get_loop().set_default_executor(workers)
                 runner.run(self._serve(sockets=[self._listener]))
-        except BaseException as error:  # noqa: BLE001 - a thread has no caller; whoever waits for it is told
+        except BaseException as error:  # noqa: BLE001 - passed to the thread that started or stops the server
             failure = error
         self._listener.close()
-        self._box.held(-1)
         if failure is None:
-            self.ending.set_result(None)
-        elif self.beginning.done():
-            self.ending.set_exception(failure)
+            self.stopped.set_result(None)
+        elif self.started_at.done():
+            self.stopped.set_exception(failure)
         else:
-            self.beginning.set_exception(ConfigurationError(f"the sandbox could not start: {failure!r}"))
-            self.ending.set_result(None)
+            self.started_at.set_exception(
+                ConfigurationError(None, f"the sandbox could not start: {failure!r}")
+            )
+            self.stopped.set_result(None)
 
-    def end(self) -> None:
-        """Asks the thread to end; from any thread, any number of times."""
-        self._asked.set()
-        if self._loop is not None and self._leave is not None:
-            # The loop may be closed already, when the thread ended by itself.
+    def request_stop(self) -> None:
+        """Tells the server to stop; may be called from any thread, and repeatedly."""
+        self._stop_requested.set()
+        if self._loop is not None and self._stop_event is not None:
+            # The loop is closed if the thread has ended by itself.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._leave.set)
+                self._loop.call_soon_threadsafe(self._stop_event.set)
 
     async def main_loop(self) -> None:
-        """Until it is asked to end; once a second the Date header is renewed."""
+        """Waits for the request to stop; renews the Date header once a second."""
         await self.on_tick(0)
-        self._leave = asyncio.Event()
+        self._stop_event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self.beginning.set_result(self._url)
-        while not self._asked.is_set():
+        self.started_at.set_result(self._url)
+        while not self._stop_requested.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._leave.wait()
+                    await self._stop_event.wait()
             await self.on_tick(0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Breaks off what is going on; a client of a test is not waited for."""
-        # A connection that was accepted just now shows itself only some turns of the loop later. asyncio loses its
-        # socket if the server is closed before that, so accepting ends first.
+        """Aborts all connections and waits for the requests to end."""
+        # A connection accepted a moment ago becomes known only some iterations of the loop later, and asyncio would leak
+        # its socket if the server were closed before. So it first stops accepting.
         for sock in sockets or ():
             with contextlib.suppress(NotImplementedError):
                 asyncio.get_running_loop().remove_reader(sock)
-        quiet = 0
-        while quiet < _TURNS:
-            quiet += 1
+        idle = 0
+        while idle < _IDLE_ITERATIONS:
+            idle += 1
             if self.server_state.connections or self.server_state.tasks:
-                quiet = 0
+                idle = 0
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
-            # Requests notice that their client is gone; one that is at work on the store ends that first.
+            # A request that reads a page ends after that.
             if self.server_state.tasks:
                 await asyncio.wait(list(self.server_state.tasks), timeout=0.05)
             await asyncio.sleep(0)
@@ -220,49 +230,52 @@ class _Server(uvicorn.Server):
         await self.lifespan.shutdown()
 
 
-def _connection(box: Sandbox) -> type[H11Protocol]:
-    """The class of this sandbox's connections."""
+def _connection_class(state: SandboxState) -> type[H11Protocol]:
+    """Returns the class of a sandbox's connections."""
 
     class Connection(H11Protocol):
-        """uvicorn's connection, which also counts itself and lets faults at its wire."""
+        """A uvicorn connection that is counted, and that faults can write to: a `RawConnection`."""
 
-        _gone = False
+        _lost = False
 
         @property
         def lost(self) -> bool:
-            return self._gone or self.transport.is_closing()
+            return self._lost or self.transport.is_closing()
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
             super().connection_made(transport)
-            box.tally.connect()
-            # uvicorn's type says int, the loop it is given to takes seconds of any kind.
-            self.timeout_keep_alive = box.faults.keep_alive  # type: ignore[assignment]
+            state.counters.open_connection()
+            # Annotated as int, but the event loop accepts any number of seconds.
+            self.timeout_keep_alive = state.faults.keep_alive  # type: ignore[assignment]
             app = self.app
 
-            async def with_wire(scope: Any, receive: Any, send: Any) -> None:
-                scope[_broken_responses.WIRE] = self
+            async def app_with_connection(scope: Any, receive: Any, send: Any) -> None:
+                scope[CONNECTION_KEY] = self
                 await app(scope, receive, send)
 
-            self.app = with_wire
+            self.app = app_with_connection
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._gone = True
-            box.tally.disconnect()
+            self._lost = True
+            state.counters.close_connection()
             super().connection_lost(exc)
 
         def write(self, data: bytes) -> None:
             self.transport.write(data)
 
         async def flush(self) -> None:
-            # A mark of 0 pauses until the very last byte is gone.
+            # With a high-water mark of 0, writing is paused until the last byte is sent.
             self.transport.set_write_buffer_limits(high=0)
             await self.flow.drain()
 
         def close(self) -> None:
             self.transport.close()
 
-        def reset(self, option: bytes) -> None:
-            _broken_responses.linger(self.transport.get_extra_info("socket"), option)
+        def reset(self, linger: bytes) -> None:
+            # Fails if the client has already closed the connection; then there is nothing to reset.
+            with contextlib.suppress(OSError):
+                connection = self.transport.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.transport.abort()
 
     return Connection

@@ -1,7 +1,12 @@
-"""Calls in SQL.
+"""Keeps the sandbox's calls in an SQLite database in memory.
 
-The law of this room: one connection, one lock, one snapshot a page. A page is made by one statement, whole and as
-bytes: SQLite writes the JSON without the interpreter's lock, so the client beside it in the process is not held up.
+Each different list inside a call (its tags, categories, transcriptions and so on) is stored once, as a numbered fragment of
+JSON; number 0 is the empty list. So 100,000 calls share a few hundred fragments, and filters search those.
+
+Invariants:
+
+- A page is written by one SQL statement, so it shows one state of the calls. SQLite writes the JSON without holding the
+  interpreter lock, so a client in the same process is not blocked.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ import attrs
 
 from . import _columns
 from ._generator import COLUMNS, Row
-from ._nested_values import Fragments, shown
 
 if TYPE_CHECKING:
     from ._request import ParsedRequest
@@ -27,23 +31,91 @@ _CALLS = ", ".join(("id INTEGER PRIMARY KEY", *(f"{column} NOT NULL" for column 
 _SCHEMA = f"""
 CREATE TABLE calls ({_CALLS});
 CREATE TABLE fragments (id INTEGER PRIMARY KEY, kind TEXT, json TEXT NOT NULL);
-CREATE TABLE marks (kind TEXT, value TEXT, fragment INTEGER, PRIMARY KEY (kind, value, fragment)) WITHOUT ROWID;
+CREATE TABLE fragment_values (kind TEXT, value TEXT, fragment INTEGER, PRIMARY KEY (kind, value, fragment)) WITHOUT ROWID;
 INSERT INTO fragments VALUES (0, NULL, '[]');
 """  # noqa: S608 - own names
-#: Made after the first calls are in, which is faster.
+#: Created after the first calls are inserted, which is faster.
 _INDEX = "CREATE INDEX IF NOT EXISTS calls_by_start ON calls (call_start)"
 _INSERT = f"INSERT INTO calls VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608 - question marks only
+#: The keys that lists can be filtered by.
+_FILTER_KEYS = {
+    **dict.fromkeys(
+        ("link_categories", "call_categories", "node_categories", "contact_categories"), ("category_id",)
+    ),
+    "tags": ("text", "colour"),
+    "keyword_rules": ("keyword_rule",),
+    "call_outcomes": ("call_outcome",),
+}
+
+
+@attrs.define
+class FragmentPool:
+    """Numbers the lists inside calls; new ones wait in `pending` until the store inserts them."""
+
+    _last: int = 0
+    _numbers: dict[tuple[str, str], int] = attrs.field(factory=dict)
+    #: (number, column, JSON)
+    pending: list[tuple[int, str, str]] = attrs.field(factory=list)
+    #: (key, value, number)
+    pending_values: list[tuple[str, str, int]] = attrs.field(factory=list)
+
+    def number(self, column: str, items: Any, *, shared: bool = True) -> int:
+        """Returns the number of a list in `column`; `shared=False` if no other call has the same.
+
+        Raises:
+            TypeError: the list cannot be written as JSON.
+            ValueError: the same, or it contains a lone surrogate.
+        """
+        if items == []:
+            return 0
+        text = _to_json(items)
+        # SQLite would reject a lone surrogate. Then the list would stay in `pending` and break every later change.
+        text.encode()
+        if shared and (column, text) in self._numbers:
+            return self._numbers[column, text]
+        self._last += 1
+        if shared:
+            self._numbers[column, text] = self._last
+        self.pending.append((self._last, column, text))
+        for key in _FILTER_KEYS.get(column, ()):
+            self.pending_values.extend((key, value, self._last) for value in _filter_values(items, key))
+        return self._last
+
+
+def _to_json(items: Any) -> str:
+    return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
+
+
+def _filter_values(items: Any, key: str) -> Iterable[str]:
+    for item in items if isinstance(items, list) else [items]:
+        # An empty id does not count as an id, so no list of ids matches it.
+        if isinstance(item, Mapping) and item.get(key):
+            yield str(item[key])
+
+
+def _select_keys(text: str, keys: frozenset[str]) -> str:
+    """Returns the JSON of a list with only these keys of its items; a single object stays an object."""
+
+    def select(item: Any) -> Any:
+        return {key: item[key] for key in item if key in keys} if isinstance(item, dict) else item
+
+    items = json.loads(text)
+    return _to_json([select(item) for item in items] if isinstance(items, list) else select(items))
 
 
 @attrs.frozen
-class Found:
-    """The rows of one page."""
+class StoredPage:
+    """One page of calls.
+
+    Attributes:
+        rows: the number of its calls.
+        body: its calls as a JSON array.
+        offset_rows: rows that OFFSET skipped.
+    """
 
     rows: int
-    #: The JSON of the rows, an array.
     body: bytes
-    #: Rows that OFFSET walked over.
-    skipped: int
+    offset_rows: int
 
 
 class CallStore:
@@ -53,13 +125,13 @@ class CallStore:
         self._lock = threading.RLock()
         self._sql = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._sql.executescript(_SCHEMA)
-        self.fragments: Fragments = Fragments()
-        self._views: dict[tuple[str, frozenset[str]], int] = {}
+        self.fragments: FragmentPool = FragmentPool()
+        self._projections: dict[tuple[str, frozenset[str]], int] = {}
         self.close: weakref.finalize[[], CallStore] = weakref.finalize(self, self._sql.close)
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """One change for readers, whatever is done inside."""
+    def transaction(self) -> Iterator[None]:
+        """Makes all changes inside visible to readers at once; rolls them back on an error."""
         with self._lock:
             nested = self._sql.in_transaction
             if not nested:
@@ -74,134 +146,128 @@ class CallStore:
                 self._sql.execute("COMMIT")
 
     def insert(self, rows: Iterable[Row]) -> None:
-        """Puts calls in; their ids must be free."""
-        with self.changing():
+        """Inserts calls; their ids must be free."""
+        with self.transaction():
             self._sql.executemany(_INSERT, rows)
             self._sql.execute(_INDEX)
-            self._take_fragments()
+            self._insert_fragments()
 
     def delete(self, ids: Iterable[int]) -> list[int]:
-        """Takes calls out; gives the ids that were there."""
-        with self.changing():
-            here = [number for number in ids if self.has(number)]
-            self._sql.executemany("DELETE FROM calls WHERE id=?", ((number,) for number in here))
-        return here
+        """Deletes calls and returns the ids of those that existed."""
+        with self.transaction():
+            existing = [call_id for call_id in ids if self.contains(call_id)]
+            self._sql.executemany("DELETE FROM calls WHERE id=?", ((call_id,) for call_id in existing))
+        return existing
 
-    def update(self, number: int, changes: Mapping[str, Any]) -> None:
+    def update(self, call_id: int, changes: Mapping[str, Any]) -> None:
         """Changes columns of one call."""
-        with self.changing():
+        with self.transaction():
             columns = ",".join(f"{column}=?" for column in changes)
-            self._sql.execute(f"UPDATE calls SET {columns} WHERE id=?", (*changes.values(), number))  # noqa: S608 - own names
-            self._take_fragments()
+            self._sql.execute(f"UPDATE calls SET {columns} WHERE id=?", (*changes.values(), call_id))  # noqa: S608 - own names
+            self._insert_fragments()
 
-    def has(self, number: int) -> bool:
-        """Whether a call with this id is there."""
-        # A larger number is nobody's, and SQL would not even take it.
-        fits = number.bit_length() <= _columns.INTEGER_BITS
-        return fits and bool(self._one("SELECT 1 FROM calls WHERE id=?", number))
+    def contains(self, call_id: int) -> bool:
+        """Returns whether there is a call with this id."""
+        # SQLite does not accept larger numbers.
+        valid = call_id.bit_length() <= _columns.INTEGER_BITS
+        return valid and bool(self._fetch("SELECT 1 FROM calls WHERE id=?", call_id))
 
-    def get(self, number: int) -> dict[str, Any] | None:
-        """The columns of one call."""
-        if not self.has(number):
+    def get(self, call_id: int) -> dict[str, Any] | None:
+        """Returns the columns of one call; None if there is no such call."""
+        if not self.contains(call_id):
             return None
-        return dict(zip(COLUMNS, self._one("SELECT * FROM calls WHERE id=?", number), strict=True))
+        return dict(zip(COLUMNS, self._fetch("SELECT * FROM calls WHERE id=?", call_id), strict=True))
 
     def count(self) -> int:
-        """How many calls there are."""
-        return int(self._one("SELECT count(*) FROM calls")[0])
+        """Returns the number of calls."""
+        return int(self._fetch("SELECT count(*) FROM calls")[0])
 
-    def at(self, share: float) -> int | None:
-        """The id of a call at this share of the range of ids, 0 to 1; None: there are no calls."""
-        row = self._one(
+    def id_at(self, share: float) -> int | None:
+        """Returns the id of the call at this share (0 to 1) of the range of ids; None if there are no calls."""
+        row = self._fetch(
             "SELECT id FROM calls WHERE id >= (SELECT min(id) + CAST(? * (max(id) - min(id)) AS INTEGER) FROM calls)"
             " ORDER BY id LIMIT 1",
             share,
         )
         return int(row[0]) if row else None
 
-    def ids(self, ask: ParsedRequest) -> list[int]:
-        """Ids that a query finds, all pages, by `call_start` and id."""
-        where, values = _where(ask, exclusive_end=False)
+    def ids(self, request: ParsedRequest) -> list[int]:
+        """Returns the ids on all pages of a request, by `call_start` and id."""
+        where, values = _where(request, exclusive_end=False)
+        statement = f"SELECT c.id FROM calls c{where} ORDER BY c.call_start, c.id"  # noqa: S608 - values are bound
         with self._lock:
-            return [
-                number
-                for (number,) in self._sql.execute(
-                    f"SELECT c.id FROM calls c{where} ORDER BY c.call_start, c.id",  # noqa: S608 - values are bound
-                    values,
-                )
-            ]
+            return [call_id for (call_id,) in self._sql.execute(statement, values)]
 
-    def page(self, ask: ParsedRequest, *, exclusive_end: bool = False, shuffle: int | None = None) -> Found:
-        """One page of a query.
+    def page(
+        self, request: ParsedRequest, *, exclusive_end: bool = False, shuffle: int | None = None
+    ) -> StoredPage:
+        """Returns one page of a request.
 
         Args:
-            ask: the query; `limit` and `page` say which of its rows.
-            exclusive_end: leave out the very second of the end.
-            shuffle: an odd number that sets the order of rows of equal rank; None: as the store has them.
+            request: the request; its `limit` and `page` select the rows.
+            exclusive_end: leaves out the last second of the range.
+            shuffle: an odd number that determines the order of rows with equal sort keys; None for the store's order.
         """
-        where, values = _where(ask, exclusive_end=exclusive_end)
-        direction = "DESC" if ask.descending else "ASC"
+        where, values = _where(request, exclusive_end=exclusive_end)
+        direction = "DESC" if request.descending else "ASC"
         ties = "" if shuffle is None else f",(c.id%1000003*{shuffle})%1000003"
-        offset = (ask.page - 1) * ask.limit
+        offset = (request.page - 1) * request.limit
         with self._lock:
-            # The page is found first, by index where there is one, and only its rows are written.
-            row = _columns.row_sql(ask.fields, self._view)
-            rows, body = self._one(
+            # The inner query finds the rows of the page, by index if there is one; only those are written as JSON.
+            row = _columns.row_sql(request.fields, self._projection)
+            rows, body = self._fetch(
                 f"SELECT count(*),CAST('['||coalesce(group_concat({row},','),'')||']' AS BLOB) FROM"  # noqa: S608 - own names, values are bound
-                f" (SELECT c.id AS k FROM calls c{where} ORDER BY {_columns.order_sql(ask.order)} {direction}{ties}"
+                f" (SELECT c.id AS k FROM calls c{where} ORDER BY {_columns.order_sql(request.order)} {direction}{ties}"
                 " LIMIT ? OFFSET ?) p CROSS JOIN calls c ON c.id=p.k",
                 *values,
-                ask.limit,
+                request.limit,
                 offset,
             )
-            skipped = offset if rows or not offset else min(offset, self._matching(where, values))
-        return Found(rows, body, skipped)
+            if offset and not rows:
+                matching = self._fetch(f"SELECT count(*) FROM calls c{where}", *values)[0]  # noqa: S608 - values are bound
+                offset = min(offset, int(matching))
+        return StoredPage(rows, body, offset)
 
-    def _matching(self, where: str, values: tuple[Any, ...]) -> int:
-        return int(self._one(f"SELECT count(*) FROM calls c{where}", *values)[0])  # noqa: S608 - values are bound
-
-    def _one(self, statement: str, *values: Any) -> Any:
+    def _fetch(self, statement: str, *values: Any) -> Any:
         with self._lock:
             return self._sql.execute(statement, values).fetchone()
 
-    def _take_fragments(self) -> None:
-        fresh, marks = self.fragments.fresh, self.fragments.marks
-        self._sql.executemany("INSERT INTO fragments VALUES (?,?,?)", fresh)
-        self._sql.executemany("INSERT OR IGNORE INTO marks VALUES (?,?,?)", marks)
-        for (column, keys), view in self._views.items():
-            self._show(view, keys, [(number, text) for number, kind, text in fresh if kind == column])
-        fresh.clear()
-        marks.clear()
+    def _insert_fragments(self) -> None:
+        pending, values = self.fragments.pending, self.fragments.pending_values
+        self._sql.executemany("INSERT INTO fragments VALUES (?,?,?)", pending)
+        self._sql.executemany("INSERT OR IGNORE INTO fragment_values VALUES (?,?,?)", values)
+        for (column, keys), projection in self._projections.items():
+            self._project(
+                projection, keys, [(number, text) for number, kind, text in pending if kind == column]
+            )
+        pending.clear()
+        values.clear()
 
-    def _view(self, column: str, keys: frozenset[str]) -> int:
-        """The number of the view of a column's fragments with these keys, made when it is first asked for."""
-        if (column, keys) not in self._views:
-            view = self._views[column, keys] = len(self._views) + 1
-            every = self._sql.execute("SELECT id,json FROM fragments WHERE kind=?", (column,)).fetchall()
-            self._show(view, keys, [(0, "[]"), *every])
-        return self._views[column, keys]
+    def _projection(self, column: str, keys: frozenset[str]) -> int:
+        """Returns the number of the projection of a column's fragments to these keys; creates it the first time."""
+        if (column, keys) not in self._projections:
+            projection = self._projections[column, keys] = len(self._projections) + 1
+            stored = self._sql.execute("SELECT id,json FROM fragments WHERE kind=?", (column,)).fetchall()
+            self._project(projection, keys, [(0, "[]"), *stored])
+        return self._projections[column, keys]
 
-    def _show(self, view: int, keys: frozenset[str], every: Iterable[tuple[int, str]]) -> None:
+    def _project(self, projection: int, keys: frozenset[str], fragments: Iterable[tuple[int, str]]) -> None:
         self._sql.executemany(
             "INSERT INTO fragments VALUES (?,NULL,?)",
-            [((view << _columns.VIEW_BITS) + number, shown(text, keys)) for number, text in every],
+            [
+                ((projection << _columns.PROJECTION_BITS) + number, _select_keys(text, keys))
+                for number, text in fragments
+            ],
         )
 
 
-def _where(ask: ParsedRequest, *, exclusive_end: bool) -> tuple[str, tuple[Any, ...]]:
-    pieces = list(ask.conditions)
-    if ask.start is not None:
-        pieces.append(("c.call_start>=?", (ask.start,)))
-    if ask.end is not None:
-        pieces.append((f"c.call_start<{'' if exclusive_end else '='}?", (ask.end,)))
-    if not pieces:
+def _where(request: ParsedRequest, *, exclusive_end: bool) -> tuple[str, tuple[Any, ...]]:
+    conditions = list(request.conditions)
+    if request.start is not None:
+        conditions.append(("c.call_start>=?", (request.start,)))
+    if request.end is not None:
+        conditions.append((f"c.call_start<{'' if exclusive_end else '='}?", (request.end,)))
+    if not conditions:
         return "", ()
-    return " WHERE " + " AND ".join(sql for sql, _ in pieces), tuple(
-        v for _, values in pieces for v in values
-    )
-
-
-def parsed(body: bytes) -> list[dict[str, Any]]:
-    """The rows of a page as dictionaries."""
-    rows: list[dict[str, Any]] = json.loads(body)
-    return rows
+    values = tuple(value for _, condition_values in conditions for value in condition_values)
+    return " WHERE " + " AND ".join(sql for sql, _ in conditions), values

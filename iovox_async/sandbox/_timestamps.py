@@ -1,7 +1,6 @@
-"""Seconds and how the endpoint writes them.
+"""Converts between dates as the endpoint writes them and whole seconds.
 
-The law of this room: inside the sandbox an instant is a whole number of seconds on the account's own clock, which has
-no zone; outside it is `YYYY-MM-DD HH:MM:SS`.
+A timestamp is a number of seconds since 1970-01-01 00:00:00 on the account's clock, which has no time zone.
 """
 
 from __future__ import annotations
@@ -13,51 +12,51 @@ from datetime import date, datetime, timedelta
 DAY, HOUR = 86_400, 3_600
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the account's clock has no zone
 
-_CLOCK = re.compile(r"\d{2,}:[0-5]\d:[0-5]\d", re.ASCII)
+_DURATION = re.compile(r"\d{2,}:[0-5]\d:[0-5]\d", re.ASCII)
 
 
 @functools.lru_cache(maxsize=4096)
-def _day(number: int) -> str:
+def _format_day(day: int) -> str:
     # Not `strftime`, which writes the year 999 with three digits.
-    return (_EPOCH.date() + timedelta(days=number)).isoformat()
+    return (_EPOCH.date() + timedelta(days=day)).isoformat()
 
 
-def text(second: int) -> str:
-    """The instant as the endpoint writes it."""
-    number, rest = divmod(second, DAY)
-    return f"{_day(number)} {rest // HOUR:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+def format_timestamp(timestamp: int) -> str:
+    """Returns the timestamp as `YYYY-MM-DD HH:MM:SS`."""
+    day, second = divmod(timestamp, DAY)
+    return f"{_format_day(day)} {second // HOUR:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
 
 
-def completed(value: str, rest: str) -> str:
-    """A date as text, with the hours, minutes or seconds that it leaves out taken from `rest`."""
-    return value + f"YYYY-MM-DD {rest}"[max(len(value), len("YYYY-MM-DD")) :]
+def complete_date(text: str, default_time: str) -> str:
+    """Returns a date text with its missing hours, minutes or seconds taken from `default_time` (`HH:MM:SS`)."""
+    return text + f"YYYY-MM-DD {default_time}"[max(len(text), len("YYYY-MM-DD")) :]
 
 
-def second(value: str | date, rest: str = "00:00:00") -> int:
-    """The instant of a date, a datetime or a text; what it leaves out is taken from `rest`.
+def parse_timestamp(value: str | date, default_time: str = "00:00:00") -> int:
+    """Returns the timestamp of a date, a datetime or a text; missing parts are taken from `default_time`.
 
-    A zone is not looked at: it can only be the account's own.
+    A time zone is ignored: times are those of the account.
 
     Raises:
-        TypeError: it is nothing of these.
-        ValueError: it is no date.
+        TypeError: `value` has another type.
+        ValueError: the text is not a date.
     """
     if not isinstance(value, datetime):
-        written = value.isoformat() if isinstance(value, date) else value
-        value = datetime.fromisoformat(completed(written, rest))
+        text = value.isoformat() if isinstance(value, date) else value
+        value = datetime.fromisoformat(complete_date(text, default_time))
     return (value.replace(tzinfo=None) - _EPOCH) // timedelta(seconds=1)
 
 
-def duration(value: str | float | timedelta) -> int:
-    """Whole seconds of a `timedelta`, a number, or `HH:MM:SS`; never fewer than none.
+def parse_duration(value: str | float | timedelta) -> int:
+    """Returns the whole seconds of a `timedelta`, a number, or a text `HH:MM:SS`.
 
     Raises:
-        TypeError: it is nothing of these.
-        ValueError: it is no duration.
-        OverflowError: it is longer than any time there is.
+        TypeError: `value` has another type.
+        ValueError: the text is not a duration, or the duration is negative.
+        OverflowError: the duration does not fit into a `timedelta`.
     """
     if isinstance(value, str):
-        if not _CLOCK.fullmatch(value):
+        if not _DURATION.fullmatch(value):
             raise ValueError(value)
         hours, minutes, seconds = map(int, value.split(":"))
         value = timedelta(hours=hours, minutes=minutes, seconds=seconds)
@@ -66,8 +65,3 @@ def duration(value: str | float | timedelta) -> int:
     if value < timedelta():
         raise ValueError(value)
     return value // timedelta(seconds=1)
-
-
-def weekday(number: int) -> int:
-    """Day of the week of a day's number; Monday is 0, and day 0 was a Thursday."""
-    return (number + 3) % 7

@@ -1,7 +1,6 @@
-"""What may go wrong with the sandbox, on request.
+"""Describes the faults that a sandbox can simulate.
 
-The law of this room: a `Faults` is a description and nothing runs here. Which request fails, and how, follows from its
-number and the sandbox's seed alone, so a run can be repeated.
+Which request fails, and how, depends only on its number and the sandbox's seed, so a run can be repeated.
 """
 
 from __future__ import annotations
@@ -14,12 +13,14 @@ import attrs
 
 from iovox_async.errors import ConfigurationError
 
-from ._random import chance
+from ._generator import seeded_random
 
-Format: TypeAlias = Literal["xml", "json", "text"]
-#: How a request fails: with a status, on the wire, or with a 200 that is no answer.
+__all__ = ["FAULT_KINDS", "FaultKind", "Faults"]
+
+ErrorFormat: TypeAlias = Literal["xml", "json", "text"]
+#: How a request fails.
 FaultKind: TypeAlias = Literal[
-    # A status, with an error body in `error_format`; "429" and "503" carry `retry_after`, "302" a Location.
+    # A status, with an error body in `error_format`; "429" and "503" with Retry-After, "302" with Location.
     "302",
     "401",
     "403",
@@ -30,23 +31,23 @@ FaultKind: TypeAlias = Literal[
     "502",
     "503",
     "504",
-    # The body is cut in half: by a Content-Length that is not met, a last chunk that never comes, or a plain close.
+    # Half of the body: less than Content-Length, without the last chunk, or ended by closing the connection.
     "cut",
     "cut_chunked",
     "cut_clean",
-    # The connection is closed before the first byte, or reset, before the first byte or after half of the body.
+    # The connection is closed or reset before the first byte, or reset after half of the body.
     "close",
     "reset",
     "reset_midway",
-    # Nothing comes, nothing comes after half of the body, or a byte comes every `drip_interval`.
+    # No byte is sent, none after half of the body, or one every `drip_interval` seconds.
     "hang",
     "hang_midway",
     "drip",
-    # The framing is right, and the gzip body is cut in half, lacks its trailer, or has a wrong checksum.
+    # A complete response whose gzip body is cut in half, has no trailer, or has a wrong checksum.
     "gzip_cut",
     "gzip_no_trailer",
     "gzip_crc",
-    # 200 with bytes that are no JSON, with no bytes, or with a web page.
+    # 200 with a body that is not JSON, an empty body, or a web page.
     "garbage",
     "empty",
     "html",
@@ -54,110 +55,111 @@ FaultKind: TypeAlias = Literal[
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
-def _kinds(value: FaultKind | Iterable[FaultKind]) -> tuple[FaultKind, ...]:
+def _to_kinds(value: FaultKind | Iterable[FaultKind]) -> tuple[FaultKind, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _known(_: Any, __: Any, kinds: tuple[str, ...]) -> None:
-    if not kinds:
-        raise ConfigurationError("Faults(kinds=...) names no kind of fault")
-    for kind in kinds:
-        if kind not in FAULT_KINDS:
-            raise ConfigurationError(f"no such kind of fault: {kind!r}; there are {', '.join(FAULT_KINDS)}")
+def _check_kinds(_: Any, __: Any, kinds: tuple[str, ...]) -> None:
+    if not kinds or not set(kinds) <= set(FAULT_KINDS):
+        raise ConfigurationError("kinds", f"must be one or more of {', '.join(FAULT_KINDS)}, got {kinds}")
 
 
-def _written(_: Any, __: Any, form: str) -> None:
-    if form not in get_args(Format):
-        raise ConfigurationError(f"Faults(error_format=...) must be one of {', '.join(get_args(Format))}")
+def _check_format(_: Any, __: Any, error_format: str) -> None:
+    if error_format not in get_args(ErrorFormat):
+        expected = ", ".join(get_args(ErrorFormat))
+        raise ConfigurationError("error_format", f"must be one of {expected}, got {error_format!r}")
 
 
-def _from(least: float, most: float = math.inf) -> Any:
+def _between(minimum: float, maximum: float = math.inf) -> Any:
     def check(_: Any, attribute: attrs.Attribute[Any], value: float | None) -> None:
-        if value is not None and not least <= value <= most:
-            bound = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-            raise ConfigurationError(f"Faults({attribute.name}=...) must be {bound}")
+        if value is not None and not minimum <= value <= maximum:
+            bounds = (
+                f"at least {minimum:g}" if maximum == math.inf else f"between {minimum:g} and {maximum:g}"
+            )
+            raise ConfigurationError(attribute.name, f"must be {bounds}, got {value!r}")
 
     return check
 
 
 @attrs.frozen(kw_only=True)
 class Faults:
-    """How the sandbox misbehaves; without arguments, it does not.
+    """The faults of a sandbox; without arguments there are none.
 
-    Requests are numbered from 1, in the order of arrival, since the sandbox was made or its counters were reset.
-    A request that is refused (401, 400) meets no fault and still has a number.
+    Requests are numbered from 1, in order of arrival, since the sandbox was created or its counters were reset.
+    Invalid requests (401, 400) have no fault but count as requests. A request fails if any of the conditions
+    `error_rate`, `every_nth`, `fail_first`, `fail_at`, `fail_after`, `fail_above_rows` applies to it.
+
+    Attributes:
+        latency: seconds before every response.
+        jitter: maximum of random seconds added to `latency`.
+        error_rate: share of the requests that fail, 0 to 1.
+        every_nth: every n-th request fails; 0 for none.
+        fail_first: the first n requests fail.
+        fail_at: numbers of requests that fail.
+        fail_after: all requests after the n-th fail.
+        fail_above_rows: requests fail whose page would have more than n rows.
+        kinds: how requests fail; one of them is drawn for each failing request.
+        retry_after: the Retry-After header of "429" and "503", seconds or any text; None for no header.
+        location: the Location header of "302".
+        drip_interval: seconds between the bytes of "drip".
+        error_format: the format of error bodies, "xml", "json" or "text".
+        max_page_rows: maximum of rows a page, whatever limit is requested.
+        max_page_rows_after: number of requests after which `max_page_rows` applies.
+        shuffle_ties: the order of rows with equal sort keys changes between requests.
+        exclusive_end: calls in the last second of the range are left out.
+        ignore_page: every page is the first page.
+        ignore_dates: the dates of requests are ignored.
+        inserts_per_request: calls inserted before each request at random times of the range; 0.5 for every second request.
+        deletes_per_request: calls deleted before each request.
+        gzip: responses are compressed for clients that accept gzip.
+        keep_alive: seconds after which an idle connection is closed; connections keep the value they were opened with.
+
+    Raises:
+        ConfigurationError: an argument is out of range.
     """
 
-    #: Seconds before every answer, and random seconds on top of them, at most.
-    latency: float = attrs.field(default=0.0, validator=_from(0))
-    jitter: float = attrs.field(default=0.0, validator=_from(0))
-
-    #: Which requests fail: this share of them, every n-th, the first n, these, all that come after n,
-    #: and those whose answer would hold more rows than n. Whatever applies, applies.
-    error_rate: float = attrs.field(default=0.0, validator=_from(0, 1))
-    every_nth: int = attrs.field(default=0, validator=_from(0))
-    fail_first: int = attrs.field(default=0, validator=_from(0))
+    latency: float = attrs.field(default=0.0, validator=_between(0))
+    jitter: float = attrs.field(default=0.0, validator=_between(0))
+    error_rate: float = attrs.field(default=0.0, validator=_between(0, 1))
+    every_nth: int = attrs.field(default=0, validator=_between(0))
+    fail_first: int = attrs.field(default=0, validator=_between(0))
     fail_at: tuple[int, ...] = attrs.field(default=(), converter=tuple[int, ...])
-    fail_after: int | None = attrs.field(default=None, validator=_from(0))
-    fail_above_rows: int | None = attrs.field(default=None, validator=_from(0))
-    #: How they fail; of several kinds, one is drawn for each request.
-    kinds: tuple[FaultKind, ...] = attrs.field(default=("500",), converter=_kinds, validator=_known)
-    #: The Retry-After of "429" and "503": seconds, or any text; None: the header is left out.
+    fail_after: int | None = attrs.field(default=None, validator=_between(0))
+    fail_above_rows: int | None = attrs.field(default=None, validator=_between(0))
+    kinds: tuple[FaultKind, ...] = attrs.field(default=("500",), converter=_to_kinds, validator=_check_kinds)
     retry_after: float | str | None = None
-    #: Where "302" sends the client.
     location: str = "https://elsewhere.example.com/rest/v1/calls/insights"
-    #: Seconds between the bytes of "drip".
-    drip_interval: float = attrs.field(default=0.05, validator=_from(0))
-    #: How error bodies are written.
-    error_format: Format = attrs.field(default="xml", validator=_written)
-
-    #: The server holds at most this many rows a page, whatever is asked, once it had `max_page_rows_after` requests.
-    max_page_rows: int | None = attrs.field(default=None, validator=_from(1))
-    max_page_rows_after: int = attrs.field(default=0, validator=_from(0))
-    #: Rows of equal rank change places from request to request.
+    drip_interval: float = attrs.field(default=0.05, validator=_between(0))
+    error_format: ErrorFormat = attrs.field(default="xml", validator=_check_format)
+    max_page_rows: int | None = attrs.field(default=None, validator=_between(1))
+    max_page_rows_after: int = attrs.field(default=0, validator=_between(0))
     shuffle_ties: bool = False
-    #: Calls of the very second of `end_date` are left out.
     exclusive_end: bool = False
-    #: Every page is the first one; the dates are not looked at.
     ignore_page: bool = False
     ignore_dates: bool = False
-
-    #: Rows that come and go before each request, at random times of the sandbox's range; 0.5: before every second.
-    inserts_per_request: float = attrs.field(default=0.0, validator=_from(0))
-    deletes_per_request: float = attrs.field(default=0.0, validator=_from(0))
-
-    #: Answers are compressed for clients that accept gzip.
+    inserts_per_request: float = attrs.field(default=0.0, validator=_between(0))
+    deletes_per_request: float = attrs.field(default=0.0, validator=_between(0))
     gzip: bool = False
-    #: Seconds after which an idle connection is closed; those that are open keep what they were opened with.
-    keep_alive: float = attrs.field(default=75.0, validator=_from(0))
+    keep_alive: float = attrs.field(default=75.0, validator=_between(0))
 
-    def verdict(self, number: int, seed: int) -> FaultKind | None:
-        """How request `number` fails, `fail_above_rows` apart; None: it does not."""
-        fails = (
-            number <= self.fail_first
-            or number in self.fail_at
-            or (self.every_nth and number % self.every_nth == 0)
-            or (self.fail_after is not None and number > self.fail_after)
-            or (self.error_rate and chance("rate", seed, number).random() < self.error_rate)
-        )
-        return self.drawn(number, seed) if fails else None
 
-    def drawn(self, number: int, seed: int) -> FaultKind:
-        """The kind of failure that request `number` meets if it fails."""
-        if len(self.kinds) == 1:
-            return self.kinds[0]
-        return chance("kind", seed, number).choice(self.kinds)
+def choose_fault(faults: Faults, number: int, seed: int) -> FaultKind | None:
+    """Returns how request `number` fails, apart from `fail_above_rows`; None if it does not."""
+    fails = (
+        number <= faults.fail_first
+        or number in faults.fail_at
+        or (faults.every_nth and number % faults.every_nth == 0)
+        or (faults.fail_after is not None and number > faults.fail_after)
+        or (faults.error_rate and seeded_random("rate", seed, number).random() < faults.error_rate)
+    )
+    return choose_kind(faults, number, seed) if fails else None
 
-    def delay(self, number: int, seed: int) -> float:
-        """Seconds before request `number` is answered."""
-        if not self.jitter:
-            return self.latency
-        return self.latency + self.jitter * chance("delay", seed, number).random()
 
-    def cap(self, number: int) -> int | None:
-        """Most rows that the answer to request `number` may hold."""
-        return self.max_page_rows if number > self.max_page_rows_after else None
+def choose_kind(faults: Faults, number: int, seed: int) -> FaultKind:
+    """Returns how request `number` fails if it fails."""
+    return seeded_random("kind", seed, number).choice(faults.kinds)
 
-    def due(self, number: int) -> tuple[int, int]:
-        """Rows that have come and gone by the time of request `number`."""
-        return int(number * self.inserts_per_request), int(number * self.deletes_per_request)
+
+def choose_delay(faults: Faults, number: int, seed: int) -> float:
+    """Returns the seconds before the response to request `number`."""
+    return faults.latency + faults.jitter * seeded_random("delay", seed, number).random()

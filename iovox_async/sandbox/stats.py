@@ -1,7 +1,6 @@
-"""What the sandbox was made to do, counted.
+"""Counts a sandbox's requests and connections.
 
-The law of this room: counters are changed under one lock and shown as frozen values, so a test reads a moment and
-never a half of one.
+Counters are changed under one lock and read as frozen values, so a reader sees one consistent state.
 """
 
 from __future__ import annotations
@@ -11,127 +10,125 @@ from collections import deque
 
 import attrs
 
-#: Requests remembered one by one; older ones are forgotten, the counters are not.
-REMEMBERED = 10_000
+__all__ = ["Request", "SandboxStats"]
+
+#: Number of finished requests that are kept.
+MAX_REQUESTS = 10_000
 
 
 @attrs.frozen
 class Request:
-    """One request to the endpoint, as it ended."""
+    """A finished request to the endpoint.
 
-    #: Its number since the counters were last reset, from 1.
+    Attributes:
+        number: its number since the counters were reset, from 1.
+        query: the query string, as received.
+        outcome: the status, the kind of fault, or "abandoned" if the client closed the connection before the response.
+        rows: number of calls in the response.
+    """
+
     number: int
-    #: The query string as it came.
     query: str
-    #: "200", another status, or the kind of fault it met.
     outcome: str
-    #: Rows in the answer.
     rows: int = 0
 
 
 @attrs.frozen
 class SandboxStats:
-    """The counters at one moment."""
+    """The counters of a sandbox at one moment.
 
-    #: Requests to the endpoint that arrived, those that fail included.
+    Attributes:
+        requests: requests received, including those that fail.
+        answered: requests whose complete page was sent.
+        failed: invalid requests, and requests that failed by a fault.
+        abandoned: requests whose client closed the connection before the response was complete.
+        rows: calls in complete pages.
+        offset_rows: rows that the store skipped to reach a page (OFFSET).
+        bytes: bytes of response bodies.
+        active_requests: requests in progress.
+        peak_active_requests: maximum of `active_requests`.
+        connections: open connections.
+        connections_peak: maximum of `connections`.
+        connections_made: connections accepted.
+    """
+
     requests: int = 0
-    #: Requests answered whole, with calls (or with an empty list).
     answered: int = 0
-    #: Requests that were refused or met a fault.
     failed: int = 0
-    #: Requests whose client left before it had the answer.
     abandoned: int = 0
-    #: Calls in whole answers.
     rows: int = 0
-    #: Calls the store walked over to reach a page (OFFSET).
     offset_rows: int = 0
-    #: Bytes of answers' bodies that were handed to the network.
     bytes: int = 0
-    #: Requests being answered now, and the most there were at a time.
     active_requests: int = 0
     peak_active_requests: int = 0
-    #: Connections open now, the most there were at a time, and all that were accepted.
     connections: int = 0
     connections_peak: int = 0
     connections_made: int = 0
 
 
 class RequestCounters:
-    """The counters themselves; safe to use from any thread."""
+    """The counters of a sandbox; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._now = SandboxStats()
-        self._log: deque[Request] = deque(maxlen=REMEMBERED)
-        self._round = 0
+        self._stats = SandboxStats()
+        self._requests: deque[Request] = deque(maxlen=MAX_REQUESTS)
+        self._generation = 0
 
     @property
-    def now(self) -> SandboxStats:
-        """The counters at this moment."""
-        return self._now
+    def stats(self) -> SandboxStats:
+        """The current counters."""
+        return self._stats
 
     @property
-    def log(self) -> tuple[Request, ...]:
-        """The requests that ended, oldest first."""
+    def requests(self) -> tuple[Request, ...]:
+        """The finished requests, oldest first."""
         with self._lock:
-            return tuple(self._log)
+            return tuple(self._requests)
 
     def reset(self) -> None:
-        """Back to zero; requests that are under way are only counted as such."""
+        """Sets the counters to zero; requests in progress remain counted as active, and in no other counter."""
         with self._lock:
-            self._round += 1
-            now = self._now
-            self._log.clear()
-            self._now = SandboxStats(
-                active_requests=now.active_requests,
-                peak_active_requests=now.active_requests,
-                connections=now.connections,
-                connections_peak=now.connections,
+            self._generation += 1
+            self._requests.clear()
+            active, connections = self._stats.active_requests, self._stats.connections
+            self._stats = SandboxStats(
+                active_requests=active,
+                peak_active_requests=active,
+                connections=connections,
+                connections_peak=connections,
             )
 
-    def count(self, **more: int) -> None:
-        """Adds to the counters of these names."""
-        with self._lock:
-            self._add(more)
-
-    def _add(self, more: dict[str, int]) -> None:
-        self._now = attrs.evolve(
-            self._now, **{name: getattr(self._now, name) + n for name, n in more.items()}
+    def _add(self, **increments: int) -> None:
+        stats = attrs.evolve(
+            self._stats, **{name: getattr(self._stats, name) + n for name, n in increments.items()}
+        )
+        self._stats = attrs.evolve(
+            stats,
+            peak_active_requests=max(stats.peak_active_requests, stats.active_requests),
+            connections_peak=max(stats.connections_peak, stats.connections),
         )
 
-    def arrive(self) -> tuple[int, int]:
-        """A request begins; gives its number, and the round of counting it belongs to."""
+    def start_request(self) -> tuple[int, int]:
+        """Counts a new request; returns its number, and the generation of the counters for `finish_request`."""
         with self._lock:
-            now = self._now
-            here = now.active_requests + 1
-            self._now = attrs.evolve(
-                now,
-                requests=now.requests + 1,
-                active_requests=here,
-                peak_active_requests=max(now.peak_active_requests, here),
-            )
-            return now.requests + 1, self._round
+            self._add(requests=1, active_requests=1)
+            return self._stats.requests, self._generation
 
-    def leave(self, request: Request, round_: int, **more: int) -> None:
-        """A request ended, and this is what it adds to the counters if they are still those of its round."""
+    def finish_request(self, request: Request, generation: int, **increments: int) -> None:
+        """Counts a finished request; `increments` are left out if the counters were reset meanwhile."""
         with self._lock:
-            self._add({"active_requests": -1})
-            if round_ == self._round:
-                self._add(more)
-                self._log.append(request)
+            self._add(active_requests=-1)
+            if generation == self._generation:
+                self._add(**increments)
+                self._requests.append(request)
 
-    def connect(self) -> None:
-        """A connection was accepted."""
+    def open_connection(self) -> None:
+        """Counts an accepted connection."""
         with self._lock:
-            now = self._now
-            here = now.connections + 1
-            self._now = attrs.evolve(
-                now,
-                connections=here,
-                connections_peak=max(now.connections_peak, here),
-                connections_made=now.connections_made + 1,
-            )
+            self._add(connections=1, connections_made=1)
 
-    def disconnect(self) -> None:
-        """A connection is gone."""
-        self.count(connections=-1)
+    def close_connection(self) -> None:
+        """Counts a closed connection."""
+        with self._lock:
+            self._add(connections=-1)

@@ -181,5 +181,5 @@ def _live_page(box: Sandbox, arrivals: float) -> Callable[[str], str]:
     except MissingExtraError as missing:
         cure = f'pip install "iovox-async[{missing.extra}]"'
         return lambda _: f"To see its calls in a browser: {cure}"
-    add_live_page(box, every=arrivals)
+    add_live_page(box, arrival_interval=arrivals)
     return lambda url: f"See its calls in a browser at {page_url(url)}"

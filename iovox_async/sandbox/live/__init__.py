@@ -1,1 +1,1 @@
-"""The sandbox's live web page."""
+"""The web page that shows a sandbox's calls."""

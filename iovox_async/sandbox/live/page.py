@@ -1,7 +1,7 @@
-"""The live page: a sandbox's calls in a browser, as they arrive.
+"""Adds a web page to a sandbox that shows its calls in a browser, including those that are inserted while it is open.
 
-The law of this room: the page is a client like any other. It reads the sandbox over HTTP, through an `AsyncInsights`
-session and the FastAPI integration; only the arrivals that it is there to show are made in the sandbox itself.
+The page is a client like any other: it reads the sandbox over HTTP, with an `AsyncInsights` client and the FastAPI
+integration. Only the calls inserted for it are added to the sandbox directly.
 
 ::
 
@@ -25,6 +25,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from iovox_async._encoding import encode_json
 from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
 from iovox_async.fields import Fields
@@ -33,7 +34,7 @@ from iovox_async.models import Call
 from iovox_async.sandbox import Sandbox
 from iovox_async.stream import CallStream
 
-from ...integrations._error_response import answer
+from ...integrations._error_response import error_response
 from ...integrations._streaming import HEADERS, NDJSON
 from ...integrations.fastapi import (
     InsightsDep,
@@ -55,19 +56,19 @@ except ImportError as _error:
 __all__ = ["add_live_page", "page_url"]
 
 STATE: Final = "iovox_live"
-#: What a row of the list shows.
-ROW: Final = (
+#: The fields of a row of the list.
+ROW_FIELDS: Final = (
     *("id", "call_start", "call_result", "call_origin", "call_origin_location", "direction"),
     *("node_name", "link_name", "talk_time_seconds", "has_recording"),
 )
-#: Requests in flight, at most, for all open pages: the sandbox is there for its other clients too.
+#: Maximum of requests in flight for all open pages together; the sandbox has other clients.
 CONCURRENCY: Final = 4
-#: Calls that are counted at a time: few enough for a chart that grows, and for the loop that serves it.
-COUNTED: Final = 5_000
-#: The longest time between two calls that arrive, on the account's clock.
-GAP_MAXIMUM: Final = 3600.0
+#: Page size for counting: small, so that the chart grows steadily and the loop is not blocked.
+COUNT_PAGE_SIZE: Final = 5_000
+#: Maximum of seconds between the starts of two inserted calls, on the account's clock.
+MAX_GAP: Final = 3600.0
 DAY: Final = timedelta(days=1)
-_MOMENT: Final = "%Y-%m-%d %H:%M:%S"
+_DATE_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 _PAGE_HEADERS: Final = {
     "content-security-policy": (
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
@@ -79,132 +80,126 @@ _PAGE_HEADERS: Final = {
 }
 
 
-class Arrivals:
-    """Calls that arrive after those that were drawn: each later than all before it, about as dense as the last day.
+class CallInserter:
+    """Inserts calls after the range of the generated calls, each later than all before it, about as dense as its last day.
 
-    So what other clients read of the range that was drawn stays as it is, and a page that has counted up to `newest`
-    misses nothing and sees nothing twice.
+    So the calls of the range do not change for other clients, and a page that has counted all calls up to `latest` neither
+    misses nor repeats one.
     """
 
-    def __init__(self, box: Sandbox, every: float) -> None:
-        self.every = every
-        #: The newest second that may hold a call.
-        self.newest: datetime = datetime.fromisoformat(box.end)
-        self._box = box
-        self._random = random.Random(box.seed)  # noqa: S311 - a timetable, and the same for the same seed
+    def __init__(self, sandbox: Sandbox, interval: float) -> None:
+        self.interval = interval
+        #: The latest second that may have a call.
+        self.latest: datetime = datetime.fromisoformat(sandbox.end)
+        self._sandbox = sandbox
+        self._random = random.Random(sandbox.seed)  # noqa: S311 - test data
         self._lock = threading.Lock()
-        day = box.ids(self.newest - DAY, self.newest)
-        self._gap = min(DAY.total_seconds() / max(len(day), 1), GAP_MAXIMUM)
+        last_day = sandbox.ids(self.latest - DAY, self.latest)
+        self._mean_gap = min(DAY.total_seconds() / max(len(last_day), 1), MAX_GAP)
 
     @property
-    def possible(self) -> bool:
-        """Whether calls arrive: who follows an account looks one day ahead, at most."""
-        return self.every > 0 and self.newest < datetime.now() + DAY - timedelta(minutes=1)  # noqa: DTZ005 - the account's clock has no zone
+    def active(self) -> bool:
+        """Whether calls are inserted: only up to one day ahead, since `follow` reads no further."""
+        return self.interval > 0 and self.latest < datetime.now() + DAY - timedelta(minutes=1)  # noqa: DTZ005 - the account's clock has no zone
 
-    def pause(self) -> float:
-        """Seconds until the next call arrives."""
-        return self.every * self._random.uniform(0.4, 1.6)
+    def draw_delay(self) -> float:
+        """Returns the seconds until the next call is inserted."""
+        return self.interval * self._random.uniform(0.4, 1.6)
 
-    def arrive(self) -> None:
-        """Lets one call arrive; from any thread."""
+    def insert(self) -> None:
+        """Inserts one call; may be called from any thread."""
         with self._lock:
-            natural = timedelta(seconds=int(min(1 + self._random.expovariate(1 / self._gap), GAP_MAXIMUM)))
-            second = self.newest + natural
-            if second > datetime.now():  # noqa: DTZ005 - as above
-                second = self.newest + timedelta(seconds=1)
-            self._box.add([{"call_start": f"{second:{_MOMENT}}"}])
-            # Only now: whoever has read up to `newest` has read all of it.
-            self.newest = second
+            gap = timedelta(seconds=int(min(1 + self._random.expovariate(1 / self._mean_gap), MAX_GAP)))
+            start = self.latest + gap
+            if start > datetime.now():  # noqa: DTZ005 - as above
+                start = self.latest + timedelta(seconds=1)
+            self._sandbox.add([{"call_start": f"{start:{_DATE_FORMAT}}"}])
+            # Set after the call is inserted, so whoever reads up to `latest` finds it.
+            self.latest = start
 
 
-class Live:
-    """What the open pages of one server share: the session, and the arrivals that they watch."""
+class LiveState:
+    """What the open pages of one server share: the client, and the insertion of calls while a page is open."""
 
-    def __init__(self, box: Sandbox, arrivals: Arrivals, poll: float) -> None:
-        self.box = box
-        self.arrivals = arrivals
-        self.poll = poll
-        self._session: AsyncInsights | None = None
-        self._opening = asyncio.Lock()
-        self._watchers = 0
-        self._watched = asyncio.Event()
+    def __init__(self, sandbox: Sandbox, inserter: CallInserter, poll_interval: float) -> None:
+        self.sandbox = sandbox
+        self.inserter = inserter
+        self.poll_interval = poll_interval
+        self._client: AsyncInsights | None = None
+        self._client_lock = asyncio.Lock()
+        self._viewers = 0
+        self._viewed = asyncio.Event()
 
-    async def session(self, server: tuple[str, int]) -> AsyncInsights:
-        """The session; opened at the first request, which is the first to tell the server's own address."""
-        async with self._opening:
-            if self._session is None:
+    async def client(self, server: tuple[str, int]) -> AsyncInsights:
+        """Returns the client; the first request creates it, since the server's address is unknown before."""
+        async with self._client_lock:
+            if self._client is None:
                 host = server[0] if ipaddress.ip_address(server[0]).is_loopback else "127.0.0.1"
                 address = f"http://{f'[{host}]' if ':' in host else host}:{server[1]}/rest/v1"
-                self._session = AsyncInsights(
-                    self.box.username, self.box.key, base_url=address, concurrency=CONCURRENCY
+                self._client = AsyncInsights(
+                    self.sandbox.username, self.sandbox.key, base_url=address, concurrency=CONCURRENCY
                 )
-                await self._session.__aenter__()
-            return self._session
+                await self._client.__aenter__()
+            return self._client
 
     @contextlib.contextmanager
-    def watching(self) -> Any:
-        """While this lasts, calls arrive."""
-        self._watchers += 1
-        self._watched.set()
+    def viewing(self) -> Any:
+        """Inserts calls as long as at least one page is inside this context."""
+        self._viewers += 1
+        self._viewed.set()
         try:
             yield
         finally:
-            self._watchers -= 1
-            if not self._watchers:
-                self._watched.clear()
-
-    @property
-    def watchers(self) -> int:
-        """Pages that are open now."""
-        return self._watchers
+            self._viewers -= 1
+            if not self._viewers:
+                self._viewed.clear()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Lets calls arrive while a page is open; closes the session at the end."""
-        task = asyncio.create_task(self._arrive()) if self.arrivals.every > 0 else None
+        """Runs the insertion of calls, and closes the client at the end."""
+        task = asyncio.create_task(self._insert_calls()) if self.inserter.interval > 0 else None
         try:
             yield
         finally:
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
-            if self._session is not None:
-                await self._session.aclose()
+            if self._client is not None:
+                await self._client.aclose()
 
-    async def _arrive(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _insert_calls(self) -> None:
         while True:
-            await self._watched.wait()
-            await asyncio.sleep(self.arrivals.pause())
-            if self._watchers and self.arrivals.possible:
-                # The store may be at work on a page; the loop does not wait for it.
-                await loop.run_in_executor(self.box.workers, self.arrivals.arrive)
+            await self._viewed.wait()
+            await asyncio.sleep(self.inserter.draw_delay())
+            if self._viewers and self.inserter.active:
+                # In a thread, since the store may be locked by a request.
+                await asyncio.to_thread(self.inserter.insert)
 
 
-class Watched:
-    """A `CallFollower` that keeps calls arriving while somebody reads it."""
+class ViewedCalls:
+    """The calls of a `CallFollower`; while they are read, calls are inserted."""
 
-    def __init__(self, live: Live, follow: CallFollower) -> None:
+    def __init__(self, live: LiveState, follower: CallFollower) -> None:
         self._live = live
-        self._follow = follow
+        self._follower = follower
         self._calls = self._read()
 
     async def _read(self) -> AsyncGenerator[Call, None]:
-        with self._live.watching():
-            async for call in self._follow:
+        with self._live.viewing():
+            async for call in self._follower:
                 yield call
 
     def __aiter__(self) -> AsyncIterator[Call]:
         return self._calls
 
     async def aclose(self) -> None:
-        """Ends following."""
+        """Stops following."""
         await self._calls.aclose()
-        await self._follow.aclose()
+        await self._follower.aclose()
 
 
-class _Lines(StreamingResponse):
-    """Lines of JSON; what they are made of is closed when the browser goes away."""
+class _CountsResponse(StreamingResponse):
+    """JSON Lines; their generator is closed when the browser disconnects."""
 
     def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
         super().__init__(lines, headers=HEADERS, media_type=NDJSON)
@@ -215,56 +210,57 @@ class _Lines(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _live(connection: HTTPConnection) -> Live:
-    live: Live = getattr(connection.state, STATE)
+async def _get_live(connection: HTTPConnection) -> LiveState:
+    live: LiveState = getattr(connection.state, STATE)
     return live
 
 
-async def _session(connection: HTTPConnection) -> AsyncInsights:
-    return await (await _live(connection)).session(connection.scope["server"])
+async def _get_client(connection: HTTPConnection) -> AsyncInsights:
+    return await (await _get_live(connection)).client(connection.scope["server"])
 
 
-_Live = Annotated[Live, Depends(_live)]
+_LiveDep = Annotated[LiveState, Depends(_get_live)]
 _routes = APIRouter()
 
 
 @_routes.get("/")
 async def _page() -> Response:
-    """The page: one file that loads nothing else."""
-    text = importlib.resources.files(__package__ or "").joinpath("page.html").read_bytes()
-    return Response(text, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+    """Responds with the page: one file that loads nothing else."""
+    content = importlib.resources.files(__package__ or "").joinpath("page.html").read_bytes()
+    return Response(content, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
 
 
 @_routes.get("/live/counts")
-async def _counts(insights: InsightsDep, live: _Live) -> StreamingResponse:
-    """All calls, counted by hour and result, newest first; a line as soon as more is known.
+async def _counts(insights: InsightsDep, live: _LiveDep) -> StreamingResponse:
+    """Counts all calls by hour and result, newest first, and sends each page's counts at once.
 
-    First a line of the range (`until`: what is later comes as an event), then lines with `hours`, then `done` or `error`.
+    The first line has the range (calls after `until` are sent as events), later lines have `hours`, the last has `done` or
+    `error`.
     """
-    until = live.arrivals.newest
+    until = live.inserter.latest
     calls = insights.stream(
-        live.box.start,
+        live.sandbox.start,
         until,
         order="call_start_DESC",
         fields=("call_start", "call_result"),
-        page_size=COUNTED,
+        page_size=COUNT_PAGE_SIZE,
     )
-    head = {
-        "start": live.box.start,
-        "end": live.box.end,
-        "until": f"{until:{_MOMENT}}",
-        "arriving": live.arrivals.possible,
+    header = {
+        "start": live.sandbox.start,
+        "end": live.sandbox.end,
+        "until": f"{until:{_DATE_FORMAT}}",
+        "arriving": live.inserter.active,
     }
-    return _Lines(_counted(head, calls))
+    return _CountsResponse(_count(header, calls))
 
 
-async def _counted(head: Mapping[str, object], stream: CallStream) -> AsyncGenerator[bytes, None]:
-    began, counted = time.perf_counter(), 0
-    yield _line(head)
+async def _count(header: Mapping[str, object], stream: CallStream) -> AsyncGenerator[bytes, None]:
+    started, count = time.perf_counter(), 0
+    yield _line(header)
     try:
         async with stream, contextlib.aclosing(stream.pages()) as pages:  # type: ignore[type-var] # a generator
             async for page in pages:
-                counted += len(page.calls)
+                count += len(page.calls)
                 hours: dict[str, Counter[str]] = {}
                 for call in page.calls:
                     hour = hours.setdefault(str(call.call_start)[:13], Counter())
@@ -272,10 +268,10 @@ async def _counted(head: Mapping[str, object], stream: CallStream) -> AsyncGener
                 stats = stream.stats
                 yield _line({"hours": hours, "progress": stats.progress, "requests": stats.requests})
     except IovoxError as error:
-        yield _line(answer(error).body)
+        yield _line(error_response(error).body)
         return
-    seconds = round(time.perf_counter() - began, 2)
-    yield _line({"done": True, "calls": counted, "requests": stream.stats.requests, "seconds": seconds})
+    seconds = round(time.perf_counter() - started, 2)
+    yield _line({"done": True, "calls": count, "requests": stream.stats.requests, "seconds": seconds})
 
 
 def _line(data: object) -> bytes:
@@ -284,66 +280,69 @@ def _line(data: object) -> bytes:
 
 @_routes.get("/live/calls")
 async def _calls(insights: InsightsDep, start: str, end: str) -> NDJSONResponse:
-    """The rows of a stretch, newest first."""
-    return NDJSONResponse(insights.stream(start, end, order="call_start_DESC", fields=ROW))
+    """Responds with the rows of a range, newest first."""
+    return NDJSONResponse(insights.stream(start, end, order="call_start_DESC", fields=ROW_FIELDS))
 
 
 @_routes.get("/live/calls/{call_id}")
 async def _call(insights: InsightsDep, call_id: int) -> Response:
-    """One call, whole, with its dialogue."""
-    found = await insights.get(call_id, fields=Fields.ALL)
-    if not found:
-        gone = {"error": "NotFound", "detail": "There is no such call; it may have been removed."}
-        return JSONResponse(gone, 404, HEADERS)
-    return Response(msgspec.json.encode(found[0].to_dict()), media_type="application/json", headers=HEADERS)
+    """Responds with all fields of one call."""
+    calls = await insights.get(call_id, fields=Fields.ALL)
+    if not calls:
+        body = {"error": "NotFound", "detail": "There is no such call; it may have been deleted."}
+        return JSONResponse(body, 404, HEADERS)
+    return Response(encode_json(calls[0]), media_type="application/json", headers=HEADERS)
 
 
 @_routes.get("/live/events")
-async def _events(insights: InsightsDep, live: _Live, since: str) -> SSEResponse:
-    """Calls that arrive, as server-sent events, until the browser leaves."""
-    return SSEResponse(Watched(live, insights.follow(since, interval=live.poll, lookback=60, fields=ROW)))
+async def _events(insights: InsightsDep, live: _LiveDep, since: str) -> SSEResponse:
+    """Sends inserted calls as server-sent events until the browser disconnects."""
+    follower = insights.follow(since, interval=live.poll_interval, lookback=60, fields=ROW_FIELDS)
+    return SSEResponse(ViewedCalls(live, follower))
 
 
-def add_live_page(sandbox: Sandbox, *, every: float = 2.0, poll: float = 1.0) -> None:
-    """Puts the live page at `/` of a sandbox that is not served yet.
+def add_live_page(sandbox: Sandbox, *, arrival_interval: float = 2.0, poll_interval: float = 1.0) -> None:
+    """Adds the live page at `/` to a sandbox that is not being served yet.
 
-    While a page is open, a call arrives every now and then, after the end of the range that was drawn. An open page asks the
-    sandbox as any client does, so it counts in `sandbox.stats` and meets `sandbox.faults`.
+    While a page is open, calls are inserted after the range of the generated calls. The page's requests count in
+    `sandbox.stats` and are subject to `sandbox.faults`, like those of any client.
 
     Args:
-        sandbox: whose calls are shown.
-        every: seconds between two arrivals, on average; 0: none arrive. A range that ends more than a day ahead of this
-            machine's clock gets none either.
-        poll: seconds between two looks for new calls.
+        sandbox: the sandbox whose calls are shown.
+        arrival_interval: mean seconds between two inserted calls; 0 for none. None are inserted either if the range ends
+            more than a day after the current time.
+        poll_interval: seconds between two requests for new calls.
 
     Raises:
-        ConfigurationError: the sandbox has a live page already, or a number is out of range.
+        ConfigurationError: the sandbox already has a live page, or an interval is out of range.
         MissingExtraError: starlette is not installed.
     """
-    if every < 0 or poll <= 0:
-        raise ConfigurationError("add_live_page(every=..., poll=...): seconds, poll above 0, every 0 or more")
+    if arrival_interval < 0:
+        raise ConfigurationError("arrival_interval", f"must be at least 0, got {arrival_interval}")
+    if poll_interval <= 0:
+        raise ConfigurationError("poll_interval", f"must be greater than 0, got {poll_interval}")
     router = sandbox.app.router
     if any(isinstance(route, Mount) and route.name == STATE for route in router.routes):
-        raise ConfigurationError("add_live_page(): this sandbox has a live page already")
-    arrivals = Arrivals(sandbox, every)
+        raise ConfigurationError(None, "the sandbox already has a live page")
+    inserter = CallInserter(sandbox, arrival_interval)
     inner = router.lifespan_context
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Mapping[str, Any]]:
-        live = Live(sandbox, arrivals, poll)
+        live = LiveState(sandbox, inserter, poll_interval)
         async with live.running(), inner(app) as state:
             yield {**(state or {}), STATE: live}
 
-    # Its own pages of documentation would load scripts from elsewhere.
+    # FastAPI's own documentation pages would load scripts from other hosts.
     page = FastAPI(title="iovox sandbox", docs_url=None, redoc_url=None, openapi_url=None)
     install_error_handlers(page)
-    page.dependency_overrides[get_insights] = _session
+    page.dependency_overrides[get_insights] = _get_client
     page.include_router(_routes)
-    # A mounted application has no lifespan of its own, so the sandbox's holds what it needs.
+    # The lifespan of a mounted application is not run, so the sandbox's application holds the state.
     router.lifespan_context = lifespan
     router.routes.append(Mount("/", app=page, name=STATE))
 
 
 def page_url(base_url: str) -> str:
-    """Where the page is, given what `sandbox.serve()` gives."""
+    """Returns the address of the page, given the base URL that `sandbox.serve()` returns."""
     return base_url.removesuffix("/rest/v1") + "/"
