@@ -189,7 +189,7 @@ LASTING = {"401": (502, "Unavailable"), "403": (502, "Unavailable"), "429": (503
 @pytest.mark.parametrize(("path", "last"), [("/ids", "401"), ("/calls", "429"), ("/events", "403")])
 async def test_errors_before_the_first_call_are_answers_with_a_status(path, last, monkeypatch):
     """Each failure of the service has its answer, and none tells more than its name."""
-    monkeypatch.setattr(_streaming.Events, "patience", 30.0)
+    monkeypatch.setattr(_streaming.SSEFormat, "headers_timeout", 30.0)
     sandbox = Sandbox(calls=10)
     with sandbox.serve() as url:
         async with site(make_app(url, timeout=0.1)) as client:
@@ -314,15 +314,15 @@ async def test_an_error_amid_the_events_is_an_event():
 
 async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
     """A page that follows is connected at once, and no proxy takes it for dead; new calls come at once."""
-    monkeypatch.setattr(_streaming.Events, "patience", 0.01)
-    monkeypatch.setattr(_streaming.Events, "heartbeat", 0.02)
+    monkeypatch.setattr(_streaming.SSEFormat, "headers_timeout", 0.01)
+    monkeypatch.setattr(_streaming.SSEFormat, "heartbeat", 0.02)
     sandbox = Sandbox(calls=0)
     with sandbox.serve() as url:
         app = make_app(url)
         async with site(app) as client:
             async with client.get("/follow") as response:
                 chunks = response.content.iter_any()
-                assert await anext(chunks) == b": still here\n\n"
+                assert await anext(chunks) == b": keep-alive\n\n"
                 (new,) = sandbox.add([{"call_start": "2024-02-01 10:00:00"}])
                 while not (found := sent((await anext(chunks)).decode())):
                     pass
@@ -334,7 +334,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
 
 async def test_an_application_that_ends_ends_its_streams(monkeypatch):
     """A client that follows does not outlive the application, nor does anything of the session."""
-    monkeypatch.setattr(_streaming.Events, "patience", 0.01)
+    monkeypatch.setattr(_streaming.SSEFormat, "headers_timeout", 0.01)
     with Sandbox(calls=10).serve() as url:
         app = make_app(url)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)

@@ -30,7 +30,7 @@ from iovox_async import (
     SessionError,
 )
 from iovox_async.integrations import _streaming
-from iovox_async.integrations._error_response import answer
+from iovox_async.integrations._error_response import error_response
 from iovox_async.integrations.fastapi import (
     InsightsDep,
     NDJSONResponse,
@@ -253,7 +253,7 @@ LASTING = {"401": (502, "Unavailable"), "403": (502, "Unavailable"), "429": (503
 @pytest.mark.parametrize(("path", "last"), [("/ids", "401"), ("/calls", "429"), ("/events", "403")])
 async def test_errors_before_the_first_call_are_answers_with_a_status(path, last, monkeypatch):
     """Each failure of the service has its answer, and none tells more than its name."""
-    monkeypatch.setattr(_streaming.Events, "patience", 30.0)
+    monkeypatch.setattr(_streaming.SSEFormat, "headers_timeout", 30.0)
     sandbox = Sandbox(calls=10)
     with sandbox.serve() as url, Site(make_app(url, timeout=0.1)) as site:
         async with site.client() as client:
@@ -279,9 +279,9 @@ async def test_a_wrong_question_is_422_with_its_parameter():
 
 def test_what_the_service_blames_on_a_parameter_is_422_too():
     """A 400 that names its parameter is the question's fault, any other ours."""
-    blamed = answer(BadRequestError(400, ("Order Field Invalid - shoe_size",)))
+    blamed = error_response(BadRequestError(400, ("Order Field Invalid - shoe_size",)))
     assert (blamed.status, blamed.body["parameter"]) == (422, "order")
-    assert answer(BadRequestError(400, ("Whatever",))).status == 502
+    assert error_response(BadRequestError(400, ("Whatever",))).status == 502
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_what_the_service_blames_on_a_parameter_is_422_too():
 )
 def test_retry_after_is_whole_seconds_within_reason(wait, header):
     """Also where the service said nothing, or nonsense."""
-    assert answer(RateLimitError(429, retry_after=wait)).headers["retry-after"] == header
+    assert error_response(RateLimitError(429, retry_after=wait)).headers["retry-after"] == header
 
 
 async def broken(client, path):
@@ -445,8 +445,8 @@ async def test_an_error_amid_the_events_is_an_event():
 
 async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
     """A page that follows is connected at once, and no proxy takes it for dead; new calls come at once."""
-    monkeypatch.setattr(_streaming.Events, "patience", 0.01)
-    monkeypatch.setattr(_streaming.Events, "heartbeat", 0.02)
+    monkeypatch.setattr(_streaming.SSEFormat, "headers_timeout", 0.01)
+    monkeypatch.setattr(_streaming.SSEFormat, "heartbeat", 0.02)
     sandbox = Sandbox(calls=0, start="2024-01-01", end=END)
     with sandbox.serve() as url:
         app = make_app(url)
@@ -459,7 +459,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
         with Site(app) as site:
             async with site.client() as client, client.stream("GET", "/follow") as response:
                 chunks = response.aiter_text()
-                assert await anext(chunks) == ": still here\n\n"
+                assert await anext(chunks) == ": keep-alive\n\n"
                 (new,) = sandbox.add([{"call_start": "2024-02-01 10:00:00"}])
                 while not (found := sent(await anext(chunks))):
                     pass

@@ -28,7 +28,7 @@ START, END = "2024-03-01", "2024-03-10"
 @contextlib.asynccontextmanager
 async def page(sandbox, **options):
     """A client of the page of a sandbox that is being served."""
-    add_live_page(sandbox, **{"every": 0.02, "poll": 0.02, **options})
+    add_live_page(sandbox, **{"arrival_interval": 0.02, "poll_interval": 0.02, **options})
     async with sandbox.serve() as base_url:
         async with httpx.AsyncClient(base_url=page_url(base_url), trust_env=False, timeout=30) as client:
             yield client
@@ -177,7 +177,7 @@ async def test_a_page_that_closes_takes_its_requests_and_the_arrivals_with_it():
 async def test_a_page_that_leaves_while_it_counts_ends_the_counting():
     """The pages that nobody will see are not asked for."""
     sandbox = Sandbox(calls=30_000, start=START, end=END, faults=Faults(latency=0.1))
-    async with page(sandbox, every=0) as client:
+    async with page(sandbox, arrival_interval=0) as client:
         async with client.stream("GET", "live/counts") as answer:
             lines = answer.aiter_lines()
             assert "until" in await anext(lines)
@@ -189,7 +189,7 @@ async def test_a_page_that_leaves_while_it_counts_ends_the_counting():
 async def test_an_open_page_does_not_hold_up_the_end():
     """The sandbox ends at once, whoever is still looking."""
     sandbox = Sandbox(calls=100, start=START, end=END)
-    add_live_page(sandbox, every=0.02, poll=0.02)
+    add_live_page(sandbox, arrival_interval=0.02, poll_interval=0.02)
     async with asyncio.timeout(20):
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             async with sandbox.serve() as base_url:
@@ -204,16 +204,16 @@ async def test_an_open_page_does_not_hold_up_the_end():
 
 
 @pytest.mark.parametrize(
-    ("end", "every", "arriving"),
+    ("end", "arrival_interval", "arriving"),
     [
         pytest.param("2024-03-10", 0.01, True, id="a-range-of-the-past"),
         pytest.param("2024-03-10", 0, False, id="arrivals-switched-off"),
         pytest.param(f"{date.today() + timedelta(days=9)}", 0.01, False, id="a-range-of-the-future"),
     ],
 )
-async def test_the_page_is_told_whether_calls_arrive(end, every, arriving):
+async def test_the_page_is_told_whether_calls_arrive(end, arrival_interval, arriving):
     """Where none can, the page does not wait for any."""
-    async with page(Sandbox(calls=10, start=START, end=end), every=every) as client:
+    async with page(Sandbox(calls=10, start=START, end=end), arrival_interval=arrival_interval) as client:
         head, *_ = await counts(client)
     assert head["arriving"] is arriving
 
@@ -232,8 +232,8 @@ async def test_one_sandbox_can_be_served_twice_and_each_page_reads_its_own_serve
 def test_a_second_page_and_impossible_times_are_refused():
     """One page a sandbox; times are times."""
     sandbox = Sandbox(calls=0)
-    for wrong in ({"every": -1}, {"poll": 0}):
-        with pytest.raises(ConfigurationError, match="add_live_page"):
+    for wrong in ({"arrival_interval": -1}, {"poll_interval": 0}):
+        with pytest.raises(ConfigurationError, match="must be"):
             add_live_page(sandbox, **wrong)
     add_live_page(sandbox)
     with pytest.raises(ConfigurationError, match="already"):
@@ -267,7 +267,11 @@ async def test_the_command_says_where_its_page_is():
 
 async def test_without_fastapi_the_command_serves_all_the_same_and_says_what_adds_the_page(monkeypatch):
     """The page is an extra of the sandbox, and no condition for it."""
-    for name in [name for name in sys.modules if name.startswith("iovox_async.integrations")]:
+    for name in [
+        name
+        for name in sys.modules
+        if name.startswith(("iovox_async.integrations", "iovox_async.sandbox.live"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(sys.modules["iovox_async"], "integrations", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
@@ -419,7 +423,10 @@ async def test_a_browser_shows_calls_arriving_and_a_dialogue_on_a_click(tmp_path
     newest = {"call_start": f"{END} 23:59:59", "transcriptions": talk, "call_result": "ANSWERED"}
     newest["tags"] = [{"text": "x" * 300, "colour": "RED"}]
     sandbox.add([newest, {**newest, "call_start": f"{END} 23:59:58"}])
-    async with page(sandbox, every=0.2, poll=0.1) as client, browse(tmp_path / "profile") as tab:
+    async with (
+        page(sandbox, arrival_interval=0.2, poll_interval=0.1) as client,
+        browse(tmp_path / "profile") as tab,
+    ):
         await tab.open(str(client.base_url))
         await tab.wait("document.documentElement.dataset.counted === 'yes'")
         # Counted, drawn, and only what is on the screen is in the page.
@@ -474,7 +481,7 @@ async def test_a_browser_shows_calls_arriving_and_a_dialogue_on_a_click(tmp_path
 async def test_a_browser_told_of_an_outage_says_so_and_can_try_again(tmp_path):
     """What went wrong is shown in words; one button later all is there."""
     sandbox = Sandbox(calls=100, start=START, end=END, faults=Faults(fail_after=0, kinds="302"))
-    async with page(sandbox, every=0) as client, browse(tmp_path / "profile", "420,800") as tab:
+    async with page(sandbox, arrival_interval=0) as client, browse(tmp_path / "profile", "420,800") as tab:
         await tab.open(str(client.base_url))
         await tab.wait("!document.querySelector('#trouble').hidden")
         assert "cannot be read" in await tab.run("document.querySelector('#trouble').innerText")

@@ -269,7 +269,7 @@ def test_a_number_beyond_all_ids_is_nobodys():
     """There is nothing to remove or to change."""
     sandbox = Sandbox(calls=3)
     assert sandbox.remove([2**70]) == len(sandbox.ids(id=2**70)) == 0
-    with pytest.raises(QueryError, match="no call with this id"):
+    with pytest.raises(QueryError, match="must be the id of a call"):
         sandbox.update(2**70, talk_time=3)
 
 
