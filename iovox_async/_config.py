@@ -1,8 +1,4 @@
-"""The arguments of a session, checked.
-
-The law of this room: a session that cannot work is never built, and what is wrong is said with the name of the argument
-and of the environment variable. No value of a credential is part of a message.
-"""
+"""Checks the arguments of `AsyncInsights`, and keeps its credentials out of every repr, log and traceback."""
 
 from __future__ import annotations
 
@@ -10,79 +6,97 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 
-from ._paging import LARGEST
+from ._paging import MAX_PAGE_ROWS
 from .errors import ConfigurationError
 from .retry import seconds
 
-__all__ = ["Secret", "Sign", "checked_page_size", "positive_seconds", "signer", "whole"]
+__all__ = ["Secret", "Sign", "check_page_size", "check_positive_integer", "make_signer", "positive_seconds"]
 
 Sign = Callable[[], list[tuple[bytes, bytes]]]
 
 
 class Secret:
-    """A credential on its way into the session: variables that hold it show nothing of it."""
+    """A credential argument; its repr does not show the value.
 
-    __slots__ = ("_value",)
+    Args:
+        parameter: the name of the argument.
+        value: its value; None: read the environment variable.
+    """
 
-    def __init__(self, value: str | None, variable: str) -> None:
-        self._value = os.environ.get(variable) if value is None else value
+    __slots__ = ("_value", "parameter", "variable")
+
+    def __init__(self, parameter: str, value: str | None) -> None:
+        self.parameter = parameter
+        self.variable = f"IOVOX_{parameter.upper()}"
+        self._value = os.environ.get(self.variable) if value is None else value
 
     def __repr__(self) -> str:
         return "<Secret>"
 
-    def problem(self) -> str | None:
-        """Why it cannot be sent as a header, or None."""
+    def check(self) -> None:
+        """Checks that the value can be sent as a header.
+
+        Raises:
+            ConfigurationError: it cannot; the message does not contain the value.
+        """
+        problem = self._problem()
+        if problem:
+            raise ConfigurationError(
+                self.parameter,
+                problem,
+                hint=f"Pass {self.parameter}= or set {self.variable}, as shown in the iovox portal.",
+            )
+
+    def _problem(self) -> str | None:
         value = self._value
         if value is None:
-            return "it is missing"
+            return "is missing"
         if not isinstance(value, str) or not value:
-            return "it is empty"
+            return "must be a non-empty string"
         if value != value.strip():
-            return "it begins or ends with a blank or a line break"
+            return "must not start or end with a space or a line break"
         if not value.isascii() or not value.isprintable():
-            return "it holds a line break, a control character or a letter outside ASCII"
+            return "must contain printable ASCII characters only"
         return None
 
     def reveal(self) -> bytes:
-        """Its bytes."""
+        """The value as bytes."""
         return str(self._value).encode("ascii")
 
 
-def signer(username: Secret, secure_key: Secret) -> Sign:
-    """A function that gives the credential headers; only its closure holds them.
+def make_signer(username: Secret, secure_key: Secret) -> Sign:
+    """Returns a function that returns the credential headers.
 
-    No repr, `vars` or pickle shows a closure. What could not be sent is refused unseen.
+    Only its closure holds them, which no repr, `vars` or pickle shows.
+
+    Raises:
+        ConfigurationError: a credential is missing or cannot be sent.
     """
-    for name, secret in (("username", username), ("secure_key", secure_key)):
-        problem = secret.problem()
-        if problem is not None:
-            variable = f"IOVOX_{name.upper()}"
-            raise ConfigurationError(
-                f"{name}: {problem}; pass {name}= or set {variable}, as the iovox portal shows it"
-            )
+    username.check()
+    secure_key.check()
     headers = [(b"username", username.reveal()), (b"secureKey", secure_key.reveal())]
     return lambda: list(headers)
 
 
-def checked_page_size(value: int | None) -> int | None:
-    """Rows a request, or None."""
+def check_page_size(value: int | None) -> int | None:
+    """Checks the number of rows per request; None is valid."""
     if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST
+        isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_ROWS
     ):
-        raise ConfigurationError(f"page_size: a whole number from 1 to {LARGEST} is wanted, not {value!r}")
+        raise ConfigurationError("page_size", f"must be an integer from 1 to {MAX_PAGE_ROWS}, got {value!r}")
     return value
 
 
-def whole(value: int, name: str) -> int:
-    """A whole number from 1."""
+def check_positive_integer(name: str, value: int) -> int:
+    """Checks an integer argument."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name}: a whole number from 1 is wanted, not {value!r}")
+        raise ConfigurationError(name, f"must be a positive integer, got {value!r}")
     return value
 
 
-def positive_seconds(value: float | timedelta, name: str) -> float:
-    """A duration longer than none, in seconds."""
+def positive_seconds(name: str, value: float | timedelta) -> float:
+    """Converts a duration to seconds, and checks that it is longer than 0."""
     duration = seconds(value, name)
     if not duration:
-        raise ConfigurationError(f"{name}: more than 0 seconds are wanted")
+        raise ConfigurationError(name, "must be longer than 0 seconds")
     return duration

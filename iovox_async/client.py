@@ -1,38 +1,34 @@
-"""`AsyncInsights`: the session, one a program.
-
-The law of this room: it holds what all requests share (connections, slots, retries, what was learned of the answers)
-and turns arguments into a `ReadSpec`; everything else is done elsewhere.
-"""
+"""Provides `AsyncInsights`, the client."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from datetime import timedelta, tzinfo
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, Unpack
 
 from attrs import evolve
 
-from ._config import Secret, checked_page_size, positive_seconds, signer, whole
-from ._fetching.by_id import flat, lookup
-from ._fetching.fetcher import PageFetcher, PageSizeEstimator, plan_for, watch_for
+from ._config import Secret, check_page_size, check_positive_integer, make_signer, positive_seconds
+from ._fetching.by_id import fetch_by_id, flatten_ids
+from ._fetching.connection import Connection
 from ._fetching.reader import StreamReader
 from ._http.tasks import TaskSupervisor
 from ._http.throttle import RequestThrottle
 from ._http.transport import Endpoint
 from ._http.urls import check_base_url
-from ._paging.spec import FINALITY_DELAY, Paging, ReadSpec, resolve, to_local_time, with_keys
+from ._paging.spec import FINALITY_DELAY, Paging, add_fields, resolve, to_local_time
 from ._params.timezones import zone_of
 from ._parsing.decoder import CallDecoder, OnError, checked_on_error
 from ._runtime import current_runtime
-from ._telemetry import Telemetry, enable_logging
+from ._telemetry import enable_logging
 from .errors import ConfigurationError
 from .fields import Field, Fields
-from .follow import LONGEST, CallFollower, PollState
+from .follow import CallFollower, PollState
 from .query import Filters, InsightsQuery
+from .results import Page
 from .retry import RetryPolicy, seconds
-from .stream import CallStream, Page
+from .stream import CallStream
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,20 +36,20 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ._paging import PageRequest
     from ._params.dates import Moment
-    from ._parsing.splitter import PageFormat, RawPage
     from .events import Observer
     from .fields import AskedFields
     from .models import Call
 
-__all__ = ["BASE_URL", "AsyncInsights"]
+__all__ = ["AsyncInsights"]
 
-BASE_URL: Final = "https://rest.iovox.com/rest/v1"
+DEFAULT_BASE_URL: Final = "https://rest.iovox.com/rest/v1"
+#: Seconds of the longest timedelta.
+MAX_SECONDS: Final = timedelta.max // timedelta(seconds=1)
 
 
 class AsyncInsights:
-    """A session with the endpoint: `stream` for a range of calls, `page` for one page, `get` for calls by id.
+    """A client session: `stream` reads a range of calls, `page` one page, `get` calls by id, `follow` new calls.
 
     ::
 
@@ -61,27 +57,28 @@ class AsyncInsights:
             async for call in insights.stream("2024-01-01", "2024-03-31", call_result="ANSWERED"):
                 print(call.id, call.call_start, call.talk_time)
 
-    Make one for a program and share it: the limits hold for all it does. It belongs to one event loop and one process.
+    Create one per program and share it: its limits apply to all its requests together. It belongs to one event loop and
+    one process.
 
     Args:
-        username: the account's API user; else the environment's IOVOX_USERNAME.
-        secure_key: its key; else IOVOX_SECURE_KEY. It appears in no repr, log, error or file.
-        base_url: else IOVOX_URL, else the service's own. https, or http to this machine.
-        concurrency: requests in flight, at most, over all streams of the session.
-        page_size: rows a request asks for, 1 to 20,000; None follows the bytes of the records (about 1.6 MB a page).
-        retry: how often and how long a request is tried.
-        timeout: seconds, or a timedelta, for one attempt, wall clock from start to last byte.
-        timezone: the account's time zone, as a tzinfo or an IANA name; given, dates may be aware and those of records
-            are. The endpoint never says, so without it all dates are naive and local to the account.
-        proxy: a proxy's URL (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and its like.
-            The environment is not looked at otherwise.
-        transport: an `httpx.AsyncBaseTransport` instead of httpx's own, closed with the session. Its proxies, trust and
-            pool are its own, so `proxy` is refused beside it. For aiohttp's engine:
+        username: the API user of the account; by default the environment variable IOVOX_USERNAME.
+        secure_key: its key; by default IOVOX_SECURE_KEY. No repr, log, error or file contains it.
+        base_url: by default IOVOX_URL, else the address of the service. https, or http to this machine.
+        concurrency: the number of requests in flight, at most, over all streams of the session.
+        page_size: rows per request, 1 to 20,000; None: chosen by the size of the records (about 1.6 MB per page).
+        retry: how often and how long a request is retried.
+        timeout: seconds or a timedelta for one attempt, from its start to the last byte.
+        timezone: the time zone of the account, as a tzinfo or an IANA name. With it, dates passed may be aware and dates
+            of records are. Without it all dates are naive and in the account's local time, which the endpoint never states.
+        proxy: the URL of a proxy (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and the like.
+            By default these variables are ignored.
+        transport: an `httpx.AsyncBaseTransport` to use instead of httpx's own; it is closed with the session. It has its
+            own proxies, certificates and pool, so `proxy` must not be passed with it. For the aiohttp engine:
             `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
-        observer: is told of every request, retry, window and stream, for metrics (see `iovox_async.events`).
+        observer: receives an event for every request, retry, page and stream, for metrics (see `iovox_async.events`).
 
     Raises:
-        ConfigurationError: something is missing or malformed; the message names the argument and the variable.
+        ConfigurationError: an argument or an environment variable is missing or invalid.
     """
 
     def __init__(
@@ -100,32 +97,37 @@ class AsyncInsights:
         observer: Observer | None = None,
     ) -> None:
         enable_logging()
-        # The key leaves the variables of this frame at once, so that no traceback that shows them can show it.
-        key, secure_key = Secret(secure_key, "IOVOX_SECURE_KEY"), None
-        user = Secret(username, "IOVOX_USERNAME")
-        sign = signer(user, key)
-        concurrency = whole(concurrency, "concurrency")
+        # The key leaves the local variables at once, so that a traceback that shows them cannot show it.
+        key, secure_key = Secret("secure_key", secure_key), None
+        user = Secret("username", username)
+        sign = make_signer(user, key)
+        concurrency = check_positive_integer("concurrency", concurrency)
         if not isinstance(retry, RetryPolicy):
-            raise ConfigurationError("retry: a RetryPolicy is wanted")
-        wait = positive_seconds(timeout, "timeout")
-        address = check_base_url(base_url or os.environ.get("IOVOX_URL") or BASE_URL)
-        self._page_size = checked_page_size(page_size)
-        self._timezone = zone_of(timezone)
-        self._retry = retry
-        self._observer = observer
-        self._runtime = runtime = current_runtime()
-        self._gate = RequestThrottle(
-            concurrency, clock=runtime.clock, sleep=runtime.sleep, random=runtime.random
+            raise ConfigurationError("retry", f"must be a RetryPolicy, got {type(retry).__name__}")
+        attempt_seconds = positive_seconds("timeout", timeout)
+        url = check_base_url(base_url or os.environ.get("IOVOX_URL") or DEFAULT_BASE_URL)
+        self._page_size = check_page_size(page_size)
+        runtime = current_runtime()
+        self._connection = Connection(
+            endpoint=Endpoint(
+                url,
+                sign,
+                concurrency=concurrency,
+                timeout=attempt_seconds,
+                proxy=proxy,
+                transport=transport,
+            ),
+            throttle=RequestThrottle(
+                concurrency, clock=runtime.clock, sleep=runtime.sleep, random=runtime.random
+            ),
+            supervisor=TaskSupervisor(),
+            retry=retry,
+            observer=observer,
+            timezone=zone_of(timezone),
+            runtime=runtime,
         )
-        self._shelter = TaskSupervisor()
-        self._http = Endpoint(
-            address, sign, concurrency=concurrency, timeout=wait, proxy=proxy, transport=transport
-        )
-        self._profiles: dict[tuple[Field, ...], PageSizeEstimator] = {}
-        self._address = address
-        self._account = f"{user.reveal().decode()} at {address}"
-
-    # Reading.
+        self._base_url = url
+        self._account = f"{user.reveal().decode()} at {url}"
 
     def stream(
         self,
@@ -143,33 +145,33 @@ class AsyncInsights:
         on_error: OnError = "raise",
         **filters: Unpack[Filters],
     ) -> CallStream:
-        """The calls of a range, each exactly once, as an async iterator.
+        """Returns the calls of a range, each exactly once, as an async iterator.
 
-        Nothing is sent until the first record is asked for. By windows (`paging="windows"`, what "auto" means for an
-        order by `call_start`) a call that exists during the whole pull comes exactly once, whatever arrives, vanishes
-        or changes meanwhile. By page numbers (`paging="pages"`, the only way for other orders) that holds only while
-        the data stands still: in a simulation of a live server (3,000 calls, pages of 200, eight at once, inserts and
-        deletes between requests), every one of 100 pulls by page numbers lost calls.
+        Requests start when the first call is awaited. With `paging="windows"`, which "auto" selects for an order by
+        `call_start`, each call that exists during the whole read is delivered exactly once, even if calls are inserted,
+        deleted or changed meanwhile. With `paging="pages"`, the only way for other orders, that holds only while the data
+        does not change: in a simulation of a live server (3,000 calls, pages of 200, eight at once, inserts and deletes
+        between requests), each of 100 reads by page numbers lost calls.
 
         Args:
-            start: the first second, inclusive: str, date or datetime. None: the first of this month, so that an
-                `end` before it leaves nothing: the stream is empty.
-            end: the last second, inclusive; a bare date means 23:59:59. None: now, fixed when this is called.
-            query: an `InsightsQuery` instead of, or beside, the arguments.
+            start: the first second, inclusive: str, date or datetime. None: the first of this month; with an `end` before
+                that, the stream is empty.
+            end: the last second, inclusive; a bare date means 23:59:59. None: now, fixed when this method is called.
+            query: an `InsightsQuery` instead of, or in addition to, the arguments.
             order: a field with `_ASC` or `_DESC`.
-            fields: what to ask for: a preset of `Fields`, or names.
-            page_size: rows a request; None: the session's.
-            ordered: hand calls out in order; False: windows as they finish, which starts sooner on uneven data.
+            fields: the fields to request: a preset of `Fields`, or names.
+            page_size: rows per request; None: that of the session.
+            ordered: deliver calls in order; False: deliver windows as they finish, which starts sooner on uneven data.
             paging: "auto", "windows" or "pages", see above.
-            max_calls: calls to hand out, at most.
-            resume: the `.position` of an earlier stream with the same arguments: go on exactly after it.
-            on_error: "raise" a `RecordError` at a record that cannot be read, or "skip" it and count it.
-            **filters: the endpoint's own filters, see `Filters`.
+            max_calls: the number of calls to deliver, at most.
+            resume: the `.position` of an earlier stream with the same arguments: continue right after it.
+            on_error: "raise" a `RecordError` for a record that cannot be decoded, or "skip" and count it.
+            **filters: the endpoint's filters, see `Filters`.
 
         Raises:
-            QueryError: an argument that the endpoint would refuse or misread.
+            QueryError: the endpoint would reject or misinterpret an argument.
         """
-        asked = InsightsQuery.from_arguments(
+        requested = InsightsQuery.from_arguments(
             start,
             end,
             query=query,
@@ -179,20 +181,20 @@ class AsyncInsights:
             default_fields=Fields.DEFAULT,
             **filters,
         )
-        reading = resolve(
-            asked,
+        page_size = self._page_size if page_size is None else check_page_size(page_size)
+        if page_size is None and query is not None:
+            page_size = query.limit
+        spec = resolve(
+            requested,
             now=self.now(),
-            timezone=self._timezone,
+            timezone=self.timezone,
             ordered=ordered,
             paging=paging,
+            page_size=page_size,
             max_calls=max_calls,
             resume=resume,
         )
-        size = self._page_size if page_size is None else checked_page_size(page_size)
-        if size is None and query is not None:
-            size = query.limit
-        structurer = self._structurer(reading.fields, on_error)
-        return CallStream(StreamReader(reading, partial(self._pump, size), structurer, self._timezone))
+        return CallStream(StreamReader(spec, self._connection, self._decoder(spec.fields, on_error)))
 
     async def page(
         self,
@@ -207,26 +209,26 @@ class AsyncInsights:
         on_error: OnError = "raise",
         **filters: Unpack[Filters],
     ) -> Page:
-        """One page, by one request: the endpoint as it is, with its defaults.
+        """Requests one page and returns it, with the endpoint's own defaults.
 
         Args:
-            start: a whole `InsightsQuery`, or the first second; None: the first of this month.
-            end: the last second; None: today's last.
-            query: an `InsightsQuery` instead of, or beside, the arguments.
-            page: the page's number, from 1.
-            page_size: rows a page, 1 to 20,000.
+            start: an `InsightsQuery`, or the first second; None: the first of this month.
+            end: the last second; None: the end of today.
+            query: an `InsightsQuery` instead of, or in addition to, the arguments.
+            page: the page number, from 1.
+            page_size: rows per page, 1 to 20,000.
             order: a field with `_ASC` or `_DESC`.
-            fields: what to ask for.
+            fields: the fields to request.
             on_error: as for `stream`.
-            **filters: the endpoint's own filters.
+            **filters: the endpoint's filters, see `Filters`.
 
         Raises:
-            QueryError: an argument that the endpoint would refuse.
+            QueryError: the endpoint would reject an argument.
             IovoxError: the request failed for good.
         """
         if isinstance(start, InsightsQuery):
             query, start = start, None
-        asked = to_local_time(
+        requested = to_local_time(
             InsightsQuery.from_arguments(
                 start,
                 end,
@@ -237,20 +239,18 @@ class AsyncInsights:
                 default_fields=Fields.DEFAULT,
                 **filters,
             ),
-            self._timezone,
+            self.timezone,
         )
         if query is not None:
-            page = asked.page if page == 1 else page
-            page_size = asked.limit if page_size == 10_000 and asked.limit is not None else page_size
-        params = asked.to_query_string(page=page, limit=page_size)
-        body = await self._request(params)
-        structurer = self._structurer(asked.fields, on_error)
+            page = query.page if page == 1 else page
+            page_size = query.limit if page_size == 10_000 and query.limit is not None else page_size
+        response = await self._connection.get(requested.to_query_string(page=page, limit=page_size))
+        decoder = self._decoder(requested.fields, on_error)
+        rows = range(response.rows)
         calls = [
-            call
-            for index, segment in body.pick(range(body.rows))
-            for call in structurer.batch(segment.data, index)
+            call for index, segment in response.pick(rows) for call in decoder.batch(segment.data, index)
         ]
-        return Page(page, calls, body.raw(range(body.rows)))
+        return Page(page, calls, response.raw(rows))
 
     async def get(
         self,
@@ -258,21 +258,21 @@ class AsyncInsights:
         fields: AskedFields = Fields.DEFAULT,
         on_error: OnError = "raise",
     ) -> list[Call]:
-        """The calls with these ids, in the order of the ids; those that do not exist are left out.
+        """Returns the calls with these ids, in the order of the ids; ids that do not exist are left out.
 
-        Long lists are split, so that no URL grows past 4 KiB.
+        Long lists are split into several requests, so that no URL is longer than 4 KiB.
 
         Raises:
-            QueryError: an id that is no number.
+            QueryError: an id is not a number.
             IovoxError: a request failed for good.
         """
-        wanted = flat(ids)
-        if not wanted:
+        flat_ids = flatten_ids(ids)
+        if not flat_ids:
             return []
-        asked = InsightsQuery(ids=wanted, fields=fields)
-        every_field = with_keys(asked.fields or Fields.DEFAULT, ("id",))
-        structurer = self._structurer(every_field, on_error)
-        return await lookup(asked, every_field, self._request, structurer, self.now() + timedelta(days=1))
+        query = InsightsQuery(ids=flat_ids, fields=fields)
+        all_fields, _ = add_fields(query.fields, ("id",))
+        decoder = self._decoder(all_fields, on_error)
+        return await fetch_by_id(query, all_fields, self._connection, decoder, self.now() + timedelta(days=1))
 
     def follow(
         self,
@@ -285,55 +285,48 @@ class AsyncInsights:
         on_error: OnError = "raise",
         **filters: Unpack[Filters],
     ) -> CallFollower:
-        """New calls without end: polls, and hands out each call once.
+        """Polls for new calls, and returns them as an endless async iterator, each once.
 
-        An outage is waited out; refusals (401, 403, a wrong query) are raised. Memory holds the ids of the look-back.
+        Polling continues after temporary errors; others (401, 403, an invalid query) are raised. Memory holds the ids of
+        the calls within the look-back.
 
         Args:
             since: the first second; None: now.
-            interval: seconds, or a timedelta, between polls.
-            lookback: seconds, or a timedelta, before the newest call that each poll reads again: calls arrive late, and
-                transcripts take up to half an hour. Two hours by default.
-            include_updates: hand a call out again when its content has changed.
-            fields: what to ask for.
+            interval: seconds or a timedelta between polls.
+            lookback: seconds or a timedelta before the latest call that each poll reads again, because calls arrive late
+                and transcripts take up to half an hour. Two hours by default.
+            include_updates: deliver a call again when its content has changed.
+            fields: the fields to request.
             on_error: as for `stream`.
-            **filters: the endpoint's own filters.
+            **filters: the endpoint's filters, see `Filters`.
 
         Raises:
-            QueryError: an argument that the endpoint would refuse or misread.
+            QueryError: the endpoint would reject or misinterpret an argument.
         """
-        asked = to_local_time(InsightsQuery.from_arguments(since, fields=fields, **filters), self._timezone)
-        chosen = asked.fields or Fields.DEFAULT
-        every_field = with_keys(chosen)
-        hidden = tuple(str(name) for name in every_field[len(chosen) :])
-        query = evolve(asked, start_date=None, fields=every_field)
-        begin = asked.start_date or self.now()
+        query = to_local_time(InsightsQuery.from_arguments(since, fields=fields, **filters), self.timezone)
+        all_fields, added_fields = add_fields(query.fields)
+        stream_query = evolve(query, start_date=None, fields=all_fields)
 
-        def read(lower: datetime) -> CallStream:
-            # The account's clock may be ahead of this one; calls that have not begun do not exist.
-            return self.stream(lower, self.now() + timedelta(days=1), query=query, on_error=on_error)
+        def read(start: datetime) -> CallStream:
+            # The clock of the account may be ahead of this one. Calls that have not started do not exist.
+            return self.stream(start, self.now() + timedelta(days=1), query=stream_query, on_error=on_error)
 
-        pause = seconds(interval, "interval")
-        back = timedelta(seconds=min(seconds(lookback, "lookback"), LONGEST))
         return CallFollower(
             PollState(
-                read,
-                self.now,
-                self._runtime.sleep,
-                begin,
-                begin,
-                pause,
-                back,
+                read=read,
+                now=self.now,
+                sleep=self._connection.runtime.sleep,
+                since=query.start_date or self.now(),
+                interval=seconds(interval, "interval"),
+                lookback=timedelta(seconds=min(seconds(lookback, "lookback"), MAX_SECONDS)),
                 include_updates=include_updates,
-                hidden=hidden,
+                added_fields=added_fields,
             )
         )
 
-    # Life.
-
     async def __aenter__(self) -> Self:
-        self._shelter.check_usable()
-        await self._http.open()
+        self._connection.supervisor.check_usable()
+        await self._connection.endpoint.open()
         return self
 
     async def __aexit__(
@@ -342,81 +335,37 @@ class AsyncInsights:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends all that is under way and closes all connections. Harmless when done before."""
-        await self._shelter.aclose()
-        await self._http.aclose()
+        """Ends all requests and closes all connections. It may be called more than once."""
+        await self._connection.supervisor.aclose()
+        await self._connection.endpoint.aclose()
 
     @property
     def account(self) -> str:
-        """Whose calls these are: the API user and the service's address."""
+        """Identifies the account: the API user and the address of the service."""
         return self._account
-
-    def __repr__(self) -> str:
-        if not hasattr(self, "_account"):
-            return "<AsyncInsights, refused>"
-        return f"<AsyncInsights {self._address}: {self._gate.in_flight} of {self._gate.concurrency} requests in flight>"
-
-    def __reduce__(self) -> Any:
-        raise ConfigurationError(
-            "a session holds connections and a key and cannot be pickled; make one in each process"
-        )
-
-    # Parts.
 
     @property
     def timezone(self) -> tzinfo | None:
-        """The account's time zone, or None where it was not given."""
-        return self._timezone
+        """The time zone of the account, or None if it was not passed."""
+        return self._connection.timezone
 
     def now(self) -> datetime:
-        """The account's local time; without a time zone, this machine's."""
-        return self._runtime.utcnow().astimezone(self._timezone).replace(microsecond=0, tzinfo=None)
+        """Returns the current local time of the account, naive; without a time zone, that of this machine."""
+        return self._connection.now()
 
-    def _profile(self, fields: tuple[Field, ...]) -> PageSizeEstimator:
-        return self._profiles.setdefault(fields, PageSizeEstimator())
+    def __repr__(self) -> str:
+        if not hasattr(self, "_account"):
+            return "<AsyncInsights, not initialized>"
+        throttle = self._connection.throttle
+        return f"<AsyncInsights {self._base_url}: {throttle.in_flight} of {throttle.concurrency} requests in flight>"
 
-    def _structurer(self, fields: Iterable[Field] | None, on_error: OnError) -> CallDecoder:
-        how = checked_on_error(on_error)
-        return CallDecoder(tuple(fields or Fields.DEFAULT), timezone=self._timezone, on_error=how)
-
-    async def _request(self, params: str) -> RawPage:
-        """One request outside any stream."""
-        watch = Telemetry(self._observer)
-
-        async def work() -> RawPage:
-            holder = object()
-            await self._gate.acquire(holder)
-            try:
-                return await self._gate.run(
-                    lambda left: watch.track_request(self._http.get_page(params, time_limit=left)),
-                    self._retry,
-                    on_retry=watch.retry_scheduled,
-                )
-            finally:
-                self._gate.release(holder)
-
-        return await self._shelter.run(work)
-
-    def _pump(self, size: int | None, reading: ReadSpec, page_format: PageFormat) -> PageFetcher:
-        # With the fields now, since checking them takes longer than all else that a request's parameters need.
-        query, profile = evolve(reading.query, fields=reading.fields), self._profile(reading.fields)
-        plan, page_size = plan_for(reading, profile, size, page_format.target_bytes, self._gate.concurrency)
-
-        def params(ask: PageRequest) -> str:
-            lo, hi = ask.lo, ask.hi
-            return query.to_query_string(
-                page=ask.page, limit=ask.limit, start_date=lo, end_date=hi, order=ask.order
-            )
-
-        return PageFetcher(
-            plan,
-            params,
-            http=self._http,
-            gate=self._gate,
-            shelter=self._shelter,
-            policy=self._retry,
-            profile=profile,
-            watch=watch_for(reading, self._observer),
-            page_size=page_size,
-            page_format=page_format,
+    def __reduce__(self) -> Any:
+        raise ConfigurationError(
+            None,
+            "a session cannot be pickled or copied, because it holds connections and a key",
+            hint="Create one in each process.",
         )
+
+    def _decoder(self, fields: Iterable[Field] | None, on_error: OnError) -> CallDecoder:
+        on_error = checked_on_error(on_error)
+        return CallDecoder(tuple(fields or Fields.DEFAULT), timezone=self.timezone, on_error=on_error)

@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias
 from ._params.validators import InvalidValue, items
 from ._redaction import shorten_repr
 
-__all__ = ["AskedFields", "Field", "Fields", "as_fields", "as_order", "did_you_mean"]
+__all__ = ["Field", "Fields"]
 
 
 class Field(StrEnum):

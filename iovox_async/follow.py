@@ -1,7 +1,7 @@
-"""`CallFollower`: new calls as they come, without end.
+"""Provides `CallFollower`, an endless async iterator over new calls.
 
-The law of this room: each poll reads again from the newest call less a look-back, by windows, and hands out what it
-has not handed out before. So calls that arrive late come all the same, and memory is bounded by the look-back.
+Each poll reads again from the latest call's start minus a look-back, by windows, and delivers the calls that were not
+delivered before. So calls that arrive late are delivered too, and memory is bounded by the look-back.
 """
 
 from __future__ import annotations
@@ -36,94 +36,105 @@ __all__ = ["CallFollower"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-#: Seconds of the longest look-back: what a timedelta holds.
-LONGEST: Final = timedelta.max // timedelta(seconds=1)
-#: What may pass: an outage is waited out. Anything else would be the same at the next poll.
-OUTAGE = (TransportError, ServerError, RateLimitError, DecodeError)
+#: Errors after which polling continues. Any other error would occur again at the next poll.
+TRANSIENT_ERRORS: Final = (TransportError, ServerError, RateLimitError, DecodeError)
 
 
-ENDED = "following has ended; call follow(since=latest_call_start) to go on"
+def _ended_error() -> SessionError:
+    return SessionError("following has ended", hint="Call follow(since=latest_call_start) to continue.")
 
 
 @define(eq=False)
 class PollState:
-    """The state between polls; it never refers to the handle, so that this can be dropped.
+    """The state between polls. It does not refer to its `CallFollower`, so that dropping the `CallFollower` ends it.
 
     Attributes:
-        read: a stream from a second on.
-        now: the account's local time.
-        sleep: waits for seconds.
-        newest: when the newest call so far began, or where following began.
+        read: opens a stream from a second on.
+        now: returns the account's local time.
+        sleep: waits for a number of seconds.
+        since: the first second to follow.
+        interval: seconds between polls.
+        lookback: the time before the latest call that each poll reads again.
+        include_updates: deliver a call again when its content has changed.
+        added_fields: fields requested in addition, to be removed before delivery.
+        latest: the start of the latest call so far; `since` before the first.
+        delivered: start and content digest of the calls within the look-back, by id.
+        polls: polls that have ended.
+        failed_polls: polls that failed.
+        stream: what the current poll reads, or None.
+        pause: the scope of the pause after the current poll. Another task may cancel it.
     """
 
     read: Callable[[datetime], CallStream]
     now: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[None]]
-    newest: datetime
     since: datetime
     interval: float
     lookback: timedelta
     include_updates: bool
-    hidden: tuple[str, ...]
-    seen: dict[int, tuple[datetime, bytes]] = field(factory=dict)
-    polls: int = 0
-    outages: int = 0
-    #: What the poll under way reads, and the scope of the pause after it: another task may end either.
-    calls: CallStream | None = None
-    pause: anyio.CancelScope = field(factory=anyio.CancelScope)
+    added_fields: tuple[str, ...]
+    latest: datetime = field(init=False)
+    delivered: dict[int, tuple[datetime, bytes]] = field(factory=dict, init=False)
+    polls: int = field(default=0, init=False)
+    failed_polls: int = field(default=0, init=False)
+    stream: CallStream | None = field(default=None, init=False)
+    pause: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
-    def lower(self) -> datetime:
+    def __attrs_post_init__(self) -> None:
+        self.latest = self.since
+
+    def poll_start(self) -> datetime:
         """The second from which the next poll reads."""
-        # A look-back longer than there is to look back on reaches to the beginning, not before the calendar's.
-        return self.newest - min(self.lookback, self.newest - self.since)
+        # Never before `since`, and never before the first date that datetime can express.
+        return self.latest - min(self.lookback, self.latest - self.since)
 
-    def news(self, call: Call) -> bool:
-        """Whether a call is to be handed out; it is remembered either way."""
+    def should_deliver(self, call: Call) -> bool:
+        """Records a call, and returns whether it is new (or updated)."""
         start = call.call_start.replace(tzinfo=None)
         digest = _digest(call) if self.include_updates else b""
-        known = self.seen.get(call.id)
-        self.seen[call.id] = (start, digest)
-        # A start far in the future is a slip; it must not move the look-back beyond what is still to come.
-        self.newest = max(self.newest, min(start, self.now() + timedelta(days=1)))
-        return known is None or known[1] != digest
+        previous = self.delivered.get(call.id)
+        self.delivered[call.id] = (start, digest)
+        # A start far in the future is an error in the data. It must not move the look-back past calls to come.
+        self.latest = max(self.latest, min(start, self.now() + timedelta(days=1)))
+        return previous is None or previous[1] != digest
 
-    def forget(self) -> None:
-        """Drops what no poll will read again."""
-        lower = self.lower()
-        self.seen = {one: known for one, known in self.seen.items() if known[0] >= lower}
+    def forget_old_calls(self) -> None:
+        """Removes calls that no poll will read again."""
+        start = self.poll_start()
+        self.delivered = {call_id: entry for call_id, entry in self.delivered.items() if entry[0] >= start}
 
 
 def _digest(call: Call) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(call.to_dict()), digest_size=12).digest()
 
 
-async def _news(poller: PollState) -> AsyncGenerator[Call, None]:
+async def _poll(state: PollState) -> AsyncGenerator[Call, None]:
     while True:
-        pause = poller.interval
+        pause = state.interval
         try:
-            async with poller.read(poller.lower()) as poller.calls:
-                async for call in poller.calls:
-                    if poller.news(call):
-                        for name in poller.hidden:
+            async with state.read(state.poll_start()) as state.stream:
+                async for call in state.stream:
+                    if state.should_deliver(call):
+                        for name in state.added_fields:
                             setattr(call, name, None)
                         yield call
         except (RecordError, PagingError):
             raise
-        except OUTAGE as error:
-            poller.outages += 1
+        except TRANSIENT_ERRORS as error:
+            state.failed_polls += 1
             pause = max(pause, getattr(error, "retry_after", None) or 0.0)
-            logger.info("following pauses for %g seconds: %s", pause, type(error).__name__)
-        poller.polls += 1
-        poller.forget()
-        poller.calls, poller.pause = None, anyio.CancelScope()
-        with poller.pause:
-            await poller.sleep(pause)
-        if poller.pause.cancel_called:
-            raise SessionError(ENDED)
+            logger.info("poll failed with %s; next poll in %g seconds", type(error).__name__, pause)
+        state.polls += 1
+        state.forget_old_calls()
+        state.stream, state.pause = None, anyio.CancelScope()
+        with state.pause:
+            await state.sleep(pause)
+        if state.pause.cancel_called:
+            raise _ended_error()
 
 
 class CallFollower:
-    """New calls without end: an async iterator of `Call`.
+    """An endless async iterator over new calls.
 
     ::
 
@@ -132,45 +143,45 @@ class CallFollower:
                 ...
     """
 
-    __slots__ = ("__weakref__", "_closed", "_iterator", "_poller")
+    __slots__ = ("__weakref__", "_closed", "_iterator", "_state")
 
-    def __init__(self, poller: PollState) -> None:
-        self._poller = poller
+    def __init__(self, state: PollState) -> None:
+        self._state = state
         self._iterator: AsyncGenerator[Call, None] | None = None
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[Call]:
         if self._closed:
-            raise SessionError(ENDED)
-        # One that an error ended would end quietly for ever: a new one goes on where it stood.
+            raise _ended_error()
+        # A generator that an error has ended would only stop quietly, so a new one continues from the same state.
         if getattr(self._iterator, "ag_frame", None) is None:
-            self._iterator = _news(self._poller)
+            self._iterator = _poll(self._state)
         assert self._iterator is not None
         return self._iterator
 
     @property
     def latest_call_start(self) -> datetime:
-        """When the newest call so far began (account local): a later `follow(since=latest_call_start)` goes on from there."""
-        return self._poller.newest
+        """The start of the latest call so far, in the account's local time; `follow(since=latest_call_start)` continues there."""
+        return self._state.latest
 
     @property
     def poll_count(self) -> int:
-        """Polls that have ended."""
-        return self._poller.polls
+        """The number of polls that have ended."""
+        return self._state.polls
 
     @property
     def failed_polls(self) -> int:
-        """Polls that failed and were waited out."""
-        return self._poller.outages
+        """The number of polls that failed with an error that may be temporary."""
+        return self._state.failed_polls
 
     async def aclose(self) -> None:
-        """Ends following."""
+        """Ends polling."""
         self._closed = True
         if getattr(self._iterator, "ag_running", False):
-            # Another task waits for a call: it gets a `SessionError`, for a generator cannot be closed while it runs.
-            self._poller.pause.cancel()
-            if self._poller.calls is not None:
-                await self._poller.calls.aclose()
+            # Another task is waiting for a call. A running generator cannot be closed, so that task gets a SessionError.
+            self._state.pause.cancel()
+            if self._state.stream is not None:
+                await self._state.stream.aclose()
         elif self._iterator is not None:
             await self._iterator.aclose()
 
@@ -183,4 +194,7 @@ class CallFollower:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<CallFollower since {self._poller.since}: {self.poll_count} polls, latest call start {self.latest_call_start}>"
+        return (
+            f"<CallFollower since {self._state.since}: {self.poll_count} polls, "
+            f"latest call start {self.latest_call_start}>"
+        )

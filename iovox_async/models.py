@@ -19,20 +19,16 @@ import attrs
 from ._redaction import mask_phone_number, shorten
 
 __all__ = [
-    "ALIASES",
     "Call",
     "Categories",
     "Category",
     "Comment",
     "Keyword",
     "KeywordRule",
-    "Model",
     "Phrase",
     "Tag",
     "Task",
     "Transcription",
-    "item_type",
-    "types_of",
 ]
 
 #: Request names of fields that have another name in responses.

@@ -36,7 +36,7 @@ from ._redaction import mask_phone_number, mask_phone_numbers
 from .errors import QueryError
 from .fields import AskedFields, Field, Fields, as_fields, as_order, did_you_mean
 
-__all__ = ["Field", "Fields", "Filters", "InsightsQuery", "Parameters"]
+__all__ = ["Filters", "InsightsQuery"]
 
 
 class Filters(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""What a stream or a request returns beside calls: `Page` and `StreamStats`."""
+"""Defines what streams and single requests return besides calls: `Page` and `StreamStats`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Page", "StreamStats"]
 
 @frozen
 class Page:
-    """Some calls, as one answer held them.
+    """The calls of one response.
 
     Attributes:
         number: from 1, in the order of delivery.
         calls: the calls.
-        raw: the JSON they came in, byte for byte. Where the stream leaves calls out (those before a `resume`, beyond
-            `max_calls`, or unreadable), they are in here all the same.
+        raw: the JSON they were decoded from, byte for byte. It includes calls that the stream left out: those before a
+            `resume` position, beyond `max_calls`, or skipped.
     """
 
     number: int
@@ -31,22 +31,23 @@ class Page:
 
 @frozen
 class StreamStats:
-    """What a stream has done so far; a value that no longer changes.
+    """The counters of a stream at one point in time.
 
     Attributes:
-        requests: requests sent, each attempt counted.
-        retries: how many of them were repeats.
-        calls: calls handed out.
-        bytes_received: bytes of pages received, as they came over the wire.
-        duplicates_dropped: calls that an answer listed twice, or (`paging="pages"`) that came on two pages, and were dropped once.
-        skipped: records left out because they could not be read (`on_error="skip"`).
-        coerced: records that were read although a value had an unusual form.
-        window_splits: windows that were halved because they kept failing.
-        in_flight: requests under way.
-        buffered_pages: pages received that wait for their turn.
-        peak_buffered_pages: the most pages held at a time: in flight, waiting, and in the reader's hands.
-        progress: share of the date range handed out, 0..1.
-        complete_until: up to when the result cannot change any more; later calls may still arrive or be enriched.
+        requests: requests sent; each attempt counts.
+        retries: attempts that repeated an earlier one.
+        calls: calls delivered.
+        bytes_received: bytes of pages received, as sent by the server (compressed or not).
+        duplicates_dropped: calls that were received more than once, in one page or (`paging="pages"`) in two, and delivered
+            once.
+        skipped: records left out because they could not be decoded (`on_error="skip"`).
+        coerced: records that were decoded although a value had an unexpected form.
+        window_splits: windows that were split because they kept failing.
+        in_flight: requests in flight.
+        buffered_pages: pages received that wait for delivery.
+        peak_buffered_pages: the most pages in memory at a time: in flight, buffered, and being read.
+        progress: share of the date range delivered, 0 to 1.
+        complete_until: calls that started until then can no longer change; later ones may still arrive or change.
     """
 
     requests: int = 0

@@ -11,7 +11,7 @@ from attrs import Attribute, field, frozen
 
 from .errors import ConfigurationError
 
-__all__ = ["RetryPolicy", "parse_retry_after", "seconds"]
+__all__ = ["RetryPolicy"]
 
 
 def seconds(value: float | timedelta, parameter: str) -> float:

@@ -1,85 +1,65 @@
-"""`CallStream`: the calls of one question, as they come.
-
-The law of this room: handles only. What a stream does is done by a `StreamReader`, which never refers to its handle, so that
-a handle that is dropped takes everything with it.
-"""
+"""Provides `CallStream`, the async iterator over the calls of a query."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from ._fetching.reader import CLOSED, StreamReader, where
+from ._fetching.reader import StreamReader, closed_error, sort_key
 from .errors import IovoxError, SessionError
-from .results import Page, StreamStats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
     import pyarrow as pa
 
     from .models import Call
+    from .results import Page, StreamStats
 
-__all__ = ["CallStream", "Page", "StreamStats"]
+__all__ = ["CallStream"]
 
 T = TypeVar("T")
 
+# The two generators refer to the reader and not to the stream. If a generator and its stream referred to each other, a
+# `break` out of a bare `async for` would leave the requests running until the garbage collector runs.
 
-async def _records(reader: StreamReader) -> AsyncGenerator[Call, None]:
-    # A function of the reader alone: were it a method of the stream, the two would hold each other, and a `break`
-    # out of a bare `async for` would leave the requests running until the garbage collector came by.
-    hidden = reader.reading.hidden
+
+async def _iterate_calls(reader: StreamReader) -> AsyncGenerator[Call, None]:
+    added_fields = reader.spec.added_fields
     try:
-        while (batch := await reader.batch()) is not None:
-            for call in batch:
-                # Now, since whoever has it may change it.
-                reader.last = where(call)
+        while (calls := await reader.next_calls()) is not None:
+            for call in calls:
+                # Before the caller gets the call and may change it.
+                reader.last = sort_key(call)
                 reader.calls += 1
-                for name in hidden:
+                for name in added_fields:
                     setattr(call, name, None)
                 yield call
-            # So that requests go on, and the rest of the program with them, however fast the reader is.
+            # Lets requests, and the rest of the program, continue however fast the caller is.
             await asyncio.sleep(0)
     except IovoxError as error:
-        reader.failed(error)
+        reader.fail(error)
         raise
     finally:
         await reader.close()
 
 
-async def _pages(reader: StreamReader) -> AsyncGenerator[Page, None]:
-    number = 0
+async def _iterate(
+    reader: StreamReader, next_item: Callable[[], Awaitable[T | None]]
+) -> AsyncGenerator[T, None]:
     try:
-        while (page := await reader.page()) is not None:
-            calls, raw = page
-            number += 1
-            reader.last = where(calls[-1])
-            reader.calls += len(calls)
-            for name in reader.reading.hidden:
-                for call in calls:
-                    setattr(call, name, None)
-            yield Page(number, calls, raw)
+        while (item := await next_item()) is not None:
+            yield item
     except IovoxError as error:
-        reader.failed(error)
-        raise
-    finally:
-        await reader.close()
-
-
-async def _batches(reader: StreamReader) -> AsyncGenerator[pa.RecordBatch, None]:
-    try:
-        while (batch := await reader.arrow()) is not None:
-            yield batch
-    except IovoxError as error:
-        reader.failed(error)
+        reader.fail(error)
         raise
     finally:
         await reader.close()
 
 
 class CallStream:
-    """The calls of one question: an async iterator of `Call`, safe to leave early.
+    """An async iterator over the calls of a query. Leaving it early is safe.
 
     ::
 
@@ -89,7 +69,7 @@ class CallStream:
             print(calls.stats)
 
     `async with` ends all requests at the end of the block. Without it, a `break` out of `async for` ends them a moment
-    later. Whatever the range, at most `2 x concurrency + 1` pages are in memory. One reader at a time.
+    later. At most `2 * concurrency + 1` pages are in memory, however long the range is. A stream has one reader at a time.
     """
 
     __slots__ = ("__weakref__", "_iterator", "_reader")
@@ -99,14 +79,14 @@ class CallStream:
         self._iterator: AsyncGenerator[Any, None] | None = None
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        return self._iterate("calls", _records)
+        return self._open("calls", _iterate_calls)
 
     def pages(self) -> AsyncIterator[Page]:
-        """The same, one answer's worth at a time."""
-        return self._iterate("pages", _pages)
+        """Iterates over pages instead of calls: the calls of one response at a time, with their JSON."""
+        return self._open("pages", lambda reader: _iterate(reader, reader.next_page))
 
     def arrow(self) -> AsyncIterator[pa.RecordBatch]:
-        """The same as `pyarrow.RecordBatch`es of the schema `iovox_async.arrow.SCHEMA`, read off the event loop.
+        """Iterates over `pyarrow.RecordBatch`es with the schema `iovox_async.arrow.SCHEMA`, decoded in a thread.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
@@ -114,44 +94,45 @@ class CallStream:
         from .arrow import require
 
         require()
-        return self._iterate("arrow", _batches)
+        return self._open("arrow", lambda reader: _iterate(reader, reader.next_record_batch))
 
-    def _iterate(
+    def _open(
         self,
         mode: Literal["calls", "pages", "arrow"],
-        make: Callable[[StreamReader], AsyncGenerator[T, None]],
+        iterate: Callable[[StreamReader], AsyncGenerator[T, None]],
     ) -> AsyncGenerator[T, None]:
         reader = self._reader
         if reader.mode not in {None, mode}:
             raise SessionError(
-                f"the stream is being read as {reader.mode}; make another one to read it as {mode}"
+                f"the stream is already being read as {reader.mode}",
+                hint=f"Make another one to read it as {mode}.",
             )
         if reader.closed and not reader.finished:
-            raise SessionError(CLOSED)
+            raise closed_error()
         reader.mode = mode
         if self._iterator is None:
-            self._iterator = make(reader)
+            self._iterator = iterate(reader)
         return self._iterator
 
     async def collect(self) -> list[Call]:
-        """All calls as a list, for ranges that fit in memory."""
+        """Returns all calls as a list, for ranges that fit in memory."""
         return [call async for call in self]
 
     @property
     def stats(self) -> StreamStats:
-        """What the stream has done so far."""
+        """The counters of the stream so far."""
         return self._reader.stats()
 
     @property
     def position(self) -> str | None:
-        """Where it stands: `stream(..., resume=position)` goes on exactly after the last call handed out.
+        """The position after the last call delivered: `stream(..., resume=position)` continues exactly there.
 
-        None with `ordered=False` and for orders other than by `call_start`, where what is left cannot be told.
+        None with `ordered=False` and for orders other than by `call_start`: such a stream cannot be resumed.
         """
         return self._reader.position()
 
     async def aclose(self) -> None:
-        """Ends all requests of this stream. Harmless when it has ended."""
+        """Ends all requests of this stream. It may be called more than once."""
         if self._iterator is not None and not getattr(self._iterator, "ag_running", False):
             await self._iterator.aclose()
         await self._reader.close()
@@ -167,6 +148,6 @@ class CallStream:
     def __repr__(self) -> str:
         stats = self.stats
         return (
-            f"<CallStream {self._reader.reading.query!r}: {stats.calls} calls, {stats.requests} requests, "
+            f"<CallStream {self._reader.spec.query!r}: {stats.calls} calls, {stats.requests} requests, "
             f"{stats.in_flight} in flight, {stats.progress:.0%}>"
         )

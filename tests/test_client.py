@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+from support.sessions import endpoint
 
 from iovox_async import (
     AsyncInsights,
@@ -32,7 +33,7 @@ def test_credentials_come_from_the_environment_when_not_given(monkeypatch):
     monkeypatch.setenv("IOVOX_URL", "http://127.0.0.1:1/rest/v1/")
     insights = AsyncInsights()
     assert insights.account == "someone at http://127.0.0.1:1/rest/v1"
-    assert insights._http._sign() == [(b"username", b"someone"), (b"secureKey", CANARY.encode())]
+    assert endpoint(insights)._sign() == [(b"username", b"someone"), (b"secureKey", CANARY.encode())]
 
 
 BAD = [
@@ -83,13 +84,13 @@ def test_a_wrong_setting_is_refused_with_its_name_and_without_the_key(wrong, nam
     assert all(CANARY not in str(frame.locals) for frame in ours)
 
 
-@pytest.mark.parametrize("name", ["attempts", "initial", "maximum", "total", "retry_after_maximum"])
+@pytest.mark.parametrize("name", ["max_attempts", "initial_backoff", "max_backoff", "total_timeout", "max_retry_after"])
 def test_a_wrong_retry_policy_is_refused(name):
     """Nothing negative, nothing endless, no text."""
     for value in (-1, float("nan"), float("inf"), "5", None, True):
         with pytest.raises(ConfigurationError, match="RetryPolicy"):
             RetryPolicy(**{name: value})
-    assert RetryPolicy(total_timeout=timedelta(minutes=2)).total == 120.0
+    assert RetryPolicy(total_timeout=timedelta(minutes=2)).total_timeout == 120.0
 
 
 @pytest.mark.fault(63)
@@ -149,10 +150,10 @@ async def test_dates_left_out_mean_this_month_until_now_and_are_fixed_at_once(op
     """What the endpoint means by leaving them out, made explicit."""
     insights = open_session()
     insights.now = lambda: datetime(2024, 2, 10, 12, 30, 45)
-    reading = insights.stream()._reader.reading
-    assert (reading.lo, reading.hi) == (datetime(2024, 2, 1), datetime(2024, 2, 10, 12, 30, 46))
-    yesterday = insights.stream(query=InsightsQuery(date_constant="YESTERDAY"))._reader.reading
-    assert (yesterday.lo, yesterday.hi) == (datetime(2024, 2, 9), datetime(2024, 2, 10))
+    reading = insights.stream()._reader.spec
+    assert (reading.start, reading.stop) == (datetime(2024, 2, 1), datetime(2024, 2, 10, 12, 30, 46))
+    yesterday = insights.stream(query=InsightsQuery(date_constant="YESTERDAY"))._reader.spec
+    assert (yesterday.start, yesterday.stop) == (datetime(2024, 2, 9), datetime(2024, 2, 10))
     assert insights.stream(date(2024, 2, 1)).stats.complete_until == datetime(2024, 2, 10, 10, 30, 45)
     assert insights.stream("2024-01-01", "2024-01-31").stats.complete_until == datetime(
         2024, 1, 31, 23, 59, 59
@@ -200,9 +201,9 @@ async def test_a_session_belongs_to_one_loop_and_one_process(open_session, monke
 async def test_a_proxy_comes_from_the_environment_only_when_asked_for(monkeypatch, open_session):
     """Otherwise the environment is not looked at."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert open_session()._http._proxy is None
-    assert open_session(proxy="environment")._http._proxy.url == httpx.URL("http://127.0.0.1:9")
-    assert open_session(proxy="socks5://127.0.0.1:1080")._http._proxy.url.scheme == "socks5"
+    assert endpoint(open_session())._proxy is None
+    assert endpoint(open_session(proxy="environment"))._proxy.url == httpx.URL("http://127.0.0.1:9")
+    assert endpoint(open_session(proxy="socks5://127.0.0.1:1080"))._proxy.url.scheme == "socks5"
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "environment"])

@@ -4,6 +4,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 import pytest
+from support.sessions import open_tasks
 
 from iovox_async import AuthenticationError, QueryError, RetryPolicy, SessionError
 from iovox_async.sandbox import Faults, Sandbox
@@ -152,7 +153,7 @@ async def test_memory_is_bounded_by_the_look_back(sandbox, open_session):
     async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
         async with insights.follow(f"{DAY} 00:00", lookback=timedelta(hours=1)) as follow:
             assert len(await take(follow, 100)) == 100
-            assert len(follow._poller.seen) <= 3 * 10
+            assert len(follow._state.delivered) <= 3 * 10
 
 
 async def test_leaving_ends_following(sandbox, open_session):
@@ -192,7 +193,7 @@ async def test_another_task_may_end_following(sandbox, open_session, reading):
         with pytest.raises(SessionError):
             await waiting
         await follow.aclose()
-        assert insights._shelter.task_count == 0
+        assert open_tasks(insights) == 0
 
 
 async def test_only_what_was_asked_for_is_handed_out(sandbox, open_session):

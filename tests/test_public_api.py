@@ -1,6 +1,7 @@
-"""What the package offers by name."""
+"""The public names of the package, their documentation and their signatures."""
 
 import ast
+import importlib
 import inspect
 from pathlib import Path
 
@@ -9,18 +10,27 @@ import pytest
 import iovox_async
 
 
-def test_all_names_exactly_what_the_package_offers_sorted():
-    """`__all__` is complete, exact and in order; checkers see what programs get."""
+def test_given_the_table_of_names_when_compared_with_the_modules_then_type_checkers_see_the_same_names():
+    """Given the names that load lazily, when the imports for type checkers are read, then both are the same."""
     tree = ast.parse(Path(iovox_async.__file__).read_text())
-    shown = {
-        alias.asname or alias.name
+    imports = [
+        node
         for block in tree.body
         if isinstance(block, ast.If)
         for node in block.body
         if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert set(iovox_async.__all__) == shown == set(iovox_async._HOMES)
+    ]
+    seen_by_checkers = {}
+    for node in imports:
+        names = [alias.name for alias in node.names]
+        if names == ["*"]:
+            names = importlib.import_module(f"iovox_async.{node.module}").__all__
+        seen_by_checkers |= dict.fromkeys(names, node.module)
+    assert seen_by_checkers == iovox_async._MODULE_OF
+
+
+def test_given_the_public_names_when_used_then_each_is_found_and_an_unknown_name_is_not():
+    """Given `__all__`, when each name is read, then it exists; when an unknown one is read, then AttributeError is raised."""
     assert list(iovox_async.__all__) == sorted(iovox_async.__all__)
     assert set(iovox_async.__all__) <= set(dir(iovox_async))
     for name in iovox_async.__all__:
@@ -29,37 +39,37 @@ def test_all_names_exactly_what_the_package_offers_sorted():
         _ = iovox_async.nonsense
 
 
-def test_every_public_name_has_a_docstring_and_so_has_every_public_method():
-    """`help()` has an answer for everything."""
-    bare = []
+def test_given_the_public_names_when_help_is_shown_then_each_name_and_method_has_a_docstring():
+    """Given every public name, when its docstring and those of its public methods are read, then none is missing."""
+    undocumented = []
     for name in iovox_async.__all__:
-        thing = getattr(iovox_async, name)
-        if not inspect.getdoc(thing):
-            bare.append(name)
-        if inspect.isclass(thing):
-            bare += [
+        value = getattr(iovox_async, name)
+        if not inspect.getdoc(value):
+            undocumented.append(name)
+        if inspect.isclass(value):
+            undocumented += [
                 f"{name}.{member}"
-                for member, value in vars(thing).items()
+                for member, method in vars(value).items()
                 if not member.startswith("_")
-                and (inspect.isfunction(value) or isinstance(value, property))
-                and not inspect.getdoc(getattr(thing, member))
+                and (inspect.isfunction(method) or isinstance(method, property))
+                and not inspect.getdoc(getattr(value, member))
             ]
-    assert bare == []
+    assert undocumented == []
 
 
-def test_help_of_the_session_is_a_tutorial():
-    """The class docstring shows a program and tells of every argument."""
+def test_given_the_client_when_help_is_shown_then_it_has_an_example_and_describes_every_argument():
+    """Given the docstring of `AsyncInsights`, when it is read, then it shows a program and lists all arguments."""
     text = inspect.getdoc(iovox_async.AsyncInsights)
     assert "async with AsyncInsights() as insights" in text
     for name in inspect.signature(iovox_async.AsyncInsights).parameters:
         assert f"{name}:" in text
 
 
-def test_the_signatures_of_the_contract_hold():
-    """Names, order and defaults that programs rely on."""
+def test_given_the_client_when_its_signatures_are_read_then_names_order_and_defaults_are_those_of_the_contract():
+    """Given `AsyncInsights`, when its signatures are read, then programs find the names and defaults they rely on."""
     signature = inspect.signature(iovox_async.AsyncInsights)
     assert list(signature.parameters)[:2] == ["username", "secure_key"]
-    defaults = {name: p.default for name, p in signature.parameters.items()}
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
     assert defaults["concurrency"] == 8
     assert defaults["timeout"] == 60.0
     assert defaults["retry"] == iovox_async.RetryPolicy(
@@ -71,3 +81,5 @@ def test_the_signatures_of_the_contract_hold():
     assert stream["ordered"].default is True
     assert stream["paging"].default == "auto"
     assert stream["fields"].default == iovox_async.Fields.DEFAULT
+    page = inspect.signature(iovox_async.AsyncInsights.page).parameters
+    assert (page["page"].default, page["page_size"].default) == (1, 10_000)

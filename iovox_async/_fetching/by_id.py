@@ -1,94 +1,89 @@
-"""Calls by their ids.
+"""Reads calls by their ids.
 
-The law of this room: no URL grows past 4 KiB, and what an answer leaves out is asked again as long as that brings
-anything, since a server may hold fewer rows a page than asked for.
+A URL has at most 4 KiB. Ids that a page leaves out are requested again as long as each request returns some, because a
+server may return fewer rows per page than requested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from typing import Any
+    from collections.abc import Iterator
 
     from .._parsing.decoder import CallDecoder
-    from .._parsing.splitter import RawPage
     from ..fields import Field
     from ..models import Call
     from ..query import InsightsQuery
+    from .connection import Connection
 
-__all__ = ["flat", "lookup"]
+__all__ = ["fetch_by_id", "flatten_ids"]
 
-#: Bytes of ids in a query string; with the names of all fields the URL stays within 4 KiB, which passes every proxy.
+#: Bytes of ids in a query string. With the names of all fields the URL stays within 4 KiB, which every proxy accepts.
 IDS_BYTES: Final = 2_600
-#: The endpoint reads this month only unless told otherwise. No call is older than the service.
+#: Without dates the endpoint searches the current month only. No call is older than the service.
 EARLIEST: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
 
 
-def flat(ids: Iterable[Any]) -> list[Any]:
-    """Ids that came one by one, in lists, or both; what is no id is left for the query to refuse."""
-    # Bytes are iterable too, and their items are whole numbers: these must not be taken for ids.
-    single = (str, bytes, bytearray, memoryview)
+def flatten_ids(ids: Iterable[Any]) -> list[Any]:
+    """Flattens ids that were passed one by one, in iterables, or both; `InsightsQuery` checks each of them."""
+    # Bytes are iterable too, and their items are integers: they must not be taken for ids.
+    scalars = (str, bytes, bytearray, memoryview)
     return [
-        one
+        call_id
         for item in ids
-        for one in (item if isinstance(item, Iterable) and not isinstance(item, single) else (item,))
+        for call_id in (item if isinstance(item, Iterable) and not isinstance(item, scalars) else (item,))
     ]
 
 
-async def lookup(
-    asked: InsightsQuery,
+async def fetch_by_id(
+    query: InsightsQuery,
     fields: tuple[Field, ...],
-    request: Callable[[str], Awaitable[RawPage]],
-    structurer: CallDecoder,
-    latest: datetime,
+    connection: Connection,
+    decoder: CallDecoder,
+    end: datetime,
 ) -> list[Call]:
-    """The calls of a query's ids, in their order; those that do not exist are left out.
+    """Returns the calls with the ids of a query, in the order of the ids; ids that do not exist are left out.
 
     Args:
-        asked: ids, and fields to hand out.
-        fields: the same, with the id.
-        request: sends a query string.
-        structurer: makes records that have ids.
-        latest: no call begins after it.
+        query: the ids, and the fields to deliver.
+        fields: the fields to request: those of the query, and the id.
+        connection: sends the requests.
+        decoder: decodes records that have ids.
+        end: no call starts after it.
     """
-    wanted = asked.ids or ()
-    found: dict[int, Call] = {}
-    for some in _portions(wanted):
-        left = list(some)
-        while left:
-            query = evolve(
-                asked,
-                start_date=EARLIEST,
-                end_date=latest,
-                ids=left,
-                fields=fields,
-                limit=len(left),
+    ids = query.ids or ()
+    calls: dict[int, Call] = {}
+    for batch in _batches(ids):
+        missing = list(batch)
+        while missing:
+            request = evolve(
+                query, start_date=EARLIEST, end_date=end, ids=missing, fields=fields, limit=len(missing)
             )
-            page = await request(query.to_query_string())
+            page = await connection.get(request.to_query_string())
             for index, segment in page.pick(range(page.rows)):
-                found.update((call.id, call) for call in structurer.batch(segment.data, index))
-            still = [one for one in left if one not in found]
-            if len(still) == len(left):
+                calls.update((call.id, call) for call in decoder.batch(segment.data, index))
+            still_missing = [call_id for call_id in missing if call_id not in calls]
+            if len(still_missing) == len(missing):
                 break
-            left = still
-    calls = [found[one] for one in wanted if one in found]
-    if asked.fields is not None and "id" not in asked.fields:
-        for call in calls:
-            call.id = None  # type: ignore[assignment]  # what was not asked for is None
-    return calls
+            missing = still_missing
+    result = [calls[call_id] for call_id in ids if call_id in calls]
+    if query.fields is not None and "id" not in query.fields:
+        for call in result:
+            call.id = None  # type: ignore[assignment]  # a field that was not requested is None
+    return result
 
 
-def _portions(ids: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    begin, size = 0, 0
-    for place, one in enumerate(ids):
-        size += len(str(one)) + 1
+def _batches(ids: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    start, size = 0, 0
+    for index, call_id in enumerate(ids):
+        id_bytes = len(str(call_id)) + 1
+        size += id_bytes
         if size > IDS_BYTES:
-            yield ids[begin:place]
-            begin, size = place, len(str(one)) + 1
-    yield ids[begin:]
+            yield ids[start:index]
+            start, size = index, id_bytes
+    yield ids[start:]

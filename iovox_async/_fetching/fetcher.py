@@ -1,11 +1,11 @@
-"""Runs a plan under the pacing, and hands what comes to one reader.
+"""Sends the requests of one stream and buffers the pages for one reader.
 
-The law of this room: one plain task owns the requests of a stream, the task group lives inside that task, and
-results and errors reach the reader as values. A reader that leaves stops the task; a reader that is slow stops the
-requests; and the reader awaits the task after the last piece, so a fault in it can never end a stream short.
-
-The bound: requests in flight and answers that wait for their turn are at most twice the concurrency, beyond which
-only what the reader waits for is let in; with the page in the reader's hands that is `2 x concurrency + 1` pages.
+Invariants:
+- One task owns all requests of the stream, and the task group lives inside that task. Rows and errors reach the reader as
+  values.
+- A reader that leaves stops the task, and a slow reader stops new requests. The reader awaits the task after the last
+  rows, so an internal error cannot end a stream early.
+- At most `2 * concurrency` pages are in flight or buffered; beyond that, only the page the reader needs next may start.
 """
 
 from __future__ import annotations
@@ -17,175 +17,126 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from attrs import define, field
+from attrs import evolve
 
 from .._http.throttle import is_splittable
-from .._paging import LARGEST, SECOND, PagePlan, PageResult, ServerPageLimit, WindowPlan
+from .._paging import SECOND, PagePlan, PageResult, WindowPlan
 from .._telemetry import Telemetry
 from ..errors import RequestError, SessionError, format_window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
-    from .._http.tasks import TaskSupervisor
-    from .._http.throttle import RequestThrottle
-    from .._http.transport import Endpoint
     from .._paging import PageRequest, Plan, RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.splitter import PageFormat, RawPage
-    from ..events import Observer
-    from ..retry import RetryPolicy
+    from .connection import Connection
 
-__all__ = ["PageFetcher", "PageSizeEstimator", "plan_for", "watch_for"]
+__all__ = ["PageFetcher"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-#: Rows of a page read by page numbers where nothing is asked for: moderate whatever the fields.
-PAGE_ROWS: Final = 2_500
+#: Rows per page when reading by page numbers without a page size: moderate for every selection of fields.
+DEFAULT_PAGE_ROWS: Final = 2_500
 
 
-@define
-class PageSizeEstimator:
-    """What a session has learned about the answers for one choice of fields."""
-
-    capacity: ServerPageLimit = field(factory=ServerPageLimit)
-    #: Bytes of a row, as the last answers had it.
-    row_bytes: float | None = None
-
-    def saw(self, page: RawPage) -> None:
-        """Takes notice of a page."""
-        if page.rows:
-            size = page.size / page.rows
-            # Upwards at once, since a page too large is worse than one too small.
-            self.row_bytes = size if self.row_bytes is None else max(size, 0.5 * (size + self.row_bytes))
-
-    def limit(self, page_bytes: int) -> int:
-        """Rows of a page of about so many bytes."""
-        return LARGEST if self.row_bytes is None else max(1, min(LARGEST, int(page_bytes / self.row_bytes)))
-
-
-def plan_for(
-    reading: ReadSpec, profile: PageSizeEstimator, page_size: int | None, page_bytes: int, concurrency: int
-) -> tuple[Plan, int | None]:
-    """The plan that reads this, and the rows a request if they are fixed."""
-    if reading.windows:
-        windows = WindowPlan(
-            reading.lo,
-            reading.hi,
-            descending=reading.descending,
-            ordered=reading.ordered,
-            limit=page_size or profile.limit(page_bytes),
-            capacity=profile.capacity,
-        )
-        return windows, page_size
-    size = page_size or PAGE_ROWS
-    pages = PagePlan(
-        reading.lo,
-        reading.hi - SECOND,
-        order=reading.query.order or "call_start_ASC",
-        limit=size,
-        ahead=concurrency,
-        capacity=profile.capacity,
-    )
-    return pages, size
-
-
-def watch_for(reading: ReadSpec, observer: Observer | None) -> Telemetry:
-    """What tells of a stream that reads this, from its beginning on."""
-    watch = Telemetry(observer, numbered=True)
-    last = reading.hi - SECOND
-    resumed = reading.resume is not None
-    watch.stream_started(
-        reading.lo,
-        last,
-        paging="windows" if reading.windows else "pages",
-        field_count=len(reading.fields),
-        resumed=resumed,
-    )
-    return watch
-
-
-def _itself(flight: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-    return flight
+def _identity(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+    return coroutine
 
 
 class PageFetcher:
-    """The requests of one stream.
+    """The requests of one stream; they start when this is created.
 
     Args:
-        plan: which request next.
-        params: the query string of a request.
-        http: makes an exchange.
-        gate: the session's slots and retries.
-        shelter: the session's tasks.
-        policy: how often a request is tried.
-        profile: what is known of the answers.
-        watch: is told what happens.
-        page_size: rows a request, or None to follow the bytes.
+        spec: what to read.
+        connection: what all requests of the client share.
         page_format: how pages are built, and how large they should be.
+
+    Attributes:
+        plan: decides which page to request next.
+        telemetry: logs the stream and calls the observer.
+        requests: attempts sent.
+        retries: attempts that repeated an earlier one.
+        window_splits: windows that were split because they kept failing.
+        bytes_received: bytes of the pages received, as sent by the server.
+        peak_buffered: the most pages that were in flight or buffered at a time.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        params: Callable[[PageRequest], str],
-        *,
-        http: Endpoint,
-        gate: RequestThrottle,
-        shelter: TaskSupervisor,
-        policy: RetryPolicy,
-        profile: PageSizeEstimator,
-        watch: Telemetry,
-        page_size: int | None,
-        page_format: PageFormat,
-    ) -> None:
-        self.plan = plan
-        self.watch = watch
+    def __init__(self, spec: ReadSpec, connection: Connection, page_format: PageFormat) -> None:
         self.requests = 0
         self.retries = 0
         self.window_splits: int = 0
-        self.bytes: int = 0
-        self.peak: int = 0
-        self._params = params
-        self._http = http
-        self._gate = gate
-        self._policy = policy
-        self._profile = profile
-        self._page_size = page_size
+        self.bytes_received: int = 0
+        self.peak_buffered: int = 0
+        self._connection = connection
+        self._throttle = connection.throttle
         self._page_format = page_format
-        #: The last requests begun; more than can be in flight.
-        self._flights: deque[Coroutine[Any, Any, None]] = deque(maxlen=2 * gate.concurrency + 1)
-        self._wake = asyncio.Event()
-        self._ready = asyncio.Event()
-        self._failure: Exception | None = None
+        self._page_sizes = connection.page_sizes(spec.fields)
+        self.plan: Plan = self._make_plan(spec)
+        self._adjusts_limit = spec.by_windows and spec.page_size is None
+        # Made once: checking the fields takes longer than everything else that a query string needs.
+        self._query = evolve(spec.query, fields=spec.fields)
+        self.telemetry: Telemetry = Telemetry(connection.observer, numbered=True)
+        self.telemetry.stream_started(
+            spec.start,
+            spec.stop - SECOND,
+            paging=spec.paging,
+            field_count=len(spec.fields),
+            resumed=spec.resume is not None,
+        )
+        #: The latest requests started; more than can be in flight.
+        self._recent: deque[Coroutine[Any, Any, None]] = deque(maxlen=2 * self._throttle.concurrency + 1)
+        self._may_request = asyncio.Event()
+        self._has_result = asyncio.Event()
+        self._error: Exception | None = None
         self._stopped = False
-        self._task, self._scope = shelter.start_task(self._run)
-        self._task.add_done_callback(lambda _task: self._ready.set())
+        self._task, self._scope = connection.supervisor.start_task(self._run)
+        self._task.add_done_callback(lambda _task: self._has_result.set())
 
-    async def take(self) -> RowSlice | None:
-        """The next rows, or None after the last.
+    def _make_plan(self, spec: ReadSpec) -> Plan:
+        server_limit = self._page_sizes.server_limit
+        if spec.by_windows:
+            return WindowPlan(
+                spec.start,
+                spec.stop,
+                descending=spec.descending,
+                ordered=spec.ordered,
+                limit=spec.page_size or self._page_sizes.rows_for(self._page_format.target_bytes),
+                server_limit=server_limit,
+            )
+        return PagePlan(
+            spec.start,
+            spec.stop - SECOND,
+            order=spec.order,
+            limit=spec.page_size or DEFAULT_PAGE_ROWS,
+            max_ahead=self._throttle.concurrency,
+            server_limit=server_limit,
+        )
+
+    async def next_rows(self) -> RowSlice | None:
+        """Returns the next rows, or None after the last.
 
         Raises:
-            IovoxError: what ended the stream; all that came before it in order was handed out.
+            IovoxError: the error that ended the stream, after all rows before it were returned.
         """
-        while (piece := self.plan.pop()) is None:
-            if self._failure is not None:
+        while (rows := self.plan.next_rows()) is None:
+            if self._error is not None:
                 await self.stop()
-                raise self._failure
+                raise self._error
             if self._task.done():
-                # A fault of ours in the pump is raised here, and never taken for the end.
+                # An internal error of the task is raised here, so it cannot pass for the end of the stream.
                 await self._task
                 if not self.plan.done:
                     closed = "stream" if self._stopped else "session"
                     raise SessionError(f"the {closed} was closed while it was being read")
                 return None
-            self._ready.clear()
-            await self._ready.wait()
-        self._wake.set()
-        return piece
+            self._has_result.clear()
+            await self._has_result.wait()
+        self._may_request.set()
+        return rows
 
     async def stop(self) -> None:
-        """Ends all requests of the stream, and returns when they have ended."""
+        """Cancels all requests of the stream, and returns when they have ended."""
         self._stopped = True
         self._scope.cancel()
         while not self._task.done():
@@ -193,105 +144,120 @@ class PageFetcher:
         if not self._task.cancelled():
             self._task.exception()
 
-    @property
-    def held(self) -> int:
-        """Requests in flight and answers that wait for their turn."""
-        return self.plan.flying + self.plan.waiting
-
     async def _run(self) -> None:
         try:
-            await self._ask()
+            await self._send_requests()
         finally:
-            # What a dying loop has never begun would be complained of.
-            for flight in self._flights:
-                if inspect.getcoroutinestate(flight) == inspect.CORO_CREATED:
-                    flight.close()
+            # When an event loop shuts down early, it warns about coroutines that never started.
+            for coroutine in self._recent:
+                if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                    coroutine.close()
 
-    async def _ask(self) -> None:
-        async with anyio.create_task_group() as flights:
-            while not self.plan.settled and self._failure is None:
-                if self._may_ask():
+    async def _send_requests(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            while not self.plan.exhausted and self._error is None:
+                if self._can_request():
                     holder = object()
                     try:
-                        await self._gate.acquire(holder)
+                        await self._throttle.acquire(holder)
                     except RequestError as error:
-                        # The account was refused a moment ago. As a value: a task group would wrap it.
-                        self._failed(error)
+                        # The account was refused a moment ago. Not raised: the task group would wrap it.
+                        self._fail(error)
                         break
-                    # The reader and other answers went on while this waited for its slot.
-                    if self._may_ask():
-                        flight = self._fly(self.plan.next(), holder)
-                        self._flights.append(flight)
-                        flights.start_soon(_itself, flight)
+                    # The plan may have changed while this waited for a slot.
+                    if self._can_request():
+                        coroutine = self._fetch(self.plan.next_request(), holder)
+                        self._recent.append(coroutine)
+                        tasks.start_soon(_identity, coroutine)
                     else:
-                        self._gate.release(holder)
+                        self._throttle.release(holder)
                 else:
-                    await self._wake.wait()
-                    self._wake.clear()
-            flights.cancel_scope.cancel()
+                    await self._may_request.wait()
+                    self._may_request.clear()
+            tasks.cancel_scope.cancel()
 
-    def _may_ask(self) -> bool:
-        room = self.held < 2 * self._gate.concurrency
-        return self._failure is None and self.plan.ready(room=room)
+    def _can_request(self) -> bool:
+        pages = self.plan.in_flight + self.plan.buffered
+        return self._error is None and self.plan.can_request(ahead=pages < 2 * self._throttle.concurrency)
 
-    async def _fly(self, ask: PageRequest, holder: object) -> None:
-        """One request, from its slot to its place in the plan."""
-        self.peak = max(self.peak, self.held)
+    async def _fetch(self, request: PageRequest, holder: object) -> None:
+        """Sends one request and adds its page to the plan; releases the slot of `holder`."""
+        self.peak_buffered = max(self.peak_buffered, self.plan.in_flight + self.plan.buffered)
         try:
-            await self._request(ask)
+            await self._fetch_page(request)
         except RequestError as error:
-            error.window, error.page = ask.window, ask.page
-            if self._may_halve(ask, error) and self._gate.consume_retry():
-                self.plan.halve(ask, error.attempts)
+            error.window, error.page = request.window, request.page
+            if self._may_split(request, error) and self._throttle.consume_retry():
+                self.plan.split(request, error.attempts)
                 self.window_splits += 1
-                logger.info("window halved after %s", type(error).__name__)
+                logger.info("window split after %s", type(error).__name__)
             else:
-                self._failed(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the reader must learn of it
-            self._failed(error)
+                self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the reader raises it
+            self._fail(error)
         finally:
-            self._gate.release(holder)
-            self._wake.set()
-            self._ready.set()
+            self._throttle.release(holder)
+            self._may_request.set()
+            self._has_result.set()
 
-    def _may_halve(self, ask: PageRequest, error: RequestError) -> bool:
-        # What a window used up counts for the halves that take its place; three attempts allow for two halvings.
-        left = max(3, self._policy.max_attempts) - error.attempts
-        return is_splittable(error) and left > 0 and self.plan.halvings(ask) > 0
+    def _may_split(self, request: PageRequest, error: RequestError) -> bool:
+        # The attempts of a window count for the windows that replace it. Three attempts allow for two splits.
+        attempts_left = max(3, self._connection.retry.max_attempts) - error.attempts
+        return is_splittable(error) and attempts_left > 0 and self.plan.splits_left(request) > 0
 
-    def _failed(self, error: Exception) -> None:
-        """The first failure ends the stream; another one that comes before it has ended is noted in it."""
-        if self._failure is None:
-            self._failure = error
-        elif type(self._failure) is not type(error):
-            self._failure.add_note(f"Another request failed meanwhile: {error}")
+    def _fail(self, error: Exception) -> None:
+        """Ends the stream with the first error; a later error of another type is added to it as a note."""
+        if self._error is None:
+            self._error = error
+        elif type(self._error) is not type(error):
+            self._error.add_note(f"Another request failed meanwhile: {error}")
 
-    async def _request(self, ask: PageRequest) -> None:
-        params = self._params(ask)
-        attempts = ask.attempts
+    async def _fetch_page(self, request: PageRequest) -> None:
+        query_string = self._query.to_query_string(
+            page=request.page,
+            limit=request.limit,
+            start_date=request.start,
+            end_date=request.stop,
+            order=request.order,
+        )
+        retry = self._connection.retry
+        attempts = request.attempts
 
-        async def exchange(seconds: float) -> RawPage:
+        async def send(seconds: float) -> RawPage:
             nonlocal attempts
             self.requests += 1
             self.retries += attempts > 0
             attempts += 1
-            work = self._http.get_page(params, time_limit=seconds, new_page=self._page_format.new_builder)
-            return await self.watch.track_request(work, window=ask.window, page=ask.page, attempt=attempts)
+            response = self._connection.endpoint.get_page(
+                query_string, time_limit=seconds, new_page=self._page_format.new_builder
+            )
+            return await self.telemetry.track_request(
+                response, window=request.window, page=request.page, attempt=attempts
+            )
 
-        def notice(attempt: int, delay: float, error: RequestError) -> None:
-            self.watch.retry_scheduled(attempt, delay, error, window=ask.window, page=ask.page)
+        def on_retry(attempt: int, delay: float, error: RequestError) -> None:
+            self.telemetry.retry_scheduled(attempt, delay, error, window=request.window, page=request.page)
 
-        split_at = max(ask.attempts + 1, self._policy.max_attempts - self.plan.halvings(ask))
-        page = await self._gate.run(
-            exchange, self._policy, previous_attempts=ask.attempts, split_after=split_at, on_retry=notice
+        page = await self._throttle.run(
+            send,
+            retry,
+            previous_attempts=request.attempts,
+            split_after=max(request.attempts + 1, retry.max_attempts - self.plan.splits_left(request)),
+            on_retry=on_retry,
         )
-        self.bytes += page.wire
-        self._profile.saw(page)
-        if self._page_size is None:
-            self.plan.limit = self._profile.limit(self._page_format.target_bytes)
-        self.plan.answer(ask, PageResult(page.starts, page, page.ids))
+        self.bytes_received += page.wire
+        self._page_sizes.record(page)
+        if self._adjusts_limit:
+            self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
+        self.plan.accept(request, PageResult(page.starts, page, page.ids))
         page.starts = []
-        self.watch.page_accepted(ask.window, ask.page, attempts=attempts - ask.attempts, response=page)
+        self.telemetry.page_accepted(
+            request.window, request.page, attempts=attempts - request.attempts, response=page
+        )
         logger.debug(
-            "%s page %d: %d calls, %d bytes", format_window(ask.window), ask.page, page.rows, page.wire
+            "%s page %d: %d calls, %d bytes",
+            format_window(request.window),
+            request.page,
+            page.rows,
+            page.wire,
         )

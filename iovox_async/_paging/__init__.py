@@ -1,20 +1,21 @@
-"""Which request next. Everything that decides whether another page is asked lives in this room.
+"""Decides which page to request next, and which rows of the received pages to deliver.
 
-The law of this room: plans are value machines, with no I/O and no clock. `windows` reads a range second by second
-and exactly once; `second` reads the one second that is fuller than a page; `pages` reads by page numbers, as the
-endpoint offers it; `values` are the words they share.
+Invariants:
+- Plans do no I/O and read no clock; they are tested by simulation.
+- A `WindowPlan` delivers every call that exists during the whole read exactly once.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from .pages import PagePlan
-from .types import LARGEST, SECOND, PageRequest, PageResult, Plan, RowSlice, ServerPageLimit
+from .types import MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, RowSlice, ServerPageLimit
 from .windows import WindowPlan
 
 __all__ = [
-    "LARGEST",
+    "MAX_PAGE_ROWS",
     "SECOND",
-    "Answer",
     "PagePlan",
     "PageRequest",
     "PageResult",
@@ -23,3 +24,5 @@ __all__ = [
     "ServerPageLimit",
     "WindowPlan",
 ]
+
+Plan: TypeAlias = WindowPlan | PagePlan

@@ -1,7 +1,7 @@
-"""Where a stream stands, as a short string: enough to go on exactly there.
+"""Encodes the position of a stream as a short string, from which a later stream continues.
 
-The law of this room: a position names the query it belongs to, and is refused by any other. Calls are handed out by
-second and, within a second, by id, so the last second and id say exactly what is left.
+Calls are delivered by second and, within a second, by id, so the last second and id determine what is left.
+A cursor contains the fingerprint of its query, and any other query rejects it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from ..errors import QueryError
 
 __all__ = ["Cursor"]
 
-_FORM: Final = re.compile(
+_FORMAT: Final = re.compile(
     r"1([ad])-(\d{8}T\d{6})-(\d{8}T\d{6})-(\d{8}T\d{6})-(-?\d{1,40})?-([0-9a-f]{10})", re.ASCII
 )
 
 
-def _stamp(moment: datetime) -> str:
+def _format_datetime(value: datetime) -> str:
     # Not strftime, which writes years before 1000 with fewer digits.
-    return moment.isoformat("T", "seconds").replace("-", "").replace(":", "")
+    return value.isoformat("T", "seconds").replace("-", "").replace(":", "")
 
 
 @frozen
 class Cursor:
-    """A place in a range of calls.
+    """A position in a range of calls.
 
     Attributes:
         descending: the range is read latest first.
-        start: the range's first second.
-        end: the range's last second.
-        second: the second of the last call handed out; where the range begins if there is none.
-        id: that call's id, or None.
-        query: the fingerprint of the query.
+        start: the first second of the range.
+        end: the last second of the range.
+        second: the second of the last call delivered; the first second read if there is none.
+        id: the id of that call, or None.
+        fingerprint: the fingerprint of the query.
     """
 
     descending: bool
@@ -44,45 +44,48 @@ class Cursor:
     end: datetime
     second: datetime
     id: int | None
-    query: str
+    fingerprint: str
 
     def __str__(self) -> str:
-        moments = "-".join(map(_stamp, (self.start, self.end, self.second)))
+        datetimes = "-".join(map(_format_datetime, (self.start, self.end, self.second)))
         return (
-            f"1{'d' if self.descending else 'a'}-{moments}-{'' if self.id is None else self.id}-{self.query}"
+            f"1{'d' if self.descending else 'a'}-{datetimes}-"
+            f"{'' if self.id is None else self.id}-{self.fingerprint}"
         )
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The position that a stream gave as a string.
+        """Parses the string form of a cursor.
 
         Raises:
-            QueryError: it is no position.
+            QueryError: the string is not a cursor.
         """
-        form = _FORM.fullmatch(text) if isinstance(text, str) else None
-        if form is None:
+        match = _FORMAT.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
             raise QueryError(
-                "resume", "it is no position; pass what a stream's .position or an error's .position held"
+                "resume", "is not a position", hint="Pass the .position of a stream or of an error."
             )
-        direction, *moments, number, query = form.groups()
+        direction, *datetimes, call_id, fingerprint = match.groups()
         try:
-            start, end, second = map(datetime.fromisoformat, moments)
+            start, end, second = map(datetime.fromisoformat, datetimes)
         except ValueError as error:
-            raise QueryError("resume", "it is no position: it holds a date that does not exist") from error
+            raise QueryError("resume", "is not a position: it contains a date that does not exist") from error
         if not start <= second <= end:
-            raise QueryError("resume", f"it is no position: {second} is not in its range {start} .. {end}")
-        return cls(direction == "d", start, end, second, int(number) if number else None, query)
+            raise QueryError("resume", f"is not a position: {second} is outside its range {start} .. {end}")
+        return cls(direction == "d", start, end, second, int(call_id) if call_id else None, fingerprint)
 
-    def check(self, *, query: str, descending: bool, start: datetime | None, end: datetime | None) -> None:
-        """Whether it belongs to this question; dates left out are taken from the position.
+    def check(
+        self, *, fingerprint: str, descending: bool, start: datetime | None, end: datetime | None
+    ) -> None:
+        """Checks that the cursor belongs to a query; a start or end of None is not compared.
 
         Raises:
-            QueryError: it belongs to another.
+            QueryError: it belongs to another query or range.
         """
-        if self.query != query or self.descending != descending:
+        if self.fingerprint != fingerprint or self.descending != descending:
             raise QueryError(
-                "resume", "it belongs to another query: filters, order and fields must be the same"
+                "resume", "belongs to another query", hint="Pass the same filters, order and fields."
             )
-        for name, given, own in (("start", start, self.start), ("end", end, self.end)):
-            if given is not None and given != own:
-                raise QueryError("resume", f"it belongs to a range with {name} {own}, not {given}")
+        for name, argument, expected in (("start", start, self.start), ("end", end, self.end)):
+            if argument is not None and argument != expected:
+                raise QueryError("resume", f"belongs to a range with {name} {expected}, not {argument}")

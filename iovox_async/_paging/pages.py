@@ -1,11 +1,12 @@
-"""The page plan: `page=1, 2, 3, ...` of one query, as the endpoint offers it.
+"""Reads a query by page numbers: `page=1, 2, 3, ...`.
 
-The law of this room: pages are handed out in their order, every row of the answers once, and at most
-`concurrency` requests are wasted. It is exact only while the data stands still.
+Every page uses the same limit, because a page starts at its number times the limit. Page 1 is requested alone: if it is
+shorter than the limit, the server may have a lower limit, and it is unknown which of the two its page numbers count in.
+From there on the limit is the length of page 1, so that both are the same.
 
-The limit is the same for all pages, since a page's place is its number times the limit. The first page goes alone:
-if it is shorter than what was asked for, the server may have a lower cap, and then page numbers count in steps of
-the cap or of the limit, nobody says which. So from there on the limit is what the first page held, and both are one.
+Invariants:
+- Pages are delivered in order, and a row with an id at most once.
+- The result is exact only while the data does not change.
 """
 
 from __future__ import annotations
@@ -22,132 +23,135 @@ __all__ = ["PagePlan"]
 
 
 class PagePlan:
-    """Reads one query page by page; pages beyond the end are forgotten.
+    """Plans the requests of one query by page numbers. See `WindowPlan` for what the shared methods mean.
 
     Args:
-        lo: the first second asked for.
-        hi: the last second asked for.
+        start: the first second.
+        end: the last second.
         order: a field with `_ASC` or `_DESC`.
-        limit: rows a page.
-        ahead: pages to have asked for beyond the one that the reader waits for, at most.
-        capacity: what earlier plans learned about the server's pages.
+        limit: rows per page.
+        max_ahead: the number of pages that may be requested beyond the next one to deliver.
+        server_limit: the server's page limit, as observed by earlier streams.
     """
 
     def __init__(
         self,
-        lo: datetime,
-        hi: datetime,
+        start: datetime,
+        end: datetime,
         *,
         order: str,
         limit: int,
-        ahead: int,
-        capacity: ServerPageLimit | None = None,
+        max_ahead: int,
+        server_limit: ServerPageLimit | None = None,
     ) -> None:
         self.limit: int = limit
-        self.capacity: ServerPageLimit = ServerPageLimit() if capacity is None else capacity
-        #: Rows that came on two pages, and were dropped the second time.
+        self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
+        #: Rows dropped because an earlier page contained their id.
         self.duplicates: int = 0
-        self._lo, self._hi, self._order, self._ahead = lo, hi, order, ahead
-        self._asked = 0
-        self._last: int | None = None
-        self._handed = 0
-        self._flying: list[PageRequest] = []
-        self._answers: dict[int, PageResult] = {}
-        self._seen: set[Any] = set()
-        self._prints: dict[int, int] = {}
-        self._alone = True
+        self._start, self._end, self._order, self._max_ahead = start, end, order, max_ahead
+        self._requested = 0
+        self._delivered = 0
+        self._last_page: int | None = None
+        self._requests: list[PageRequest] = []
+        self._results: dict[int, PageResult] = {}
+        self._delivered_ids: set[Any] = set()
+        self._page_of_ids: dict[int, int] = {}
+        self._one_at_a_time = True
 
     @property
     def done(self) -> bool:
-        return self._last is not None and self._handed >= self._last
+        return self._last_page is not None and self._delivered >= self._last_page
 
     @property
-    def flying(self) -> int:
-        return len(self._flying)
+    def in_flight(self) -> int:
+        return len(self._requests)
 
     @property
-    def waiting(self) -> int:
-        return len(self._answers)
+    def buffered(self) -> int:
+        return len(self._results)
 
     @property
     def seconds_left(self) -> float:
-        return 0.0 if self.done else (self._hi - self._lo).total_seconds() + 1
+        return 0.0 if self.done else (self._end - self._start).total_seconds() + 1
 
     @property
-    def settled(self) -> bool:
-        return self._last is not None and all(
-            page in self._answers for page in range(self._handed + 1, self._last + 1)
+    def exhausted(self) -> bool:
+        return self._last_page is not None and all(
+            page in self._results for page in range(self._delivered + 1, self._last_page + 1)
         )
 
-    def ready(self, *, room: bool) -> bool:
-        """Whether a request may start; without `room` only the one that the reader waits for."""
-        number = self._asked + 1
-        if (self._last is not None and number > self._last) or (self._alone and self._flying):
+    def can_request(self, *, ahead: bool) -> bool:
+        page = self._requested + 1
+        if (self._last_page is not None and page > self._last_page) or (
+            self._one_at_a_time and self._requests
+        ):
             return False
-        return number == self._handed + 1 or (room and number <= self._handed + self._ahead)
+        return page == self._delivered + 1 or (ahead and page <= self._delivered + self._max_ahead)
 
-    def next(self) -> PageRequest:
-        """The next page."""
-        self._asked += 1
-        most = self.capacity.most
-        ask = PageRequest(self._lo, self._hi, self._order, self.limit, page=self._asked, most=most)
-        self._flying.append(ask)
-        return ask
+    def next_request(self) -> PageRequest:
+        self._requested += 1
+        request = PageRequest(
+            self._start,
+            self._end,
+            self._order,
+            self.limit,
+            page=self._requested,
+            largest_page=self.server_limit.largest_page,
+        )
+        self._requests.append(request)
+        return request
 
-    def answer(self, ask: PageRequest, answer: PageResult) -> None:
-        """Takes the answer to a request.
+    def accept(self, request: PageRequest, result: PageResult) -> None:
+        """Adds the page that answers a request; pages after the last are dropped.
 
         Raises:
-            PagingError: the same page came under two numbers.
+            PagingError: two page numbers returned the same page.
         """
-        self._flying = [other for other in self._flying if other is not ask]
-        rows = len(answer.starts)
-        self.capacity.saw(rows, ask.limit)
-        if self._last is not None and ask.page > self._last:
+        self._requests = [other for other in self._requests if other is not request]
+        rows = len(result.starts)
+        self.server_limit.record(rows, request.limit)
+        if self._last_page is not None and request.page > self._last_page:
             return
-        if ask.page == 1 and 0 < rows < self.limit:
+        if request.page == 1 and 0 < rows < self.limit:
             self.limit = rows
         else:
-            # The first page was full, or the second has told what the first could not.
-            self._alone = False
-        if ask.proves_end(rows):
-            self._last = ask.page
-            for page in [page for page in self._answers if page > ask.page]:
-                del self._answers[page]
+            # Either page 1 was full, or page 2 has shown whether page 1 was the last.
+            self._one_at_a_time = False
+        if request.is_last_page(rows):
+            self._last_page = request.page
+            for page in [page for page in self._results if page > request.page]:
+                del self._results[page]
         if rows:
-            self._check_repeat(ask.page, tuple(answer.ids()))
-        self._answers[ask.page] = answer
+            self._check_not_repeated(request.page, tuple(result.ids()))
+        self._results[request.page] = result
 
-    def _check_repeat(self, page: int, ids: tuple[Any, ...]) -> None:
+    def _check_not_repeated(self, page: int, ids: tuple[Any, ...]) -> None:
         if None in ids:
             # Rows without ids cannot be told apart.
             return
-        known = self._prints.setdefault(hash(ids), page)
-        if known != page:
+        other = self._page_of_ids.setdefault(hash(ids), page)
+        if other != page:
             raise PagingError(
-                f"pages {min(known, page)} and {max(known, page)} are the same: the server ignores page. Pass "
-                'paging="windows" (for an order by call_start) to read without page numbers'
+                f"pages {min(other, page)} and {max(other, page)} are the same: the server ignores the page number",
+                hint='Pass paging="windows" (for an order by call_start) to read without page numbers.',
             )
 
-    def halvings(self, ask: PageRequest) -> int:  # noqa: ARG002 - page numbers count in steps of one limit
-        """Never: a smaller page would be another place in the list."""
+    def splits_left(self, request: PageRequest) -> int:  # noqa: ARG002 - a smaller limit would move every later page
         return 0
 
-    def halve(self, ask: PageRequest, attempts: int) -> bool:  # noqa: ARG002 - as above
-        """Never."""
+    def split(self, request: PageRequest, attempts: int) -> bool:  # noqa: ARG002 - as above
         return False
 
-    def pop(self) -> RowSlice | None:
-        """The next page's rows, without those that came before."""
-        answer = self._answers.pop(self._handed + 1, None)
-        if answer is None:
+    def next_rows(self) -> RowSlice | None:
+        result = self._results.pop(self._delivered + 1, None)
+        if result is None:
             return None
-        self._handed += 1
+        self._delivered += 1
         rows = []
-        for row, name in enumerate(answer.ids()):
-            if name not in self._seen:
+        for row, call_id in enumerate(result.ids()):
+            if call_id not in self._delivered_ids:
                 rows.append(row)
-            if name is not None:
-                self._seen.add(name)
-        self.duplicates += len(answer.starts) - len(rows)
-        return RowSlice(self._lo, self._hi, answer.body, rows)
+            if call_id is not None:
+                self._delivered_ids.add(call_id)
+        self.duplicates += len(result.starts) - len(rows)
+        return RowSlice(result.body, rows)

@@ -1,20 +1,21 @@
-"""How one second is read that one answer does not prove to be whole.
+"""Reads all calls of one second when a single page does not prove that it contains them all.
 
-The law of this room: a second is handed out from a snapshot that was proven, or not at all. This is the only
-place that uses page numbers in the window plan, and so the only one that makes the server skip rows.
+The steps; each is taken only if the one before proved nothing:
 
-The steps, each only when the one before proved nothing:
+1. Page 1 by `call_start` ascending. The window plan has requested it already, perhaps for a longer window whose calls all
+   started in this second.
+2. Page 2, with the number of rows in page 1 as the limit, so that it starts right after page 1 whatever the server's own
+   limit is. If it is empty, request page 1 again: if all its calls are still there, they were there when page 2 was
+   empty, so they were all calls of the second. (An empty page 2 alone proves nothing: a call of page 1 may have been
+   deleted in between, and a call of page 2 moved up.)
+3. Page 1 with the largest limit.
+4. Passes over all pages by `id`, which has no ties, until a pass contains every call of the pass before. (A call moves
+   out of a pass only if one before it is deleted, and the deleted call is missing from the next pass. Ids that appear
+   twice show that a call was inserted; such a pass does not count.)
 
-1. page 1, by `call_start` ascending (the window plan has done that, perhaps for a longer window in which no other
-   second had a call);
-2. page 2, with a limit of what page 1 held, so that it begins right behind it however the server caps its pages.
-   If it is empty, page 1 is read again: if all its calls are still there, they were there when page 2 was empty, and
-   so they were all there was. (An empty page 2 alone is not enough: a call of page 1 may have gone meanwhile, and one
-   of page 2 moved up.)
-3. page 1 with the largest page;
-4. page by page, by `id`, which has no ties, until a pass finds again all that the one before found. (A call moves out
-   of a pass only when one before it vanishes, and that one is missed in the next pass. Calls that come twice show
-   that one arrived; that pass counts for nothing.)
+Invariants:
+- The rows of the second are returned only once they are proven complete.
+- Only here does the window plan use page numbers, which make the server skip rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
-from .types import LARGEST, PageRequest, PageResult, ServerPageLimit
+from .types import MAX_PAGE_ROWS, PageRequest, PageResult, ServerPageLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,126 +32,136 @@ if TYPE_CHECKING:
 
 __all__ = ["SingleSecondReader"]
 
-#: Rounds of step 2, and then passes of step 4, before the second is given up.
-ROUNDS: Final = 8
+#: Rounds of step 2, and then passes of step 4, before giving up.
+MAX_ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
-PAGES: Final = 1_000
+MAX_PASS_PAGES: Final = 1_000
 
 Rows = list[tuple[Any, list[int]]]
 
 
 class SingleSecondReader:
-    """Reads the second `lo` whole. `next` gives the request, `answer` takes its answer.
+    """Plans the requests for one second, one request at a time.
 
     Args:
-        ask: the request for page 1.
-        answer: its answer, which proved nothing.
-        capacity: how many rows an answer can hold.
+        request: the request for page 1.
+        result: its page, which proved nothing.
+        server_limit: the server's page limit, as observed.
     """
 
-    def __init__(self, ask: PageRequest, answer: PageResult, capacity: ServerPageLimit) -> None:
-        self._lo = ask.lo
-        self._hi = ask.hi
-        self._capacity = capacity
-        self._limit = ask.limit
-        self._hold(answer)
-        self._step: Callable[[], PageRequest] = self._next_page
+    def __init__(self, request: PageRequest, result: PageResult, server_limit: ServerPageLimit) -> None:
+        self._start = request.start
+        self._stop = request.stop
+        self._server_limit = server_limit
+        self._limit = request.limit
+        self._keep_first_page(result)
+        self._step: Callable[[], PageRequest] = self._second_page
         self._rounds = 0
-        self._repeats = 0
-        #: The pass under way: its rows of this second, the ids of all its rows, and those of its first page.
+        self._repeated_pages = 0
+        #: Of the current pass: its rows of this second, the ids of all its rows, and those of its first page.
         self._rows: Rows = []
         self._ids: set[Any] = set()
-        self._first: list[Any] = []
+        self._first_page_ids: list[Any] = []
         self._page = 1
-        self._before: set[Any] | None = None
+        self._previous_pass_ids: set[Any] | None = None
 
-    def next(self) -> PageRequest:
+    def next_request(self) -> PageRequest:
         """The next request."""
         return self._step()
 
-    def answer(self, ask: PageRequest, answer: PageResult, starts: list[datetime]) -> Rows | None:
-        """The rows of the second, once they are proven.
+    def accept(self, request: PageRequest, result: PageResult, starts: list[datetime]) -> Rows | None:
+        """Adds a page, and returns the rows of the second once they are proven complete.
 
         Raises:
             PagingError: the second cannot be read: its calls change too fast, or the server ignores page numbers.
         """
-        if ask.order == "id_ASC":
-            return self._after_pass_page(ask, answer, starts)
-        if ask.page == 1:
-            return self._after_first_page(ask, answer, starts)
+        if request.order == "id_ASC":
+            return self._accept_pass_page(request, result, starts)
+        if request.page == 1:
+            return self._accept_first_page(request, result, starts)
         if starts:
-            self._step = self._largest_page if self._limit < LARGEST else self._pass_page
+            self._step = self._largest_page if self._limit < MAX_PAGE_ROWS else self._pass_page
         else:
-            self._step = self._again
+            self._step = self._first_page_again
         return None
 
-    def _ask(self, order: str, limit: int, page: int) -> PageRequest:
-        return PageRequest(self._lo, self._hi, order, limit, page=page, most=self._capacity.most)
+    def _request(self, order: str, limit: int, page: int) -> PageRequest:
+        return PageRequest(
+            self._start, self._stop, order, limit, page=page, largest_page=self._server_limit.largest_page
+        )
 
-    def _own(self, starts: list[datetime]) -> list[int]:
-        return [row for row, start in enumerate(starts) if start < self._hi]
+    def _rows_of_second(self, starts: list[datetime]) -> list[int]:
+        return [row for row, start in enumerate(starts) if start < self._stop]
 
     # Steps 1 to 3.
 
-    def _hold(self, answer: PageResult) -> None:
-        self._size = len(answer.starts)
-        self._held = Counter(answer.ids())
+    def _keep_first_page(self, result: PageResult) -> None:
+        self._first_page_rows = len(result.starts)
+        self._first_page = Counter(result.ids())
 
-    def _next_page(self) -> PageRequest:
-        return self._ask("call_start_ASC", self._size, 2)
+    def _second_page(self) -> PageRequest:
+        return self._request("call_start_ASC", self._first_page_rows, 2)
 
-    def _again(self) -> PageRequest:
-        return self._ask("call_start_ASC", self._limit, 1)
+    def _first_page_again(self) -> PageRequest:
+        return self._request("call_start_ASC", self._limit, 1)
 
     def _largest_page(self) -> PageRequest:
-        self._limit = LARGEST
-        return self._again()
+        self._limit = MAX_PAGE_ROWS
+        return self._first_page_again()
 
-    def _after_first_page(self, ask: PageRequest, answer: PageResult, starts: list[datetime]) -> Rows | None:
-        own = self._own(starts)
-        behind = len(own) < len(starts)
-        agreed = self._step == self._again and self._held <= Counter(answer.ids())
-        if behind or agreed or ask.proves_end(len(starts)):
-            return [(answer.body, own)]
-        self._hold(answer)
+    def _accept_first_page(
+        self, request: PageRequest, result: PageResult, starts: list[datetime]
+    ) -> Rows | None:
+        rows = self._rows_of_second(starts)
+        has_later_rows = len(rows) < len(starts)
+        confirmed = self._step == self._first_page_again and self._first_page <= Counter(result.ids())
+        if has_later_rows or confirmed or request.is_last_page(len(starts)):
+            return [(result.body, rows)]
+        self._keep_first_page(result)
         self._rounds += 1
-        self._step = self._next_page if self._rounds < ROUNDS else self._pass_page
+        self._step = self._second_page if self._rounds < MAX_ROUNDS else self._pass_page
         return None
 
     # Step 4.
 
     def _pass_page(self) -> PageRequest:
-        return self._ask("id_ASC", self._size, self._page)
+        return self._request("id_ASC", self._first_page_rows, self._page)
 
-    def _after_pass_page(self, ask: PageRequest, answer: PageResult, starts: list[datetime]) -> Rows | None:
-        ids = list(answer.ids())
-        known = len(self._ids)
+    def _accept_pass_page(
+        self, request: PageRequest, result: PageResult, starts: list[datetime]
+    ) -> Rows | None:
+        ids = list(result.ids())
+        ids_before = len(self._ids)
         self._ids.update(ids)
-        whole = len(self._ids) == known + len(ids)
+        all_new = len(self._ids) == ids_before + len(ids)
         if self._page == 1:
-            self._first = ids
-        elif not whole:
-            self._repeats = self._repeats + 1 if self._page == 2 and ids == self._first else 0
-        self._rows.append((answer.body, self._own(starts)))
-        if whole and not ask.proves_end(len(starts)) and self._page < PAGES:
-            self._page += 1
-            return None
-        if whole and self._page < PAGES and self._before is not None and self._before <= self._ids:
-            return self._rows
-        self._after_pass(whole=whole)
+            self._first_page_ids = ids
+        elif not all_new:
+            same_page = self._page == 2 and ids == self._first_page_ids
+            self._repeated_pages = self._repeated_pages + 1 if same_page else 0
+        self._rows.append((result.body, self._rows_of_second(starts)))
+        if all_new and self._page < MAX_PASS_PAGES:
+            if not request.is_last_page(len(starts)):
+                self._page += 1
+                return None
+            if self._previous_pass_ids is not None and self._previous_pass_ids <= self._ids:
+                return self._rows
+        self._start_next_pass(counts=all_new)
         return None
 
-    def _after_pass(self, *, whole: bool) -> None:
+    def _start_next_pass(self, *, counts: bool) -> None:
         self._rounds += 1
-        if self._page >= PAGES or self._rounds >= 2 * ROUNDS:
-            if self._repeats >= ROUNDS:
+        if self._page >= MAX_PASS_PAGES or self._rounds >= 2 * MAX_ROUNDS:
+            if self._repeated_pages >= MAX_ROUNDS:
                 raise PagingError(
-                    f"the server answers the same page whatever its number, and one page cannot hold the second "
-                    f"{self._lo} with certainty. Narrow the query with filters"
+                    "the server ignores the page number, and one page is not certain to contain all calls "
+                    f"of the second {self._start}",
+                    hint="Narrow the query with filters.",
                 )
             raise PagingError(
-                f"the second {self._lo} holds more calls than one page, and they change faster than they can be "
-                f"read: {ROUNDS} passes did not agree. Narrow the query with filters, or try again later"
+                f"the second {self._start} has more calls than one page, and they change faster than they can be "
+                f"read: {MAX_ROUNDS} passes did not agree",
+                hint="Narrow the query with filters, or try again later.",
             )
-        self._before = self._ids if whole else None
+        self._previous_pass_ids = self._ids if counts else None
         self._rows, self._ids, self._page = [], set(), 1

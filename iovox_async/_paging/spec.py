@@ -1,6 +1,6 @@
-"""What a stream is to read: arguments, with everything in them resolved.
+"""Resolves the arguments of a stream into one frozen `ReadSpec`.
 
-The law of this room: both ends of a range are fixed before its first request, and nothing is resolved twice.
+Invariant: both ends of the range are fixed before the first request.
 """
 
 from __future__ import annotations
@@ -14,125 +14,164 @@ from .._params.dates import is_aware, wall_range
 from .._params.validators import InvalidValue
 from ..errors import QueryError
 from ..fields import Field, Fields
-from . import SECOND
 from .cursor import Cursor
+from .types import SECOND
 
 if TYPE_CHECKING:
     from ..query import InsightsQuery
 
-__all__ = ["FINALITY_DELAY", "Paging", "ReadSpec", "resolve", "to_local_time", "with_keys"]
+__all__ = ["FINALITY_DELAY", "Paging", "ReadSpec", "add_fields", "resolve", "to_local_time"]
 
-#: How long a call may still change or arrive after it began: long calls, late delivery, transcription.
+#: How long after its start a call may still arrive or change: long calls, late delivery, transcription.
 FINALITY_DELAY: Final = timedelta(hours=2)
-#: The last second that leaves room for one more.
-LATEST: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
+#: The latest end: one second must follow it.
+MAX_END: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
 
 Paging = Literal["auto", "windows", "pages"]
 
 
-@frozen
+@frozen(kw_only=True)
 class ReadSpec:
-    """What a stream is to read, with everything resolved.
+    """What a stream reads. All datetimes are naive, in the account's local time.
 
     Attributes:
-        query: the question, with fixed naive dates.
-        lo: the first second.
-        hi: the second after the last.
-        descending: latest first.
-        windows: read by windows; else by page numbers.
-        ordered: hand windows out in order.
-        fields: what to ask for, keys included.
-        hidden: names of fields that were asked for only to keep order, and are not handed out.
-        max_calls: calls to hand out, at most.
-        resume: where an earlier stream stood.
-        began: when the stream began, in the account's local time.
+        query: the query with resolved dates, as requested: without `added_fields`.
+        fingerprint: the fingerprint of the query, for cursors.
+        start: the first second to read.
+        stop: the second after the last one to read.
+        order: the order of delivery, `<field>_ASC` or `_DESC`.
+        paging: read by windows or by page numbers.
+        ordered: deliver windows in order; else as they finish.
+        fields: the fields to request, including `added_fields`.
+        added_fields: sort keys that the caller did not request; they are removed before delivery.
+        page_size: rows per request; None: chosen by the size of the records.
+        max_calls: the number of calls to deliver, at most; None: no limit.
+        resume: the cursor to continue after, or None.
+        resolved_at: the time at which the spec was made.
     """
 
     query: InsightsQuery
-    lo: datetime
-    hi: datetime
-    descending: bool
-    windows: bool
+    fingerprint: str
+    start: datetime
+    stop: datetime
+    order: str
+    paging: Literal["windows", "pages"]
     ordered: bool
     fields: tuple[Field, ...]
-    hidden: tuple[str, ...]
+    added_fields: tuple[str, ...]
+    page_size: int | None
     max_calls: int | None
     resume: Cursor | None
-    began: datetime
+    resolved_at: datetime
+
+    @property
+    def by_windows(self) -> bool:
+        """Whether the range is read by windows."""
+        return self.paging == "windows"
+
+    @property
+    def descending(self) -> bool:
+        """Whether the latest calls are read first."""
+        return self.order == "call_start_DESC"
+
+    @property
+    def final_until(self) -> datetime:
+        """The last second whose calls can no longer change or arrive."""
+        return min(self.stop - SECOND, self.resolved_at - FINALITY_DELAY)
+
+    def cursor_after(self, call_start: datetime | None, call_id: int | None) -> Cursor | None:
+        """The cursor after a delivered call; with None, where the stream starts. None if the stream cannot be resumed."""
+        if not (self.by_windows and self.ordered):
+            return None
+        if call_start is None and self.resume is not None:
+            return self.resume
+        start, end = self.start, self.stop - SECOND
+        if self.resume is not None:
+            start, end = self.resume.start, self.resume.end
+        if call_start is None:
+            call_start = end if self.descending else start
+        second = call_start.replace(microsecond=0, tzinfo=None)
+        return Cursor(self.descending, start, end, second, call_id, self.fingerprint)
 
 
-def with_keys(fields: tuple[Field, ...], keys: tuple[str, ...] = ("id", "call_start")) -> tuple[Field, ...]:
-    """The fields, and after them those that order and position stand on, where they are missing."""
-    return fields + tuple(Field(key) for key in keys if key not in fields)
+def add_fields(
+    fields: tuple[Field, ...] | None, names: tuple[str, ...] = ("id", "call_start")
+) -> tuple[tuple[Field, ...], tuple[str, ...]]:
+    """The fields (None: the default ones) with the missing ones of `names` after them, and the names that were added."""
+    fields = fields or Fields.DEFAULT
+    added = tuple(Field(name) for name in names if name not in fields)
+    return fields + added, tuple(map(str, added))
 
 
 def resolve(
-    asked: InsightsQuery,
+    query: InsightsQuery,
     *,
     now: datetime,
     timezone: tzinfo | None = None,
     ordered: bool = True,
     paging: Paging = "auto",
+    page_size: int | None = None,
     max_calls: int | None = None,
     resume: str | None = None,
 ) -> ReadSpec:
-    """What these arguments mean at this moment of the account's local time.
+    """Resolves the arguments of a stream; `now` is the account's local time.
 
     Raises:
-        QueryError: they contradict each other.
+        QueryError: the arguments are invalid or contradict each other.
     """
-    query = to_local_time(asked, timezone)
+    query = to_local_time(query, timezone)
     if query.date_constant is not None:
         day = (now - timedelta(days=1)).replace(hour=0, minute=0, second=0)
         query = evolve(query, date_constant=None, start_date=day, end_date=day + timedelta(days=1) - SECOND)
     order = query.order or "call_start_ASC"
-    windows = _windows(paging, order)
     descending = order == "call_start_DESC"
+    by_windows = _resolve_paging(paging, order) == "windows"
+    fingerprint = query.fingerprint()
     start, end = query.start_date, query.end_date
-    position = None
+    cursor = None
     if resume is not None:
-        if not (windows and ordered):
-            raise QueryError("resume", "only a stream in order, by windows, can be resumed")
-        position = Cursor.parse(resume)
-        position.check(query=query.fingerprint(), descending=descending, start=start, end=end)
-        start, end = position.start, position.end
-    end = min(LATEST, now if end is None else end)
+        if not (by_windows and ordered):
+            raise QueryError("resume", "needs an ordered stream that is read by windows")
+        cursor = Cursor.parse(resume)
+        cursor.check(fingerprint=fingerprint, descending=descending, start=start, end=end)
+        start, end = cursor.start, cursor.end
+    end = min(MAX_END, now if end is None else end)
     month = now.replace(day=1, hour=0, minute=0, second=0)
-    # Before what a start that is left out means, nothing is asked for: an empty stream, and no place to go on from.
-    nothing = start is None and end < month
+    # A start that is left out means the first of this month. If the end is before it, the stream is empty, and it has no
+    # position to resume from.
+    is_empty = start is None and end < month
     start = min(month, end) if start is None else start
     if start > end:
-        raise QueryError("end_date", f"{end} lies before start_date {start}; swap them")
-    query = evolve(query, start_date=start, end_date=end)
-    lo, hi = start, end + SECOND
-    if position is not None:
-        lo, hi = (lo, position.second + SECOND) if descending else (position.second, hi)
-    chosen = query.fields or Fields.DEFAULT
-    # Without ids nobody could tell that a server answers the same page again and again.
-    fields = with_keys(chosen) if windows else with_keys(chosen, ("id",))
-    hidden = tuple(str(name) for name in fields[len(chosen) :])
-    most = _max_calls(max_calls)
+        raise QueryError("end_date", f"({end}) is before start_date ({start})", hint="Swap them.")
+    # Rows without ids could not show that the server returns the same page again and again.
+    fields, added = add_fields(query.fields, ("id", "call_start") if by_windows else ("id",))
+    max_calls = _check_max_calls(max_calls)
+    first, stop = start, end + SECOND
+    if cursor is not None:
+        first, stop = (first, cursor.second + SECOND) if descending else (cursor.second, stop)
     return ReadSpec(
-        query,
-        lo,
-        hi,
-        descending,
-        windows,
-        ordered and not nothing,
-        fields,
-        hidden,
-        0 if nothing else most,
-        position,
-        now,
+        query=evolve(query, start_date=start, end_date=end),
+        fingerprint=fingerprint,
+        start=first,
+        stop=stop,
+        order=order,
+        paging="windows" if by_windows else "pages",
+        ordered=ordered and not is_empty,
+        fields=fields,
+        added_fields=added,
+        page_size=page_size,
+        max_calls=0 if is_empty else max_calls,
+        resume=cursor,
+        resolved_at=now,
     )
 
 
 def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuery:
-    """The query with its aware dates converted to the account's naive local time; the same object if none is aware.
+    """Converts the aware dates of a query to the account's naive local time; returns the same object if none is aware.
 
-    A range of instants becomes the local time that covers every second the instants pass through. Where the clock is
-    set back at an end of the range, that is more than the range: records do not say which of the two passes through
-    the repeated hour they belong to. `_params.dates` documents folds and gaps.
+    A range of instants becomes the range of local times that includes every second of it. If the clock is set back at an
+    end of the range, that range is longer, because records do not say which of the two passes through the repeated hour
+    they belong to. See `_params.dates` for folds and gaps.
 
     Raises:
         QueryError: a date is aware and no time zone is given, or the end is then before the start.
@@ -142,7 +181,9 @@ def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuer
         return query
     if timezone is None:
         raise QueryError(
-            aware[0], "has a time zone, and the session knows none: give the session the account's timezone="
+            aware[0],
+            "has a time zone, but the time zone of the account is unknown",
+            hint="Pass timezone= to AsyncInsights.",
         )
     try:
         start, end = wall_range(query.start_date, query.end_date, timezone)
@@ -151,16 +192,18 @@ def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuer
     return evolve(query, start_date=start, end_date=end)
 
 
-def _windows(paging: Paging, order: str) -> bool:
+def _resolve_paging(paging: Paging, order: str) -> Literal["windows", "pages"]:
     if paging not in {"auto", "windows", "pages"}:
-        raise QueryError("paging", f'"auto", "windows" or "pages" is wanted, not {paging!r}')
+        raise QueryError("paging", f'must be "auto", "windows" or "pages", got {paging!r}')
     by_start = order in {"call_start_ASC", "call_start_DESC"}
     if paging == "windows" and not by_start:
-        raise QueryError("paging", f"windows need an order by call_start, not {order}; leave paging out")
-    return by_start and paging != "pages"
+        raise QueryError(
+            "paging", f'"windows" needs an order by call_start, got {order}', hint="Leave paging out."
+        )
+    return "windows" if by_start and paging != "pages" else "pages"
 
 
-def _max_calls(value: int | None) -> int | None:
+def _check_max_calls(value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise QueryError("max_calls", f"a whole number from 0 is wanted, not {value!r}")
+        raise QueryError("max_calls", f"must be an integer of at least 0, got {value!r}")
     return value

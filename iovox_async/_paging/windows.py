@@ -1,18 +1,17 @@
-"""The window plan: each call of a range exactly once, however the data moves.
+"""Reads a range of seconds as windows, so that each call is delivered exactly once however the data changes.
 
-The law of this room: a plan is a value machine. It does no I/O, knows no clock and remembers nothing about calls;
-it is told answers in any order and tells which request may go next and which rows may be handed out.
+A window covers the seconds `[start, stop)` and requests `start .. stop` in one request; rows of second `stop` are dropped.
+So each second belongs to one window, and it does not matter whether the server treats the end as inclusive.
+If a page may be truncated, only its complete seconds are kept; the last, possibly partial, second is requested again. So
+each second comes from one page, and calls that are inserted, deleted or reordered between two requests are neither lost
+nor repeated.
 
-A window **owns** the seconds `lo .. hi-1` and **asks** for `lo .. hi` in one request. Rows of second `hi` are
-dropped, so every second has one owner, and it does not matter whether the server reads the end as inclusive. An
-answer that proves nothing keeps only the seconds it finished; the second in which it stopped belongs whole to what
-remains. So each second comes from one answer, one snapshot: calls that arrive, vanish or trade places with their
-ties between two requests can neither be lost nor come twice.
-
-A cell is a stretch of seconds in one of three states: open (to be asked), flying (asked), done (its rows wait for
-their turn). The cells, in the order of delivery, cover what is not handed out yet without gap or overlap. What
-remains of a window stays one open cell until a slot is free; only then is the next window cut off its front, as
-long as the calls seen last suggest. Nothing is cut ahead of time: one burst would cut months into millions.
+Invariants:
+- A plan does no I/O, reads no clock and keeps no ids. It accepts pages in any order.
+- The windows, in the order of delivery, cover the undelivered range without gap or overlap. A window is pending (not
+  requested), in flight, or done (its rows wait for delivery).
+- The rest of a window stays one pending window until a request may start. Only then is the next window split off its
+  front, sized by the latest density. If windows were cut ahead of time, one burst of calls would cut months into millions.
 """
 
 from __future__ import annotations
@@ -22,331 +21,341 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, evolve, field
 
-from ..errors import PagingError, format_window
+from ..errors import PagingError
 from .single_second import SingleSecondReader
-from .types import LARGEST, SECOND, PageRequest, PageResult, RowSlice, ServerPageLimit, check_rows, filled
+from .types import (
+    MAX_PAGE_ROWS,
+    PAGES_HINT,
+    SECOND,
+    PageRequest,
+    PageResult,
+    RowSlice,
+    ServerPageLimit,
+    check_rows,
+    fill_missing_starts,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = ["WindowPlan"]
 
-#: Rows of the very first request: it measures the density, and its answer is soon there.
-FIRST: Final = 250
-#: A window aims at this many pages: what flows over is kept, while a half-empty page is a wasted request. Simulated
-#: over smooth, daily and weekly rhythms: 1.5 takes up to 1.7 of the ideal requests, 2.5 up to 1.55, and 3 no fewer
-#: round trips.
-AIM: Final = 2.5
-#: A window is never cut as if calls were sparser than this share of the average so far: a quiet night would send
-#: the next windows far into the day, where their pages only wait for their turn.
-SPARSEST: Final = 0.3
-#: A window that keeps failing is halved at most so often without a success in between.
-HALVINGS: Final = 2
+#: Rows of the very first request, which measures the density and is answered quickly.
+FIRST_PAGE_ROWS: Final = 250
+#: Pages that a window should contain: rows beyond a page are kept, while a half-empty page is a wasted request. Simulated
+#: over smooth, daily and weekly patterns: 1.5 takes up to 1.7 times the ideal number of requests, 2.5 up to 1.55, and 3
+#: needs no fewer round trips.
+WINDOW_PAGES: Final = 2.5
+#: Smallest density to assume, as a share of the average so far. After a quiet night, windows sized by the night's density
+#: would reach far into the day, and their pages would only wait for delivery.
+MIN_DENSITY_SHARE: Final = 0.3
+#: How often a window that keeps failing is split, at most, without a success in between.
+MAX_SPLITS: Final = 2
 
 
 @define(eq=False)
 class Window:
-    """A stretch of seconds `lo .. hi-1` and its state."""
+    """The seconds `[start, stop)` and their state."""
 
-    lo: datetime
-    hi: datetime
-    state: Literal["open", "flying", "done"] = "open"
-    ask: PageRequest | None = None
-    pieces: list[RowSlice] = field(factory=list)
-    #: How a one-second window is read when one answer proved nothing.
-    second: SingleSecondReader | None = None
-    #: Attempts that a larger window in its place has used up.
+    start: datetime
+    stop: datetime
+    state: Literal["pending", "in flight", "done"] = "pending"
+    request: PageRequest | None = None
+    rows: list[RowSlice] = field(factory=list)
+    #: Reads a one-second window that one page did not prove complete.
+    second_reader: SingleSecondReader | None = None
+    #: Attempts already made for a larger window that this one replaces part of.
     attempts: int = 0
 
     @property
     def seconds(self) -> float:
-        return (self.hi - self.lo) / SECOND
+        return (self.stop - self.start) / SECOND
 
 
 class WindowPlan:
-    """Reads `lo .. hi-1` window by window, each call exactly once.
+    """Plans the requests for the seconds `[start, stop)`.
 
     Args:
-        lo: the first second.
-        hi: the second after the last.
-        descending: latest first.
-        ordered: hand windows out in order; else as they finish.
-        limit: rows a request asks for; may be changed between requests.
-        capacity: what earlier plans learned about the server's pages.
-        first: rows the very first request asks for.
+        start: the first second.
+        stop: the second after the last.
+        descending: read the latest calls first.
+        ordered: deliver windows in order; else as they finish.
+        limit: rows per request; may be changed between requests.
+        server_limit: the server's page limit, as observed by earlier streams.
+        first_page_rows: rows of the very first request.
     """
 
     def __init__(
         self,
-        lo: datetime,
-        hi: datetime,
+        start: datetime,
+        stop: datetime,
         *,
         descending: bool = False,
         ordered: bool = True,
-        limit: int = LARGEST,
-        capacity: ServerPageLimit | None = None,
-        first: int = FIRST,
+        limit: int = MAX_PAGE_ROWS,
+        server_limit: ServerPageLimit | None = None,
+        first_page_rows: int = FIRST_PAGE_ROWS,
     ) -> None:
-        self.limit = limit
-        self.capacity: ServerPageLimit = ServerPageLimit() if capacity is None else capacity
+        self.limit: int = limit
+        self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
         self._descending = descending
         self._ordered = ordered
         self._order = "call_start_DESC" if descending else "call_start_ASC"
-        self._cells = [Window(lo, hi)] if lo < hi else []
-        self._first: int | None = min(first, limit)
-        #: Calls a second, as the last answer suggests; None: unknown, ask for all that is left.
-        self._rate: float | None = None
-        #: Rows and seconds of all answers, for the average.
-        self._rows_seen = 0
-        self._seconds_seen = 0.0
-        #: A smaller size that a failing server has taught.
-        self._ceiling = LARGEST
-        self._halvings = 0
-
-    # What the pump reads.
+        self._windows = [Window(start, stop)] if start < stop else []
+        self._first_page_rows: int | None = min(first_page_rows, limit)
+        #: Calls per second after the latest page; None: unknown, so request the whole rest.
+        self._density: float | None = None
+        #: Rows and seconds of all pages, for the average density.
+        self._total_rows = 0
+        self._total_seconds = 0.0
+        #: The limit after failures of larger pages.
+        self._max_limit = MAX_PAGE_ROWS
+        self._splits = 0
 
     @property
     def done(self) -> bool:
-        return not self._cells
+        """Whether all rows are delivered."""
+        return not self._windows
 
     @property
-    def flying(self) -> int:
-        return sum(cell.state == "flying" for cell in self._cells)
+    def exhausted(self) -> bool:
+        """Whether no request is left to make or to wait for."""
+        return all(window.state == "done" for window in self._windows)
 
     @property
-    def waiting(self) -> int:
-        """Answers that wait for their turn."""
-        return sum(len(cell.pieces) for cell in self._cells if cell.state == "done")
+    def in_flight(self) -> int:
+        """Requests that have started and have no page yet."""
+        return sum(window.state == "in flight" for window in self._windows)
+
+    @property
+    def buffered(self) -> int:
+        """Pages received that wait for delivery."""
+        return sum(len(window.rows) for window in self._windows if window.state == "done")
 
     @property
     def seconds_left(self) -> float:
-        """Seconds whose calls are not handed out yet."""
-        return sum(cell.seconds for cell in self._cells)
+        """Seconds of the range whose calls are not delivered yet."""
+        return sum(window.seconds for window in self._windows)
 
-    def pop(self) -> RowSlice | None:
-        """The next rows to hand out, if they are there: of the first cell, or of any where order is no matter."""
-        for place, cell in enumerate(self._cells):
-            if cell.state == "done":
-                piece = cell.pieces.pop(0)
-                if not cell.pieces:
-                    del self._cells[place]
-                return piece
+    def next_rows(self) -> RowSlice | None:
+        """Removes and returns the next rows to deliver; None if they have not been received yet."""
+        for index, window in enumerate(self._windows):
+            if window.state == "done":
+                rows = window.rows.pop(0)
+                if not window.rows:
+                    del self._windows[index]
+                return rows
             if self._ordered:
                 return None
         return None
 
-    # What the pump does.
+    def can_request(self, *, ahead: bool) -> bool:
+        """Whether a request may start; without `ahead`, only the one for the rows to deliver next."""
+        windows = self._windows if ahead else self._windows[:1]
+        return any(window.state == "pending" for window in windows)
 
-    @property
-    def settled(self) -> bool:
-        return all(cell.state == "done" for cell in self._cells)
-
-    def ready(self, *, room: bool) -> bool:
-        """Whether a request may start; without `room` only the one that the reader waits for.
-
-        So later windows can never starve it.
-        """
-        cells = self._cells if room else self._cells[:1]
-        return any(cell.state == "open" for cell in cells)
-
-    def next(self) -> PageRequest:
-        """The next request, of the first open cell."""
-        place = next(place for place, cell in enumerate(self._cells) if cell.state == "open")
-        return self._launch(place)
-
-    def _launch(self, place: int) -> PageRequest:
-        cell = self._cells[place]
-        if cell.second is not None:
-            cell.ask = cell.second.next()
+    def next_request(self) -> PageRequest:
+        """Starts the request of the first pending window; call only after `can_request` returned True."""
+        index = next(index for index, window in enumerate(self._windows) if window.state == "pending")
+        window = self._windows[index]
+        if window.second_reader is not None:
+            window.request = window.second_reader.next_request()
         else:
-            limit = min(self.limit, self._ceiling)
-            if self._first is not None:
-                limit, self._first = min(limit, self._first), None
+            limit = min(self.limit, self._max_limit)
+            if self._first_page_rows is not None:
+                limit, self._first_page_rows = min(limit, self._first_page_rows), None
             else:
-                cell = self._cut(place, limit)
-            order = "call_start_ASC" if cell.hi - cell.lo <= SECOND else self._order
-            cell.ask = PageRequest(
-                cell.lo, cell.hi, order, limit, attempts=cell.attempts, most=self.capacity.most
+                window = self._split_off_window(index, limit)
+            window.request = PageRequest(
+                window.start,
+                window.stop,
+                "call_start_ASC" if window.stop - window.start <= SECOND else self._order,
+                limit,
+                attempts=window.attempts,
+                largest_page=self.server_limit.largest_page,
             )
-        cell.state = "flying"
-        return cell.ask
+        window.state = "in flight"
+        return window.request
 
-    def _cut(self, place: int, limit: int) -> Window:
-        """Cuts the next window off the front of an open stretch; what is left stays one stretch."""
-        cell = self._cells[place]
-        length = cell.seconds
-        if self._rate is not None:
-            wanted = AIM * self.capacity.page(limit) / self._rate
-            # A rest that would be a sliver goes along.
-            length = min(length, wanted) if wanted * 1.2 < length else length
-        length = max(1, int(length))
-        if length >= cell.seconds:
-            return cell
-        self._split(place, length)
-        return self._cells[place]
+    def _split_off_window(self, index: int, limit: int) -> Window:
+        """Splits the next window to request off the front of a pending one."""
+        window = self._windows[index]
+        seconds = window.seconds
+        if self._density is not None:
+            target = WINDOW_PAGES * self.server_limit.full_page(limit) / self._density
+            # A small rest is included rather than requested on its own.
+            seconds = min(seconds, target) if target * 1.2 < seconds else seconds
+        seconds = max(1, int(seconds))
+        if seconds < window.seconds:
+            self._split_window(index, seconds)
+        return self._windows[index]
 
-    def _split(self, place: int, length: int) -> None:
-        """Splits a cell so that its first part, in the direction of delivery, has `length` seconds."""
-        cell = self._cells[place]
-        # What a failing window used up counts for the part that takes its place, not for the other.
+    def _split_window(self, index: int, seconds: int) -> None:
+        """Splits a window so that its first part, in the order of delivery, has `seconds` seconds."""
+        window = self._windows[index]
+        # The attempts of a failing window count for the part that replaces it, not for the other.
         if self._descending:
-            middle = cell.hi - length * SECOND
-            parts = [Window(middle, cell.hi, attempts=cell.attempts), Window(cell.lo, middle)]
+            middle = window.stop - seconds * SECOND
+            parts = [Window(middle, window.stop, attempts=window.attempts), Window(window.start, middle)]
         else:
-            middle = cell.lo + length * SECOND
-            parts = [Window(cell.lo, middle, attempts=cell.attempts), Window(middle, cell.hi)]
-        self._cells[place : place + 1] = parts
+            middle = window.start + seconds * SECOND
+            parts = [Window(window.start, middle, attempts=window.attempts), Window(middle, window.stop)]
+        self._windows[index : index + 1] = parts
 
-    def answer(self, ask: PageRequest, answer: PageResult) -> None:
-        """Takes the answer to a request.
+    def accept(self, request: PageRequest, result: PageResult) -> None:
+        """Adds the page that answers a request.
 
         Raises:
-            PagingError: the server does not filter or order by what it was asked, no start in a whole answer can be
-                read, or a second holds more calls than can be read.
+            PagingError: the server does not filter or order as requested, no start in a truncated page can be read, or a
+                second has more calls than can be read.
         """
-        place = self._place(ask)
-        cell = self._cells[place]
-        cell.state, cell.ask, cell.attempts = "open", None, 0
-        self._halvings = 0
-        starts = filled(answer.starts, ask)
-        check_rows(starts, ask)
+        index = self._index_of(request)
+        window = self._windows[index]
+        window.state, window.request, window.attempts = "pending", None, 0
+        self._splits = 0
+        starts = fill_missing_starts(result.starts, request)
+        check_rows(starts, request)
         rows = len(starts)
-        self.capacity.saw(rows, ask.limit)
-        if cell.second is not None:
-            self._after_second(place, ask, answer, starts)
+        self.server_limit.record(rows, request.limit)
+        if window.second_reader is not None:
+            self._accept_second(index, request, result, starts)
             return
-        proven = ask.proves_end(rows)
-        if not proven and cell.seconds > 1 and all(start is None for start in answer.starts):
+        complete = request.is_last_page(rows)
+        if not complete and window.seconds > 1 and all(start is None for start in result.starts):
             raise PagingError(
-                f"no call_start can be read in an answer for {format_window(ask.window)}, so it cannot be told where it ends. "
-                'Pass paging="pages" to read by page numbers'
+                f"no call_start can be read in the page for {request.start} .. {request.stop}, so it is unknown "
+                "where the page ends",
+                hint=PAGES_HINT,
             )
-        self._learn(cell, ask, starts, proven=proven)
-        if proven:
-            self._finish(place, [self._piece(cell, answer, *_span(starts, cell.lo, cell.hi, ask.order))])
-            return
-        stop = starts[-1].replace(microsecond=0)
-        if ask.order == "call_start_DESC":
-            self._keep_descending(place, ask, answer, starts, stop)
+        self._update_density(window, request, starts, complete=complete)
+        if complete:
+            self._finish(index, request, result, starts)
+        elif request.order == "call_start_DESC":
+            self._accept_truncated_descending(index, request, result, starts)
         else:
-            self._keep_ascending(place, ask, answer, starts, stop)
+            self._accept_truncated_ascending(index, request, result, starts)
 
-    def _keep_ascending(
-        self, place: int, ask: PageRequest, answer: PageResult, starts: list[datetime], stop: datetime
+    def _accept_truncated_ascending(
+        self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
     ) -> None:
-        cell = self._cells[place]
-        if stop >= cell.hi:
-            # A row of the second after the window came, so the window itself was read to its end.
-            self._finish(place, [self._piece(cell, answer, *_span(starts, cell.lo, cell.hi, ask.order))])
-        elif starts[0].replace(microsecond=0) < stop:
-            kept = self._piece(Window(cell.lo, stop), answer, *_span(starts, cell.lo, stop, ask.order))
-            self._replace(place, [Window(cell.lo, stop, "done", pieces=[kept]), Window(stop, cell.hi)])
+        window, last_second = self._windows[index], starts[-1].replace(microsecond=0)
+        if last_second >= window.stop:
+            # A row of the second after the window was received, so the window itself is complete.
+            self._finish(index, request, result, starts)
+        elif starts[0].replace(microsecond=0) < last_second:
+            done = _done_window(window.start, last_second, request, result, starts)
+            self._replace(index, [done, Window(last_second, window.stop)])
         else:
-            # All in one second: it becomes a window of its own, and what is before it holds nothing.
-            self._replace(place, [self._second(stop, ask, answer), Window(stop + SECOND, cell.hi)])
+            # All rows are in one second. It becomes a window of its own; the seconds before it are empty.
+            second = self._single_second(last_second, request, result)
+            self._replace(index, [second, Window(last_second + SECOND, window.stop)])
 
-    def _keep_descending(
-        self, place: int, ask: PageRequest, answer: PageResult, starts: list[datetime], stop: datetime
+    def _accept_truncated_descending(
+        self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
     ) -> None:
-        cell = self._cells[place]
-        rest = stop + SECOND
-        if len(starts) < ask.limit and starts[0].replace(microsecond=0) == stop < cell.hi:
-            # All in one second: what is after it holds nothing.
-            self._replace(place, [self._second(stop, ask, answer), Window(cell.lo, stop)])
-        elif rest >= cell.hi:
-            # Nothing below the last second came to an end. That second is read on its own, ascending, so that
-            # the rows of the second after it, which come first in this direction, are out of the way.
-            last = cell.hi - SECOND
-            self._replace(place, [Window(last, cell.hi), Window(cell.lo, last)])
+        window, last_second = self._windows[index], starts[-1].replace(microsecond=0)
+        complete_from = last_second + SECOND
+        if len(starts) < request.limit and starts[0].replace(microsecond=0) == last_second < window.stop:
+            # All rows are in one second; the seconds after it are empty.
+            second = self._single_second(last_second, request, result)
+            self._replace(index, [second, Window(window.start, last_second)])
+        elif complete_from >= window.stop:
+            # Not even the last second is complete. It is read on its own, ascending, so that the rows of the second
+            # after it, which come first in this direction, do not take up the page.
+            last = window.stop - SECOND
+            self._replace(index, [Window(last, window.stop), Window(window.start, last)])
         else:
-            kept = self._piece(Window(rest, cell.hi), answer, *_span(starts, rest, cell.hi, ask.order))
-            self._replace(place, [Window(rest, cell.hi, "done", pieces=[kept]), Window(cell.lo, rest)])
+            done = _done_window(complete_from, window.stop, request, result, starts)
+            self._replace(index, [done, Window(window.start, complete_from)])
 
-    def _second(self, stop: datetime, ask: PageRequest, answer: PageResult) -> Window:
-        """The second that all rows of an answer lie in, as a window of its own."""
-        cell = Window(stop, stop + SECOND)
-        own = evolve(ask, lo=stop, hi=stop + SECOND)
-        # A short answer for a longer window is page 1 of the second as well: nothing before it, nothing cut off. A full
-        # one says that there is more, which a larger page may hold at once.
-        if own == ask or len(answer.starts) < ask.limit:
-            cell.second = SingleSecondReader(own, answer, self.capacity)
-        return cell
+    def _single_second(self, second: datetime, request: PageRequest, result: PageResult) -> Window:
+        """The window of the second that contains all rows of a truncated page."""
+        window = Window(second, second + SECOND)
+        own_request = evolve(request, start=window.start, stop=window.stop)
+        # A page shorter than its limit is page 1 of the second too, because it contains no other rows. A full page means
+        # that there are more, which a larger page may contain at once.
+        if own_request == request or len(result.starts) < request.limit:
+            window.second_reader = SingleSecondReader(own_request, result, self.server_limit)
+        return window
 
-    def _after_second(self, place: int, ask: PageRequest, answer: PageResult, starts: list[datetime]) -> None:
-        cell = self._cells[place]
-        assert cell.second is not None
-        done = cell.second.answer(ask, answer, starts)
-        if done is not None:
-            pieces = [RowSlice(cell.lo, cell.hi, body, rows) for body, rows in done]
-            self._finish(place, pieces[::-1] if self._descending else pieces)
+    def _accept_second(
+        self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
+    ) -> None:
+        window = self._windows[index]
+        assert window.second_reader is not None
+        pages = window.second_reader.accept(request, result, starts)
+        if pages is not None:
+            rows = [RowSlice(body, page_rows) for body, page_rows in pages]
+            rows = rows[::-1] if self._descending else rows
+            self._replace(index, [Window(window.start, window.stop, "done", rows=rows)])
 
-    def halvings(self, ask: PageRequest) -> int:
-        """How often a request that keeps failing may be halved."""
-        cell = self._cells[self._place(ask)]
-        if cell.second is not None or (cell.seconds <= 1 and ask.limit <= 1):
+    def splits_left(self, request: PageRequest) -> int:
+        """How often the window of a request that keeps failing may still be split."""
+        window = self._windows[self._index_of(request)]
+        if window.second_reader is not None or (window.seconds <= 1 and request.limit <= 1):
             return 0
-        # One that was asked before the size was lowered shows nothing new: it may follow the others.
-        return HALVINGS - self._halvings + (ask.limit > self._ceiling)
+        # A failure of a request made before the limit was lowered shows nothing new: it is split like the others.
+        return MAX_SPLITS - self._splits + (request.limit > self._max_limit)
 
-    def halve(self, ask: PageRequest, attempts: int) -> bool:
-        """Puts a smaller request in the place of one that used up so many attempts, if it may be halved."""
-        if self.halvings(ask) <= 0:
+    def split(self, request: PageRequest, attempts: int) -> bool:
+        """Replaces a request that failed after `attempts` attempts by smaller ones; False if it may not be split."""
+        if self.splits_left(request) <= 0:
             return False
-        place = self._place(ask)
-        cell = self._cells[place]
-        cell.state, cell.ask, cell.attempts = "open", None, attempts
-        # Windows that flew together fail together: that is one lesson, not many.
-        self._halvings += ask.limit <= self._ceiling
-        # Fewer rows are remembered; fewer seconds are not, since what they hold differs from hour to hour.
-        self._ceiling = max(1, min(self._ceiling, ask.limit // 2))
-        self._first = None
-        if cell.seconds > 1:
-            self._split(place, max(1, int(cell.seconds // 2)))
+        index = self._index_of(request)
+        window = self._windows[index]
+        window.state, window.request, window.attempts = "pending", None, attempts
+        # Requests that were in flight together fail together; that counts as one failure.
+        self._splits += request.limit <= self._max_limit
+        # The smaller limit is kept for later requests. The smaller duration is not, because density varies.
+        self._max_limit = max(1, min(self._max_limit, request.limit // 2))
+        self._first_page_rows = None
+        if window.seconds > 1:
+            self._split_window(index, max(1, int(window.seconds // 2)))
         return True
 
-    # The cells.
+    def _index_of(self, request: PageRequest) -> int:
+        return next(index for index, window in enumerate(self._windows) if window.request is request)
 
-    def _place(self, ask: PageRequest) -> int:
-        return next(place for place, cell in enumerate(self._cells) if cell.ask is ask)
+    def _finish(self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]) -> None:
+        window = self._windows[index]
+        self._replace(index, [_done_window(window.start, window.stop, request, result, starts)])
 
-    def _piece(self, cell: Window, answer: PageResult, begin: int, end: int) -> RowSlice:
-        return RowSlice(cell.lo, cell.hi, answer.body, range(begin, end))
-
-    def _finish(self, place: int, pieces: list[RowSlice]) -> None:
-        cell = self._cells[place]
-        self._replace(place, [Window(cell.lo, cell.hi, "done", pieces=pieces)])
-
-    def _replace(self, place: int, cells: list[Window]) -> None:
-        """Puts these in the place of a cell, in the order of delivery; what holds no seconds or no rows is left out."""
+    def _replace(self, index: int, windows: list[Window]) -> None:
+        """Replaces a window by others, in the order of delivery, without those that have no seconds or no rows."""
         kept = []
-        for cell in sorted(cells, key=lambda cell: cell.lo, reverse=self._descending):
-            cell.pieces = [piece for piece in cell.pieces if len(piece.rows)]
-            if cell.lo < cell.hi and (cell.state != "done" or cell.pieces):
-                kept.append(cell)
-        self._cells[place : place + 1] = kept
+        for window in sorted(windows, key=lambda window: window.start, reverse=self._descending):
+            window.rows = [rows for rows in window.rows if len(rows.rows)]
+            if window.start < window.stop and (window.state != "done" or window.rows):
+                kept.append(window)
+        self._windows[index : index + 1] = kept
 
-    def _learn(self, cell: Window, ask: PageRequest, starts: list[datetime], *, proven: bool) -> None:
-        """What an answer suggests about the calls a second that follow."""
+    def _update_density(
+        self, window: Window, request: PageRequest, starts: list[datetime], *, complete: bool
+    ) -> None:
         rows = len(starts)
-        down = ask.order == "call_start_DESC"
-        end = (cell.lo if down else cell.hi) if proven else starts[-1]
-        self._rows_seen += rows
-        self._seconds_seen += abs(end - (cell.hi if down else cell.lo)) / SECOND
+        descending = request.order == "call_start_DESC"
+        first, last = (window.stop, window.start) if descending else (window.start, window.stop)
+        end = last if complete else starts[-1]
+        self._total_rows += rows
+        self._total_seconds += abs(end - first) / SECOND
         if not rows:
-            # Nothing for as far as was looked: the next window is all that is left.
-            self._rate = None
-        elif proven or rows == ask.limit:
-            # From the first row seen: the emptiness before it says nothing about what follows.
-            rate = rows / max(1.0, abs(end - starts[0]) / SECOND)
-            self._rate = max(rate, SPARSEST * self._rows_seen / max(1.0, self._seconds_seen))
+            # The window was empty, so the next one is the whole rest.
+            self._density = None
+        elif complete or rows == request.limit:
+            # From the first row on: the empty time before it says nothing about the time after the page.
+            density = rows / max(1.0, abs(end - starts[0]) / SECOND)
+            average = self._total_rows / max(1.0, self._total_seconds)
+            self._density = max(density, MIN_DENSITY_SHARE * average)
 
 
-def _span(starts: list[datetime], lo: datetime, hi: datetime, order: str) -> tuple[int, int]:
-    """The places of the rows from `lo` to before `hi`."""
-    if order == "call_start_DESC":
-        count = len(starts)
-        return (
-            bisect_left(range(count), True, key=lambda row: starts[row] < hi),
-            bisect_left(range(count), True, key=lambda row: starts[row] < lo),
-        )
-    return bisect_left(starts, lo), bisect_left(starts, hi)
+def _done_window(
+    start: datetime, stop: datetime, request: PageRequest, result: PageResult, starts: list[datetime]
+) -> Window:
+    """A finished window with the rows of a page that start in `[start, stop)`."""
+    if request.order == "call_start_DESC":
+        count = range(len(starts))
+        first = bisect_left(count, True, key=lambda row: starts[row] < stop)
+        end = bisect_left(count, True, key=lambda row: starts[row] < start)
+    else:
+        first, end = bisect_left(starts, start), bisect_left(starts, stop)
+    return Window(start, stop, "done", rows=[RowSlice(result.body, range(first, end))])

@@ -77,7 +77,9 @@ class BatchReader:
         self._zone = timezone
         columns = columns_for(reading.fields)
         #: The schema of every batch.
-        self.schema: pa.Schema = schema_of([name for name in columns if name not in reading.hidden], timezone)
+        self.schema: pa.Schema = schema_of(
+            [name for name in columns if name not in reading.added_fields], timezone
+        )
         self._fast = JsonColumnDecoder(
             columns, [name for name in ("id", "call_start") if name in columns], timezone
         )
@@ -154,7 +156,7 @@ class BatchReader:
         held = [] if self._held is None else [self._held]
         self._held = None
         rows = self._joined([*held, *batches])
-        if self._reading.windows:
+        if self._reading.by_windows:
             if more and rows.num_rows:
                 rows, self._held = _split_ties(rows)
             rows = self._after_position(self._ordered(rows))

@@ -374,7 +374,7 @@ class Backfill:
         """The first second that the query requests, or None where it has no start."""
         if self._query.start_date is None and self._query.date_constant is None:
             return None
-        return resolve(self._query, now=now, timezone=self._timezone).lo
+        return resolve(self._query, now=now, timezone=self._timezone).start
 
     def _resolve_range(self, start: datetime, now: datetime, latest: datetime) -> tuple[datetime, datetime]:
         """The first second of the range and the second after its last, which is not in the future."""
@@ -389,7 +389,7 @@ class Backfill:
                 )
             query = evolve(query, start_date=start)
         spec = resolve(query, now=now, timezone=self._timezone)
-        return spec.lo, min(spec.hi, latest + SECOND)
+        return spec.start, min(spec.stop, latest + SECOND)
 
 
 # Tasks and threads.

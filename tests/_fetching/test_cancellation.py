@@ -6,6 +6,7 @@ import random
 import anyio
 import pytest
 from support.faults import both_engines
+from support.sessions import requests_in_flight, requests_waiting
 
 from iovox_async import RequestTimeout, RetryPolicy
 from iovox_async.sandbox import Faults, Sandbox
@@ -63,8 +64,8 @@ async def test_five_thousand_natively_cancelled_pulls_leave_the_session_working(
         assert cancelled >= 40 * waves
         await settle(lambda: asyncio.all_tasks() <= before and not sandbox.stats.active_requests)
         assert asyncio.all_tasks() <= before
-        assert insights._gate.in_flight == 0
-        assert insights._gate.limiter.statistics().tasks_waiting == 0
+        assert requests_in_flight(insights) == 0
+        assert requests_waiting(insights) == 0
         stats = sandbox.stats
         assert stats.connections <= 8
         assert 0 < most <= 8
@@ -104,7 +105,7 @@ async def test_each_way_of_cancelling_each_kind_of_hang_frees_the_slot(way, faul
         await settle(lambda: not sandbox.stats.active_requests)
         assert sandbox.stats.abandoned == 4
         assert len((await insights.page(START, END)).calls) == 100
-        assert insights._gate.in_flight == 0
+        assert requests_in_flight(insights) == 0
 
 
 @pytest.mark.fault(45)
@@ -128,7 +129,7 @@ async def test_cancelled_at_every_turn_of_the_loop_the_session_works_on(open_ses
             turns += 1 + turns // 25
         await settle(lambda: asyncio.all_tasks() <= before)
         assert asyncio.all_tasks() <= before
-        assert insights._gate.in_flight == 0
+        assert requests_in_flight(insights) == 0
         assert turns > 20
 
 
@@ -151,7 +152,7 @@ async def test_a_cancelled_wait_for_a_slot_gives_its_place_up(open_session):
             False,
         ]
         assert sandbox.stats.peak_active_requests == 1
-        assert insights._gate.in_flight == 0
+        assert requests_in_flight(insights) == 0
 
 
 @pytest.mark.fault(11)

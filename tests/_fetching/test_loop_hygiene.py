@@ -97,9 +97,9 @@ async def main():
             raise SystemExit("not the same calls")
         before = asyncio.all_tasks()
         await storm(insights)
-        while insights._shelter.task_count:
+        while insights._connection.supervisor.task_count:
             await asyncio.sleep(0.001)
-        if insights._gate.in_flight or asyncio.all_tasks() - before:
+        if insights._connection.throttle.in_flight or asyncio.all_tasks() - before:
             raise SystemExit("something is left")
         if [c.id async for c in insights.stream("2024-01-01", "2024-01-10")] != ids:
             raise SystemExit("not the same calls after the storm")

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 import anyio
 import pytest
 from support.faults import both_engines, nothing_left, struck
+from support.sessions import endpoint, open_tasks, requests_in_flight, requests_waiting
 
 from iovox_async import (
     AuthenticationError,
@@ -55,7 +56,7 @@ async def outcome(work):
 async def settle(insights):
     """Until the work of those who left has ended; a turn of the loop at a time."""
     for _ in range(2000):
-        if not insights._shelter.task_count:
+        if not open_tasks(insights):
             return
         await asyncio.sleep(0.0005)
 
@@ -133,7 +134,7 @@ async def sweep(kind, open_session, read):
                             rest = insights.stream(START, END, page_size=40, resume=error.position)
                             await read(rest, found)
                     assert found == truth or type(error) in {AuthenticationError, PermissionDeniedError}
-                    assert insights._gate.in_flight == 0
+                    assert requests_in_flight(insights) == 0
             assert number > 3 or kind in SLOW
 
 
@@ -170,7 +171,7 @@ async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
         stream = insights.stream(START, END, order=order, page_size=page_size)
         found = [call.id async for call in stream]
         assert found == (truth if order.endswith("ASC") else truth[::-1])
-        stats, gate = stream.stats, insights._gate
+        stats, gate = stream.stats, insights._connection.throttle
         # What was lost before its answer began, aiohttp asks for once more, and tells nobody.
         lost = sum(request.outcome in {"close", "reset"} for request in sandbox.requests)
         assert 0 <= sandbox.stats.requests - stats.requests <= (lost if engine == "aiohttp" else 0)
@@ -315,7 +316,7 @@ async def test_two_failures_at_once_lose_neither(open_session):
     """The first is raised, bare; another one is noted in it."""
     sandbox = Sandbox(calls=500, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
-        real, both = insights._http.get_page, asyncio.Barrier(2)
+        real, both = endpoint(insights).get_page, asyncio.Barrier(2)
         answered = 0
 
         async def planted(params, **options):
@@ -327,7 +328,7 @@ async def test_two_failures_at_once_lose_neither(open_session):
             await both.wait()
             raise mine
 
-        insights._http.get_page = planted
+        endpoint(insights).get_page = planted
         with pytest.raises((BadRequestError, DecodeError)) as caught:
             await insights.stream(START, END, page_size=40).collect()
         said = str(caught.value) + "".join(getattr(caught.value, "__notes__", ()))
@@ -393,8 +394,8 @@ async def test_cancelled_at_every_suspension_the_session_works_on(work, way, ope
                 assert task.result() < turn
                 break
             await settle(insights)
-            assert insights._gate.in_flight == 0
-            assert insights._gate.limiter.statistics().tasks_waiting == 0
+            assert requests_in_flight(insights) == 0
+            assert requests_waiting(insights) == 0
         assert turn > 1
         assert asyncio.all_tasks() <= before
         assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.clock import Clock, fake_runtime
 from support.faults import RawServer, both_engines, carrier, nothing_left
+from support.sessions import requests_in_flight
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
 from iovox_async._runtime import use_runtime
@@ -84,7 +85,7 @@ async def check(insights, clock, most=None):
         assert clock.now - began <= RetryPolicy().total
         # A refused account is left alone for half a minute.
         clock.now += 60
-    assert insights._gate.in_flight == 0
+    assert requests_in_flight(insights) == 0
 
 
 RECORD = {"id": 5, "call_start": "2024-01-02 10:00:00", "talk_time": "00:01:00"}

@@ -10,6 +10,7 @@ import ssl
 import pytest
 import trustme
 from support.faults import RawServer, answering, both_engines, http_answer, nothing_left, tunnel
+from support.sessions import endpoint
 
 from iovox_async import (
     AsyncInsights,
@@ -435,7 +436,7 @@ async def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again(body, open_s
     """Bytes are counted as sent and as decoded, while they come."""
     bomb = http_answer(body, b"200 OK", b"content-encoding: gzip")
     async with RawServer(answering(bomb)) as server, open_session(server.base_url) as insights:
-        insights._http._max_body_bytes = 1_000_000
+        endpoint(insights)._max_body_bytes = 1_000_000
         with pytest.raises(DecodeError, match="larger than 1000000 bytes") as caught:
             await insights.page()
         assert caught.value.attempts == len(server.inbox) == 1
@@ -447,7 +448,7 @@ async def test_a_page_too_large_is_asked_for_in_halves(open_session):
     """The cap on bytes costs no call: the window is halved, and its smaller size remembered."""
     sandbox = Sandbox(calls=600, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
-        insights._http._max_body_bytes = 80_000
+        endpoint(insights)._max_body_bytes = 80_000
         stream = insights.stream(START, END, page_size=500)
         assert [call.id async for call in stream] == sandbox.ids()
         assert stream.stats.window_splits in {1, 2}
@@ -576,7 +577,7 @@ def test_the_environment_s_proxy_is_used_as_other_programs_use_it(base_url, envi
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     insights = AsyncInsights("demo", "demo-key", base_url=base_url, proxy="environment")
-    proxy = insights._http._proxy
+    proxy = endpoint(insights)._proxy
     assert (None if proxy is None else str(proxy.url)) == used
 
 

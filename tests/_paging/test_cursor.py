@@ -20,7 +20,7 @@ KNOWN = Cursor(
     end=END,
     second=datetime(2024, 2, 29, 12, 0, 1),
     id=30683207599876,
-    query="0123456789",
+    fingerprint="0123456789",
 )
 
 seconds = st.datetimes().map(lambda moment: moment.replace(microsecond=0))
@@ -81,7 +81,7 @@ def test_its_form_is_short_and_stable():
 )
 def test_what_is_no_position_is_refused(text: object):
     """One typed error, before any request."""
-    with pytest.raises(QueryError, match="it is no position") as caught:
+    with pytest.raises(QueryError, match="is not a position") as caught:
         Cursor.parse(text)  # type: ignore[arg-type]
     assert caught.value.parameter == "resume"
 
@@ -108,15 +108,15 @@ def test_any_text_is_a_position_or_refused(text: str):
 
 def test_it_fits_its_own_query():
     """The same query, order and dates, or dates left out."""
-    KNOWN.check(query="0123456789", descending=False, start=None, end=None)
-    KNOWN.check(query="0123456789", descending=False, start=START, end=None)
-    KNOWN.check(query="0123456789", descending=False, start=START, end=END)
+    KNOWN.check(fingerprint="0123456789", descending=False, start=None, end=None)
+    KNOWN.check(fingerprint="0123456789", descending=False, start=START, end=None)
+    KNOWN.check(fingerprint="0123456789", descending=False, start=START, end=END)
 
 
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        pytest.param({"query": "0123456788"}, "filters, order and fields", id="another query"),
+        pytest.param({"fingerprint": "0123456788"}, "filters, order and fields", id="another query"),
         pytest.param({"descending": True}, "filters, order and fields", id="the other direction"),
         pytest.param(
             {"start": START + timedelta(days=1)},
@@ -130,7 +130,7 @@ def test_it_fits_its_own_query():
 )
 def test_it_is_refused_by_any_other_question(other: dict, says: str):
     """With the part that differs."""
-    question = {"query": "0123456789", "descending": False, "start": None, "end": None} | other
+    question = {"fingerprint": "0123456789", "descending": False, "start": None, "end": None} | other
     with pytest.raises(QueryError, match=says) as caught:
         KNOWN.check(**question)
     assert caught.value.parameter == "resume"

@@ -10,13 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.model_server import Motion, Row, Server, at, examples, pull
 
-from iovox_async._paging import LARGEST, PagePlan, PageRequest, PageResult, ServerPageLimit, WindowPlan
+from iovox_async._paging import MAX_PAGE_ROWS, PagePlan, PageRequest, PageResult, ServerPageLimit, WindowPlan
 from iovox_async.errors import PagingError
 
 
 def plan_of(limit: int, ahead: int, *, span: int = 1000, order: str = "id_ASC", most: int = 0) -> PagePlan:
     return PagePlan(
-        at(0), at(span - 1), order=order, limit=limit, ahead=ahead, capacity=ServerPageLimit(most=most)
+        at(0),
+        at(span - 1),
+        order=order,
+        limit=limit,
+        max_ahead=ahead,
+        server_limit=ServerPageLimit(largest_page=most),
     )
 
 
@@ -24,7 +29,7 @@ def plan_of(limit: int, ahead: int, *, span: int = 1000, order: str = "id_ASC", 
 @given(
     seed=st.integers(0, 2**32),
     rows=st.integers(0, 120),
-    limit=st.sampled_from((1, 2, 3, 7, 20, 50, LARGEST)),
+    limit=st.sampled_from((1, 2, 3, 7, 20, 50, MAX_PAGE_ROWS)),
     cap=st.none() | st.integers(1, 60),
     offset=st.sampled_from(("limit", "cap")),
     concurrency=st.integers(1, 16),
@@ -35,7 +40,7 @@ def test_every_record_comes_once_and_in_order(seed, rows, limit, cap, offset, co
     """For any number of records, page size, cap, reading of page numbers, concurrency and order of arrival."""
     server = Server(random.Random(seed), 1000, cap=cap, offset=offset)
     server.fill(at(server.rng.randrange(1000)) for _ in range(rows))
-    most = min(cap or LARGEST, 10) if known else 0
+    most = min(cap or MAX_PAGE_ROWS, 10) if known else 0
     plan = plan_of(limit, concurrency, most=most)
     found = pull(plan, server, concurrency=concurrency, patient=patient)
     assert [row.id for row in found.rows] == [1000 + number for number in range(rows)]
@@ -69,16 +74,16 @@ def test_requests_are_counted_precisely(rows: int, requests: int, concurrency: i
 def test_the_first_page_goes_alone_and_sets_the_size():
     """A short first page may be a cap; from there on the limit is what it held."""
     plan = plan_of(100, 8)
-    ask = plan.next()
-    assert ask == PageRequest(at(0), at(999), "id_ASC", 100, page=1)
-    assert not plan.ready(room=True)
-    plan.answer(ask, page(*range(40)))
+    request = plan.next_request()
+    assert request == PageRequest(at(0), at(999), "id_ASC", 100, page=1)
+    assert not plan.can_request(ahead=True)
+    plan.accept(request, page(*range(40)))
     assert plan.limit == 40
-    second = plan.next()
+    second = plan.next_request()
     assert (second.page, second.limit) == (2, 40)
-    assert not plan.ready(room=True), "whether there is a second page is not known yet"
-    plan.answer(second, page(*range(40, 80)))
-    assert [plan.next().page for _ in range(3)] == [3, 4, 5]
+    assert not plan.can_request(ahead=True), "whether there is a second page is not known yet"
+    plan.accept(second, page(*range(40, 80)))
+    assert [plan.next_request().page for _ in range(3)] == [3, 4, 5]
 
 
 def page(*ids: int | None) -> PageResult:
@@ -89,37 +94,37 @@ def page(*ids: int | None) -> PageResult:
 def test_pages_beyond_the_end_are_forgotten():
     """Answers that come later than the proof of the end change nothing."""
     plan = plan_of(2, 4)
-    plan.answer(plan.next(), page(1, 2))
-    asks = [plan.next() for _ in range(4)]
-    assert plan.flying == 4
-    plan.answer(asks[2], page())
-    plan.answer(asks[1], page(5))
-    plan.answer(asks[0], page(3, 4))
-    assert plan.settled
-    assert not plan.ready(room=True)
-    plan.answer(asks[3], page(9, 9))
+    plan.accept(plan.next_request(), page(1, 2))
+    requests_sent = [plan.next_request() for _ in range(4)]
+    assert plan.in_flight == 4
+    plan.accept(requests_sent[2], page())
+    plan.accept(requests_sent[1], page(5))
+    plan.accept(requests_sent[0], page(3, 4))
+    assert plan.exhausted
+    assert not plan.can_request(ahead=True)
+    plan.accept(requests_sent[3], page(9, 9))
     rows = []
-    while (piece := plan.pop()) is not None:
-        rows += [piece.body[row].id for row in piece.rows]
+    while (rows_slice := plan.next_rows()) is not None:
+        rows += [rows_slice.body[row].id for row in rows_slice.rows]
     assert rows == [1, 2, 3, 4, 5]
     assert plan.done
-    assert plan.waiting == plan.flying == 0
+    assert plan.buffered == plan.in_flight == 0
 
 
 def test_without_room_only_the_page_that_the_reader_waits_for_may_be_asked():
     """So later pages can never starve it."""
     plan = plan_of(1, 2)
-    assert plan.ready(room=False)
-    plan.answer(plan.next(), page(1))
-    assert not plan.ready(room=False), "the reader has a page to read"
-    assert plan.ready(room=True)
-    assert plan.pop() is not None
-    assert plan.ready(room=False)
-    plan.next()
-    assert not plan.ready(room=False)
-    assert plan.ready(room=True)
-    plan.next()
-    assert not plan.ready(room=True), "two ahead are enough"
+    assert plan.can_request(ahead=False)
+    plan.accept(plan.next_request(), page(1))
+    assert not plan.can_request(ahead=False), "the reader has a page to read"
+    assert plan.can_request(ahead=True)
+    assert plan.next_rows() is not None
+    assert plan.can_request(ahead=False)
+    plan.next_request()
+    assert not plan.can_request(ahead=False)
+    assert plan.can_request(ahead=True)
+    plan.next_request()
+    assert not plan.can_request(ahead=True), "two ahead are enough"
 
 
 @pytest.mark.fault(29)
@@ -138,10 +143,10 @@ def test_pages_without_ids_are_not_taken_for_one_another():
     """Where no ids were asked for, rows cannot be told apart, and all are handed out."""
     plan = plan_of(2, 1)
     for _ in range(3):
-        plan.answer(plan.next(), page(None, None))
-        assert len(plan.pop().rows) == 2
-    plan.answer(plan.next(), page())
-    assert plan.pop().rows == []
+        plan.accept(plan.next_request(), page(None, None))
+        assert len(plan.next_rows().rows) == 2
+    plan.accept(plan.next_request(), page())
+    assert plan.next_rows().rows == []
     assert plan.done
     assert plan.duplicates == 0
 
@@ -149,12 +154,12 @@ def test_pages_without_ids_are_not_taken_for_one_another():
 def test_ids_that_come_twice_are_dropped_and_counted():
     """A call that an insert pushed onto the next page is handed out once."""
     plan = plan_of(3, 2)
-    plan.answer(plan.next(), page(1, 2, 3))
-    plan.answer(plan.next(), page(3, 4, 4))
-    plan.answer(plan.next(), page(5))
+    plan.accept(plan.next_request(), page(1, 2, 3))
+    plan.accept(plan.next_request(), page(3, 4, 4))
+    plan.accept(plan.next_request(), page(5))
     rows = []
-    while (piece := plan.pop()) is not None:
-        rows += [piece.body[row].id for row in piece.rows]
+    while (rows_slice := plan.next_rows()) is not None:
+        rows += [rows_slice.body[row].id for row in rows_slice.rows]
     assert rows == [1, 2, 3, 4, 5]
     assert plan.duplicates == 2
 
@@ -162,18 +167,18 @@ def test_ids_that_come_twice_are_dropped_and_counted():
 def test_a_page_is_never_halved():
     """A smaller page would be another place in the list."""
     plan = plan_of(3, 2)
-    ask = plan.next()
-    assert plan.halvings(ask) == 0
-    assert not plan.halve(ask, 5)
+    request = plan.next_request()
+    assert plan.splits_left(request) == 0
+    assert not plan.split(request, 5)
 
 
 def test_progress_is_all_or_nothing():
     """How many pages there are is not known until the last."""
     plan = plan_of(3, 2, span=60)
     assert plan.seconds_left == 60
-    plan.answer(plan.next(), page())
+    plan.accept(plan.next_request(), page())
     assert plan.seconds_left == 60
-    plan.pop()
+    plan.next_rows()
     assert plan.seconds_left == 0
 
 
@@ -199,7 +204,7 @@ def test_page_numbers_lose_calls_while_the_list_moves_and_windows_lose_none(orde
     lost = {"pages": 0, "windows": 0}
     for seed in range(PULLS):
         plans = {
-            "pages": PagePlan(at(0), at(SPAN - 1), order=order, limit=SIZE, ahead=WORKERS),
+            "pages": PagePlan(at(0), at(SPAN - 1), order=order, limit=SIZE, max_ahead=WORKERS),
             "windows": WindowPlan(at(0), at(SPAN), descending=order.endswith("DESC"), limit=SIZE),
         }
         for name, plan in plans.items():

@@ -10,48 +10,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.model_server import Motion, Row, Server, at, examples
 
-from iovox_async._paging import LARGEST, SECOND, PageRequest, PageResult, ServerPageLimit
-from iovox_async._paging.single_second import PAGES, ROUNDS, SingleSecondReader
-from iovox_async._paging.types import filled
+from iovox_async._paging import MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
+from iovox_async._paging.single_second import MAX_PASS_PAGES, MAX_ROUNDS, SingleSecondReader
+from iovox_async._paging.types import fill_missing_starts
 from iovox_async.errors import PagingError
 
 
 @dataclass
-class ReadSpec:
+class SecondRead:
     """What came of reading one second."""
 
     rows: list[Row] = field(default_factory=list)
-    asks: list[PageRequest] = field(default_factory=list)
+    requests_sent: list[PageRequest] = field(default_factory=list)
 
 
-def read(server: Server, *, limit: int = 10, most: int = 0, meddle: object = None) -> ReadSpec:
-    """Reads the second 0 as the window plan does, with `meddle(ask number)` before each request."""
-    capacity = ServerPageLimit(most=most)
-    found = ReadSpec()
-    ask = PageRequest(at(0), at(1), "call_start_ASC", limit, most=most)
+def read(server: Server, *, limit: int = 10, largest_page: int = 0, before_request: object = None) -> SecondRead:
+    """Reads the second 0 as the window plan does, with `before_request(request number)` before each request."""
+    server_limit = ServerPageLimit(largest_page=largest_page)
+    found = SecondRead()
+    request = PageRequest(at(0), at(1), "call_start_ASC", limit, largest_page=largest_page)
     second: SingleSecondReader | None = None
     while True:
-        if callable(meddle):
-            meddle(len(found.asks))
-        found.asks.append(ask)
-        assert ask.lo == at(0)
-        assert ask.hi == at(1)
-        answer = server.serve(ask)
-        starts = filled(answer.starts, ask)
-        capacity.saw(len(starts), ask.limit)
+        if callable(before_request):
+            before_request(len(found.requests_sent))
+        found.requests_sent.append(request)
+        assert request.start == at(0)
+        assert request.stop == at(1)
+        answer = server.serve(request)
+        starts = fill_missing_starts(answer.starts, request)
+        server_limit.record(len(starts), request.limit)
         if second is None:
             # What the window plan sees for itself.
             own = [row for row in answer.body if row.start < at(1)]
-            if ask.proves_end(len(starts)) or len(own) < len(starts):
+            if request.is_last_page(len(starts)) or len(own) < len(starts):
                 found.rows = own
                 return found
-            second = SingleSecondReader(ask, answer, capacity)
+            second = SingleSecondReader(request, answer, server_limit)
         else:
-            done = second.answer(ask, answer, starts)
+            done = second.accept(request, answer, starts)
             if done is not None:
                 found.rows = [body[row] for body, rows in done for row in rows]
                 return found
-        ask = second.next()
+        request = second.next_request()
 
 
 def server_of(rows: int, **options: object) -> Server:
@@ -60,8 +60,8 @@ def server_of(rows: int, **options: object) -> Server:
     return server
 
 
-def steps(reading: ReadSpec) -> list[tuple[str, int, int]]:
-    return [(ask.order, ask.limit, ask.page) for ask in reading.asks]
+def steps(reading: SecondRead) -> list[tuple[str, int, int]]:
+    return [(request.order, request.limit, request.page) for request in reading.requests_sent]
 
 
 ASC, ID = "call_start_ASC", "id_ASC"
@@ -86,15 +86,15 @@ def test_page_2_begins_right_behind_page_1_however_short_that_was():
 def test_a_fuller_second_is_asked_for_with_the_largest_page():
     """Page 2 held something: one snapshot may still hold all."""
     reading = read(server_of(25), limit=10)
-    assert steps(reading)[:3] == [(ASC, 10, 1), (ASC, 10, 2), (ASC, LARGEST, 1)]
-    assert steps(reading)[3:] == [(ASC, 25, 2), (ASC, LARGEST, 1)]
+    assert steps(reading)[:3] == [(ASC, 10, 1), (ASC, 10, 2), (ASC, MAX_PAGE_ROWS, 1)]
+    assert steps(reading)[3:] == [(ASC, 25, 2), (ASC, MAX_PAGE_ROWS, 1)]
     assert len(reading.rows) == 25
 
 
 def test_the_largest_page_may_prove_itself():
     """Shorter than an answer that was known before: no more requests."""
-    reading = read(server_of(25), limit=10, most=100)
-    assert steps(reading) == [(ASC, 10, 1), (ASC, 10, 2), (ASC, LARGEST, 1)]
+    reading = read(server_of(25), limit=10, largest_page=100)
+    assert steps(reading) == [(ASC, 10, 1), (ASC, 10, 2), (ASC, MAX_PAGE_ROWS, 1)]
 
 
 def test_a_call_of_the_next_second_in_the_largest_page_proves_it():
@@ -102,7 +102,7 @@ def test_a_call_of_the_next_second_in_the_largest_page_proves_it():
     server = server_of(25)
     server.fill([at(1)] * 3)
     reading = read(server, limit=10)
-    assert steps(reading) == [(ASC, 10, 1), (ASC, 10, 2), (ASC, LARGEST, 1)]
+    assert steps(reading) == [(ASC, 10, 1), (ASC, 10, 2), (ASC, MAX_PAGE_ROWS, 1)]
     assert len(reading.rows) == 25
 
 
@@ -113,7 +113,7 @@ def test_a_second_fuller_than_the_largest_page_is_read_by_id_until_two_passes_ag
 ):
     """Page by page in an order without ties; a full last page is followed by an empty one."""
     reading = read(server_of(rows, cap=10, offset=offset), limit=10)
-    assert steps(reading)[:4] == [(ASC, 10, 1), (ASC, 10, 2), (ASC, LARGEST, 1), (ASC, 10, 2)]
+    assert steps(reading)[:4] == [(ASC, 10, 1), (ASC, 10, 2), (ASC, MAX_PAGE_ROWS, 1), (ASC, 10, 2)]
     assert steps(reading)[4:] == [(ID, 10, page) for page in range(1, pages + 1)] * 2
     assert (
         sorted(row.id for row in reading.rows)
@@ -139,13 +139,13 @@ def test_a_call_that_moves_up_behind_an_empty_page_2_is_not_lost():
     server = server_of(4)
     stable = server.live[3]
 
-    def meddle(number: int) -> None:
+    def before_request(number: int) -> None:
         if number == 0:
             server.rng.shuffle = lambda rows: None  # type: ignore[method-assign]
         if number == 1:
             server._remove(server.live[0])
 
-    reading = read(server, limit=3, meddle=meddle)
+    reading = read(server, limit=3, before_request=before_request)
     assert stable in reading.rows
 
 
@@ -158,13 +158,13 @@ def test_calls_that_vanish_from_the_next_second_cannot_hide_one_of_this():
     server.live = sorted(stable + others, key=lambda row: row.start)
     server.ever = set(server.live)
 
-    def meddle(number: int) -> None:
+    def before_request(number: int) -> None:
         # Late in each pass, what an earlier page held of the next second goes.
         if server.served and server.served[-1].order == ID and server.served[-1].page % 5 == 4 and others:
             server._remove(others.pop())
 
     try:
-        found = read(server, limit=2, meddle=meddle)
+        found = read(server, limit=2, before_request=before_request)
     except PagingError:
         return
     assert set(stable) <= set(found.rows)
@@ -179,11 +179,11 @@ def test_a_call_that_vanishes_before_any_request_hides_no_other(step: int):
             server.rng.seed(seed)
             victim = server.rng.choice(server.live)
 
-            def meddle(number: int, server=server, victim=victim) -> None:
+            def before_request(number: int, server=server, victim=victim) -> None:
                 if number == step and victim in server.live:
                     server._remove(victim)
 
-            found = read(server, limit=size, meddle=meddle)
+            found = read(server, limit=size, before_request=before_request)
             assert {row.id for row in server.live} <= {row.id for row in found.rows}
             assert len({row.id for row in found.rows}) == len(found.rows)
 
@@ -233,42 +233,42 @@ def test_a_second_that_changes_between_all_requests_is_given_up():
     """Not read wrongly, and not for ever."""
     server = server_of(20, cap=5)
 
-    def meddle(number: int) -> None:
+    def before_request(number: int) -> None:
         server._remove(server.live[0])
         server.fill([at(0)])
 
     with pytest.raises(PagingError, match="change faster than they can be read") as caught:
-        read(server, limit=5, meddle=meddle)
+        read(server, limit=5, before_request=before_request)
     assert str(at(0)) in str(caught.value)
-    assert len(server.served) <= 4 + 2 * ROUNDS * 6
+    assert len(server.served) <= 4 + 2 * MAX_ROUNDS * 6
 
 
 def test_a_second_into_which_low_ids_come_is_not_taken_for_a_server_without_pages():
     """Each pass ends at page 2, where a call came again, but never the whole page."""
     server = server_of(20, cap=5)
 
-    def meddle(number: int) -> None:
+    def before_request(number: int) -> None:
         row = Row(at(0), -number)
         server.live.append(row)
         server.ever.add(row)
 
     with pytest.raises(PagingError, match="change faster"):
-        read(server, limit=5, meddle=meddle)
-    assert max(ask.page for ask in server.served) == 2
+        read(server, limit=5, before_request=before_request)
+    assert max(request.page for request in server.served) == 2
 
 
 def test_a_second_into_which_calls_pour_is_given_up():
     """A pass that never comes to its end is ended."""
     server = server_of(4, cap=1)
     with pytest.raises(PagingError, match="change faster"):
-        read(server, limit=1, meddle=lambda number: server.fill([at(0)]))
-    assert len(server.served) <= PAGES + 10
+        read(server, limit=1, before_request=lambda number: server.fill([at(0)]))
+    assert len(server.served) <= MAX_PASS_PAGES + 10
 
 
 @pytest.mark.parametrize("rows", [1, 5, 9])
 def test_a_server_that_ignores_page_is_named(rows: int):
     """The same page under any number proves nothing."""
-    with pytest.raises(PagingError, match="same page whatever its number"):
+    with pytest.raises(PagingError, match="ignores the page number"):
         read(server_of(rows, cap=5, ignores=frozenset({"page"})), limit=5)
 
 
@@ -276,13 +276,13 @@ def test_a_page_2_that_is_never_the_same_twice_ends_in_passes():
     """Where page 1 is another one each time, reading by id comes to the rescue."""
     server = server_of(3)
 
-    def meddle(number: int) -> None:
-        if number < 2 * ROUNDS + 3 and number % 2 == 0:
+    def before_request(number: int) -> None:
+        if number < 2 * MAX_ROUNDS + 3 and number % 2 == 0:
             # Always three calls, and never the same three.
             server._remove(server.live[0])
             server.fill([at(0)])
 
-    reading = read(server, limit=3, meddle=meddle)
+    reading = read(server, limit=3, before_request=before_request)
     assert {row.id for row in server.live} <= {row.id for row in reading.rows}
     assert (ID, 3, 1) in steps(reading)
 
@@ -293,13 +293,18 @@ def test_a_page_2_that_is_never_the_same_twice_ends_in_passes():
 def test_a_call_that_is_listed_twice_in_one_page_is_no_proof_of_less():
     """Twins count as two, so that page 2 still begins behind page 1."""
     rows = [Row(at(0), 1), Row(at(0), 1), Row(at(0), 2)]
-    capacity = ServerPageLimit()
-    ask = PageRequest(at(0), at(0) + SECOND, ASC, 3)
+    server_limit = ServerPageLimit()
+    request = PageRequest(at(0), at(0) + SECOND, ASC, 3)
     page = PageResult([at(0)] * 3, rows, lambda: [1, 1, 2])
-    second = SingleSecondReader(ask, page, capacity)
-    assert second.next().page == 2
-    assert second.answer(PageRequest(ask.lo, ask.hi, ASC, 3, page=2), PageResult([], [], list), []) is None
+    second = SingleSecondReader(request, page, server_limit)
+    assert second.next_request().page == 2
+    assert (
+        second.accept(PageRequest(request.start, request.stop, ASC, 3, page=2), PageResult([], [], list), [])
+        is None
+    )
     other = PageResult([at(0)] * 3, rows, lambda: [1, 2, 2])
-    assert second.answer(second.next(), other, [at(0)] * 3) is None, "one of the twins has gone: no proof"
-    assert second.answer(second.next(), PageResult([], [], list), []) is None
-    assert second.answer(second.next(), other, [at(0)] * 3) == [(rows, [0, 1, 2])]
+    assert second.accept(second.next_request(), other, [at(0)] * 3) is None, (
+        "one of the twins has gone: no proof"
+    )
+    assert second.accept(second.next_request(), PageResult([], [], list), []) is None
+    assert second.accept(second.next_request(), other, [at(0)] * 3) == [(rows, [0, 1, 2])]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.model_server import Motion, Pull, Row, Server, at, examples, pull
 
-from iovox_async._paging import LARGEST, SECOND, PageRequest, PageResult, ServerPageLimit, WindowPlan
+from iovox_async._paging import MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit, WindowPlan
 from iovox_async.errors import PagingError
 
 DAY = 86_400
@@ -39,7 +39,7 @@ class Case:
     limit: int
     first: int
     resize: bool
-    down: bool
+    descending: bool
     ordered: bool
     concurrency: int
     failing: float
@@ -86,11 +86,11 @@ class Case:
         return WindowPlan(
             at(0),
             at(self.span),
-            descending=self.down,
+            descending=self.descending,
             ordered=self.ordered,
             limit=self.limit,
-            first=self.first,
-            capacity=ServerPageLimit(most=self.most),
+            first_page_rows=self.first,
+            server_limit=ServerPageLimit(largest_page=self.most),
         )
 
     def run(self) -> tuple[Server, Pull, set[Row]]:
@@ -108,7 +108,7 @@ class Case:
             concurrency=self.concurrency,
             failing=self.failing,
             patient=self.patient,
-            meddle=resize,
+            before_request=resize,
         )
         return server, found, before & server.within(at(0), at(self.span))
 
@@ -132,10 +132,10 @@ def cases(motion: st.SearchStrategy[tuple[int, int, bool, bool]]) -> st.SearchSt
         cap_moves=st.booleans(),
         offset=st.sampled_from(("limit", "cap")),
         motion=motion,
-        limit=st.sampled_from((1, 2, 3, 5, 10, 40, LARGEST)),
+        limit=st.sampled_from((1, 2, 3, 5, 10, 40, MAX_PAGE_ROWS)),
         first=st.sampled_from((1, 2, 5, 250)),
         resize=st.booleans(),
-        down=st.booleans(),
+        descending=st.booleans(),
         ordered=st.booleans(),
         concurrency=st.sampled_from((1, 2, 3, 8, 16)),
         failing=st.sampled_from((0.0, 0.0, 0.2)),
@@ -151,12 +151,10 @@ def check(case: Case, server: Server, found: Pull, stable: set[Row]) -> None:
     assert not twice, f"came twice: {twice}"
     assert stable <= set(rows), f"lost: {stable - set(rows)}"
     assert set(rows) <= server.ever
-    for piece in found.pieces:
-        assert at(0) <= piece.lo < piece.hi <= at(case.span)
-        assert all(piece.lo <= piece.body[row].start < piece.hi for row in piece.rows)
+    assert all(at(0) <= row.start < at(case.span) for row in rows)
     if case.ordered:
         seconds = [row.second for row in rows]
-        assert seconds == sorted(seconds, reverse=case.down)
+        assert seconds == sorted(seconds, reverse=case.descending)
 
 
 # The theorem.
@@ -201,7 +199,7 @@ def test_what_is_held_is_bounded(case: Case):
         _, found, _ = case.run()
     except PagingError:
         return
-    if not any(ask.order == "id_ASC" for ask in found.asks):
+    if not any(request.order == "id_ASC" for request in found.requests_sent):
         assert found.peak <= 2 * case.concurrency + 1
 
 
@@ -212,9 +210,11 @@ def test_page_numbers_are_used_only_for_a_second_fuller_than_an_answer(case: Cas
     server, found, _ = case.run()
     assert case.run()[0].served == server.served, "a run is not decided by its seed"
     counts = Counter(row.second for row in server.live)
-    for ask in found.asks:
-        assert ask.page == 1 or counts[ask.lo] >= min(ask.limit, max(1, ask.most)), ask
-        assert ask.page == 1 or ask.hi - ask.lo == SECOND
+    for request in found.requests_sent:
+        assert request.page == 1 or counts[request.start] >= min(
+            request.limit, max(1, request.largest_page)
+        ), request
+        assert request.page == 1 or request.stop - request.start == SECOND
 
 
 @examples(300)
@@ -226,8 +226,8 @@ def test_concurrency_and_page_size_change_nothing_but_the_requests(case: Case, o
     assert {row.id for row in whole.rows} == {row.id for row in again.rows}
     server, middle = case.server(), case.span // 2
     halves = [
-        pull(WindowPlan(lo, hi, limit=case.limit), server, concurrency=one)
-        for lo, hi in ((at(0), at(middle)), (at(middle), at(case.span)))
+        pull(WindowPlan(start, stop, limit=case.limit), server, concurrency=one)
+        for start, stop in ((at(0), at(middle)), (at(middle), at(case.span)))
     ]
     assert {row.id for half in halves for row in half.rows} == {row.id for row in whole.rows}
 
@@ -237,7 +237,7 @@ def test_concurrency_and_page_size_change_nothing_but_the_requests(case: Case, o
 @example(
     Case(
         seed=1, span=2, rows=60, layout="one second", fraction=False, cut=False, end="inclusive", cap=2,
-        cap_moves=False, offset="limit", motion=(1, 2, True, False), limit=2, first=2, resize=False, down=False,
+        cap_moves=False, offset="limit", motion=(1, 2, True, False), limit=2, first=2, resize=False, descending=False,
         ordered=True, concurrency=1, failing=0.0, patient=False, known=False,
     )
 )  # fmt: skip
@@ -268,16 +268,16 @@ def daily(rng: random.Random, rows: int, days: int) -> list[int]:
     return [rng.randrange(days) * DAY + int(hour * 3600) for hour in hours]
 
 
-@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("concurrency", [1, 4, 8, 16])
 @pytest.mark.parametrize(("rows", "days", "size"), [(12_000, 90, 400), (6_000, 365, 500), (3_000, 7, 100)])
 @pytest.mark.parametrize("shape", [smooth, daily])
-def test_requests_are_few(shape, rows: int, days: int, size: int, concurrency: int, down: bool):
+def test_requests_are_few(shape, rows: int, days: int, size: int, concurrency: int, descending: bool):
     """At most 1.6 x the ideal number of requests and one for each worker, none with a page number."""
     rng = random.Random(rows + concurrency)
     server = Server(rng, days * DAY)
     server.fill(map(at, shape(rng, rows, days)))
-    plan = WindowPlan(at(0), at(days * DAY), descending=down, limit=size)
+    plan = WindowPlan(at(0), at(days * DAY), descending=descending, limit=size)
     found = pull(plan, server, concurrency=concurrency, patient=False)
     assert len(found.rows) == rows
     assert found.requests <= 1.6 * math.ceil(rows / size) + concurrency
@@ -288,14 +288,14 @@ def every(step: int, begin: int = 0, end: int = 365 * DAY) -> list[int]:
     return list(range(begin, end, step))
 
 
-@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize(
     ("seconds", "size", "most"),
     [
         pytest.param([], 1000, 1, id="an empty year"),
         pytest.param([DAY], 1000, 8, id="one call in a year"),
-        pytest.param([9 * DAY] * 900, LARGEST, 24, id="one burst in an otherwise empty year"),
+        pytest.param([9 * DAY] * 900, MAX_PAGE_ROWS, 24, id="one burst in an otherwise empty year"),
         pytest.param([9 * DAY] * 900, 1000, 24, id="one burst that just fits a page"),
         pytest.param([9 * DAY] * 900 + [9 * DAY + 1] * 900, 1000, 26, id="two bursts side by side"),
         pytest.param([day * DAY for day in range(30)] * 100, 100, 30 * 20, id="bursts that fill a page each"),
@@ -311,12 +311,12 @@ def every(step: int, begin: int = 0, end: int = 365 * DAY) -> list[int]:
     ],
 )  # fmt: skip
 def test_no_data_makes_the_plan_run_away(
-    seconds: list[int], size: int, most: int, concurrency: int, down: bool
+    seconds: list[int], size: int, most: int, concurrency: int, descending: bool
 ):
     """Bursts and jumps in density by a factor of 1000 cost requests in proportion to their calls, not to time."""
     server = Server(random.Random(7), 365 * DAY)
     server.fill(map(at, sorted(seconds)))
-    plan = WindowPlan(at(0), at(365 * DAY), descending=down, limit=size)
+    plan = WindowPlan(at(0), at(365 * DAY), descending=descending, limit=size)
     found = pull(plan, server, concurrency=concurrency, patient=False)
     assert len(found.rows) == len(seconds)
     assert found.requests <= most
@@ -327,23 +327,23 @@ def test_a_small_range_takes_two_requests_or_one(known: int):
     """A short first answer is not the end until the session knows that an answer can be longer."""
     server = Server(random.Random(1), 100)
     server.fill([at(10), at(20), at(30)])
-    found = pull(WindowPlan(at(0), at(100), capacity=ServerPageLimit(most=known)), server)
+    found = pull(WindowPlan(at(0), at(100), server_limit=ServerPageLimit(largest_page=known)), server)
     assert len(found.rows) == 3
     assert found.requests == (1 if known > 3 else 2)
 
 
-@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("calls", [1, 7])
-def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(down: bool, calls: int):
-    """Its page 1 has come already, so page 2, page 1 again, and the rest of the range are left to ask.
+def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(descending: bool, calls: int):
+    """Its page 1 has come already, so page 2, page 1 again, and the rest of the range are left to request.
 
     Descending, the rest begins with the calls of that second again, which proves nothing about the second before it: two more.
     """
     server = Server(random.Random(1), 100)
     server.fill([at(30)] * calls)
-    found = pull(WindowPlan(at(0), at(100), descending=down), server)
+    found = pull(WindowPlan(at(0), at(100), descending=descending), server)
     assert len(found.rows) == calls
-    assert found.requests == (6 if down else 4)
+    assert found.requests == (6 if descending else 4)
 
 
 # The rules one by one.
@@ -351,22 +351,22 @@ def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(down: boo
 
 def test_what_an_answer_can_hold_is_learned_from_answers():
     """The longest answer counts; one shorter than it was allowed to be may have been capped."""
-    capacity = ServerPageLimit()
-    assert capacity.page(100) == 100
-    capacity.saw(50, 100)
-    assert (capacity.most, capacity.page(100), capacity.page(20)) == (50, 50, 20)
-    capacity.saw(10, 100)
-    assert (capacity.most, capacity.page(100)) == (50, 50)
-    capacity.saw(50, 50)
-    assert capacity.page(100) == 100, "a full answer is no sign of a cap"
-    capacity.saw(60, 60)
-    assert (capacity.most, capacity.page(100)) == (60, 100)
+    server_limit = ServerPageLimit()
+    assert server_limit.full_page(100) == 100
+    server_limit.record(50, 100)
+    assert (server_limit.largest_page, server_limit.full_page(100), server_limit.full_page(20)) == (50, 50, 20)
+    server_limit.record(10, 100)
+    assert (server_limit.largest_page, server_limit.full_page(100)) == (50, 50)
+    server_limit.record(50, 50)
+    assert server_limit.full_page(100) == 100, "a full answer is no sign of a cap"
+    server_limit.record(60, 60)
+    assert (server_limit.largest_page, server_limit.full_page(100)) == (60, 100)
 
 
 def test_an_answer_is_judged_by_what_was_known_when_it_was_asked_for():
     """Empty, or shorter than both the limit and the longest answer known."""
-    ask = PageRequest(at(0), at(9), "call_start_ASC", 100, most=50)
-    assert [ask.proves_end(rows) for rows in (0, 1, 49, 50, 99, 100)] == [
+    request = PageRequest(at(0), at(9), "call_start_ASC", 100, largest_page=50)
+    assert [request.is_last_page(rows) for rows in (0, 1, 49, 50, 99, 100)] == [
         True,
         True,
         True,
@@ -374,12 +374,12 @@ def test_an_answer_is_judged_by_what_was_known_when_it_was_asked_for():
         False,
         False,
     ]
-    assert PageRequest(at(0), at(9), "call_start_ASC", 30, most=50).proves_end(29)
-    assert not PageRequest(at(0), at(9), "call_start_ASC", 30, most=50).proves_end(30)
-    assert not PageRequest(at(0), at(9), "call_start_ASC", 20, most=50).proves_end(20)
-    assert not PageRequest(at(0), at(9), "call_start_ASC", 100).proves_end(1), "nothing is known yet"
-    assert PageRequest(at(0), at(9), "call_start_ASC", 100).proves_end(0)
-    assert ask.window == (at(0), at(9))
+    assert PageRequest(at(0), at(9), "call_start_ASC", 30, largest_page=50).is_last_page(29)
+    assert not PageRequest(at(0), at(9), "call_start_ASC", 30, largest_page=50).is_last_page(30)
+    assert not PageRequest(at(0), at(9), "call_start_ASC", 20, largest_page=50).is_last_page(20)
+    assert not PageRequest(at(0), at(9), "call_start_ASC", 100).is_last_page(1), "nothing is known yet"
+    assert PageRequest(at(0), at(9), "call_start_ASC", 100).is_last_page(0)
+    assert request.window == (at(0), at(9))
 
 
 def rows_at(*seconds: float) -> list[Row]:
@@ -394,33 +394,33 @@ def answer(*seconds: float) -> PageResult:
 def test_the_first_request_asks_for_the_whole_range_with_a_small_page():
     """It measures the density, and the first record arrives after one small page."""
     plan = WindowPlan(at(0), at(1000))
-    assert plan.next() == PageRequest(at(0), at(1000), "call_start_ASC", 250)
-    assert not plan.ready(room=True)
+    assert plan.next_request() == PageRequest(at(0), at(1000), "call_start_ASC", 250)
+    assert not plan.can_request(ahead=True)
 
 
 def test_what_stopped_in_a_second_keeps_only_the_seconds_before():
     """An answer that proves nothing hands out what it finished; its last second belongs to what remains."""
-    plan = WindowPlan(at(0), at(1000), first=4)
-    plan.answer(plan.next(), answer(3, 5, 9, 9))
-    piece = plan.pop()
-    assert (piece.lo, piece.hi, list(piece.rows)) == (at(0), at(9), [0, 1])
-    assert plan.next().lo == at(9)
+    plan = WindowPlan(at(0), at(1000), first_page_rows=4)
+    plan.accept(plan.next_request(), answer(3, 5, 9, 9))
+    rows_slice = plan.next_rows()
+    assert list(rows_slice.rows) == [0, 1]
+    assert plan.next_request().start == at(9)
 
 
 def test_descending_keeps_the_seconds_above_the_one_where_it_stopped():
     """The mirror image: the last second of the answer is the top of what remains."""
-    plan = WindowPlan(at(0), at(1000), descending=True, first=4)
-    plan.answer(plan.next(), answer(900, 800, 700, 700))
-    piece = plan.pop()
-    assert (piece.lo, piece.hi, list(piece.rows)) == (at(701), at(1000), [0, 1])
-    assert plan.next().hi == at(701)
+    plan = WindowPlan(at(0), at(1000), descending=True, first_page_rows=4)
+    plan.accept(plan.next_request(), answer(900, 800, 700, 700))
+    rows_slice = plan.next_rows()
+    assert list(rows_slice.rows) == [0, 1]
+    assert plan.next_request().stop == at(701)
 
 
 def test_rows_of_the_second_behind_the_window_prove_it_and_are_dropped():
     """A server that reads the end as inclusive hands the next window's first calls out too early."""
-    plan = WindowPlan(at(0), at(10), first=3)
-    plan.answer(plan.next(), answer(2, 10, 10))
-    assert [list(piece.rows) for piece in iter(plan.pop, None)] == [[0]]
+    plan = WindowPlan(at(0), at(10), first_page_rows=3)
+    plan.accept(plan.next_request(), answer(2, 10, 10))
+    assert [list(rows_slice.rows) for rows_slice in iter(plan.next_rows, None)] == [[0]]
     assert plan.done
 
 
@@ -435,131 +435,131 @@ def test_a_crowded_second_behind_a_descending_window_is_got_out_of_the_way():
 
 def test_what_remains_goes_ahead_of_windows_in_flight():
     """A remainder is asked for before later windows, so that the reader is never starved by them."""
-    plan = WindowPlan(at(0), at(1000), first=4, limit=4)
-    plan.answer(plan.next(), answer(0, 10, 20, 30))
-    first, second = plan.next(), plan.next()
-    assert second.lo == first.hi
-    plan.answer(first, answer(30, 31, 32, 33))
-    third = plan.next()
-    assert at(33) == third.lo < third.hi <= first.hi
+    plan = WindowPlan(at(0), at(1000), first_page_rows=4, limit=4)
+    plan.accept(plan.next_request(), answer(0, 10, 20, 30))
+    first, second = plan.next_request(), plan.next_request()
+    assert second.start == first.stop
+    plan.accept(first, answer(30, 31, 32, 33))
+    third = plan.next_request()
+    assert at(33) == third.start < third.stop <= first.stop
 
 
 def test_a_later_answer_waits_for_its_turn_unless_order_is_no_matter():
     """`ordered=False` hands windows over as they finish."""
     for ordered in (True, False):
-        plan = WindowPlan(at(0), at(1000), first=4, limit=4, ordered=ordered)
-        plan.answer(plan.next(), answer(0, 10, 20, 30))
-        assert plan.pop() is not None
-        plan.next()
-        later = plan.next()
-        plan.answer(later, answer(*((later.lo - at(0)).total_seconds() + extra for extra in (0, 1, 2, 3))))
-        assert plan.waiting == 1
-        assert (plan.pop() is None) is ordered
+        plan = WindowPlan(at(0), at(1000), first_page_rows=4, limit=4, ordered=ordered)
+        plan.accept(plan.next_request(), answer(0, 10, 20, 30))
+        assert plan.next_rows() is not None
+        plan.next_request()
+        later = plan.next_request()
+        plan.accept(later, answer(*((later.start - at(0)).total_seconds() + extra for extra in (0, 1, 2, 3))))
+        assert plan.buffered == 1
+        assert (plan.next_rows() is None) is ordered
 
 
 def test_without_room_only_the_first_stretch_may_be_asked():
     """When as much is held as may be, only what the reader waits for is let in."""
-    plan = WindowPlan(at(0), at(1000), first=4, limit=4)
-    plan.answer(plan.next(), answer(0, 10, 20, 30))
-    assert plan.ready(room=True)
-    assert not plan.ready(room=False), "the reader has an answer to read"
-    plan.pop()
-    assert plan.ready(room=False)
-    plan.next()
-    assert plan.ready(room=True)
-    assert not plan.ready(room=False)
+    plan = WindowPlan(at(0), at(1000), first_page_rows=4, limit=4)
+    plan.accept(plan.next_request(), answer(0, 10, 20, 30))
+    assert plan.can_request(ahead=True)
+    assert not plan.can_request(ahead=False), "the reader has an answer to read"
+    plan.next_rows()
+    assert plan.can_request(ahead=False)
+    plan.next_request()
+    assert plan.can_request(ahead=True)
+    assert not plan.can_request(ahead=False)
 
 
 def test_an_answer_that_was_overtaken_proves_nothing_by_what_came_later():
     """Whether an answer is short is judged by what was known when it was asked for."""
-    capacity = ServerPageLimit()
-    plan = WindowPlan(at(0), at(1000), first=2, limit=100, capacity=capacity)
-    plan.answer(plan.next(), answer(0, 500))
-    ask = plan.next()
-    capacity.saw(50, 100)  # another stream's answer, given after the server had lifted its cap
-    plan.answer(ask, answer(500, 600))
+    server_limit = ServerPageLimit()
+    plan = WindowPlan(at(0), at(1000), first_page_rows=2, limit=100, server_limit=server_limit)
+    plan.accept(plan.next_request(), answer(0, 500))
+    request = plan.next_request()
+    server_limit.record(50, 100)  # another stream's answer, given after the server had lifted its cap
+    plan.accept(request, answer(500, 600))
     assert not plan.done
-    assert plan.next().lo == at(600)
+    assert plan.next_request().start == at(600)
 
 
 def test_an_empty_range_asks_for_nothing():
     """No seconds, no request."""
     plan = WindowPlan(at(5), at(5))
     assert plan.done
-    assert plan.settled
-    assert not plan.ready(room=True)
-    assert plan.pop() is None
+    assert plan.exhausted
+    assert not plan.can_request(ahead=True)
+    assert plan.next_rows() is None
     assert plan.seconds_left == 0
 
 
 def test_progress_counts_the_seconds_that_are_handed_out():
     """`seconds_left` falls from the whole range to nothing."""
-    plan = WindowPlan(at(0), at(1000), first=4)
+    plan = WindowPlan(at(0), at(1000), first_page_rows=4)
     assert plan.seconds_left == 1000
-    plan.answer(plan.next(), answer(3, 5, 9, 9))
+    plan.accept(plan.next_request(), answer(3, 5, 9, 9))
     assert plan.seconds_left == 1000
-    plan.pop()
+    plan.next_rows()
     assert plan.seconds_left == 991
-    plan.answer(plan.next(), answer())
+    plan.accept(plan.next_request(), answer())
     assert plan.seconds_left == 0
 
 
 def test_windows_are_as_long_as_the_calls_seen_last_suggest():
     """Two and a half pages ahead, measured from the first row seen; the rest stays one stretch."""
-    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
-    plan.answer(plan.next(), answer(*range(500, 511)))
-    ask = plan.next()
-    assert (ask.lo, ask.limit) == (at(510), 20)
+    plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
+    plan.accept(plan.next_request(), answer(*range(500, 511)))
+    request = plan.next_request()
+    assert (request.start, request.limit) == (at(510), 20)
     # 11 rows in 10 seconds: 50 rows take 45.
-    assert ask.hi - ask.lo == timedelta(seconds=45)
-    later = plan.next()
-    assert (later.lo, later.hi - later.lo) == (ask.hi, timedelta(seconds=45))
+    assert request.stop - request.start == timedelta(seconds=45)
+    later = plan.next_request()
+    assert (later.start, later.stop - later.start) == (request.stop, timedelta(seconds=45))
 
 
 def test_an_empty_answer_makes_the_next_window_all_that_is_left():
     """Nothing for as far as was looked: there is no telling where the next call is."""
-    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
-    plan.answer(plan.next(), answer(*range(500, 511)))
-    plan.answer(plan.next(), answer(510))
-    plan.answer(plan.next(), answer())
-    assert plan.next().hi == at(100_000)
+    plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
+    plan.accept(plan.next_request(), answer(*range(500, 511)))
+    plan.accept(plan.next_request(), answer(510))
+    plan.accept(plan.next_request(), answer())
+    assert plan.next_request().stop == at(100_000)
 
 
 def test_a_quiet_stretch_does_not_send_the_next_window_far_away():
     """Windows are never cut as if calls were much sparser than on the average so far."""
-    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
-    plan.answer(plan.next(), answer(*range(11)))
-    quiet = plan.next()
-    assert (quiet.lo, quiet.hi) == (at(10), at(55))
-    plan.answer(quiet, answer(10))
+    plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
+    plan.accept(plan.next_request(), answer(*range(11)))
+    quiet = plan.next_request()
+    assert (quiet.start, quiet.stop) == (at(10), at(55))
+    plan.accept(quiet, answer(10))
     # 12 rows in 55 seconds; as if no sparser than three tenths of it, 50 rows take 763 seconds, and not 2250.
-    following = plan.next()
-    assert following.lo == at(55)
-    assert following.hi - following.lo == timedelta(seconds=int(50 / (0.3 * 12 / 55)))
+    following = plan.next_request()
+    assert following.start == at(55)
+    assert following.stop - following.start == timedelta(seconds=int(50 / (0.3 * 12 / 55)))
 
 
 def test_a_rest_that_would_be_a_sliver_goes_along():
     """A last window a fifth longer costs less than one request more."""
-    for span, hi in ((561, 561), (580, 555)):
-        plan = WindowPlan(at(0), at(span), first=11, limit=20)
-        plan.answer(plan.next(), answer(*range(500, 511)))
-        assert plan.next().hi == at(hi)
+    for span, stop in ((561, 561), (580, 555)):
+        plan = WindowPlan(at(0), at(span), first_page_rows=11, limit=20)
+        plan.accept(plan.next_request(), answer(*range(500, 511)))
+        assert plan.next_request().stop == at(stop)
 
 
 def test_order_is_kept_and_pages_are_large_by_default():
     """What a plan does when it is told nothing but the range."""
-    plan = WindowPlan(at(0), at(1000), capacity=ServerPageLimit(most=LARGEST))
-    plan.answer(plan.next(), answer(*range(250)))
-    first, second = plan.next(), plan.next() if plan.ready(room=True) else None
-    assert first.limit == LARGEST
+    plan = WindowPlan(at(0), at(1000), server_limit=ServerPageLimit(largest_page=MAX_PAGE_ROWS))
+    plan.accept(plan.next_request(), answer(*range(250)))
+    first, second = plan.next_request(), plan.next_request() if plan.can_request(ahead=True) else None
+    assert first.limit == MAX_PAGE_ROWS
     assert second is None
-    plan = WindowPlan(at(0), at(100_000), first=11, limit=20)
-    plan.answer(plan.next(), answer(*range(11)))
-    plan.pop()
-    first, second = plan.next(), plan.next()
-    plan.answer(second, answer())
-    plan.answer(plan.next(), answer(*range(60_000, 60_020)))
-    assert plan.pop() is None, "the reader waits for the first window"
+    plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
+    plan.accept(plan.next_request(), answer(*range(11)))
+    plan.next_rows()
+    first, second = plan.next_request(), plan.next_request()
+    plan.accept(second, answer())
+    plan.accept(plan.next_request(), answer(*range(60_000, 60_020)))
+    assert plan.next_rows() is None, "the reader waits for the first window"
 
 
 # Halving.
@@ -568,43 +568,43 @@ def test_order_is_kept_and_pages_are_large_by_default():
 def test_a_failing_window_is_halved_twice_and_then_given_up():
     """At most two halvings without a success in between; what was used up is carried along."""
     plan = WindowPlan(at(0), at(1000), limit=100)
-    ask = plan.next()
-    assert plan.halvings(ask) == 2
-    assert plan.halve(ask, 3)
-    half = plan.next()
-    assert (half.lo, half.hi, half.limit, half.attempts) == (at(0), at(500), 50, 3)
-    assert plan.halve(half, 4)
-    quarter = plan.next()
-    assert (quarter.lo, quarter.hi, quarter.limit, quarter.attempts) == (at(0), at(250), 25, 4)
-    assert plan.halvings(quarter) == 0
-    assert not plan.halve(quarter, 5)
-    plan.answer(quarter, answer())
-    other = plan.next()
+    request = plan.next_request()
+    assert plan.splits_left(request) == 2
+    assert plan.split(request, 3)
+    half = plan.next_request()
+    assert (half.start, half.stop, half.limit, half.attempts) == (at(0), at(500), 50, 3)
+    assert plan.split(half, 4)
+    quarter = plan.next_request()
+    assert (quarter.start, quarter.stop, quarter.limit, quarter.attempts) == (at(0), at(250), 25, 4)
+    assert plan.splits_left(quarter) == 0
+    assert not plan.split(quarter, 5)
+    plan.accept(quarter, answer())
+    other = plan.next_request()
     assert (other.attempts, other.limit) == (0, 25), "the smaller size is remembered"
-    assert plan.halvings(other) == 2, "a success makes new halvings possible"
+    assert plan.splits_left(other) == 2, "a success makes new halvings possible"
 
 
 def test_halving_descending_keeps_the_order_of_delivery():
     """The upper half comes first."""
     plan = WindowPlan(at(0), at(1000), descending=True)
-    assert plan.halve(plan.next(), 1)
-    assert (plan.next().lo, plan.next().hi) == (at(500), at(500))
+    assert plan.split(plan.next_request(), 1)
+    assert (plan.next_request().start, plan.next_request().stop) == (at(500), at(500))
 
 
 def test_a_window_of_one_second_is_halved_in_rows_only():
-    """There are no fewer seconds; fewer rows there are, down to one."""
+    """There are no fewer seconds; fewer rows there are, descending to one."""
     plan = WindowPlan(at(0), at(1), limit=2)
-    assert plan.halve(plan.next(), 1)
-    ask = plan.next()
-    assert (ask.lo, ask.hi, ask.limit) == (at(0), at(1), 1)
-    assert plan.halvings(ask) == 0
+    assert plan.split(plan.next_request(), 1)
+    request = plan.next_request()
+    assert (request.start, request.stop, request.limit) == (at(0), at(1), 1)
+    assert plan.splits_left(request) == 0
 
 
 # A server that does something else.
 
 
 @pytest.mark.parametrize(
-    ("seconds", "down", "says"),
+    ("seconds", "descending", "says"),
     [
         pytest.param((-1, 5), False, "filters by something other", id="a row before the window"),
         pytest.param(
@@ -615,23 +615,25 @@ def test_a_window_of_one_second_is_halved_in_rows_only():
         pytest.param((5.2, 5.1), False, "order call_start_ASC", id="out of order within a second"),
     ],
 )
-def test_rows_that_were_not_asked_for_are_an_error_that_names_the_way_out(seconds, down: bool, says: str):
+def test_rows_that_were_not_asked_for_are_an_error_that_names_the_way_out(
+    seconds, descending: bool, says: str
+):
     """Never a silent drop: the error names paging="pages"."""
-    plan = WindowPlan(at(0), at(100), descending=down)
+    plan = WindowPlan(at(0), at(100), descending=descending)
     with pytest.raises(PagingError, match=says) as caught:
-        plan.answer(plan.next(), answer(*seconds))
+        plan.accept(plan.next_request(), answer(*seconds))
     assert 'paging="pages"' in str(caught.value)
 
 
 @pytest.mark.fault(30)
 @pytest.mark.parametrize("ignored", ["order", "filter"])
-@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
-def test_a_server_that_ignores_a_parameter_is_found_out(ignored: str, down: bool):
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+def test_a_server_that_ignores_a_parameter_is_found_out(ignored: str, descending: bool):
     """A server that does not filter or order cannot be read by windows, and is not read wrongly."""
     server = Server(random.Random(2), 1000, ignores=frozenset({ignored}))
     server.fill(at(second) for second in range(-500, 1500, 7))
     with pytest.raises(PagingError):
-        pull(WindowPlan(at(0), at(1000), descending=down, limit=50), server)
+        pull(WindowPlan(at(0), at(1000), descending=descending, limit=50), server)
 
 
 @pytest.mark.parametrize("rows", [1, 10, 25], ids=["one call", "a page", "more than a page"])
@@ -639,7 +641,7 @@ def test_a_server_that_ignores_page_is_found_out_and_never_asked_for_ever(rows: 
     """Where only page numbers could prove a second, a server without them ends in an error."""
     server = Server(random.Random(2), 1000, cap=10, ignores=frozenset({"page"}))
     server.fill([at(500)] * rows)
-    with pytest.raises(PagingError, match="same page"):
+    with pytest.raises(PagingError, match="ignores the page number"):
         pull(WindowPlan(at(0), at(1000), limit=10), server, most=60)
 
 
@@ -651,44 +653,44 @@ def starts(*seconds: float | None) -> PageResult:
     )
 
 
-@pytest.mark.parametrize("down", [False, True], ids=["ascending", "descending"])
-def test_rows_whose_start_cannot_be_read_go_with_their_neighbours(down: bool):
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+def test_rows_whose_start_cannot_be_read_go_with_their_neighbours(descending: bool):
     """They are handed out, so that they fail in their turn."""
-    plan = WindowPlan(at(0), at(100), descending=down, capacity=ServerPageLimit(most=50))
+    plan = WindowPlan(at(0), at(100), descending=descending, server_limit=ServerPageLimit(largest_page=50))
     seconds = (None, 5, None, 9, None)
-    plan.answer(plan.next(), starts(*(seconds[::-1] if down else seconds)))
-    assert list(plan.pop().rows) == [0, 1, 2, 3, 4]
+    plan.accept(plan.next_request(), starts(*(seconds[::-1] if descending else seconds)))
+    assert list(plan.next_rows().rows) == [0, 1, 2, 3, 4]
     assert plan.done
 
 
 def test_an_answer_without_a_readable_start_proves_nothing_and_ends_the_pull():
     """Where no row can be placed, windows cannot go on; a proven answer can still be handed out."""
-    plan = WindowPlan(at(0), at(100), first=2)
+    plan = WindowPlan(at(0), at(100), first_page_rows=2)
     with pytest.raises(PagingError, match=r'call_start.*paging="pages"'):
-        plan.answer(plan.next(), starts(None, None))
-    plan = WindowPlan(at(0), at(100), capacity=ServerPageLimit(most=3))
-    plan.answer(plan.next(), starts(None, None))
-    assert list(plan.pop().rows) == [0, 1]
+        plan.accept(plan.next_request(), starts(None, None))
+    plan = WindowPlan(at(0), at(100), server_limit=ServerPageLimit(largest_page=3))
+    plan.accept(plan.next_request(), starts(None, None))
+    assert list(plan.next_rows().rows) == [0, 1]
 
 
 def test_a_window_of_one_second_needs_no_start_to_be_placed():
     """There the rows can only lie in that second; two seconds are too many to tell."""
     plan = WindowPlan(at(0), at(2))
     with pytest.raises(PagingError, match="call_start"):
-        plan.answer(plan.next(), starts(None))
+        plan.accept(plan.next_request(), starts(None))
     plan = WindowPlan(at(0), at(1))
     for reply in (starts(None), starts(), starts(None)):
-        plan.answer(plan.next(), reply)
-    assert list(plan.pop().rows) == [0]
+        plan.accept(plan.next_request(), reply)
+    assert list(plan.next_rows().rows) == [0]
     assert plan.done
 
 
 def test_a_call_that_is_listed_twice_in_one_answer_does_no_harm_to_others():
     """The plan knows nothing of calls; telling twins apart is its reader's matter."""
-    plan = WindowPlan(at(0), at(100), first=4)
-    plan.answer(plan.next(), answer(3, 3, 8, 8))
-    assert list(plan.pop().rows) == [0, 1]
-    assert plan.next().lo == at(8)
+    plan = WindowPlan(at(0), at(100), first_page_rows=4)
+    plan.accept(plan.next_request(), answer(3, 3, 8, 8))
+    assert list(plan.next_rows().rows) == [0, 1]
+    assert plan.next_request().start == at(8)
 
 
 # Any sequence of deeds.
@@ -702,17 +704,23 @@ class Live(RuleBasedStateMachine):
         limit=st.integers(1, 8),
         cap=st.none() | st.integers(1, 8),
         end=st.sampled_from(("inclusive", "exclusive", "second")),
-        down=st.booleans(),
+        descending=st.booleans(),
         ordered=st.booleans(),
     )
-    def begin(self, seconds, limit, cap, end, down, ordered):
+    def begin(self, seconds, limit, cap, end, descending, ordered):
         self.server = Server(random.Random(0), 20, end=end, cap=cap)
         self.server.fill(map(at, seconds))
-        self.capacity = ServerPageLimit()
+        self.server_limit = ServerPageLimit()
         self.plan = WindowPlan(
-            at(0), at(20), descending=down, ordered=ordered, limit=limit, first=3, capacity=self.capacity
+            at(0),
+            at(20),
+            descending=descending,
+            ordered=ordered,
+            limit=limit,
+            first_page_rows=3,
+            server_limit=self.server_limit,
         )
-        self.down, self.ordered = down, ordered
+        self.descending, self.ordered = descending, ordered
         self.stable = self.server.within(at(0), at(20))
         self.sent: list[PageRequest] = []
         self.answered: list[tuple[PageRequest, PageResult]] = []
@@ -737,19 +745,19 @@ class Live(RuleBasedStateMachine):
     def the_page_size_changes(self, limit):
         self.plan.limit = limit
 
-    @precondition(lambda self: self.plan.ready(room=True) and len(self.sent) < 4)
+    @precondition(lambda self: self.plan.can_request(ahead=True) and len(self.sent) < 4)
     @rule()
     def a_request_leaves(self):
-        ask = self.plan.next()
-        assert at(0) <= ask.lo < ask.hi <= at(20)
-        assert 1 <= ask.limit <= LARGEST
-        self.sent.append(ask)
+        request = self.plan.next_request()
+        assert at(0) <= request.start < request.stop <= at(20)
+        assert 1 <= request.limit <= MAX_PAGE_ROWS
+        self.sent.append(request)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def the_server_answers(self, data):
-        ask = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
-        self.answered.append((ask, self.server.serve(ask)))
+        request = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
+        self.answered.append((request, self.server.serve(request)))
 
     @precondition(lambda self: self.answered)
     @rule(data=st.data())
@@ -757,36 +765,36 @@ class Live(RuleBasedStateMachine):
         self._deliver(data.draw(st.integers(0, len(self.answered) - 1)))
 
     def _deliver(self, place: int) -> None:
-        self.plan.answer(*self.answered.pop(place))
+        self.plan.accept(*self.answered.pop(place))
 
     @precondition(lambda self: self.answered)
     @rule(data=st.data())
     def an_answer_is_lost_for_good(self, data):
         place = data.draw(st.integers(0, len(self.answered) - 1))
-        ask = self.answered[place][0]
-        if self.plan.halvings(ask):
-            assert self.plan.halve(ask, ask.attempts + 1)
+        request = self.answered[place][0]
+        if self.plan.splits_left(request):
+            assert self.plan.split(request, request.attempts + 1)
             del self.answered[place]
 
     @rule()
     def the_reader_takes_a_piece(self):
-        piece = self.plan.pop()
-        if piece is not None:
-            rows = [piece.body[row] for row in piece.rows]
+        rows_slice = self.plan.next_rows()
+        if rows_slice is not None:
+            rows = [rows_slice.body[row] for row in rows_slice.rows]
             assert rows
-            assert all(piece.lo <= row.start < piece.hi for row in rows)
+            assert all(at(0) <= row.start < at(20) for row in rows)
             self.found += rows
 
     @invariant()
     def nothing_overlaps(self):
         if hasattr(self, "plan"):
             assert len({row.id for row in self.found}) == len(self.found)
-            assert self.plan.flying == len(self.sent) + len(self.answered)
-            cells = self.plan._cells[:: -1 if self.down else 1]
-            assert all(one.hi <= other.lo for one, other in pairwise(cells))
+            assert self.plan.in_flight == len(self.sent) + len(self.answered)
+            windows = self.plan._windows[:: -1 if self.descending else 1]
+            assert all(one.stop <= other.start for one, other in pairwise(windows))
             if self.ordered:
                 seconds = [row.second for row in self.found]
-                assert seconds == sorted(seconds, reverse=self.down)
+                assert seconds == sorted(seconds, reverse=self.descending)
 
     def teardown(self):
         """The world comes to rest, and the pull is read to its end."""
@@ -799,10 +807,10 @@ class Live(RuleBasedStateMachine):
                 self._deliver(0)
             elif self.sent:
                 self.answered.append((self.sent[0], self.server.serve(self.sent.pop(0))))
-            elif self.plan.ready(room=True):
-                self.sent.append(self.plan.next())
-            while (piece := self.plan.pop()) is not None:
-                self.found += [piece.body[row] for row in piece.rows]
+            elif self.plan.can_request(ahead=True):
+                self.sent.append(self.plan.next_request())
+            while (rows_slice := self.plan.next_rows()) is not None:
+                self.found += [rows_slice.body[row] for row in rows_slice.rows]
         assert self.plan.done
         self.nothing_overlaps()
         assert self.stable <= set(self.found)
@@ -814,8 +822,7 @@ TestLive.settings = examples(150)
 
 def test_large_windows_are_cheap_to_plan():
     """A century of seconds is a handful of cells, not a list of seconds."""
-    lo = at(0)
-    plan = WindowPlan(lo, lo + timedelta(days=36_500), limit=1000)
+    plan = WindowPlan(at(0), at(0) + timedelta(days=36_500), limit=1000)
     server = Server(random.Random(0), 1)
     server.fill([at(5)] * 1000)
     found = pull(plan, server, concurrency=8)

@@ -12,6 +12,7 @@ import typing
 import aiohttp
 import pytest
 from aiohttp import web
+from support.sessions import open_tasks, requests_in_flight
 from support.web import END, START, at_rest, lines, sent, until
 
 import iovox_async.integrations.aiohttp as door
@@ -242,7 +243,7 @@ async def test_a_client_that_leaves_ends_the_requests_made_for_it(path, caplog):
                 await response.content.readany()
                 response.close()
             assert await at_rest(sandbox) < 30, "the whole range takes more than 40"
-            await until(lambda: app[INSIGHTS_KEY]._shelter.task_count == 0)
+            await until(lambda: open_tasks(app[INSIGHTS_KEY]) == 0)
             async with client.get("/ids") as response:
                 assert response.status == 200
     assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
@@ -260,9 +261,7 @@ async def test_a_client_that_leaves_while_the_service_hangs_is_noticed():
                 response.close()
             await until(lambda: not sandbox.stats.active_requests)
             assert sandbox.stats.abandoned >= 1
-            await until(
-                lambda: app[INSIGHTS_KEY]._gate.in_flight == app[INSIGHTS_KEY]._shelter.task_count == 0
-            )
+            await until(lambda: requests_in_flight(app[INSIGHTS_KEY]) == open_tasks(app[INSIGHTS_KEY]) == 0)
 
 
 async def test_a_client_that_does_not_read_stops_the_requests():
@@ -278,7 +277,7 @@ async def test_a_client_that_does_not_read_stops_the_requests():
             await until(lambda: sandbox.stats.requests)
             assert await at_rest(sandbox) < 20, "the whole range takes more than 60"
             mute.close()
-            await until(lambda: app[INSIGHTS_KEY]._shelter.task_count == 0)
+            await until(lambda: open_tasks(app[INSIGHTS_KEY]) == 0)
 
 
 # Server-sent events.
@@ -328,7 +327,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
                     pass
                 assert json.loads(found[0]["data"])["id"] == new
                 response.close()
-            await until(lambda: app[INSIGHTS_KEY]._shelter.task_count == 0)
+            await until(lambda: open_tasks(app[INSIGHTS_KEY]) == 0)
             assert await at_rest(sandbox)
 
 
@@ -347,7 +346,7 @@ async def test_an_application_that_ends_ends_its_streams(monkeypatch):
                 await response.content.readany()
                 insights = app[INSIGHTS_KEY]
                 await runner.cleanup()
-        assert insights._shelter.task_count == insights._gate.in_flight == 0
+        assert open_tasks(insights) == requests_in_flight(insights) == 0
 
 
 # Load.

@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Header, Request
 from starlette.background import BackgroundTask
+from support.sessions import open_tasks, requests_in_flight
 from support.web import END, START, at_rest, lines, sent, until
 
 import iovox_async.integrations.fastapi as door
@@ -362,8 +363,8 @@ async def test_a_browser_that_leaves_while_the_service_hangs_is_noticed_at_once(
                     await until(lambda: sandbox.stats.requests > 3)
                 await until(lambda: not sandbox.stats.active_requests)
             assert sandbox.stats.abandoned >= 1
-            await until(lambda: app.state.insights._gate.in_flight == 0)
-            await until(lambda: app.state.insights._shelter.task_count == 0)
+            await until(lambda: requests_in_flight(app.state.insights) == 0)
+            await until(lambda: open_tasks(app.state.insights) == 0)
 
 
 async def test_a_browser_that_does_not_read_stops_the_requests():
@@ -379,7 +380,7 @@ async def test_a_browser_that_does_not_read_stops_the_requests():
             await until(lambda: sandbox.stats.requests)
             assert await at_rest(sandbox) < 20, "the whole range takes more than 60"
             client.close()
-            await until(lambda: app.state.insights._shelter.task_count == 0)
+            await until(lambda: open_tasks(app.state.insights) == 0)
 
 
 async def test_a_source_of_one_s_own_is_closed_too():
@@ -464,7 +465,7 @@ async def test_a_quiet_source_keeps_its_connection_alive(monkeypatch):
                 while not (found := sent(await anext(chunks))):
                     pass
                 assert json.loads(found[0]["data"])["id"] == new
-            await until(lambda: app.state.insights._shelter.task_count == 0)
+            await until(lambda: open_tasks(app.state.insights) == 0)
             assert await at_rest(sandbox)
 
 

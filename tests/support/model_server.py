@@ -139,41 +139,43 @@ class Server:
         begin, end = bisect_left(self.live, lo, key=by_start), bisect_left(self.live, hi, key=by_start)
         return set(self.live[begin:end])
 
-    def serve(self, ask: PageRequest) -> PageResult:
+    def serve(self, request: PageRequest) -> PageResult:
         """Answers one request, after which the world moves on."""
-        self.served.append(ask)
-        limit = ask.limit if self.cap is None else min(ask.limit, self.cap)
-        skip = (ask.page - 1) * (ask.limit if self.offset == "limit" else limit)
+        self.served.append(request)
+        limit = request.limit if self.cap is None else min(request.limit, self.cap)
+        skip = (request.page - 1) * (request.limit if self.offset == "limit" else limit)
         if "page" in self.ignores:
             skip = 0
-        rows = self._page(ask, skip, limit)
+        rows = self._page(request, skip, limit)
         self.skipped += skip
         self.most = max(self.most, len(rows))
         self._move(rows)
         starts = [row.second if self.cut else row.start for row in rows]
         return PageResult(starts, rows, lambda: [row.id for row in rows])
 
-    def _page(self, ask: PageRequest, skip: int, limit: int) -> list[Row]:
+    def _page(self, request: PageRequest, skip: int, limit: int) -> list[Row]:
         begin, end = 0, len(self.live)
         if "filter" not in self.ignores:
-            begin = bisect_left(self.live, ask.lo, key=by_start)
+            begin = bisect_left(self.live, request.start, key=by_start)
             end = {
-                "inclusive": lambda: bisect_right(self.live, ask.hi, key=by_start),
-                "exclusive": lambda: bisect_left(self.live, ask.hi, key=by_start),
-                "second": lambda: bisect_left(self.live, ask.hi + SECOND, key=by_start),
+                "inclusive": lambda: bisect_right(self.live, request.stop, key=by_start),
+                "exclusive": lambda: bisect_left(self.live, request.stop, key=by_start),
+                "second": lambda: bisect_left(self.live, request.stop + SECOND, key=by_start),
             }[self.end]()
         if "order" in self.ignores:
             rows = self.live[begin:end]
             self.rng.shuffle(rows)
             return rows[skip : skip + limit]
-        if ask.order.startswith("id_"):
-            rows = sorted(self.live[begin:end], key=by_id, reverse=ask.order.endswith("DESC"))
+        if request.order.startswith("id_"):
+            rows = sorted(self.live[begin:end], key=by_id, reverse=request.order.endswith("DESC"))
             return rows[skip : skip + limit]
-        return self._ordered(begin, end, skip + limit, down=ask.order.endswith("DESC"))[skip : skip + limit]
+        return self._ordered(begin, end, skip + limit, descending=request.order.endswith("DESC"))[
+            skip : skip + limit
+        ]
 
-    def _ordered(self, begin: int, end: int, wanted: int, *, down: bool) -> list[Row]:
+    def _ordered(self, begin: int, end: int, wanted: int, *, descending: bool) -> list[Row]:
         """The first rows between two places, ties in an order of this moment, and perhaps more."""
-        if down:
+        if descending:
             first = max(begin, end - wanted)
             while first > begin and self.live[first - 1].start == self.live[first].start:
                 first -= 1
@@ -228,19 +230,19 @@ class Server:
 class Pull:
     """What came of a pull."""
 
-    pieces: list[RowSlice] = field(default_factory=list)
-    asks: list[PageRequest] = field(default_factory=list)
+    slices: list[RowSlice] = field(default_factory=list)
+    requests_sent: list[PageRequest] = field(default_factory=list)
     peak: int = 0
     failures: int = 0
 
     @property
     def rows(self) -> list[Row]:
         """The calls, as they were handed out."""
-        return [piece.body[row] for piece in self.pieces for row in piece.rows]
+        return [rows_slice.body[row] for rows_slice in self.slices for row in rows_slice.rows]
 
     @property
     def requests(self) -> int:
-        return len(self.asks)
+        return len(self.requests_sent)
 
 
 def pull(
@@ -251,7 +253,7 @@ def pull(
     failing: float = 0.0,
     patient: bool = True,
     most: int = 5_000,
-    meddle: Callable[[], None] | None = None,
+    before_request: Callable[[], None] | None = None,
 ) -> Pull:
     """Reads a plan as the pump does, with everything that may happen in any order in a random one.
 
@@ -262,51 +264,51 @@ def pull(
         failing: the share of requests that fail for good, and are halved where they may be.
         patient: the reader takes its time; else it takes what there is at once.
         most: requests after which the plan is taken for a runaway.
-        meddle: called before each request.
+        before_request: called before each request.
     """
     rng, found = server.rng, Pull()
     sent: list[PageRequest] = []
     answered: list[tuple[PageRequest, PageResult]] = []
 
     def may_ask() -> bool:
-        room = plan.flying + plan.waiting < 2 * concurrency
-        return len(sent) + len(answered) < concurrency and plan.ready(room=room)
+        room = plan.in_flight + plan.buffered < 2 * concurrency
+        return len(sent) + len(answered) < concurrency and plan.can_request(ahead=room)
 
     def take() -> bool:
-        piece = plan.pop()
-        if piece is not None:
-            found.pieces.append(piece)
-        return piece is not None
+        rows_slice = plan.next_rows()
+        if rows_slice is not None:
+            found.slices.append(rows_slice)
+        return rows_slice is not None
 
     while not plan.done:
         # Requests leave as soon as they may, like in the pump; answers and the reader come when they like.
-        while not plan.settled and may_ask():
-            if meddle is not None:
-                meddle()
-            ask = plan.next()
-            found.asks.append(ask)
-            sent.append(ask)
-            found.peak = max(found.peak, plan.flying + plan.waiting)
-            assert len(found.asks) <= most, f"a runaway: {most} requests"
-            assert plan.flying == len(sent) + len(answered)
+        while not plan.exhausted and may_ask():
+            if before_request is not None:
+                before_request()
+            request = plan.next_request()
+            found.requests_sent.append(request)
+            sent.append(request)
+            found.peak = max(found.peak, plan.in_flight + plan.buffered)
+            assert len(found.requests_sent) <= most, f"a runaway: {most} requests"
+            assert plan.in_flight == len(sent) + len(answered)
         if not patient:
             while take():
                 pass
         deeds = ["serve"] * bool(sent) + ["deliver"] * bool(answered) + ["take"] * patient
         deed = rng.choice(deeds) if deeds else "take"
         if deed == "serve":
-            ask = sent.pop(rng.randrange(len(sent)))
-            answer = server.serve(ask)
-            if failing and rng.random() < failing and plan.halvings(ask) > 0:
-                assert plan.halve(ask, ask.attempts + 1)
+            request = sent.pop(rng.randrange(len(sent)))
+            answer = server.serve(request)
+            if failing and rng.random() < failing and plan.splits_left(request) > 0:
+                assert plan.split(request, request.attempts + 1)
                 found.failures += 1
             else:
-                answered.append((ask, answer))
+                answered.append((request, answer))
         elif deed == "deliver":
-            plan.answer(*answered.pop(rng.randrange(len(answered))))
+            plan.accept(*answered.pop(rng.randrange(len(answered))))
         elif not take() and not sent and not answered and not plan.done:
             assert may_ask(), "nothing is under way, nothing may be asked, and nothing is there: a deadlock"
-        if plan.settled:
+        if plan.exhausted:
             # Pages beyond the end: the pump cancels them.
             sent.clear()
             answered.clear()

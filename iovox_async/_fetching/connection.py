@@ -1,0 +1,101 @@
+"""Groups everything that the requests of one client share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+
+from .._paging import MAX_PAGE_ROWS, ServerPageLimit
+from .._telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from datetime import datetime, tzinfo
+
+    from .._http.tasks import TaskSupervisor
+    from .._http.throttle import RequestThrottle
+    from .._http.transport import Endpoint
+    from .._parsing.splitter import RawPage
+    from .._runtime import Runtime
+    from ..events import Observer
+    from ..fields import Field
+    from ..retry import RetryPolicy
+
+__all__ = ["Connection", "PageSizeEstimator"]
+
+
+class PageSizeEstimator:
+    """Estimates the size of pages from the pages received so far, for one selection of fields."""
+
+    def __init__(self) -> None:
+        self.server_limit: ServerPageLimit = ServerPageLimit()
+        self._row_bytes: float | None = None
+
+    def record(self, page: RawPage) -> None:
+        """Updates the estimate with a page."""
+        if page.rows:
+            size = page.size / page.rows
+            # Growth counts at once, because a page too large is worse than one too small.
+            self._row_bytes = size if self._row_bytes is None else max(size, 0.5 * (size + self._row_bytes))
+
+    def rows_for(self, page_bytes: int) -> int:
+        """The number of rows in a page of about `page_bytes` bytes of JSON."""
+        if self._row_bytes is None:
+            return MAX_PAGE_ROWS
+        return max(1, min(MAX_PAGE_ROWS, int(page_bytes / self._row_bytes)))
+
+
+@frozen(kw_only=True, eq=False)
+class Connection:
+    """What the requests of one client share.
+
+    Attributes:
+        endpoint: sends single attempts.
+        throttle: limits concurrency and retries.
+        supervisor: owns the tasks.
+        retry: how often and how long a request is retried.
+        observer: receives events, or None.
+        timezone: the account's time zone, or None if it is unknown.
+        runtime: clock, sleep and current time.
+    """
+
+    endpoint: Endpoint
+    throttle: RequestThrottle
+    supervisor: TaskSupervisor
+    retry: RetryPolicy
+    observer: Observer | None
+    timezone: tzinfo | None
+    runtime: Runtime
+    _estimators: dict[tuple[Field, ...], PageSizeEstimator] = field(factory=dict, init=False)
+
+    def page_sizes(self, fields: tuple[Field, ...]) -> PageSizeEstimator:
+        """The estimator that all streams of these fields share."""
+        return self._estimators.setdefault(fields, PageSizeEstimator())
+
+    def now(self) -> datetime:
+        """The current local time of the account, naive, in whole seconds; without a time zone, that of this machine."""
+        return self.runtime.utcnow().astimezone(self.timezone).replace(microsecond=0, tzinfo=None)
+
+    async def get(self, query_string: str) -> RawPage:
+        """Sends one request outside any stream, with retries.
+
+        Raises:
+            IovoxError: the request failed for good.
+        """
+        telemetry = Telemetry(self.observer)
+
+        async def send() -> RawPage:
+            holder = object()
+            await self.throttle.acquire(holder)
+            try:
+                return await self.throttle.run(
+                    lambda seconds: telemetry.track_request(
+                        self.endpoint.get_page(query_string, time_limit=seconds)
+                    ),
+                    self.retry,
+                    on_retry=telemetry.retry_scheduled,
+                )
+            finally:
+                self.throttle.release(holder)
+
+        return await self.supervisor.run(send)
