@@ -84,7 +84,9 @@ def test_a_wrong_setting_is_refused_with_its_name_and_without_the_key(wrong, nam
     assert all(CANARY not in str(frame.locals) for frame in ours)
 
 
-@pytest.mark.parametrize("name", ["max_attempts", "initial_backoff", "max_backoff", "total_timeout", "max_retry_after"])
+@pytest.mark.parametrize(
+    "name", ["max_attempts", "initial_backoff", "max_backoff", "total_timeout", "max_retry_after"]
+)
 def test_a_wrong_retry_policy_is_refused(name):
     """Nothing negative, nothing endless, no text."""
     for value in (-1, float("nan"), float("inf"), "5", None, True):

@@ -24,7 +24,9 @@ class SecondRead:
     requests_sent: list[PageRequest] = field(default_factory=list)
 
 
-def read(server: Server, *, limit: int = 10, largest_page: int = 0, before_request: object = None) -> SecondRead:
+def read(
+    server: Server, *, limit: int = 10, largest_page: int = 0, before_request: object = None
+) -> SecondRead:
     """Reads the second 0 as the window plan does, with `before_request(request number)` before each request."""
     server_limit = ServerPageLimit(largest_page=largest_page)
     found = SecondRead()

@@ -354,7 +354,11 @@ def test_what_an_answer_can_hold_is_learned_from_answers():
     server_limit = ServerPageLimit()
     assert server_limit.full_page(100) == 100
     server_limit.record(50, 100)
-    assert (server_limit.largest_page, server_limit.full_page(100), server_limit.full_page(20)) == (50, 50, 20)
+    assert (server_limit.largest_page, server_limit.full_page(100), server_limit.full_page(20)) == (
+        50,
+        50,
+        20,
+    )
     server_limit.record(10, 100)
     assert (server_limit.largest_page, server_limit.full_page(100)) == (50, 50)
     server_limit.record(50, 50)
