@@ -1,8 +1,10 @@
-"""The command `iovox`.
+"""The command line `iovox`: parses arguments, calls the package's public API, prints the results.
 
-The law of this room: it is a door. It turns words into arguments of the package and answers into text; nothing below
-imports it. Data goes to stdout and everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 unfinished but
-resumable, 130 interrupted.
+Invariants:
+
+- Nothing else in the package imports it.
+- Data goes to stdout and everything else to stderr.
+- Exit codes: 0 done, 1 failed, 2 usage error, 3 unfinished but resumable, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ INTERRUPTED: Final = 130
 
 
 def main() -> None:
-    """Runs the command line and ends the process with its exit code."""
+    """Runs the command line and exits the process."""
     try:
         from .app import iovox
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""`python -m iovox_async.cli` is the command `iovox`."""
+"""Runs the command `iovox` for `python -m iovox_async.cli`."""
 
 from . import main
 

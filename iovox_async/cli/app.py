@@ -1,7 +1,6 @@
-"""The command's root: its commands, its version, its log.
+"""The root command `iovox`: the list of commands, `--version` and `--log-level`.
 
-The law of this room: it lists the commands and knows none of them, and loads the one that is called. A new command is one
-module and one line here.
+Each command is a module of `commands` and is imported only when it is called; `COMMANDS` holds what `iovox --help` needs.
 """
 
 from __future__ import annotations
@@ -16,92 +15,88 @@ import rich_click as click
 from click.exceptions import Exit
 
 from . import DONE, INTERRUPTED
-from .help_text import CONFIG, with_examples
+from .console import HELP_CONFIG, with_examples
 
-__all__ = ["iovox"]
-
-#: Each command, and the sentence that its own help begins with; in the order in which a newcomer should meet them.
+#: Each command with the first sentence of its help, in the order of the list.
 COMMANDS = {
-    "demo": "Streams a quarter's calls off a sandbox on this machine, failures included, and shows what it took.",
-    "calls": "The calls of a range, each exactly once, one JSON document a line.",
-    "backfill": "Years of calls into a folder, one file a day or month, through any crash.",
-    "follow": "New calls as they come, until Ctrl-C; each once.",
-    "show": "One call, readable: who, when, how long, the dialogue, tags, keywords, tasks, comments, categories.",
-    "fields": "The 56 response fields: name, type, where each stands in the answer, and its preset.",
-    "sandbox": "The endpoint in miniature on this machine, until Ctrl-C: real HTTP, invented calls, faults on request.",
+    "demo": "Read a quarter of calls from a local sandbox, faults included, and show the figures.",
+    "calls": "Write the calls of a date range, each exactly once, one JSON document per line.",
+    "backfill": "Download years of calls into a directory, one file per day or month.",
+    "follow": "Write new calls as they arrive, each once, until Ctrl-C.",
+    "show": "Show one call: who, when, how long, transcript, tags, keywords, tasks, comments, categories.",
+    "fields": "List the 56 response fields: name, type, path in the response, preset.",
+    "sandbox": "Serve a local sandbox of the endpoint until Ctrl-C: generated calls, faults on request.",
 }
-LEVELS = ("debug", "info", "warning", "error")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 EPILOG = """\
-[bold]Credentials[/bold] are read from IOVOX_USERNAME and IOVOX_SECURE_KEY, and asked for at a terminal where they are
-missing; no option takes the key. IOVOX_URL points to another address than the service's own.
+[bold]Credentials[/bold] are read from IOVOX_USERNAME and IOVOX_SECURE_KEY. If one is missing, a terminal prompts for it; no
+option takes the key. IOVOX_URL sets another base URL than the service's own.
 
-[bold]Exit codes[/bold]: 0 done, 1 failed, 2 usage, 3 unfinished but resumable, 130 interrupted.
+[bold]Exit codes[/bold]: 0 done, 1 failed, 2 usage error, 3 unfinished but resumable, 130 interrupted.
 
 [bold]Completion[/bold] for bash (or zsh, fish): eval "$(_IOVOX_COMPLETE=bash_source iovox)"
 """
 
 
-def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _show_version(ctx: click.Context, _option: click.Parameter, requested: bool) -> None:
+    if requested:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            known = version("iovox-async")
-        except PackageNotFoundError:  # run from a checkout that nobody installed
-            known = "(not installed)"
-        click.echo(f"iovox {known}")
+            number = version("iovox-async")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            number = "(not installed)"
+        click.echo(f"iovox {number}")
         ctx.exit()
 
 
-class Later(click.RichCommand):
-    """A command that is loaded when it is called; its sentence is all that a list of the commands needs."""
+class LazyCommand(click.RichCommand):
+    """A command whose module is imported when it is called; `iovox --help` needs only its name and help."""
 
     @functools.cached_property
     def loaded(self) -> click.Command:
         """The command itself."""
-        command: click.Command = getattr(
-            importlib.import_module(f".commands.{self.name}", __package__), str(self.name)
-        )
+        module = importlib.import_module(f".commands.{self.name}", __package__)
+        command: click.Command = getattr(module, str(self.name))
         return command
 
     @property
     def params(self) -> list[click.Parameter]:
-        """Its options and arguments, for whoever looks into it."""
+        """The options and arguments of the loaded command."""
         return self.loaded.params
 
     @params.setter
     def params(self, _: Any) -> None:
-        """Click sets them to none; the command has its own."""
+        """Ignores the empty list that click's constructor sets."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         return self.loaded.make_context(*args, **extra)
 
 
-class Root(click.RichGroup):
-    """The group; it gives interruptions and readers that leave their exit codes, wherever they come."""
+class RootCommand(click.RichGroup):
+    """The group of all commands; turns interruptions and closed pipes into exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with _ended():
+        with _exit_codes():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _ended():
+        with _exit_codes():
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def _ended() -> Iterator[None]:
-    """An interruption, or a reader that left, becomes an exit code."""
+def _exit_codes() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        from .console import hush
+        from .console import discard_stdout
 
-        hush()
+        discard_stdout()
         raise Exit(DONE) from None
     except (KeyboardInterrupt, click.Abort):
         click.echo(err=True)
@@ -109,20 +104,20 @@ def _ended() -> Iterator[None]:
 
 
 @click.group(
-    cls=Root,
+    cls=RootCommand,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     help=with_examples(
-        "Call records of an iovox account: every call of a date range, exactly once.",
-        ("see it work, without an account", "iovox demo"),
+        "Read the call records of an iovox account: every call of a date range, exactly once.",
+        ("try it without an account", "iovox demo"),
         (
-            "a quarter's answered calls, one JSON document a line",
+            "the answered calls of a quarter, one JSON document per line",
             "iovox calls 2024-01-01 2024-03-31 --call-result ANSWERED > calls.jsonl",
         ),
-        ("new calls as they come", "iovox follow"),
+        ("new calls as they arrive", "iovox follow"),
     ),
     epilog=EPILOG,
 )
-@click.rich_config(help_config=CONFIG)
+@click.rich_config(help_config=HELP_CONFIG)
 @click.option(
     "--version",
     is_flag=True,
@@ -133,18 +128,18 @@ def _ended() -> Iterator[None]:
 )
 @click.option(
     "--log-level",
-    type=click.Choice(LEVELS, case_sensitive=False),
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
     default="warning",
     envvar="IOVOX_LOG",
     show_envvar=True,
-    help="What is told on stderr of the work underneath: retries at info, pages at debug.",
+    help="Level of the log on stderr: retries are logged at info, pages at debug.",
 )
 def iovox(log_level: str) -> None:
-    """The root of all commands."""
+    """The root command."""
     from .console import start_log
 
     start_log(log_level)
 
 
-for _name, _sentence in COMMANDS.items():
-    iovox.add_command(Later(name=_name, help=_sentence))
+for _name, _help in COMMANDS.items():
+    iovox.add_command(LazyCommand(name=_name, help=_help))

@@ -1,194 +1,222 @@
-"""What is told to people: consoles, the log, numbers in words.
+"""Text for people: consoles for stdout and stderr, the log, help texts, and formatting of figures and calls.
 
-The law of this room: stderr is for people and stdout for data, and nothing that came over the network reaches a
-terminal with control characters in it.
+Invariant: no text from the network reaches a terminal with control characters in it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import rich_click as click
 from click.exceptions import Exit
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.highlighter import NullHighlighter
+from rich.markup import escape
 from rich.text import Text
 
-__all__ = [
-    "Screen",
-    "at_terminal",
-    "clean",
-    "complain",
-    "drawing",
-    "err",
-    "fresh_line",
-    "hush",
-    "note",
-    "number",
-    "out",
-    "show_page",
-    "size",
-    "span",
-    "start_log",
-]
+from . import DONE
 
-#: Columns of a console that is no terminal: whoever reads a pipe folds lines as they like.
-_ENDLESS = 10_000
-#: Characters that turn the direction of the text that follows them.
-_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+if TYPE_CHECKING:
+    from iovox_async import Call
 
+#: The width of a console that is not a terminal, so that lines are not broken.
+_UNLIMITED = 10_000
+#: Bidirectional classes of the characters that change the direction of the text after them.
+_DIRECTION_CONTROLS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
-#: The console that a bar is being drawn on, if any.
-_drawn_on: list[Screen] = []
+#: How help is rendered, for all commands.
+HELP_CONFIG = click.RichHelpConfiguration(
+    text_markup="rich",
+    text_paragraph_linebreaks="\n\n",
+    padding_helptext_first_line=(0, 0, 1, 0),
+    style_helptext="",
+    max_width=100,
+    style_options_panel_border="dim",
+    style_commands_panel_border="dim",
+)
+
+#: The console that currently shows a progress bar, if any.
+_progress_screens: list[Screen] = []
 
 
 class Screen(Console):
-    """A console that ends quietly when its reader has left."""
+    """A console that exits with code 0 when its reader has closed the pipe."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Nobody reads any more: that is no failure."""
-        hush()
-        raise Exit(0)
+        discard_stdout()
+        raise Exit(DONE)
 
 
 def _screen(*, stderr: bool) -> Screen:
     stream = sys.stderr if stderr else sys.stdout
-    width = None if _is_terminal(stream) or "COLUMNS" in os.environ else _ENDLESS
+    width = None if _is_terminal(stream) or "COLUMNS" in os.environ else _UNLIMITED
     return Screen(stderr=stderr, width=width, highlighter=NullHighlighter(), markup=False, emoji=False)
 
 
-def out() -> Screen:
-    """The console for answers."""
+def stdout_screen() -> Screen:
+    """The console for results."""
     return _screen(stderr=False)
 
 
-def err() -> Screen:
-    """The console for everything else; the one with a bar on it, as long as there is one."""
-    return _drawn_on[-1] if _drawn_on else _screen(stderr=True)
+def stderr_screen() -> Screen:
+    """The console for everything else; while a progress bar is shown, the one with the bar."""
+    return _progress_screens[-1] if _progress_screens else _screen(stderr=True)
 
 
 @contextlib.contextmanager
-def drawing() -> Iterator[Screen]:
-    """A console to draw a bar on; what is noted meanwhile goes above the bar."""
+def progress_screen() -> Iterator[Screen]:
+    """A console for a progress bar; notes printed meanwhile appear above the bar."""
     screen = _screen(stderr=True)
-    _drawn_on.append(screen)
+    _progress_screens.append(screen)
     try:
         yield screen
     finally:
-        _drawn_on.remove(screen)
+        _progress_screens.remove(screen)
 
 
-def show_page(page: RenderableType) -> None:
-    """A page to stdout; where it is no terminal, without the blanks that fill its columns."""
-    screen = out()
-    if at_terminal("stdout"):
+def print_page(page: RenderableType) -> None:
+    """Prints a page to stdout; outside a terminal, without the spaces that pad its columns."""
+    screen = stdout_screen()
+    if is_terminal("stdout"):
         screen.print(page)
         return
-    with screen.capture() as taken:
+    with screen.capture() as capture:
         screen.print(page)
-    for line in taken.get().splitlines():
+    for line in capture.get().splitlines():
         screen.print(line.rstrip(), soft_wrap=True)
 
 
 def _is_terminal(stream: Any) -> bool:
     try:
         return bool(stream.isatty())
-    except (AttributeError, ValueError):  # none at all, or closed
+    except (AttributeError, ValueError):  # None, or closed
         return False
 
 
-def at_terminal(name: str) -> bool:
+def is_terminal(name: str) -> bool:
     """Whether "stdin", "stdout" or "stderr" is a terminal."""
     return _is_terminal(getattr(sys, name))
 
 
-def hush() -> None:
-    """Lets stdout lead nowhere, so that its end is quiet too."""
+def discard_stdout() -> None:
+    """Redirects stdout to the null device, so that the interpreter's last flush raises nothing."""
     try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError, AttributeError):  # no real stdout, as in a test
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError, AttributeError):  # not a real stdout, as in a test
         pass
 
 
-def note(text: str, *, style: str = "", line: str = "") -> None:
-    """Something for people, to stderr.
+def print_note(text: str, *, style: str = "", command: str = "") -> None:
+    """Prints a note to stderr.
 
     Args:
-        text: what is told; a terminal gets it broken between words, all else in one line.
-        style: how it looks at a terminal.
-        line: a line to copy, behind it. At a terminal it stands alone, and no word of it is broken by a line break that
-            would be copied too.
+        text: the note; a terminal wraps it between words, anything else gets one line.
+        style: its style on a terminal.
+        command: a command to copy, after it. On a terminal it has a line of its own and is not wrapped, because the line
+            breaks would be copied with it.
     """
-    if line and not at_terminal("stderr"):
-        text, line = f"{text} {line}", ""
-    _tell(Text(clean(text), style))
-    if line:
-        err().print(Text(clean(line)), soft_wrap=True)
+    if command and not is_terminal("stderr"):
+        text, command = f"{text} {command}", ""
+    _print_wrapped(Text(escape_controls(text), style))
+    if command:
+        stderr_screen().print(Text(escape_controls(command)), soft_wrap=True)
 
 
-def fresh_line() -> None:
-    """What is told next begins its line, over the ^C that a terminal shows where it was typed."""
-    if at_terminal("stderr"):
+def return_to_line_start() -> None:
+    """Moves the cursor to the start of the line, so that the next note overwrites the ^C that a terminal shows."""
+    if is_terminal("stderr"):
         sys.stderr.write("\r")
 
 
-def complain(text: str) -> None:
-    """What went wrong, to stderr."""
-    _tell(Text.assemble(("Error: ", "bold red"), clean(text)))
+def print_error(text: str) -> None:
+    """Prints an error to stderr."""
+    _print_wrapped(Text.assemble(("Error: ", "bold red"), escape_controls(text)))
 
 
-def _tell(text: Text) -> None:
-    err().print(text, soft_wrap=not at_terminal("stderr"))
+def _print_wrapped(text: Text) -> None:
+    stderr_screen().print(text, soft_wrap=not is_terminal("stderr"))
 
 
-class _Handler(logging.Handler):
+class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            note(f"{record.levelname.lower()}: {self.format(record)}", style="dim")
-        except Exception:  # noqa: BLE001 - as every handler of logging
+            print_note(f"{record.levelname.lower()}: {self.format(record)}", style="dim")
+        except Exception:  # noqa: BLE001 - as in every handler of logging
             self.handleError(record)
 
 
 def start_log(level: str) -> None:
-    """Shows the package's own log from `level` on. httpx's stays away: its lines hold whole addresses."""
+    """Shows the package's own log from `level` on, but not httpx's, whose lines contain full URLs."""
     logger = logging.getLogger("iovox_async")
-    for old in [handler for handler in logger.handlers if isinstance(handler, _Handler)]:
-        logger.removeHandler(old)
-    logger.addHandler(_Handler())
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _LogHandler)]:
+        logger.removeHandler(handler)
+    logger.addHandler(_LogHandler())
     logger.setLevel(level.upper())
 
 
-def clean(text: str) -> str:
-    """A text that a terminal shows and never obeys; line breaks stay."""
-    return text if text.isprintable() else "".join(map(_shown, text))
+def with_examples(text: str, *examples: tuple[str, str]) -> str:
+    """A help text followed by examples, each a comment and a command."""
+    lines = [f"[dim]# {escape(comment)}[/dim]\n[bold]{escape(line)}[/bold]" for comment, line in examples]
+    # \b keeps click from joining the lines after it.
+    return "\n".join([f"{escape(inspect.cleandoc(text))}\n\n\b", *lines])
 
 
-def _shown(character: str) -> str:
-    obeyed = unicodedata.category(character) in {"Cc", "Cs"} or unicodedata.bidirectional(character) in _TURNS
-    return "\ufffd" if obeyed and character != "\n" else character
+def escape_controls(text: str) -> str:
+    """The text with control and direction characters replaced; line breaks are kept."""
+    return text if text.isprintable() else "".join(map(_escape_control, text))
 
 
-def number(value: float, one: str = "", many: str = "") -> str:
-    """A whole number as people write it, with its noun: `1 retry`, `12,500 calls`."""
-    told = f"{value:,.0f}"
-    return f"{told} {one if value == 1 else many}" if one else told
+def _escape_control(character: str) -> str:
+    is_control = unicodedata.category(character) in {"Cc", "Cs"}
+    changes_direction = unicodedata.bidirectional(character) in _DIRECTION_CONTROLS
+    return "\ufffd" if (is_control or changes_direction) and character != "\n" else character
 
 
-def size(octets: float) -> str:
-    """Bytes as people write them: `31.2 MB`."""
-    return decimal(int(octets))
+def format_count(value: float, singular: str = "", plural: str = "") -> str:
+    """A whole number with its noun: `1 retry`, `12,500 calls`. `plural` defaults to `singular` with an s."""
+    count = f"{value:,.0f}"
+    return f"{count} {singular if value == 1 else plural or f'{singular}s'}" if singular else count
 
 
-def span(seconds: float) -> str:
+def format_bytes(count: float) -> str:
+    """A number of bytes: `31.2 MB`."""
+    return decimal(int(count))
+
+
+def format_duration(seconds: float) -> str:
     """A duration: `02:05`, `1:02:05`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
+
+
+def format_call(call: Call) -> str:
+    """A call as one line: `2024-02-26 04:39:59  ANSWERED  02:05  4475... > 4412... > 4420...  Brighton`.
+
+    Fields that were not requested are left out. Time, result, duration and three numbers fit 80 columns.
+    """
+    numbers = [number for number in (call.call_origin, call.iovox_number, call.call_destination) if number]
+    outcome = [
+        f"{call.call_result:<9}" if call.call_result is not None else "",
+        f"{format_duration(call.talk_time.total_seconds()):>5}" if call.talk_time is not None else "",
+    ]
+    columns = [
+        f"{call.call_start:%Y-%m-%d %H:%M:%S}" if call.call_start is not None else "",
+        " ".join(outcome),
+        " > ".join(numbers),
+        call.node_name or "",
+        f"({len(call.transcriptions[0].phrases)} phrases)" if call.transcriptions else "",
+        " ".join(f"#{tag.text}" for tag in call.tags if tag.text),
+    ]
+    line = "  ".join(column for column in columns if column.strip())
+    return (line or f"call {call.id}").rstrip().replace("\n", " ")

@@ -1,56 +1,93 @@
-"""The options of a session, and its credentials.
+"""Options that several commands share: connection, filters, what to read; and the command that continues a run.
 
-The law of this room: the key comes from the environment or a hidden prompt, never from an argument, and is passed on
-to the session and nowhere else.
+Invariants:
+
+- The key comes from the environment or a hidden prompt, never from an argument.
+- An option means the same in every command that has it.
+- Each filter of the endpoint has an option; the options are generated from `Filters`.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
 import rich_click as click
+from click.shell_completion import CompletionItem
 
-from .console import at_terminal
+from iovox_async import Field, Fields, Filters
+from iovox_async.fields import did_you_mean
+
+from .console import is_terminal
 
 if TYPE_CHECKING:
     from iovox_async import AsyncInsights
 
-__all__ = ["Account", "session_options"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
-PANEL = "Session"
-_PROMPTS = {"IOVOX_USERNAME": "Username", "IOVOX_SECURE_KEY": "Secure key"}
+
+def collect_options(
+    options: Sequence[Callable[[Any], Any]],
+    names: Collection[str],
+    collect: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Callable[[F], F]:
+    """A decorator that adds options to a command and passes their values as one argument.
+
+    Args:
+        options: the options, as decorators.
+        names: the names of their values.
+        collect: from the values by name to the arguments that the command gets instead.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def collecting(*args: Any, **arguments: Any) -> Any:
+            values = {name: arguments.pop(name) for name in names}
+            return command(*args, **arguments, **collect(values))
+
+        for option in reversed(options):
+            collecting = option(collecting)
+        return collecting  # type: ignore[return-value] # click passes options by name, whatever the signature
+
+    return decorate
+
+
+# Connection.
+
+_PROMPTS: Final = {"IOVOX_USERNAME": "Username", "IOVOX_SECURE_KEY": "Secure key"}
 
 
 @attrs.frozen
 class Account:
-    """How to reach the endpoint; `session()` opens it."""
+    """How to connect to the endpoint.
+
+    Attributes:
+        credentials: what was typed at the prompts, by environment variable.
+    """
 
     timezone: str | None = None
     concurrency: int = 8
     page_size: int | None = None
     timeout: float = 60.0
-    proxy: str | None = attrs.field(default=None, repr=False)  # it may hold a password
+    proxy: str | None = attrs.field(default=None, repr=False)  # may contain a password
+    credentials: dict[str, str] = attrs.field(factory=dict, repr=False)
 
-    #: What was asked for at the terminal, by variable.
-    asked: dict[str, str] = attrs.field(factory=dict, repr=False)
-
-    def session(self) -> AsyncInsights:
-        """A session.
+    def client(self) -> AsyncInsights:
+        """A client.
 
         Raises:
-            ConfigurationError: an option or variable is malformed.
+            ConfigurationError: an option or variable is invalid.
         """
-        from iovox_async import AsyncInsights  # the longest import of all, and no help needs it
+        from iovox_async import AsyncInsights  # a slow import, and `--help` does not need it
 
         return AsyncInsights(
-            self.asked.get("IOVOX_USERNAME"),
-            self.asked.get("IOVOX_SECURE_KEY"),
+            self.credentials.get("IOVOX_USERNAME"),
+            self.credentials.get("IOVOX_SECURE_KEY"),
             timezone=self.timezone,
             concurrency=self.concurrency,
             page_size=self.page_size,
@@ -59,17 +96,17 @@ class Account:
         )
 
 
-def ask_what_is_missing() -> dict[str, str]:
-    """The credentials that the environment lacks, from whoever sits at the terminal.
+def _prompt_for_credentials() -> dict[str, str]:
+    """The credentials that are not in the environment, from prompts on the terminal.
 
     Raises:
-        click.UsageError: one is missing and nobody can be asked.
+        click.UsageError: one is missing and there is no terminal.
     """
     missing = [name for name in _PROMPTS if not os.environ.get(name)]
-    if missing and not (at_terminal("stdin") and at_terminal("stderr")):
+    if missing and not (is_terminal("stdin") and is_terminal("stderr")):
         raise click.UsageError(
             f"Set the environment variable{'s' if len(missing) > 1 else ''} {' and '.join(missing)}. "
-            "No account at hand? iovox demo needs none.",
+            "Without an account, try iovox demo.",
             click.get_current_context(silent=True),
         )
     return {
@@ -78,60 +115,227 @@ def ask_what_is_missing() -> dict[str, str]:
     }
 
 
-_OPTIONS = (
-    click.option(
-        "--timezone",
-        metavar="ZONE",
-        help="The account's time zone, e.g. Europe/London: it says what time it is there now. Left out: this machine's.",
-        panel=PANEL,
+_connection_option: Final = functools.partial(click.option, panel="Connection")
+#: Adds the options of a connection; the command gets `account`. Prompts before any event loop runs: in a loop, Ctrl-C
+#: at the prompt would wait for an input line.
+account_options: Final = collect_options(
+    (
+        _connection_option(
+            "--timezone",
+            metavar="ZONE",
+            help="The account's time zone, e.g. Europe/London, which determines the current time there. Default: this machine's.",
+        ),
+        _connection_option(
+            "--concurrency",
+            metavar="N",
+            help="Maximum number of concurrent requests.",
+            type=click.IntRange(min=1),
+            default=8,
+        ),
+        _connection_option(
+            "--page-size",
+            metavar="N",
+            help="Rows per request, 1 to 20,000. Default: chosen by the size of the records.",
+            type=click.IntRange(1, 20_000),
+        ),
+        _connection_option(
+            "--timeout",
+            metavar="SECONDS",
+            help="Time limit of one attempt of a request, from start to last byte.",
+            type=click.FloatRange(min=0, min_open=True),
+            default=60.0,
+        ),
+        _connection_option(
+            "--proxy",
+            metavar="URL",
+            help="http://, https:// or socks5://; or 'environment' to use HTTPS_PROXY and similar variables.",
+            envvar="IOVOX_PROXY",
+            show_envvar=True,
+        ),
     ),
-    click.option(
-        "--concurrency",
-        metavar="N",
-        type=click.IntRange(min=1),
-        default=8,
-        help="Requests in flight, at most.",
-        panel=PANEL,
-    ),
-    click.option(
-        "--page-size",
-        metavar="N",
-        type=click.IntRange(1, 20_000),
-        default=None,
-        help="Rows a request asks for, 1 to 20,000. Left out, it follows the size of the records.",
-        panel=PANEL,
-    ),
-    click.option(
-        "--timeout",
-        metavar="SECONDS",
-        type=click.FloatRange(min=0, min_open=True),
-        default=60.0,
-        help="Seconds for one attempt of a request, from start to last byte.",
-        panel=PANEL,
-    ),
-    click.option(
-        "--proxy",
-        metavar="URL",
-        envvar="IOVOX_PROXY",
-        show_envvar=True,
-        help="http://, https:// or socks5://; or 'environment' for HTTPS_PROXY and its like.",
-        panel=PANEL,
-    ),
+    ("timezone", "concurrency", "page_size", "timeout", "proxy"),
+    lambda values: {"account": Account(**values, credentials=_prompt_for_credentials())},
 )
 
+# Filters.
 
-_NAMES = ("timezone", "concurrency", "page_size", "timeout", "proxy")
+_FILTER_PANEL: Final = "Filters (a call must match all of them)"
+
+#: For each filter the name of its value and what it selects, from the endpoint's documentation.
+_FILTER_HELP: Final = {
+    "ids": ("ID", "Calls with these ids."),
+    "node_id": ("ID", "Calls of the node with this id."),
+    "node_name": ("NAME", "Calls of nodes with this name."),
+    "node_type": ("TYPE", "Calls of nodes of this type."),
+    "link_id": ("ID", "Calls of the link with this id."),
+    "link_name": ("NAME", "Calls of links with this name."),
+    "link_type": ("TYPE", "Calls of links of this type."),
+    "call_result": ("RESULT", "Calls with this result, e.g. ANSWERED."),
+    "rule_result": ("RESULT", "Calls with this rule result, e.g. 'Call to an Operator'."),
+    "call_origin": ("NUMBER", "Calls from this number, e.g. 447966111222."),
+    "call_origin_encoded": ("NUMBER", "Calls from this number, encoded as in responses."),
+    "iovox_number": ("NUMBER", "Calls to this iovox number, digits only, e.g. 448456111222."),
+    "call_destination": ("NUMBER", "Calls that were connected to this number, e.g. 447966123456."),
+    "direction": ("WORD", "Calls in this direction, e.g. IN."),
+    "link_category_ids": ("ID", "Calls whose link is in these categories."),
+    "call_category_ids": ("ID", "Calls that are in these categories."),
+    "node_category_ids": ("ID", "Calls whose node is in these categories."),
+    "contact_category_ids": ("ID", "Calls whose contact is in these categories."),
+    "tag_text": ("TEXT", "Calls with a tag of this text."),
+    "tag_colour": ("COLOUR", "Calls with a tag of these colours: BLUE, GREEN, GOLD, RED."),
+    "keyword_rules": ("RULE", "Calls that match this keyword rule."),
+    "call_outcomes": ("OUTCOME", "Calls with this outcome."),
+}
 
 
-def session_options(command: F) -> F:
-    """Gives a command the options of a session; it receives them as `account`."""
+def filter_option_name(name: str) -> str:
+    """The option of a filter."""
+    return "--id" if name == "ids" else "--" + name.replace("_", "-")
 
-    @functools.wraps(command)
-    def gathering(*args: Any, **options: Any) -> Any:
-        given = {name: options.pop(name) for name in _NAMES}
-        # Before any loop runs: in a loop, Ctrl-C at the prompt would wait for the answer.
-        return command(*args, account=Account(**given, asked=ask_what_is_missing()), **options)
 
-    for option in reversed(_OPTIONS):
-        gathering = option(gathering)
-    return gathering  # type: ignore[return-value] # click passes options by name, whatever the signature
+def _is_list(annotation: Any) -> bool:
+    return any(get_origin(part) is collections.abc.Iterable for part in get_args(annotation))
+
+
+def _split_commas(_ctx: click.Context, _option: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(item for value in values for item in value.split(","))
+
+
+def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
+    metavar, help_text = _FILTER_HELP[name]
+    return click.option(
+        filter_option_name(name),
+        name,
+        metavar=f"{metavar},..." if multiple else metavar,
+        multiple=multiple,
+        callback=_split_commas if multiple else None,
+        help=help_text + (" Separate several by commas, or repeat the option." if multiple else ""),
+        panel=_FILTER_PANEL,
+    )
+
+
+_FILTERS: Final = get_type_hints(Filters)
+
+#: Adds an option for each filter; the command gets those that were used as `filters`, a dict.
+filter_options: Final = collect_options(
+    [_filter_option(name, multiple=_is_list(annotation)) for name, annotation in _FILTERS.items()],
+    _FILTERS,
+    lambda values: {"filters": {name: value for name, value in values.items() if value not in (None, ())}},
+)
+
+# What to read.
+
+READ_PANEL: Final = "Calls to read"
+read_option: Final = functools.partial(click.option, panel=READ_PANEL)
+output_option: Final = functools.partial(click.option, panel="Output")
+#: Each command appends the default.
+START_HELP: Final = "First second: YYYY-MM-DD, or 'YYYY-MM-DD HH:MM:SS'. Default: "
+END_HELP: Final = "Last second, inclusive; a date without a time means its last second. Default: now."
+PRESETS: Final = {
+    name: getattr(Fields, name.upper()) for name in ("default", "call", "categories", "insights", "all")
+}
+
+if TYPE_CHECKING:
+    # At run time, only some releases of click have a generic ParamType.
+    _ParamType = click.ParamType[tuple[Field, ...], Any]
+else:
+    _ParamType = click.ParamType
+
+
+class FieldsType(_ParamType):
+    """Names of response fields and of presets, separated by commas."""
+
+    name = "fields"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
+        return "FIELDS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Field, ...]:
+        """The fields without repeats, in the order in which they were typed."""
+        if not isinstance(value, str):
+            return tuple(value)
+        fields: dict[Field, None] = {}
+        for item in value.split(","):
+            name = item.strip().lower()
+            if name in PRESETS:
+                fields.update(dict.fromkeys(PRESETS[name]))
+            elif name in tuple(Field):
+                fields[Field(name)] = None
+            else:
+                suggestion = did_you_mean(name, [*PRESETS, *map(str, Field)])
+                self.fail(
+                    f"{item!r} is not a response field{suggestion} (iovox fields lists them)", param, ctx
+                )
+        return tuple(fields)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - as above
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Completions of the last name."""
+        before, comma, prefix = incomplete.rpartition(",")
+        return [
+            CompletionItem(f"{before}{comma}{name}") for name in (*PRESETS, *Field) if name.startswith(prefix)
+        ]
+
+
+def fields_option(addition: str = "") -> Callable[[F], F]:
+    """Adds the option --fields; the command gets a tuple as `fields`."""
+    return click.option(
+        "--fields",
+        type=FieldsType(),
+        default="default",
+        help=f"Fields to request: names (iovox fields lists them) and presets ({', '.join(PRESETS)}), separated by "
+        f"commas{addition}.",
+        panel=READ_PANEL,
+    )
+
+
+def on_error_option() -> Callable[[F], F]:
+    """Adds the option --on-error; the command gets its value as `on_error`."""
+    return click.option(
+        "--on-error",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+        help="At a record that cannot be decoded, fail, or skip it and count it.",
+        panel=READ_PANEL,
+    )
+
+
+# The command that continues a run.
+
+_ARGUMENTS_KEY: Final = "iovox.arguments"
+
+
+class ResumableCommand(click.RichCommand):
+    """A command that keeps the arguments it was called with, for `resume_command`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS_KEY] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def resume_command(ctx: click.Context, new: Mapping[str, str], *, without: Collection[str] = ()) -> str:
+    """The running command, quoted for a shell, with some options replaced.
+
+    Args:
+        ctx: the context of a `ResumableCommand`.
+        new: options and their values; they replace those that were typed.
+        without: options, each with a value, that are left out.
+    """
+    words = [ctx.info_name or ""]
+    arguments = iter(ctx.meta[_ARGUMENTS_KEY])
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if name in new or name in without:
+            if not equals:
+                next(arguments, None)
+            continue
+        words.append(argument)
+    for name, value in new.items():
+        words += [name, value]
+    return f"iovox {shlex.join(words)}"

@@ -1,73 +1,134 @@
-"""Where data goes: stdout, or a file that is written whole or not at all.
+"""Writes data to stdout or to a file, without blocking the event loop.
 
-The law of this room: what `write` has returned from is out, and a file appears under its name only when all of it is
-on the disk.
+Invariants:
+
+- Data is out when `write` has returned.
+- A regular file gets its name only when all of it is on the disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 import stat
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import click
 
-from .threads import in_thread
+from iovox_async._encoding import CallEncoder, encode_in_slices
 
-__all__ = ["Output", "open_output"]
+if TYPE_CHECKING:
+    from iovox_async import Call
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds that a write may still take after the program was asked to exit.
+GRACE = 1.0
+
+
+async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function in a daemon thread of its own.
+
+    A write to a pipe may block for ever; a daemon thread blocks neither the event loop nor the exit of the process.
+    After a cancellation it waits `GRACE` seconds for the call to finish, then raises the cancellation in any case; the
+    function itself must record whether it has finished.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def set_outcome(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type] # without an error there is a result
+
+    def call() -> None:
+        result, failure = None, None
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the future is awaited
+            failure = error
+        # The loop may be closed by now.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(set_outcome, result, failure)
+
+    threading.Thread(target=call, name="iovox-write", daemon=True).start()
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future], timeout=GRACE)
+        if future.done():
+            future.exception()  # marks it as retrieved
+        else:
+            future.cancel()
+        raise
+
+
+async def encode_page(encoder: CallEncoder, calls: Sequence[Call]) -> bytes:
+    """Encodes a page; requests in flight continue between its slices."""
+    slices = []
+    for data in encode_in_slices(encoder, calls):
+        slices.append(data)
+        await asyncio.sleep(0)
+    return b"".join(slices)
 
 
 class Output:
-    """A place for bytes; an async context manager that commits at its end, and discards after an error."""
+    """A destination for bytes; an async context manager that commits at its end and discards after an error."""
 
-    #: Whether what was written stays when the rest fails, so that one can go on from there.
-    keeps_parts = True
+    #: Whether data that was written stays after a failure, so that a later run can continue.
+    keeps_partial_data = True
 
     def __init__(self, name: str) -> None:
-        #: What it is called in messages.
+        #: Its name in messages.
         self.name = name
-        #: Writes that ended; one that was cancelled may have.
+        #: Writes that have finished, including cancelled ones that finished all the same.
         self.writes: int = 0
-        self._raw: Any = None
+        self._file: Any = None
 
     async def write(self, data: bytes) -> None:
-        """Writes all of it.
+        """Writes all of the data.
 
         Raises:
-            BrokenPipeError: the reader has left.
-            click.ClickException: it cannot be written, and why.
+            BrokenPipeError: the reader has closed the pipe.
+            click.ClickException: the operating system refuses; the message says why.
         """
         try:
-            await in_thread(self._write, data)
+            await run_in_thread(self._write, data)
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise self._cannot(error) from error
+            raise self._error(error) from error
 
     def _write(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            written = self._raw.write(left)
-            if written is None:  # somebody made it non-blocking, and it is full
+        remaining = memoryview(data)
+        while remaining:
+            written = self._file.write(remaining)
+            if written is None:  # the pipe is non-blocking, and full
                 time.sleep(0.01)
             else:
-                left = left[written:]
+                remaining = remaining[written:]
         self.writes += 1
 
-    def _cannot(self, error: OSError) -> click.ClickException:
+    def _error(self, error: OSError) -> click.ClickException:
         return click.ClickException(f"Cannot write {self.name}: {error.strerror or error}.")
 
     async def __aenter__(self) -> Self:
         try:
             await self._open()
         except OSError as error:
-            raise self._cannot(error) from error
+            raise self._error(error) from error
         return self
 
     async def _open(self) -> None:
@@ -80,82 +141,85 @@ class Output:
 
 
 def open_output(path: str | None) -> Output:
-    """The output of `-o`: stdout for None and `-`; what is no regular file as it is; else a whole file."""
+    """The output for `-o`: stdout for None and `-`, a special file as it is, else a file that is replaced atomically."""
     if path is None or path == "-":
-        return Stdout("stdout")
-    # Through links, so that the file is replaced and the link stays.
-    real = Path(path).resolve()
+        return _Stdout("stdout")
+    # Through symbolic links, so that the target is replaced and the link stays.
+    target = Path(path).resolve()
     try:
-        mode = real.stat().st_mode
+        mode = target.stat().st_mode
     except OSError:
-        return WholeFile(path, real)
+        return _AtomicOutput(path, target)
     if stat.S_ISREG(mode):
-        return WholeFile(path, real, stat.S_IMODE(mode))
+        return _AtomicOutput(path, target, stat.S_IMODE(mode))
     if stat.S_ISDIR(mode):
-        raise click.UsageError(f"-o {path} is a folder; name a file.", click.get_current_context(silent=True))
-    return InPlace(path)
+        raise click.UsageError(
+            f"-o {path} is a directory. Name a file.", click.get_current_context(silent=True)
+        )
+    return _SpecialFile(path)
 
 
-class Stdout(Output):
-    """The process's stdout, past Python's buffer, so that nothing is left to write at the end of the process."""
+class _Stdout(Output):
+    """The process's stdout without Python's buffer, so that nothing is left to write when the process exits."""
 
     async def _open(self) -> None:
         sys.stdout.flush()
-        self._raw = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+        self._file = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
 
 
-class InPlace(Output):
-    """What is no regular file, such as a named pipe or /dev/null."""
+class _SpecialFile(Output):
+    """Anything but a regular file, such as a named pipe or /dev/null."""
 
     async def _open(self) -> None:
-        # To open a named pipe waits for its reader.
-        self._raw = await in_thread(open, self.name, "wb", 0)
+        # Opening a named pipe waits for its reader.
+        self._file = await run_in_thread(open, self.name, "wb", 0)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with contextlib.suppress(OSError):
-            self._raw.close()
+            self._file.close()
 
 
-class WholeFile(Output):
-    """A file that gets its name when all of it is on the disk; until then it has another one beside it."""
+class _AtomicOutput(Output):
+    """A regular file. It is written under a temporary name in the same directory and renamed at the end."""
 
-    keeps_parts = False
+    keeps_partial_data = False
 
     def __init__(self, name: str, path: Path, mode: int | None = None) -> None:
         super().__init__(name)
         self._path = path
         self._mode = mode
-        self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        # A random part, so that two processes that write the same file do not write the same temporary one.
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
     async def _open(self) -> None:
-        self._raw = self._part.open("xb", buffering=0)
+        self._file = self._temporary.open("xb", buffering=0)
         if self._mode is not None:
-            self._part.chmod(self._mode)
+            self._temporary.chmod(self._mode)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if error is None:
-                await in_thread(self._commit)
+                await run_in_thread(self._commit)
         except OSError as failure:
-            raise self._cannot(failure) from failure
+            raise self._error(failure) from failure
         finally:
             with contextlib.suppress(OSError):
-                self._raw.close()
-            # Nothing is there any more once it has its name.
+                self._file.close()
+            # After the rename there is no such file any more.
             with contextlib.suppress(OSError):
-                self._part.unlink()
+                self._temporary.unlink()
 
     def _commit(self) -> None:
-        os.fsync(self._raw.fileno())
-        self._raw.close()
-        self._part.replace(self._path)
-        if os.name != "nt":  # which cannot open folders
-            folder = os.open(self._path.parent, os.O_RDONLY)
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.replace(self._path)
+        if os.name != "nt":  # Windows cannot open directories
+            directory = os.open(self._path.parent, os.O_RDONLY)
             try:
-                os.fsync(folder)
+                os.fsync(directory)
             finally:
-                os.close(folder)
+                os.close(directory)

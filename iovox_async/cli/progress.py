@@ -1,7 +1,9 @@
-"""How far a stream is, told while it runs.
+"""Shows the progress of a stream or a backfill on stderr, as a bar, as lines of text or as JSON documents.
 
-The law of this room: a bar is drawn only where a person sees it and nothing else writes, never reaches its end before
-the stream does, and costs the stream nothing.
+Invariants:
+
+- A bar is drawn only on a terminal that nothing else writes to.
+- The percentage is below 100 until the work is finished.
 """
 
 from __future__ import annotations
@@ -14,141 +16,240 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+import attrs
+import msgspec
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from .console import Screen, at_terminal, drawing, err, note, number, size
+from .console import (
+    format_bytes,
+    format_count,
+    format_duration,
+    is_terminal,
+    print_note,
+    progress_screen,
+    stderr_screen,
+)
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
+    from iovox_async.backfill import BackfillProgress, BackfillReport
 
-__all__ = ["StreamRate", "bar_on", "can_draw", "summary", "watching"]
+Figures: TypeAlias = "StreamStats | BackfillProgress"
+Mode: TypeAlias = Literal["bar", "text", "json"]
 
-#: Seconds between two looks, and over which the rate is taken.
-_LOOK, _RECENT = 0.1, 3.0
-#: Seconds between two lines where no bar can be drawn.
-_LINE = 1.0
-#: Columns that the figures beside a bar take.
-_FIGURES = 68
+#: Seconds between two refreshes of a bar.
+REFRESH_INTERVAL: Final = 0.1
+#: Seconds of samples that must exist before a remaining time is shown.
+_MIN_SAMPLE_SECONDS: Final = 2.0
+#: Columns that a terminal keeps free for the figures beside the bar.
+_FIGURES_WIDTH: Final = 84
+#: How many mismatched partitions the summary names.
+_MAX_NAMED: Final = 10
 
 
-def can_draw(*, data_to_stdout: bool = False) -> bool:
-    """Whether a bar can be drawn on stderr: it is a terminal, and nothing else writes to the same one.
+def can_draw_bar(*, data_to_stdout: bool = False) -> bool:
+    """Whether a bar can be drawn: stderr is a terminal, and the data does not go to the same one.
 
-    What reads a pipe (`| head`, `| less`, `| jq`) most likely writes to it.
+    The program that reads a pipe (`| head`, `| less`, `| jq`) most likely writes to the terminal, too.
     """
     return (
-        at_terminal("stderr")
-        and not err().is_dumb_terminal
-        and not (data_to_stdout and (at_terminal("stdout") or _is_pipe(sys.stdout)))
+        is_terminal("stderr")
+        and not stderr_screen().is_dumb_terminal
+        and not (data_to_stdout and (is_terminal("stdout") or _is_pipe(sys.stdout)))
     )
 
 
 def _is_pipe(stream: Any) -> bool:
     try:
         return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
-    except (AttributeError, OSError, ValueError):  # none at all, closed, or no file
+    except (AttributeError, OSError, ValueError):  # None, closed, or not a file
         return False
 
 
-class StreamRate:
-    """The figures of a stream as time goes by."""
+class RateEstimator:
+    """The current rate of a stream or backfill, and the time it will still take, from its recent samples.
 
-    def __init__(self, stats: Callable[[], StreamStats], *, limit: int | None = None) -> None:
-        self._stats = stats
-        self._limit = limit
-        self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+    Args:
+        period: seconds of samples that are kept.
+    """
 
-    def look(self) -> tuple[float, StreamStats, float]:
-        """The share that is done, below 1 until all is; the figures; calls a second of late."""
-        stats, now = self._stats(), time.monotonic()
-        self._seen.append((now, stats.calls))
-        while len(self._seen) > 2 and now - self._seen[1][0] > _RECENT:
-            self._seen.popleft()
-        then, calls = self._seen[0]
-        rate = (stats.calls - calls) / (now - then) if now > then else 0.0
-        share = stats.progress
-        if self._limit:
-            share = max(share, stats.calls / self._limit)
-        return min(share, 1.0), stats, rate
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._samples: deque[tuple[float, int, float]] = deque()
+
+    def add(self, figures: Figures, now: float | None = None) -> None:
+        """Adds a sample."""
+        now = time.monotonic() if now is None else now
+        self._samples.append((now, figures.calls, figures.progress))
+        while len(self._samples) > 2 and now - self._samples[1][0] > self._period:
+            self._samples.popleft()
+
+    @property
+    def calls_per_second(self) -> float:
+        """Calls per second."""
+        (start, first_calls, _), (end, last_calls, _) = self._samples[0], self._samples[-1]
+        return (last_calls - first_calls) / (end - start) if end > start else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end at the current rate; None while there are too few samples."""
+        (start, _, first_share), (end, _, last_share) = self._samples[0], self._samples[-1]
+        if end - start < _MIN_SAMPLE_SECONDS or last_share <= first_share:
+            return None
+        return (1.0 - last_share) * (end - start) / (last_share - first_share)
 
 
 @contextlib.asynccontextmanager
-async def watching(meter: StreamRate, *, draw: bool, lines: bool = False) -> AsyncIterator[None]:
-    """Tells of a stream for as long as the block runs: by a bar, else by lines where they are wanted."""
-    if not (draw or lines):
+async def show_progress(
+    read: Callable[[], Figures], mode: Mode | None, *, period: float = 3.0, interval: float = 1.0
+) -> AsyncIterator[None]:
+    """Shows progress while the block runs.
+
+    Args:
+        read: the current figures.
+        mode: None shows nothing.
+        period: seconds over which the rate is estimated.
+        interval: seconds between two lines.
+    """
+    if mode is None:
         yield
         return
-    telling = asyncio.create_task(_draw(meter) if draw else _write_lines(meter))
+    rate = RateEstimator(period)
+    rate.add(read())
+    task = asyncio.create_task(
+        _draw_bar(read, rate) if mode == "bar" else _write_lines(read, rate, interval, mode)
+    )
     try:
         yield
     finally:
-        telling.cancel()
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await telling
+            await task
 
 
-def bar_on(screen: Screen, figures: int, *more: ProgressColumn) -> Progress:
-    """A bar whose task has the fields `share` and `told`.
-
-    Args:
-        screen: where it is drawn.
-        figures: columns that are kept for what stands beside it.
-        more: what stands behind its fields.
-    """
-    # Not to the edge: the ^C that a terminal shows would break the line, and the bar could not be wiped off.
-    width = max(8, min(40, screen.width - figures))
-    return Progress(
-        SpinnerColumn(style="cyan"),
-        BarColumn(width, complete_style="cyan"),
-        TextColumn("{task.fields[share]}", style="bold"),
-        TextColumn("{task.fields[told]}"),
-        *more,
-        console=screen,
-        # No thread of its own: the figures change in this one, and are read between two changes.
-        auto_refresh=False,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-
-
-async def _draw(meter: StreamRate) -> None:
-    with drawing() as screen, bar_on(screen, _FIGURES, TimeRemainingColumn(compact=True)) as bar:
-        task = bar.add_task("", total=1.0, share="", told="")
-        while True:
-            share, stats, rate = meter.look()
-            bar.update(task, completed=share, share=f"{_percent(share)}%", told=_told(stats, rate))
-            bar.refresh()
-            await asyncio.sleep(_LOOK)
+async def _draw_bar(read: Callable[[], Figures], rate: RateEstimator) -> None:
+    with progress_screen() as screen:
+        # Not up to the edge: the ^C that a terminal shows would wrap the line, and the bar could not be erased.
+        width = max(8, min(40, screen.width - _FIGURES_WIDTH))
+        columns = (SpinnerColumn(style="cyan"), BarColumn(width, complete_style="cyan"))
+        texts = (TextColumn("{task.fields[share]}", style="bold"), TextColumn("{task.fields[figures]}"))
+        with Progress(
+            *columns,
+            *texts,
+            console=screen,
+            # No thread: the figures are changed and read in the thread of the event loop.
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as bar:
+            task = bar.add_task("", total=1.0, share="", figures="")
+            while True:
+                figures = read()
+                rate.add(figures)
+                share = f"{_percent(figures)}%"
+                bar.update(
+                    task, completed=figures.progress, share=share, figures=format_progress(figures, rate)
+                )
+                bar.refresh()
+                await asyncio.sleep(REFRESH_INTERVAL)
 
 
-async def _write_lines(meter: StreamRate) -> None:
+async def _write_lines(read: Callable[[], Figures], rate: RateEstimator, interval: float, mode: Mode) -> None:
     while True:
-        await asyncio.sleep(_LINE)
-        share, stats, rate = meter.look()
-        note(f"{_percent(share):>3}%  {_told(stats, rate)}")
+        await asyncio.sleep(interval)
+        figures = read()
+        rate.add(figures)
+        if mode == "json":
+            rates = {"calls_per_second": round(rate.calls_per_second, 1), "seconds_left": rate.seconds_left}
+            write_event("progress", attrs.asdict(figures) | rates)
+        else:
+            print_note(f"{_percent(figures):>3}%  {format_progress(figures, rate)}")
 
 
-def _percent(share: float) -> int:
-    return min(99, int(share * 100))
+def write_event(event: str, data: dict[str, Any]) -> None:
+    """Writes one JSON document, on a line of its own, to stderr."""
+    sys.stderr.write(msgspec.json.encode({"event": event, **data}).decode() + "\n")
+    sys.stderr.flush()
 
 
-def _told(stats: StreamStats, rate: float) -> str:
-    parts = [number(stats.calls, "call", "calls"), f"{number(rate)}/s", size(stats.bytes_received)]
-    if stats.retries:
-        parts.append(number(stats.retries, "retry", "retries"))
-    return "  ".join(parts)
+def _percent(figures: Figures) -> int:
+    return min(99, int(figures.progress * 100))
 
 
-def summary(stats: StreamStats, seconds: float) -> str:
-    """What a stream did, in a line."""
+def format_progress(figures: Figures, rate: RateEstimator) -> str:
+    """The figures beside a bar: `2024-01-05  1,000 calls  100/s  2.0 MB  1 retry  00:10 left`."""
     parts = [
-        number(stats.calls, "call", "calls"),
-        f"{number(stats.calls / max(seconds, 1e-3))} a second",
-        number(stats.requests, "request", "requests"),
-        number(stats.retries, "retry", "retries"),
-        size(stats.bytes_received),
+        getattr(figures, "last_partition", None) or "",
+        format_count(figures.calls, "call"),
+        f"{format_count(rate.calls_per_second)}/s",
+        format_bytes(figures.bytes_received),
+    ]
+    if figures.retries:
+        parts.append(format_count(figures.retries, "retry", "retries"))
+    if figures.skipped:
+        parts.append(f"{format_count(figures.skipped)} skipped")
+    if rate.seconds_left is not None:
+        parts.append(f"{format_duration(rate.seconds_left)} left")
+    return "  ".join(filter(None, parts))
+
+
+def stream_summary(stats: StreamStats, seconds: float) -> str:
+    """What a stream has read, in one line."""
+    parts = [
+        format_count(stats.calls, "call"),
+        f"{format_count(stats.calls / max(seconds, 1e-3))} per second",
+        format_count(stats.requests, "request"),
+        format_count(stats.retries, "retry", "retries"),
+        format_bytes(stats.bytes_received),
     ]
     return f"{', '.join(parts)} in {seconds:.1f} s"
+
+
+def backfill_summary(report: BackfillReport, directory: str, *, with_total: bool = True) -> str:
+    """What a backfill has done, in a line or two.
+
+    Args:
+        report: the report of `run` or `verify`.
+        directory: the directory as the user typed it.
+        with_total: whether to say how many calls the directory contains.
+    """
+    if report.verified:
+        names = report.mismatched_partitions
+        if names:
+            rest = f" and {format_count(len(names) - _MAX_NAMED)} more" if len(names) > _MAX_NAMED else ""
+            mismatches = f"{format_count(len(names), 'mismatch', 'mismatches')} downloaded again: "
+            result = mismatches + ", ".join(names[:_MAX_NAMED]) + rest
+        else:
+            result = "no mismatches"
+        lines = [f"{format_count(report.verified, 'partition')} verified, {result} ({_cost(report)})"]
+    elif report.partitions_skipped and not report.partitions:
+        lines = [
+            f"{format_count(report.partitions_skipped, 'partition')} already complete, nothing to download"
+        ]
+    else:
+        complete = (
+            f", {format_count(report.partitions_skipped)} already complete"
+            if report.partitions_skipped
+            else ""
+        )
+        written = f"{format_count(report.partitions, 'partition')} written{complete}"
+        lines = [f"{written}: {format_count(report.calls, 'call')}, {_cost(report)}"]
+    if with_total:
+        count = len(report.open_partitions)
+        still_open = f"; {format_count(count, 'partition')} may still change" if count else ""
+        lines.append(f"{directory} contains {format_count(report.total_calls, 'call')}{still_open}")
+    return "\n".join(lines)
+
+
+def _cost(report: BackfillReport) -> str:
+    parts = [f"{format_bytes(report.bytes_received)} in {format_count(report.requests, 'request')}"]
+    if report.retries:
+        parts.append(format_count(report.retries, "retry", "retries"))
+    if report.window_splits:
+        parts.append(format_count(report.window_splits, "window split"))
+    if report.skipped:
+        parts.append(f"{format_count(report.skipped, 'record')} skipped")
+    return ", ".join([*parts, f"{report.elapsed:.1f} s"])

@@ -1,7 +1,6 @@
-"""A sandbox in a process of its own.
+"""Serves a sandbox from a process of its own, so that the client's figures contain only the client.
 
-The law of this room: the sandbox shares neither interpreter nor memory with the client, so that what is measured of
-the client is the client; and it ends with the process that started it, however that ends.
+Invariant: the sandbox's process ends with the process that started it, however that ends.
 """
 
 from __future__ import annotations
@@ -17,56 +16,60 @@ from typing import Any
 from iovox_async import IovoxError, SessionError
 from iovox_async.sandbox import Faults, Sandbox
 
-from .threads import in_thread
+from .output import run_in_thread
 
-__all__ = ["sandbox_process"]
-
-#: Seconds between two looks for the answer, and until a process that was told to end is ended.
-_LOOK, _PATIENCE = 0.02, 2.0
+#: Seconds between two polls of the pipe, and until a process that was asked to exit is killed.
+_POLL_INTERVAL, _EXIT_TIMEOUT = 0.02, 2.0
 
 
 @contextlib.asynccontextmanager
-async def sandbox_process(*, faults: Faults, **drawn: Any) -> AsyncIterator[str]:
-    """The base URL of a sandbox that a process of its own serves.
+async def sandbox_process(*, faults: Faults, **options: Any) -> AsyncIterator[str]:
+    """The base URL of a sandbox in another process.
+
+    Args:
+        faults: its faults.
+        options: further arguments of `Sandbox`.
 
     Raises:
-        IovoxError: what the sandbox failed with.
+        IovoxError: the sandbox failed to start.
     """
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, drawn, faults), name="iovox-sandbox", daemon=True)
+    parent_end, child_end = context.Pipe()
+    process = context.Process(
+        target=_serve, args=(child_end, options, faults), name="iovox-sandbox", daemon=True
+    )
     process.start()
-    there.close()
-    answered = False
+    child_end.close()
+    started = False
     try:
-        while not here.poll():  # noqa: ASYNC110 - another process sets no event
-            await asyncio.sleep(_LOOK)
-        answer = here.recv()
-        answered = True
-        if isinstance(answer, IovoxError):
-            raise answer
-        yield answer
+        while not parent_end.poll():  # noqa: ASYNC110 - another process cannot set an event of this loop
+            await asyncio.sleep(_POLL_INTERVAL)
+        message = parent_end.recv()
+        started = True
+        if isinstance(message, IovoxError):
+            raise message
+        yield message
     except EOFError as error:
-        raise SessionError("the sandbox's process ended before it could answer") from error
+        raise SessionError("the sandbox's process ended before it had started") from error
     finally:
-        here.close()  # which it takes as the end
-        if answered:
+        parent_end.close()  # which ends the sandbox
+        if started:
             with contextlib.suppress(asyncio.CancelledError):
-                await in_thread(process.join, _PATIENCE)
+                await run_in_thread(process.join, _EXIT_TIMEOUT)
         if process.is_alive():
             process.kill()
         process.join()
         process.close()
 
 
-def _serve(there: Connection, drawn: dict[str, Any], faults: Faults) -> None:
-    # Ctrl-C at a terminal reaches both; the client decides.
+def _serve(pipe: Connection, options: dict[str, Any], faults: Faults) -> None:
+    # Ctrl-C on a terminal reaches both processes; the parent decides when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # When the other end is gone, so is the reason to be here.
+    # The pipe breaks when the parent ends, and so does this process.
     with contextlib.suppress(EOFError, OSError):
         try:
-            with Sandbox(**drawn, faults=faults).serve() as url:
-                there.send(url)
-                there.recv()
+            with Sandbox(**options, faults=faults).serve() as url:
+                pipe.send(url)
+                pipe.recv()
         except IovoxError as error:
-            there.send(error)
+            pipe.send(error)

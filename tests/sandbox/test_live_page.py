@@ -18,7 +18,7 @@ import pytest
 from support.web import until
 
 from iovox_async import AsyncInsights, ConfigurationError
-from iovox_async.cli.commands.sandbox import _live_page
+from iovox_async.cli.commands.sandbox import _add_live_page
 from iovox_async.sandbox import Faults, Sandbox
 from iovox_async.sandbox.live.page import STATE, add_live_page, page_url
 
@@ -246,7 +246,7 @@ def test_a_second_page_and_impossible_times_are_refused():
 
 async def test_the_command_says_where_its_page_is():
     """`iovox sandbox` prints the address to stderr, and the page is there."""
-    command = (sys.executable, "-m", "iovox_async.cli", "sandbox", "--calls", "30", "--arrivals", "0")
+    command = (sys.executable, "-m", "iovox_async.cli", "sandbox", "--calls", "30", "--arrival-interval", "0")
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -276,8 +276,8 @@ async def test_without_fastapi_the_command_serves_all_the_same_and_says_what_add
     monkeypatch.delattr(sys.modules["iovox_async"], "integrations", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     sandbox = Sandbox(calls=5, start=START, end=END)
-    told = _live_page(sandbox, 1.0)("http://127.0.0.1:1/rest/v1")
-    assert told == 'To see its calls in a browser: pip install "iovox-async[fastapi]"'
+    told = _add_live_page(sandbox, 1.0)("http://127.0.0.1:1/rest/v1")
+    assert told == 'To see the calls in a browser, install: pip install "iovox-async[fastapi]"'
     async with sandbox.serve() as base_url, httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(page_url(base_url))).status_code == 404
 

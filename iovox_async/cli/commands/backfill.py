@@ -1,6 +1,6 @@
-"""`iovox backfill`: years of calls into a folder of files.
+"""`iovox backfill`: downloads years of calls into a directory.
 
-The law of this room: the same line, run again, goes on; so whatever ends it, that line is what the user is told.
+Invariant: the same command, run again, continues; however a run ends, the command is printed.
 """
 
 from __future__ import annotations
@@ -16,42 +16,56 @@ from iovox_async import (
     DecodeError,
     InsightsQuery,
     IovoxError,
+    QueryError,
     RateLimitError,
+    RecordError,
     ServerError,
+    TLSError,
     TransportError,
 )
-from iovox_async.backfill._formats import FORMATS
-from iovox_async.errors import QueryError, RecordError, TLSError
 
-from ..backfill_progress import summary, tell, watching
-from ..console import complain, fresh_line, note, number
-from ..errors import FAILED, UNFINISHED, in_options, run
-from ..filters import filter_options
-from ..help_text import with_examples
-from ..options import Account, session_options
-from ..query_options import FIRST, LAST, PANEL, fields_option, on_error_option
-from ..resume_command import Remembering, again
+from .. import FAILED, UNFINISHED
+from ..app import COMMANDS
+from ..console import format_count, print_error, print_note, return_to_line_start, with_examples
+from ..errors import format_error, run
+from ..options import (
+    END_HELP,
+    START_HELP,
+    Account,
+    ResumableCommand,
+    account_options,
+    fields_option,
+    filter_options,
+    on_error_option,
+    output_option,
+    read_option,
+    resume_command,
+)
+from ..progress import backfill_summary, can_draw_bar, show_progress, write_event
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from iovox_async import Field
     from iovox_async.backfill import Backfill, BackfillReport
 
-__all__ = ["backfill"]
-
-#: What may be gone when the same line is run again.
-_PASSING = (TransportError, RateLimitError, ServerError, DecodeError)
-_LASTING = (TLSError, RecordError)
+#: The names in `backfill.FORMATS`, repeated because that module takes long to import.
+FORMATS = ("parquet", "jsonl", "jsonl.zst", "csv")
+#: Errors that may be gone when the same command is run again, and subclasses that will not.
+_TEMPORARY_ERRORS = (TransportError, RateLimitError, ServerError, DecodeError)
+_PERMANENT_ERRORS = (TLSError, RecordError)
+#: Seconds between two lines of progress, and over which the rate is estimated.
+_LINE_INTERVAL, _RATE_PERIOD = 5.0, 20.0
 
 
 @attrs.frozen
-class Work:
+class BackfillCommand:
     """One run of the command.
 
     Attributes:
-        query: which calls.
-        out: the folder.
+        out: the directory as it was typed.
         options: further arguments of `Backfill`.
-        ctx: the command as it was called, for the line that goes on.
+        ctx: the command as it was called, from which the command that continues is built.
     """
 
     account: Account
@@ -64,143 +78,128 @@ class Work:
     ctx: click.Context
 
     async def run(self) -> None:
-        """Reads and writes until all is there."""
-        from iovox_async.backfill import Backfill  # with all that it writes with, and no help needs it
+        """Downloads what is missing."""
+        from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
 
-        async with self.account.session() as insights:
+        async with self.account.client() as insights:
             job = Backfill(insights, self.query, self.out, **self.options)
             try:
-                async with watching(job, self.log_format):
+                async with self._show_progress(job):
                     report = await job.run(repair=self.repair)
-                self._tell_of(report, "done")
+                self._print_report(report, "done")
                 if self.verify:
-                    async with watching(job, self.log_format):
+                    async with self._show_progress(job):
                         report = await job.verify()
-                    self._tell_of(report, "verified")
+                    self._print_report(report, "verified")
             except asyncio.CancelledError:
-                fresh_line()
-                self._tell_the_rest(job, "Interrupted.")
+                return_to_line_start()
+                self._print_resume_command(job, "Interrupted.")
                 raise Exit(UNFINISHED) from None
             except QueryError:
                 raise
             except IovoxError as error:
-                passing = isinstance(error, _PASSING) and not isinstance(error, _LASTING)
                 if self.log_format == "json":
-                    tell("error", {"error": type(error).__name__, "message": in_options(error)})
+                    write_event("error", {"error": type(error).__name__, "message": format_error(error)})
                 else:
-                    complain(in_options(error))
-                if not (passing or job.progress.partitions):
+                    print_error(format_error(error))
+                temporary = isinstance(error, _TEMPORARY_ERRORS) and not isinstance(error, _PERMANENT_ERRORS)
+                if not (temporary or job.progress.partitions):
                     raise Exit(FAILED) from None
-                self._tell_the_rest(job, "Unfinished.")
+                self._print_resume_command(job, "Unfinished.")
                 raise Exit(UNFINISHED) from None
 
-    def _tell_of(self, report: BackfillReport, event: str) -> None:
-        if self.log_format == "json":
-            tell(event, report.to_dict())
-        else:
-            note(summary(report, self.out, more=self.verify and event == "done"))
+    def _show_progress(self, job: Backfill) -> AbstractAsyncContextManager[None]:
+        text_mode: Literal["bar", "text"] = "bar" if can_draw_bar() else "text"
+        return show_progress(
+            lambda: job.progress,
+            "json" if self.log_format == "json" else text_mode,
+            period=_RATE_PERIOD,
+            interval=_LINE_INTERVAL,
+        )
 
-    def _tell_the_rest(self, job: Backfill, why: str) -> None:
-        line = again(self.ctx, {})
-        done = job.progress.partitions
+    def _print_report(self, report: BackfillReport, event: str) -> None:
         if self.log_format == "json":
-            tell("unfinished", {"partitions": done, "resume_command": line})
+            write_event(event, report.to_dict())
         else:
-            said = f"{number(done, 'partition is done and stays', 'partitions are done and stay')}. " * (
-                done > 0
-            )
-            note(f"{why} {said}Go on with:", line=line)
+            # With --verify, the total follows after the verification.
+            with_total = event == "verified" or not self.verify
+            print_note(backfill_summary(report, self.out, with_total=with_total))
+
+    def _print_resume_command(self, job: Backfill, reason: str) -> None:
+        command = resume_command(self.ctx, {})
+        partitions = job.progress.partitions
+        if self.log_format == "json":
+            write_event("unfinished", {"partitions": partitions, "resume_command": command})
+        else:
+            finished = f" {format_count(partitions, 'partition')} finished." if partitions else ""
+            print_note(f"{reason}{finished} Continue with:", command=command)
 
 
 @click.command(
-    cls=Remembering,
+    cls=ResumableCommand,
     help=with_examples(
-        """
-        Years of calls into a folder, one file a day or month, through any crash.
+        f"""{COMMANDS["backfill"]}
 
-        The same line run again reads only what is missing; run every hour without --end, it keeps the folder current. Ended
-        early, by Ctrl-C or a failure, it says so with exit code 3. Files are calls/date=2024-01-31/part-0.parquet, which
-        DuckDB, polars, pandas and Spark read as one table.
+        The same command, run again, downloads only what is missing; run every hour without --end, it keeps the directory
+        up to date. If Ctrl-C or a failure ends it early, it prints that command and exits with code 3. Files are named
+        calls/date=2024-01-31/part-0.parquet; DuckDB, polars, pandas and Spark read them as one table.
         """,
         ("two years", "iovox backfill --start 2022-01-01 --end 2023-12-31 --out calls"),
         (
-            "everything since then, kept current from cron",
+            "everything since 2022, kept up to date by cron",
             "iovox backfill --start 2022-01-01 --out calls --fields all --timezone Europe/London",
         ),
-        (
-            "straight into a bucket",
-            "iovox backfill --start 2022-01-01 --out s3://bucket/calls --partition month",
-        ),
+        ("into a bucket", "iovox backfill --start 2022-01-01 --out s3://bucket/calls --partition month"),
     ),
 )
-@click.option(
+@read_option(
     "--start",
     metavar="DATE",
-    default=None,
-    help=f"{FIRST}where the job in the folder begins, else the first of this month.",
-    panel=PANEL,
+    help=f"{START_HELP}the first second of the backfill in the directory, else the first of this month.",
 )
-@click.option(
-    "--end",
-    metavar="DATE",
-    default=None,
-    help=LAST,
-    panel=PANEL,
-)
-@fields_option("; id and call_start are always among them")
-@click.option(
+@read_option("--end", metavar="DATE", help=END_HELP)
+@fields_option("; id and call_start are always included")
+@read_option(
     "--finality-delay",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=7200.0,
-    help="A partition is read again until it ended longer ago than this: calls come late, transcripts half an hour late.",
-    panel=PANEL,
+    help="A partition is downloaded again until its end is this long ago, because calls and transcripts arrive late.",
 )
-@on_error_option(" and count it")
-@click.option(
+@on_error_option()
+@output_option(
     "--out",
     metavar="DIR",
     required=True,
-    help="The folder, or the URL of one (s3://bucket/calls, gs://, az://, ...). One folder belongs to one job.",
-    panel="Output",
+    help="The directory, or a URL (s3://bucket/calls, gs://, az://, ...). One directory belongs to one backfill.",
 )
-@click.option(
+@output_option(
     "--format",
     "form",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(FORMATS),
     default="parquet",
-    help="Parquet; JSON documents, one a line, also packed with zstd; CSV with nested fields as JSON and spreadsheet "
-    "formulas made harmless.",
-    panel="Output",
+    help="Parquet; JSON Lines, also compressed by zstd; or CSV, with nested fields as JSON and spreadsheet formulas escaped.",
 )
-@click.option(
+@output_option(
     "--partition",
     type=click.Choice(["day", "month"]),
     default="day",
-    help="One file for each.",
-    panel="Output",
+    help="Period of one file.",
 )
-@click.option(
-    "--repair",
-    is_flag=True,
-    help="Look into every file, and read again what is damaged.",
-    panel="Output",
-)
-@click.option(
+@output_option("--repair", is_flag=True, help="Check every file, and download damaged partitions again.")
+@output_option(
     "--verify",
     is_flag=True,
-    help="Afterwards, compare the folder with the endpoint by the ids alone, and read again what differs.",
-    panel="Output",
+    help="Afterwards, compare the call ids with the endpoint's, and download partitions that differ again.",
 )
-@click.option(
+@output_option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="What is told on stderr: a bar at a terminal and lines elsewhere, or JSON documents, one a line.",
-    panel="Output",
+    help="Progress on stderr: a bar on a terminal, else lines; or JSON documents, one per line.",
 )
 @filter_options
-@session_options
+@account_options
 @click.pass_context
 def backfill(
     ctx: click.RichContext,
@@ -218,10 +217,10 @@ def backfill(
     log_format: Literal["text", "json"],
     **options: Any,
 ) -> None:
-    """Reads what is missing in a folder."""
+    """Runs `iovox backfill`."""
     options["format"] = form
     try:
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
     except QueryError as error:
-        raise click.UsageError(in_options(error), ctx) from None
-    run(Work(account, query, out, options, repair, verify, log_format, ctx).run)
+        raise click.UsageError(format_error(error), ctx) from None
+    run(BackfillCommand(account, query, out, options, repair, verify, log_format, ctx).run)

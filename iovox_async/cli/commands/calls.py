@@ -1,7 +1,6 @@
-"""`iovox calls`: the calls of a range, as JSON Lines or CSV.
+"""`iovox calls`: writes the calls of a date range as JSON Lines or CSV.
 
-The law of this room: whatever ends it, the user knows what was written, and where it can be gone on from, the line that
-goes on says so exactly.
+Invariant: if a run ends early and its output can be continued, the printed command writes exactly the rest.
 """
 
 from __future__ import annotations
@@ -17,190 +16,182 @@ from click.exceptions import Exit
 from iovox_async import InsightsQuery, IovoxError
 from iovox_async._encoding import ENCODERS, CallEncoder
 
-from ..console import at_terminal, complain, fresh_line, note, number
-from ..errors import FAILED, UNFINISHED, in_options, run
-from ..filters import filter_options
-from ..formats import encode_page
-from ..help_text import with_examples
-from ..options import Account, session_options
-from ..output import Output, open_output
-from ..progress import StreamRate, can_draw, summary, watching
-from ..query_options import FIRST, LAST, PANEL, fields_option, on_error_option
-from ..resume_command import Remembering, again
+from .. import FAILED, UNFINISHED
+from ..app import COMMANDS
+from ..console import format_count, is_terminal, print_error, print_note, return_to_line_start, with_examples
+from ..errors import format_error, run
+from ..options import (
+    END_HELP,
+    READ_PANEL,
+    START_HELP,
+    Account,
+    ResumableCommand,
+    account_options,
+    fields_option,
+    filter_options,
+    on_error_option,
+    output_option,
+    read_option,
+    resume_command,
+)
+from ..output import Output, encode_page, open_output
+from ..progress import can_draw_bar, show_progress, stream_summary
 
 if TYPE_CHECKING:
-    from iovox_async import CallStream, Field
-
-__all__ = ["calls"]
+    from iovox_async import CallStream, Field, StreamStats
 
 
 @attrs.define
-class Pull:
+class CallsCommand:
     """One run of the command.
 
     Attributes:
-        stream: the arguments of `AsyncInsights.stream`.
-        ctx: the command as it was called, for the line that goes on.
-        position: where all that was written ends.
-        done: calls written.
+        arguments: the arguments of `AsyncInsights.stream`.
+        ctx: the command as it was called, from which the command that continues is built.
+        position: the position after the last call written; None if it is not known.
+        written: how many calls were written.
     """
 
     account: Account
-    stream: dict[str, Any]
-    form: CallEncoder
+    arguments: dict[str, Any]
+    encoder: CallEncoder
     output: Output
     ctx: click.Context
     position: str | None = None
-    done: int = 0
+    written: int = 0
 
     async def run(self) -> None:
-        """Reads and writes until all is written."""
-        began = time.monotonic()
-        draw = can_draw(data_to_stdout=self.output.keeps_parts)
-        async with self.account.session() as insights, insights.stream(**self.stream) as calls:
-            meter = StreamRate(lambda: calls.stats, limit=self.stream["max_calls"])
+        """Reads and writes all calls."""
+        started = time.monotonic()
+        mode: Literal["bar"] | None = (
+            "bar" if can_draw_bar(data_to_stdout=self.output.keeps_partial_data) else None
+        )
+        async with self.account.client() as insights, insights.stream(**self.arguments) as stream:
             try:
-                async with self.output, watching(meter, draw=draw):
-                    await self._copy(calls)
+                async with self.output, show_progress(lambda: self._figures(stream), mode):
+                    await self._copy(stream)
             except IovoxError as error:
-                complain(in_options(error))
-                raise Exit(UNFINISHED if self._tell_the_rest() else FAILED) from None
+                print_error(format_error(error))
+                raise Exit(UNFINISHED if self._print_resume_command() else FAILED) from None
             except asyncio.CancelledError:
-                fresh_line()
-                self._tell_the_rest("Interrupted. ")
+                return_to_line_start()
+                self._print_resume_command("Interrupted. ")
                 raise
-        stats = calls.stats
+        stats = stream.stats
         if stats.skipped:
-            note(
-                f"{number(stats.skipped, 'record', 'records')} could not be read and were left out.",
-                style="yellow",
+            print_note(
+                f"{format_count(stats.skipped, 'record')} skipped: they could not be decoded.", style="yellow"
             )
-        if at_terminal("stderr"):
-            note(summary(stats, time.monotonic() - began), style="dim")
+        if is_terminal("stderr"):
+            print_note(stream_summary(stats, time.monotonic() - started), style="dim")
 
-    async def _copy(self, calls: CallStream) -> None:
-        # Appended to what an earlier run wrote, a second head would be in the way.
-        if self.stream["resume"] is None and (head := self.form.header()):
-            await self.output.write(head)
-        async for page in calls.pages():
-            data = await encode_page(self.form, page.calls)
-            before = self.output.writes
+    def _figures(self, stream: CallStream) -> StreamStats:
+        stats, limit = stream.stats, self.arguments["max_calls"]
+        if not limit:
+            return stats
+        return attrs.evolve(stats, progress=min(1.0, max(stats.progress, stats.calls / limit)))
+
+    async def _copy(self, stream: CallStream) -> None:
+        # The output of a resumed run is appended to an earlier one, which has the header.
+        if self.arguments["resume"] is None and (header := self.encoder.header()):
+            await self.output.write(header)
+        async for page in stream.pages():
+            data = await encode_page(self.encoder, page.calls)
+            writes = self.output.writes
             try:
                 await self.output.write(data)
             finally:
-                # Also when it was cancelled and had ended; when it had not, nobody knows where it stands.
-                ended = self.output.writes > before
-                self.position = calls.position if ended else None
-                self.done += len(page.calls) * ended
+                # A cancelled write may have finished; if it has not, an unknown part of it is out.
+                finished = self.output.writes > writes
+                self.position = stream.position if finished else None
+                self.written += len(page.calls) * finished
 
-    def _tell_the_rest(self, why: str = "") -> bool:
-        """Tells the line that writes exactly the rest, if what was written stays and the rest is known."""
-        if not self.output.keeps_parts:
-            note(f"{why}{self.output.name} was not written.")
+    def _print_resume_command(self, reason: str = "") -> bool:
+        """Prints the command that writes the rest; returns False if there is none."""
+        if not self.output.keeps_partial_data:
+            print_note(f"{reason}{self.output.name} was not written.")
             return False
-        if not self.position or not (self.done or self.stream["resume"]):
-            if why:
-                note(why)
+        if not self.position or not (self.written or self.arguments["resume"]):
+            if reason:
+                print_note(reason)
             return False
-        new = {"--resume": self.position}
-        if limit := self.stream["max_calls"]:
-            new["--max"] = str(limit - self.done)
-        # A constant date means another day tomorrow; the position knows the dates.
-        line = again(self.ctx, new, without={"--date-constant"})
-        note(f"{why}Go on after {number(self.done, 'call', 'calls')} with:", line=line)
+        options = {"--resume": self.position}
+        if limit := self.arguments["max_calls"]:
+            options["--limit"] = str(limit - self.written)
+        # YESTERDAY is another day tomorrow; the position contains the dates.
+        command = resume_command(self.ctx, options, without={"--date-constant"})
+        print_note(f"{reason}{format_count(self.written, 'call')} written. Continue with:", command=command)
         return True
 
 
 @click.command(
-    cls=Remembering,
+    cls=ResumableCommand,
     help=with_examples(
-        """
-        The calls of a range, each exactly once, one JSON document a line.
+        f"""{COMMANDS["calls"]}
 
-        Both dates are inclusive and in the account's local time. A failure after some output ends with exit code 3 and the
-        command that writes exactly the rest.
+        Both dates are inclusive and in the account's local time. If it fails after some output, it prints the command
+        that writes exactly the rest, and exits with code 3.
         """,
-        ("a quarter, with a bar of progress", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
+        ("a quarter, with a progress bar", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
         (
-            "a spreadsheet of last night's voicemails",
+            "last night's voicemails as a spreadsheet",
             'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL -o night.csv',
         ),
         (
-            "what was said in calls that somebody tagged red",
+            "the transcripts of calls with a red tag",
             "iovox calls 2024-03-01 --tag-colour RED --fields default,transcription_text | jq .transcriptions",
         ),
     ),
 )
-@click.argument(
-    "start",
-    required=False,
-    help=f"{FIRST}the first of this month.",
-    panel=PANEL,
-)
-@click.argument(
-    "end",
-    required=False,
-    help=LAST,
-    panel=PANEL,
-)
-@click.option(
+@click.argument("start", required=False, help=f"{START_HELP}the first of this month.", panel=READ_PANEL)
+@click.argument("end", required=False, help=END_HELP, panel=READ_PANEL)
+@read_option(
     "--date-constant",
     type=click.Choice(["YESTERDAY"], case_sensitive=False),
     metavar="YESTERDAY",
-    help="Instead of START and END: the whole of yesterday.",
-    panel=PANEL,
+    help="Read all of yesterday, instead of START and END.",
 )
 @fields_option()
-@click.option(
+@read_option(
     "--order",
     metavar="FIELD_ASC|FIELD_DESC",
     default="call_start_ASC",
-    help="Any other than by call_start is read by page numbers, which lose calls while the data moves.",
-    panel=PANEL,
+    help="Any order but by call_start is read by page numbers, which can miss calls while data changes.",
 )
-@click.option(
-    "--max",
+@read_option(
+    "--limit",
     "max_calls",
     metavar="N",
     type=click.IntRange(min=1),
-    default=None,
-    help="Calls to write, at most.",
-    panel=PANEL,
+    help="Maximum number of calls to write.",
 )
-@click.option(
+@read_option(
     "--resume",
     metavar="POSITION",
-    default=None,
-    help="Go on where an earlier run of the same command ended; it printed the position.",
-    panel=PANEL,
+    help="Continue an earlier run of the same command at the position that it printed.",
 )
-@on_error_option(" and say so")
-@click.option(
+@on_error_option()
+@read_option(
     "--paging",
     type=click.Choice(["auto", "windows", "pages"]),
     default="auto",
-    help="By windows of time, exact while the data moves, or by page numbers. auto: windows if ordered by call_start.",
-    panel=PANEL,
+    help="windows of time (exact while data changes) or page numbers. auto: windows if the order is by call_start.",
 )
-@click.option(
+@output_option(
     "--format",
     "form",
     type=click.Choice(list(ENCODERS)),
-    default=None,
-    help="One JSON document a line, or CSV with nested fields as JSON and spreadsheet formulas made harmless. "
-    "Left out: csv for a FILE that ends in .csv, else jsonl.",
-    panel="Output",
+    help="JSON Lines, or CSV with nested fields as JSON and spreadsheet formulas escaped. "
+    "Default: csv for a FILE that ends in .csv, else jsonl.",
 )
-@click.option(
+@output_option(
     "-o",
     "--output",
     metavar="FILE",
-    default=None,
-    help="Write here, whole or not at all, instead of to stdout.",
-    panel="Output",
+    help="Write to this file instead of stdout; it is replaced only when all calls are written.",
 )
 @filter_options
-@session_options
+@account_options
 @click.pass_context
 def calls(
     ctx: click.RichContext,
@@ -212,17 +203,17 @@ def calls(
     output: str | None,
     fields: tuple[Field, ...],
     date_constant: str | None,
-    **stream: Any,
+    **arguments: Any,
 ) -> None:
-    """Reads and writes the calls of a range."""
+    """Runs `iovox calls`."""
     query = None if date_constant is None else InsightsQuery(date_constant=date_constant)
-    arguments = {**stream, **filters, "query": query, "fields": fields}
-    pull = Pull(
+    encoder = ENCODERS[form or ("csv" if (output or "").endswith(".csv") else "jsonl")](fields)
+    command = CallsCommand(
         account,
-        arguments,
-        ENCODERS[form or ("csv" if (output or "").endswith(".csv") else "jsonl")](fields),
+        {**arguments, **filters, "query": query, "fields": fields},
+        encoder,
         open_output(output),
         ctx,
-        position=stream["resume"],
+        position=arguments["resume"],
     )
-    run(pull.run)
+    run(command.run)

@@ -1,12 +1,11 @@
-"""`iovox demo`: the whole thing at work, without an account.
-
-The law of this room: nothing is staged. The client is the one that is installed, the server is a process of its own on a
-real socket, its failures are real answers, and every figure was measured in this run.
-"""
+"""`iovox demo`: reads calls from a local sandbox in another process, and shows measured figures."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,22 +17,30 @@ from rich.text import Text
 
 from iovox_async.sandbox import KEY, USERNAME, Faults
 
-from ..console import at_terminal, complain, note, number, out, show_page, size
-from ..errors import FAILED, run
-from ..memory import peak_memory
-from ..progress import StreamRate, can_draw, watching
+from .. import FAILED
+from ..app import COMMANDS
+from ..console import (
+    format_bytes,
+    format_count,
+    is_terminal,
+    print_error,
+    print_note,
+    print_page,
+    stdout_screen,
+    with_examples,
+)
+from ..errors import run
+from ..progress import can_draw_bar, show_progress
 from ..sandbox_process import sandbox_process
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
 
-__all__ = ["PROGRAM", "demo"]
-
 START, END = "2024-01-01", "2024-03-31"
-#: A few requests are answered with a 500, early enough that even a short list meets one; the rest take a moment.
+#: Some requests get a 500, early enough that a short run has one, too; all others take 20 ms.
 FAULTS = Faults(fail_at=(2, 7, 11), kinds="500", latency=0.02)
 
-#: What to copy next.
+#: The program to copy.
 PROGRAM = f"""\
 import asyncio
 from iovox_async import AsyncInsights
@@ -48,81 +55,100 @@ asyncio.run(main())
 
 
 @attrs.frozen
-class Result:
-    """What was seen."""
+class Measurement:
+    """The figures of one run.
+
+    Attributes:
+        elapsed: seconds in all.
+        first_call: seconds until the first call.
+    """
 
     stats: StreamStats
-    seconds: float
-    first: float
+    elapsed: float
+    first_call: float
 
 
-@click.command()
+@click.command(
+    help=with_examples(
+        f"{COMMANDS['demo']}\n\nNeeds no account. It ends with a program to copy.",
+        ("a million calls", "iovox demo --calls 1000000"),
+    )
+)
 @click.option(
     "--calls", metavar="N", type=click.IntRange(min=1), default=50_000, help="Calls in the quarter."
 )
-@click.option("--seed", metavar="N", type=int, default=0, help="Same seed, same calls.")
+@click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same calls.")
 def demo(*, calls: int, seed: int) -> None:
-    """Streams a quarter's calls off a sandbox on this machine, failures included, and shows what it took.
-
-    Needs no account. It ends with the program to copy next.
-    """
-    result = run(lambda: _pull(calls, seed))
-    _tell(result)
-    if result.stats.calls != calls:
-        complain(f"The sandbox holds {number(calls)} calls, and {number(result.stats.calls)} came.")
+    """Runs `iovox demo`."""
+    measurement = run(lambda: _measure(calls, seed))
+    _print_result(measurement)
+    if measurement.stats.calls != calls:
+        received = format_count(measurement.stats.calls)
+        print_error(f"The sandbox contains {format_count(calls, 'call')}, but {received} were received.")
         raise Exit(FAILED)
 
 
-async def _pull(calls: int, seed: int) -> Result:
-    from iovox_async import AsyncInsights  # the longest import of all, and no help needs it
+async def _measure(calls: int, seed: int) -> Measurement:
+    from iovox_async import AsyncInsights  # a slow import, and `--help` does not need it
 
-    note(
-        f"Drawing {number(calls)} calls, {START} to {END}, and serving them on this machine ...", style="dim"
-    )
+    print_note(f"Generating {format_count(calls, 'call')} from {START} to {END} ...", style="dim")
     async with (
         sandbox_process(calls=calls, start=START, end=END, seed=seed, faults=FAULTS) as url,
         AsyncInsights(USERNAME, KEY, base_url=url) as insights,
         insights.stream(START, END) as stream,
     ):
-        note(f"Streaming them from {url}; some of the requests will fail with a 500 ...", style="dim")
-        began, first = time.monotonic(), 0.0
-        draw = can_draw()
-        async with watching(StreamRate(lambda: stream.stats), draw=draw, lines=not draw):
-            async for _call in stream:
-                first = first or time.monotonic() - began
-        return Result(stream.stats, time.monotonic() - began, first)
+        print_note(f"Streaming them from {url}; some requests will fail with a 500 ...", style="dim")
+        started, first_call = time.monotonic(), 0.0
+        async with show_progress(lambda: stream.stats, "bar" if can_draw_bar() else "text"):
+            async for _ in stream:
+                first_call = first_call or time.monotonic() - started
+        return Measurement(stream.stats, time.monotonic() - started, first_call)
 
 
-def _tell(result: Result) -> None:
-    stats, screen = result.stats, out()
-    peak = peak_memory()
+def _peak_memory() -> int | None:
+    """The largest resident set of this process, in bytes; None where it is not known."""
+    # On Linux, ru_maxrss starts at that of the parent process, so /proc comes first.
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _print_result(measurement: Measurement) -> None:
+    stats, screen = measurement.stats, stdout_screen()
+    peak = _peak_memory()
     rows = {
-        "Calls": number(stats.calls),
-        "Calls a second": number(stats.calls / result.seconds),
-        "Requests": number(stats.requests),
-        "Retries": number(stats.retries),
-        "Received": size(stats.bytes_received),
-        "Peak memory": "unknown here" if peak is None else size(peak),
-        "Time to the first call": f"{result.first * 1000:.0f} ms",
-        "Time in all": f"{result.seconds:.1f} s",
+        "Calls": format_count(stats.calls),
+        "Calls per second": format_count(stats.calls / measurement.elapsed),
+        "Requests": format_count(stats.requests),
+        "Retries": format_count(stats.retries),
+        "Received": format_bytes(stats.bytes_received),
+        "Peak memory": "unknown" if peak is None else format_bytes(peak),
+        "Time to the first call": f"{measurement.first_call * 1000:.0f} ms",
+        "Total time": f"{measurement.elapsed:.1f} s",
     }
     table = Table(
         show_header=False, title="Every call, exactly once", title_style="bold", title_justify="left"
     )
-    table.add_column(style="dim" if at_terminal("stdout") else "")
+    table.add_column(style="dim" if is_terminal("stdout") else "")
     table.add_column(justify="right", style="bold")
-    for name, told in rows.items():
-        table.add_row(name, told)
-    show_page(table)
-    screen.print(
-        Text("\nThe same in your program, with the account of IOVOX_USERNAME and IOVOX_SECURE_KEY:\n")
-    )
-    if at_terminal("stdout"):
-        # As a text, which runs over the edge of a narrow terminal; a `Syntax` ends there, and could not be copied.
-        coloured = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(PROGRAM)
-        screen.print(coloured, soft_wrap=True)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    print_page(table)
+    screen.print(Text("\nThe same program for the account of IOVOX_USERNAME and IOVOX_SECURE_KEY:\n"))
+    if is_terminal("stdout"):
+        # Highlighted text is not cut off at the edge of a narrow terminal, as a `Syntax` is, and can be copied whole.
+        highlighted = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(PROGRAM)
+        screen.print(highlighted, soft_wrap=True)
     else:
         screen.print(PROGRAM)
     screen.print(
-        Text("iovox sandbox serves invented calls for it, and prints the lines that point it there.")
+        Text(
+            "Without an account, run iovox sandbox: it serves generated calls and prints the variables to set."
+        )
     )

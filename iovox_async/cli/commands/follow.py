@@ -1,7 +1,4 @@
-"""`iovox follow`: new calls as they come.
-
-The law of this room: each call is out as soon as it is known, and an outage is told, waited out and told to be over.
-"""
+"""`iovox follow`: writes new calls as they arrive."""
 
 from __future__ import annotations
 
@@ -14,130 +11,148 @@ import rich_click as click
 
 from iovox_async._encoding import encode_json
 
-from ..call_line import line
-from ..console import at_terminal, clean, fresh_line, note
+from ..app import COMMANDS
+from ..console import (
+    escape_controls,
+    format_call,
+    is_terminal,
+    print_note,
+    return_to_line_start,
+    with_examples,
+)
 from ..errors import run
-from ..filters import filter_options
-from ..help_text import with_examples
-from ..options import Account, session_options
+from ..options import (
+    START_HELP,
+    Account,
+    ResumableCommand,
+    account_options,
+    fields_option,
+    filter_options,
+    on_error_option,
+    output_option,
+    read_option,
+    resume_command,
+)
 from ..output import Output, open_output
-from ..query_options import FIRST, PANEL, fields_option, on_error_option
-from ..resume_command import Remembering, again
 
 if TYPE_CHECKING:
     from iovox_async import Call
     from iovox_async.follow import CallFollower
 
-__all__ = ["follow"]
+#: Seconds between two checks for failed polls.
+_CHECK_INTERVAL = 0.1
 
 
 @attrs.frozen
-class Following:
-    """One run of the command."""
+class FollowCommand:
+    """One run of the command.
+
+    Attributes:
+        arguments: the arguments of `AsyncInsights.follow`.
+        as_lines: whether calls are written as lines for people instead of JSON.
+        ctx: the command as it was called, from which the command that continues is built.
+    """
 
     account: Account
     arguments: dict[str, Any]
-    pretty: bool
+    as_lines: bool
     output: Output
     ctx: click.Context
 
     async def run(self) -> None:
-        """Writes calls until it is told to end."""
-        async with self.account.session() as insights, insights.follow(**self.arguments) as calls:
-            telling = asyncio.create_task(self._tell_of_outages(calls))
+        """Writes calls until it is cancelled."""
+        async with self.account.client() as insights, insights.follow(**self.arguments) as follower:
+            reporter = asyncio.create_task(self._report_outages(follower))
             try:
-                if at_terminal("stderr"):
-                    note(
-                        f"New calls from {calls.latest_call_start:%Y-%m-%d %H:%M:%S} on; Ctrl-C ends it.",
-                        style="dim",
-                    )
+                if is_terminal("stderr"):
+                    since = f"{follower.latest_call_start:%Y-%m-%d %H:%M:%S}"
+                    print_note(f"Writing new calls since {since}. Press Ctrl-C to stop.", style="dim")
                 async with self.output:
-                    async for call in calls:
-                        await self.output.write(self._text(call))
+                    async for call in follower:
+                        await self.output.write(self._encode(call))
             except asyncio.CancelledError:
-                fresh_line()
-                since = calls.latest_call_start.isoformat(" ", "seconds")
-                note("Interrupted. Go on with:", line=again(self.ctx, {"--since": since}))
+                return_to_line_start()
+                since = follower.latest_call_start.isoformat(" ", "seconds")
+                command = resume_command(self.ctx, {"--since": since})
+                print_note("Interrupted. Continue with:", command=command)
                 raise
             finally:
-                telling.cancel()
+                reporter.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await telling
+                    await reporter
 
-    def _text(self, call: Call) -> bytes:
-        if not self.pretty:
-            return encode_json(call) + b"\n"
-        return f"{clean(line(call))}\n".encode()
+    def _encode(self, call: Call) -> bytes:
+        if self.as_lines:
+            return f"{escape_controls(format_call(call))}\n".encode()
+        return encode_json(call) + b"\n"
 
-    async def _tell_of_outages(self, calls: CallFollower) -> None:
-        out, known = False, 0
-        polls = calls.poll_count
+    async def _report_outages(self, follower: CallFollower) -> None:
+        """Prints a note when polls begin to fail, and when they succeed again."""
+        in_outage, failed_polls = False, 0
+        poll_count = follower.poll_count
         while True:
-            await asyncio.sleep(0.1)
-            if calls.poll_count == polls:
+            await asyncio.sleep(_CHECK_INTERVAL)
+            if follower.poll_count == poll_count:
                 continue
-            polls, failed = calls.poll_count, calls.failed_polls > known
-            known = calls.failed_polls
-            if failed != out:
-                out = failed
-                every = self.arguments["every"]
-                note(
-                    f"No answer; asking again every {every:g} s." if failed else "Answers are back.",
-                    style="yellow" if failed else "green",
-                )
+            failing = follower.failed_polls > failed_polls
+            poll_count, failed_polls = follower.poll_count, follower.failed_polls
+            if failing and not in_outage:
+                interval = self.arguments["interval"]
+                print_note(f"A poll failed; polling again every {interval:g} s.", style="yellow")
+            elif in_outage and not failing:
+                print_note("Polls succeed again.", style="green")
+            in_outage = failing
 
 
 @click.command(
-    cls=Remembering,
+    cls=ResumableCommand,
     help=with_examples(
-        """
-        New calls as they come, until Ctrl-C; each once.
+        f"""{COMMANDS["follow"]}
 
-        An outage is waited out. What is refused (a wrong key, a wrong query) ends it.
+        It waits until an outage ends. An error that polling again cannot fix (a wrong key, a wrong filter) ends it.
         """,
-        ("watch", "iovox follow --fields call"),
-        ("feed something", 'iovox follow --since "2024-03-31 08:00" --changes --fields all | ./consumer'),
+        ("watch new calls", "iovox follow --fields call"),
+        (
+            "feed a program",
+            'iovox follow --since "2024-03-31 08:00" --include-updates --fields all | ./consumer',
+        ),
     ),
 )
-@click.option("--since", metavar="DATE", default=None, help=f"{FIRST}now.", panel=PANEL)
-@click.option(
-    "--every",
+@read_option("--since", metavar="DATE", help=f"{START_HELP}now.")
+@read_option(
+    "--interval",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     help="Seconds between polls.",
-    panel=PANEL,
 )
-@click.option(
+@read_option(
     "--lookback",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=7200.0,
-    help="Seconds before the newest call that each poll reads again: calls come late, transcripts half an hour late.",
-    panel=PANEL,
+    help="Seconds before the latest call that each poll reads again, because calls and transcripts arrive late.",
 )
-@click.option(
-    "--changes",
+@read_option(
+    "--include-updates",
     is_flag=True,
-    help="Show a call again when its content has changed, as when its transcript comes.",
-    panel=PANEL,
+    help="Write a call again when its content has changed, e.g. when its transcript arrives.",
 )
 @fields_option()
-@on_error_option("")
-@click.option(
+@on_error_option()
+@output_option(
     "--format",
     "form",
     type=click.Choice(["auto", "jsonl", "line"]),
     default="auto",
-    help="JSON documents, or a line for the eye. auto: lines at a terminal, else JSON.",
-    panel="Output",
+    help="JSON Lines, or a readable line per call. auto: readable lines on a terminal, else JSON Lines.",
 )
 @filter_options
-@session_options
+@account_options
 @click.pass_context
 def follow(
     ctx: click.RichContext, /, *, account: Account, filters: dict[str, Any], form: str, **arguments: Any
 ) -> None:
-    """Writes new calls until it is told to end."""
-    pretty = form == "line" or (form == "auto" and at_terminal("stdout"))
-    run(Following(account, {**arguments, **filters}, pretty, open_output(None), ctx).run)
+    """Runs `iovox follow`."""
+    as_lines = form == "line" or (form == "auto" and is_terminal("stdout"))
+    run(FollowCommand(account, {**arguments, **filters}, as_lines, open_output(None), ctx).run)

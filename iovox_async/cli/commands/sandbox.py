@@ -1,185 +1,169 @@
-"""`iovox sandbox`: the endpoint in miniature, on this machine.
-
-The law of this room: whatever the sandbox can do wrong can be asked for; the options are made from `Faults`.
-"""
+"""`iovox sandbox`: serves a local sandbox of the endpoint. The fault options are generated from `Faults`."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Final
 
 import rich_click as click
 
 from iovox_async import MissingExtraError
 from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, Faults, Sandbox
 
-from ..console import at_terminal, note, number, out
+from ..app import COMMANDS
+from ..console import format_count, is_terminal, print_note, stdout_screen, with_examples
 from ..errors import run
-from ..help_text import with_examples
+from ..options import collect_options
 
-__all__ = ["FAULTS", "sandbox"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-PANEL = "Faults"
 _COUNT = click.IntRange(min=0)
 _AMOUNT = click.FloatRange(min=0)
 
-if TYPE_CHECKING:
-    # Which releases of click have it generic at run time does not matter then.
-    _ParamType = click.ParamType[float | str, Any]
-else:
-    _ParamType = click.ParamType
-
-
-class RetryAfter(_ParamType):
-    """Seconds, or any text."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:  # noqa: ARG002 - click's signature
-        """A number where it is one."""
-        try:
-            return float(value)
-        except ValueError:
-            return str(value)
-
-
-#: Each fault: the type of its value (None for a switch), and what it does.
-FAULTS: dict[str, tuple[Any, str]] = {
-    "latency": (_AMOUNT, "Seconds before every answer."),
-    "jitter": (_AMOUNT, "Random seconds on top of them, at most."),
-    "error_rate": (click.FloatRange(0, 1), "This share of the requests fails."),
-    "every_nth": (_COUNT, "Every n-th request fails."),
-    "fail_first": (_COUNT, "The first n requests fail."),
-    "fail_at": (_COUNT, "This request fails, counted from 1. Several: repeat the option."),
-    "fail_after": (_COUNT, "All requests after the n-th fail."),
-    "fail_above_rows": (_COUNT, "Requests fail whose answer would hold more rows than n."),
+#: For each attribute of `Faults` the type of its value (None for a flag), its metavar, and what it does.
+FAULTS: Final[dict[str, tuple[Any, str | None, str]]] = {
+    "latency": (_AMOUNT, "SECONDS", "Delay before every response."),
+    "jitter": (_AMOUNT, "SECONDS", "Maximum of a random delay in addition."),
+    "error_rate": (click.FloatRange(0, 1), "SHARE", "This share of the requests fails."),
+    "every_nth": (_COUNT, "N", "Every n-th request fails."),
+    "fail_first": (_COUNT, "N", "The first n requests fail."),
+    "fail_at": (_COUNT, "N", "The n-th request fails, counted from 1. Repeat the option for several."),
+    "fail_after": (_COUNT, "N", "All requests after the n-th fail."),
+    "fail_above_rows": (_COUNT, "N", "Requests fail whose response would have more than n rows."),
     "kinds": (
         click.Choice(FAULT_KINDS),
-        f"How they fail: {', '.join(FAULT_KINDS)}. Several: repeat the option; one is drawn for each failure.",
+        "KIND",
+        f"How requests fail: {', '.join(FAULT_KINDS)}. Repeat the option for several; each failure is one of them.",
     ),
-    "retry_after": (RetryAfter(), "The Retry-After of 429 and 503: seconds, or any text."),
-    "location": (str, "Where 302 sends the client."),
-    "drip_interval": (_AMOUNT, "Seconds between the bytes of the kind drip."),
+    "retry_after": (str, "SECONDS", "The Retry-After header of 429 and 503: seconds, or any text."),
+    "location": (str, "URL", "The Location header of 302."),
+    "drip_interval": (_AMOUNT, "SECONDS", "Seconds between the bytes of the kind drip."),
     "error_format": (
         click.Choice(["xml", "json", "text"]),
-        "How error bodies are written: xml, json or text.",
+        "FORMAT",
+        "Format of error bodies: xml, json or text.",
     ),
-    "max_page_rows": (click.IntRange(min=1), "The server holds at most n rows a page, whatever is asked."),
-    "max_page_rows_after": (_COUNT, "It does so once it had n requests."),
-    "shuffle_ties": (None, "Calls of one second change places from request to request."),
-    "exclusive_end": (None, "Calls of the very second of end_date are left out."),
-    "ignore_page": (None, "Every page is the first one."),
-    "ignore_dates": (None, "The dates are not looked at."),
+    "max_page_rows": (click.IntRange(min=1), "N", "A page has at most n rows, whatever limit is requested."),
+    "max_page_rows_after": (_COUNT, "N", "That limit applies after the n-th request."),
+    "shuffle_ties": (None, None, "Calls of the same second change their order with every request."),
+    "exclusive_end": (None, None, "Calls in the second of end_date are left out."),
+    "ignore_page": (None, None, "Every page is the first one."),
+    "ignore_dates": (None, None, "start_date and end_date are ignored."),
     "inserts_per_request": (
         _AMOUNT,
-        "Calls that arrive before each request; 0.5 is one before every second.",
+        "N",
+        "Calls inserted before each request; 0.5: before every second one.",
     ),
-    "deletes_per_request": (_AMOUNT, "Calls that vanish before each request."),
-    "gzip": (None, "Answers are compressed for clients that accept it."),
-    "keep_alive": (_AMOUNT, "Seconds after which an idle connection is closed."),
+    "deletes_per_request": (_AMOUNT, "N", "Calls deleted before each request."),
+    "gzip": (None, None, "Responses are compressed for clients that accept gzip."),
+    "keep_alive": (_AMOUNT, "SECONDS", "Idle connections are closed after this time."),
 }
-_METAVARS = dict.fromkeys(("latency", "jitter", "drip_interval", "retry_after", "keep_alive"), "SECONDS")
-_METAVARS |= {"error_rate": "SHARE", "kinds": "KIND", "location": "URL", "error_format": "FORMAT"}
-_REPEATED = ("fail_at", "kinds")
+_REPEATABLE: Final = {"fail_at", "kinds"}
 
 
-def fault_options(command: F) -> F:
-    """Gives a command an option for each fault; it receives `faults`."""
+def _fault_option(name: str) -> Callable[[Any], Any]:
+    value_type, metavar, help_text = FAULTS[name]
+    is_flag, multiple = value_type is None, name in _REPEATABLE
+    return click.option(
+        "--kind" if name == "kinds" else "--" + name.replace("_", "-"),
+        name,
+        type=click.BOOL if is_flag else value_type,
+        metavar=metavar,
+        is_flag=is_flag,
+        multiple=multiple,
+        default=False if is_flag else () if multiple else None,
+        show_default=False,
+        help=help_text,
+        panel="Faults",
+    )
 
-    @functools.wraps(command)
-    def gathering(*args: Any, **options: Any) -> Any:
-        given = {name: options.pop(name) for name in FAULTS}
-        faults = Faults(**{name: value for name, value in given.items() if value not in (None, (), False)})
-        return command(*args, faults=faults, **options)
 
-    for name, (kind, text) in reversed(FAULTS.items()):
-        switch = kind is None
-        gathering = click.option(
-            "--kind" if name == "kinds" else "--" + name.replace("_", "-"),
-            name,
-            type=click.BOOL if switch else kind,
-            metavar=None if switch else _METAVARS.get(name, "N"),
-            is_flag=switch,
-            multiple=name in _REPEATED,
-            default=False if switch else () if name in _REPEATED else None,
-            show_default=False,
-            help=text,
-            panel=PANEL,
-        )(gathering)
-    return gathering  # type: ignore[return-value] # click passes options by name, whatever the signature
+#: Adds an option for each fault; the command gets `faults`.
+fault_options: Final = collect_options(
+    [_fault_option(name) for name in FAULTS],
+    FAULTS,
+    lambda values: {
+        "faults": Faults(**{name: value for name, value in values.items() if value not in (None, (), False)})
+    },
+)
 
 
 @click.command(
     help=with_examples(
-        """
-        The endpoint in miniature on this machine, until Ctrl-C: real HTTP, invented calls, faults on request.
+        f"""{COMMANDS["sandbox"]}
 
-        It prints the lines that point this package at it.
+        It prints the environment variables that point this package at it.
         """,
         ("100,000 calls of a quarter", "iovox sandbox --calls 100000"),
         (
-            "one request in five fails, in one of two ways",
+            "one request in five fails, with a 500 or a truncated body",
             "iovox sandbox --error-rate 0.2 --kind 500 --kind cut --latency 0.1",
         ),
-    ),
+    )
 )
 @click.option(
     "--port",
     metavar="N",
     type=click.IntRange(0, 65535),
     default=0,
-    help="Where it listens; 0 takes a free one.",
+    help="Port to listen on; 0 chooses a free one.",
     panel="Calls",
 )
-@click.option("--calls", metavar="N", type=_COUNT, default=10_000, help="Calls to draw.", panel="Calls")
 @click.option(
-    "--start", metavar="DATE", default="2024-01-01", help="First day of their range.", panel="Calls"
+    "--calls", metavar="N", type=_COUNT, default=10_000, help="Number of calls to generate.", panel="Calls"
 )
-@click.option("--end", metavar="DATE", default="2024-03-31", help="Last day of it, included.", panel="Calls")
+@click.option("--start", metavar="DATE", default="2024-01-01", help="First day of the calls.", panel="Calls")
 @click.option(
-    "--seed", metavar="N", type=int, default=0, help="Same seed, same calls and same faults.", panel="Calls"
+    "--end", metavar="DATE", default="2024-03-31", help="Last day of the calls, inclusive.", panel="Calls"
 )
 @click.option(
-    "--arrivals",
+    "--seed",
+    metavar="N",
+    type=int,
+    default=0,
+    help="The same seed gives the same calls and faults.",
+    panel="Calls",
+)
+@click.option(
+    "--arrival-interval",
     metavar="SECONDS",
     type=_AMOUNT,
     default=2.0,
-    help="While its page is open in a browser, a call arrives about this often, after the range; 0: none does.",
+    help="While the live page is open in a browser, a new call arrives about this often, after END; 0: never.",
     panel="Calls",
 )
 @fault_options
-def sandbox(*, port: int, arrivals: float, faults: Faults, **drawn: Any) -> None:
-    """Serves until it is told to end."""
+def sandbox(*, port: int, arrival_interval: float, faults: Faults, **options: Any) -> None:
+    """Runs `iovox sandbox`."""
 
     async def serve() -> None:
-        box = Sandbox(**drawn, faults=faults)
-        page = _live_page(box, arrivals)
-        async with box.serve(port=port) as url:
-            told = f"{number(drawn['calls'], 'call', 'calls')} from {box.start} to {box.end}"
-            note(f"The sandbox answers at {url} with {told}. Copy these lines to another terminal:")
-            screen = out()
+        server = Sandbox(**options, faults=faults)
+        describe_page = _add_live_page(server, arrival_interval)
+        async with server.serve(port=port) as url:
+            calls = f"{format_count(options['calls'], 'call')} from {server.start} to {server.end}"
+            print_note(f"The sandbox serves {calls} at {url}. Copy these lines to another terminal:")
+            screen = stdout_screen()
             for name, value in (("URL", url), ("USERNAME", USERNAME), ("SECURE_KEY", KEY)):
                 screen.print(f"export IOVOX_{name}={value}", soft_wrap=True)
             screen.file.flush()
-            note(page(url))
-            if at_terminal("stderr"):
-                day = box.start[:10]
-                note(f"Then, for example: iovox calls {day} {day}\nCtrl-C ends it.", style="dim")
+            print_note(describe_page(url))
+            if is_terminal("stderr"):
+                day = server.start[:10]
+                print_note(f"Then, for example: iovox calls {day} {day}\nPress Ctrl-C to stop.", style="dim")
             await asyncio.Event().wait()
 
     run(serve)
 
 
-def _live_page(box: Sandbox, arrivals: float) -> Callable[[str], str]:
-    """Adds the live page where it can be served; gives what to tell of it, given the sandbox's address."""
+def _add_live_page(server: Sandbox, arrival_interval: float) -> Callable[[str], str]:
+    """Adds the live page if its packages are installed.
+
+    Returns:
+        a function from the sandbox's base URL to a sentence about the page.
+    """
     try:
         from iovox_async.sandbox.live.page import add_live_page, page_url
-    except MissingExtraError as missing:
-        cure = f'pip install "iovox-async[{missing.extra}]"'
-        return lambda _: f"To see its calls in a browser: {cure}"
-    add_live_page(box, arrival_interval=arrivals)
-    return lambda url: f"See its calls in a browser at {page_url(url)}"
+    except MissingExtraError as error:
+        command = f'pip install "iovox-async[{error.extra}]"'
+        return lambda _: f"To see the calls in a browser, install: {command}"
+    add_live_page(server, arrival_interval=arrival_interval)
+    return lambda url: f"See the calls in a browser at {page_url(url)}"

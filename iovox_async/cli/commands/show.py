@@ -1,12 +1,11 @@
-"""`iovox show`: one call, readable.
-
-The law of this room: everything that is known of the call is shown, and nothing that it lacks.
-"""
+"""`iovox show`: shows one call with all its parts."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import rich_click as click
@@ -18,172 +17,168 @@ from rich.text import Text
 
 from iovox_async import Fields
 
-from ..console import clean, complain, show_page, span
-from ..errors import FAILED, run
-from ..help_text import with_examples
-from ..options import Account, session_options
+from .. import FAILED
+from ..app import COMMANDS
+from ..console import escape_controls, format_duration, print_error, print_page, with_examples
+from ..errors import run
+from ..options import Account, account_options
 
 if TYPE_CHECKING:
     from iovox_async import Call, Categories, Task, Transcription
 
-__all__ = ["describe", "show"]
-
-_COLOURS = {"BLUE": "blue", "GREEN": "green", "GOLD": "yellow", "RED": "red"}
-_SPEAKERS = {"caller": "cyan", "called": "green"}
-_MOMENT = "%Y-%m-%d %H:%M:%S"
-#: How what the endpoint answers with TRUE and FALSE is told.
-_YES = {"TRUE": "yes", "FALSE": "no"}
+_TAG_STYLES: Final = {"BLUE": "blue", "GREEN": "green", "GOLD": "yellow", "RED": "red"}
+_SPEAKER_STYLES: Final = {"caller": "cyan", "called": "green"}
+#: The endpoint's TRUE and FALSE.
+_YES_NO: Final = {"TRUE": "yes", "FALSE": "no"}
 
 
-@click.command(
-    help=with_examples(
-        """
-        One call, readable: who, when, how long, the dialogue, tags, keywords, tasks, comments, categories.
-        """,
-        ("an id from iovox calls", "iovox show 30683207599876"),
-    ),
-)
+@click.command(help=with_examples(COMMANDS["show"], ("an id from iovox calls", "iovox show 30683207599876")))
 @click.argument("id", type=int, help="The call's id.", panel="Call")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document instead.", panel="Call")
-@session_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.", panel="Call")
+@account_options
 def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - the endpoint's own word
-    """Shows a call."""
+    """Runs `iovox show`."""
 
-    async def find() -> list[Call]:
-        async with account.session() as insights:
+    async def get() -> list[Call]:
+        async with account.client() as insights:
             return await insights.get(id, fields=Fields.ALL)
 
-    found = run(find)
-    if not found:
-        complain(f"There is no call {id} in this account.")
+    calls = run(get)
+    if not calls:
+        print_error(f"There is no call {id} in this account.")
         raise Exit(FAILED)
     if as_json:
-        click.echo(msgspec.json.encode(found[0].to_dict()), file=sys.stdout)
+        click.echo(msgspec.json.encode(calls[0].to_dict()), file=sys.stdout)
     else:
-        show_page(describe(found[0]))
+        print_page(render_call(calls[0]))
 
 
-def describe(call: Call) -> RenderableType:
-    """The call as a page of text."""
-    parts: list[RenderableType] = [_head(call), _facts(call)]
+def render_call(call: Call) -> RenderableType:
+    """A call as a page of text; parts that it does not have are left out."""
+    parts: list[RenderableType] = [_title(call), _properties(call)]
     for transcription in call.transcriptions:
-        parts += _section("Dialogue", _dialogue(transcription))
+        parts += _section("Transcript", _transcript(transcription))
     parts += _section("Tags", Text("\n").join(map(_tag, call.tags)))
-    parts += _section("Keyword rules", _plain(_rules(call)))
-    parts += _section("Outcomes", _plain(_outcome(outcome) for outcome in call.call_outcomes))
-    parts += _section("Tasks", _plain(map(_task, call.tasks)))
-    comments = (_said(comment.text, comment.username, comment.created) for comment in call.comments)
-    parts += _section("Comments", _plain(comments))
+    parts += _section("Keyword rules", _lines(_keyword_rules(call)))
+    parts += _section("Outcomes", _lines(map(_outcome, call.call_outcomes)))
+    parts += _section("Tasks", _lines(map(_task, call.tasks)))
+    comments = (
+        _with_details(comment.text or "", comment.username, _minute(comment.created))
+        for comment in call.comments
+    )
+    parts += _section("Comments", _lines(comments))
     parts += _section("Categories", _categories(call.categories))
-    if call.extra:
-        parts += _section(
-            "Also answered", _plain(f"{key}: {_value(value)}" for key, value in call.extra.items())
-        )
+    parts += _section("Other", _lines(f"{key}: {_json(value)}" for key, value in call.extra.items()))
     return Group(*parts)
 
 
 def _section(title: str, body: Text | Table) -> list[RenderableType]:
-    empty = not body.plain if isinstance(body, Text) else not body.rows
-    return [] if empty else [Text(f"\n{title}", "bold"), Padding(body, (0, 0, 0, 2), expand=False)]
+    is_empty = not body.plain if isinstance(body, Text) else not body.rows
+    return [] if is_empty else [Text(f"\n{title}", "bold"), Padding(body, (0, 0, 0, 2), expand=False)]
 
 
-def _plain(lines: Any) -> Text:
-    return Text("\n".join(clean(line) for line in lines))
+def _lines(lines: Iterable[str]) -> Text:
+    return Text("\n".join(map(escape_controls, lines)))
 
 
-def _head(call: Call) -> Text:
+def _minute(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M}" if time else ""
+
+
+def _with_details(text: str, *details: str | None, gap: str = "  ") -> str:
+    """The text followed by its details in parentheses; empty details are left out."""
+    joined = ", ".join(filter(None, details))
+    return f"{text}{gap}({joined})" if joined else text
+
+
+def _title(call: Call) -> Text:
     result = call.call_result or ""
     style = "green" if result == "ANSWERED" else "yellow"
-    return Text.assemble(("Call ", "bold"), (str(call.id), "bold"), "  ", (clean(result), style))
+    return Text.assemble(("Call ", "bold"), (str(call.id), "bold"), "  ", (escape_controls(result), style))
 
 
-def _facts(call: Call) -> Table:
-    began = f"{call.call_start:{_MOMENT}}" if call.call_start is not None else ""
-    ended = f" to {call.call_end:%H:%M:%S}" if call.call_end else ""
-    spans = [(call.talk_time, "talked"), (call.call_time, "in all")]
-    place = f" ({call.call_origin_location})" if call.call_origin_location else ""
+def _properties(call: Call) -> Table:
+    start = f"{call.call_start:%Y-%m-%d %H:%M:%S}" if call.call_start is not None else ""
+    end = f" to {call.call_end:%H:%M:%S}" if call.call_end else ""
+    durations = [(call.talk_time, "talk time"), (call.call_time, "in total")]
     rows = {
-        "When": began + ended,
-        "How long": ", ".join(
-            f"{span(time.total_seconds())} {what}" for time, what in spans if time is not None
+        "When": start + end,
+        "Duration": ", ".join(
+            f"{format_duration(duration.total_seconds())} {label}"
+            for duration, label in durations
+            if duration is not None
         ),
-        "From": f"{call.call_origin or ''}{place}",
+        "From": _with_details(call.call_origin or "", call.call_origin_location, gap=" "),
         "iovox number": call.iovox_number,
-        "Put through to": call.call_destination,
+        "Connected to": call.call_destination,
         "Node": _entity(call.node_name, call.node_id, call.node_type),
         "Link": _entity(call.link_name, call.link_id, call.link_type),
         "Direction": call.direction,
         "Type": call.call_type,
         "Rule": call.rule_result,
-        "Recording": _YES.get(str(call.has_recording).upper()),
-        "E-mail alert": _YES.get(str(call.email_alert).upper(), call.email_alert),
+        "Recording": _YES_NO.get(str(call.has_recording).upper()),
+        "E-mail alert": _YES_NO.get(str(call.email_alert).upper(), call.email_alert),
     }
     table = Table.grid(padding=(0, 2))
-    for name, told in rows.items():
-        if told:
-            table.add_row(Text(name, "dim"), Text(clean(told)))
+    for name, value in rows.items():
+        if value:
+            table.add_row(Text(name, "dim"), Text(escape_controls(value)))
     return table
 
 
 def _entity(name: str | None, number: str | None, kind: str | None) -> str:
-    known = ", ".join(part for part in (number and f"id {number}", kind) if part)
-    return f"{name or ''}{f' ({known})' if known else ''}".strip()
+    return _with_details(name or "", number and f"id {number}", kind, gap=" ").strip()
 
 
-def _dialogue(transcription: Transcription) -> Text | Table:
+def _transcript(transcription: Transcription) -> Text | Table:
     if not transcription.phrases:
-        return Text(clean(transcription.text or ""))
+        return Text(escape_controls(transcription.text or ""))
     table = Table.grid(padding=(0, 2))
     for phrase in transcription.phrases:
         speaker = phrase.speaker or ""
         table.add_row(
-            Text("" if phrase.start is None else span(phrase.start / 1000), "dim"),
-            Text(clean(speaker), _SPEAKERS.get(speaker, "")),
-            Text(clean(phrase.phrase or "")),
+            Text("" if phrase.start is None else format_duration(phrase.start / 1000), "dim"),
+            Text(escape_controls(speaker), _SPEAKER_STYLES.get(speaker, "")),
+            Text(escape_controls(phrase.phrase or "")),
         )
     return table
 
 
 def _tag(tag: Any) -> Text:
     colour = tag.colour or ""
-    known = ", ".join(part.lower() for part in (colour, tag.source_type) if part)
-    return Text.assemble(
-        ("\u25cf ", _COLOURS.get(colour, "")),
-        (clean(tag.text or ""), _COLOURS.get(colour, "")),
-        (f"  ({clean(known)})" if known else "", "dim"),
-    )
+    style = _TAG_STYLES.get(colour, "")
+    details = _with_details("", colour.lower(), tag.source_type and tag.source_type.lower())
+    text = escape_controls(tag.text or "")
+    return Text.assemble(("\u25cf ", style), (text, style), (escape_controls(details), "dim"))
 
 
-def _rules(call: Call) -> Any:
+def _keyword_rules(call: Call) -> Iterator[str]:
     for rule in call.keyword_rules:
-        words = ", ".join(
-            f"{word.keyword or ''}{f' x{word.count}' if word.count is not None else ''}"
-            for word in rule.keywords
+        keywords = ", ".join(
+            f"{keyword.keyword or ''}{f' x{keyword.count}' if keyword.count is not None else ''}"
+            for keyword in rule.keywords
         )
-        yield f"{rule.keyword_rule or ''}{f': {words}' if words else ''}"
+        yield f"{rule.keyword_rule or ''}{f': {keywords}' if keywords else ''}"
 
 
 def _task(task: Task) -> str:
     dates = (("created", task.created), ("due", task.due_date), ("reminder", task.reminder_date))
-    known = [task.status, f"for {task.assigned_username}" if task.assigned_username else None]
-    known += [f"by {task.username}" if task.username else None]
-    known += [f"{what} {moment:%Y-%m-%d %H:%M}" for what, moment in dates if moment]
-    told = ", ".join(part for part in known if part)
-    return f"{task.reminder_message or '(no message)'}{f'  ({told})' if told else ''}"
-
-
-def _said(text: str | None, who: str | None, when: Any) -> str:
-    known = ", ".join(part for part in (who, f"{when:%Y-%m-%d %H:%M}" if when else None) if part)
-    return f"{text or ''}{f'  ({known})' if known else ''}"
+    return _with_details(
+        task.reminder_message or "(no message)",
+        task.status,
+        task.assigned_username and f"for {task.assigned_username}",
+        task.username and f"by {task.username}",
+        *(f"{label} {_minute(date)}" for label, date in dates if date),
+    )
 
 
 def _outcome(outcome: Any) -> str:
     if isinstance(outcome, dict) and all(not isinstance(value, dict | list) for value in outcome.values()):
         return ", ".join(str(value) for value in outcome.values() if value is not None)
-    return _value(outcome)
+    return _json(outcome)
 
 
-def _value(value: Any) -> str:
+def _json(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -191,6 +186,6 @@ def _categories(categories: Categories | None) -> Table:
     table = Table.grid(padding=(0, 2))
     for kind in ("call", "node", "link", "contact"):
         for category in getattr(categories, f"{kind}_categories", ()):
-            told = f"{category.label or ''}: {category.value or ''}".removeprefix(": ").removesuffix(": ")
-            table.add_row(Text(kind, "dim"), Text(clean(told)))
+            text = f"{category.label or ''}: {category.value or ''}".removeprefix(": ").removesuffix(": ")
+            table.add_row(Text(kind, "dim"), Text(escape_controls(text)))
     return table

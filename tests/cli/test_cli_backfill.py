@@ -1,0 +1,191 @@
+"""`iovox backfill`: reports, progress, exit codes, and the command that continues."""
+
+import contextlib
+import json
+import re
+import shlex
+import signal
+import time
+
+import pytest
+from click.testing import CliRunner
+from support.cli import TIMEOUT, finish, parse_lines, resume_arguments
+
+from iovox_async.cli.app import iovox
+from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
+
+RANGE = ["--start", "2024-01-01", "--end", "2024-01-05"]
+
+
+@pytest.fixture
+def sandbox():
+    """Five days of calls, for each test anew."""
+    with contextlib.closing(Sandbox(calls=100, start="2024-01-01", end="2024-01-05")) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def environment(sandbox):
+    with sandbox.serve() as url:
+        yield {"IOVOX_URL": url, "IOVOX_USERNAME": USERNAME, "IOVOX_SECURE_KEY": KEY}
+
+
+@pytest.fixture
+def run(environment, tmp_path):
+    def invoke(*args):
+        return CliRunner(env=environment).invoke(iovox, ["backfill", "--out", str(tmp_path / "out"), *args])
+
+    return invoke
+
+
+def test_run_ends_with_a_report_on_stderr(run, tmp_path):
+    """Given a range, when downloaded twice, then each run reports what it did, and stdout is empty."""
+    first = run(*RANGE, "--format", "jsonl")
+    assert (first.exit_code, first.stdout) == (0, "")
+    total = f"{tmp_path / 'out'} contains 100 calls"
+    written, last = first.stderr.splitlines()
+    assert re.fullmatch(r"5 partitions written: 100 calls, [\d.]+ kB in \d+ requests, \d+\.\d s", written)
+    assert last == total
+    second = run(*RANGE, "--format", "jsonl").stderr.splitlines()
+    assert second == ["5 partitions already complete, nothing to download", total]
+
+
+def test_verify_reports_and_repairs_mismatches(run, sandbox):
+    """Given a call that arrived later, when verified, then its partition is downloaded again and named."""
+    run(*RANGE)
+    sandbox.add([{"call_start": "2024-01-02 10:00:00"}])
+    output = run(*RANGE, "--verify").stderr
+    assert "5 partitions verified, 1 mismatch downloaded again: 2024-01-02 (" in output
+    complete, verified, total = run(*RANGE, "--verify").stderr.splitlines()
+    assert complete == "5 partitions already complete, nothing to download"
+    assert re.fullmatch(
+        r"5 partitions verified, no mismatches \([\d.]+ kB in \d+ requests, \d+\.\d s\)", verified
+    )
+    assert total.endswith(" contains 101 calls")
+
+
+def test_json_log_has_a_document_per_line(run):
+    """Given --log-format json, when a run is verified, then each line of stderr is a document."""
+    events = parse_lines(run(*RANGE, "--log-format", "json", "--verify").stderr)
+    assert [event["event"] for event in events] == ["done", "verified"]
+    assert events[0]["calls"] == 100
+
+
+def test_filters_and_fields_are_passed_on(run, sandbox, tmp_path):
+    """Given a filter and fields, when downloaded as CSV, then the files contain the selected calls and fields."""
+    options = ("--format", "csv", "--call-result", "ANSWERED", "--fields", "id,direction")
+    assert run(*RANGE, *options).exit_code == 0
+    lines = "".join(path.read_text() for path in (tmp_path / "out/calls").rglob("*.csv")).splitlines()
+    assert lines[0] == "call_start,id,direction"
+    assert len(set(lines)) - 1 == len(sandbox.ids(call_result="ANSWERED"))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--start", "yesterday"], "--start "),
+        (["--start", "2024-02-01", "--end", "2024-01-01"], "--end "),
+        (["--format", "xml"], "xml"),
+        (["--finality-delay", "-1"], "--finality-delay"),
+    ],
+    ids=["start", "end", "format", "finality delay"],
+)
+def test_wrong_arguments_are_usage_errors(run, args, message):
+    """Given a wrong argument, when the command runs, then the exit code is 2 and the option is named."""
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_directory_of_another_backfill_is_refused(run):
+    """Given a directory partitioned by day, when run by month, then it fails, names both, and cannot be continued."""
+    run(*RANGE)
+    result = run(*RANGE, "--partition", "month")
+    assert result.exit_code == 1
+    assert re.search(r"partition \(.*day.*month.*\)", result.stderr)
+    assert "Continue with" not in result.stderr
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_failed_run_prints_the_command_that_continues(run, sandbox, form):
+    """Given a failure, when something was finished, then exit code 3 and the printed command continues; else 1."""
+    sandbox.faults = Faults(fail_after=0, kinds="404")
+    assert run(*RANGE, "--log-format", form).exit_code == 1
+    sandbox.reset_stats()
+    sandbox.faults = Faults(fail_after=3, kinds="404")
+    result = run(*RANGE, "--page-size", "20", "--concurrency", "1", "--log-format", form)
+    assert result.exit_code == 3, result.stderr
+    last = result.stderr.splitlines()[-1]
+    command = json.loads(last)["resume_command"] if form == "json" else last.partition("Continue with: ")[2]
+    sandbox.faults = Faults()
+    arguments = shlex.split(command)
+    assert arguments[:2] == ["iovox", "backfill"]
+    assert run(*arguments[2:]).exit_code == 0
+
+
+@pytest.mark.subprocess
+@pytest.mark.fault(55)
+@pytest.mark.parametrize(
+    ("number", "faults", "requests", "start_of_note"),
+    [
+        (signal.SIGINT, Faults(latency=0.05), 8, "Interrupted. "),
+        (signal.SIGTERM, Faults(kinds="hang", fail_after=0), 1, "Interrupted. Continue with: "),
+    ],
+    ids=["SIGINT", "SIGTERM before anything is finished"],
+)
+def test_interrupted_run_can_be_continued(
+    number, faults, requests, start_of_note, sandbox, start, environment, tmp_path
+):
+    """Given a running backfill, when interrupted, then the exit code is 3, and the printed command finishes it."""
+    out = tmp_path / "a directory"
+    arguments = ["backfill", *RANGE, "--out", str(out), "--page-size", "5", "--concurrency", "1"]
+    sandbox.faults = faults
+    process = start(*arguments)
+    while sandbox.stats.requests < requests:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.send_signal(number)
+    assert process.wait(TIMEOUT) == 3
+    _, _, stderr = finish(process)
+    assert stderr.startswith(start_of_note) or "\nInterrupted. " in stderr
+    assert resume_arguments(stderr) == arguments
+    assert not list(out.glob(".*.tmp"))
+    sandbox.faults = Faults()
+    assert CliRunner(env=environment).invoke(iovox, arguments).exit_code == 0
+    assert json.loads((out / "report.json").read_text())["total_calls"] == 100
+
+
+class TestProgress:
+    @pytest.fixture
+    def run_slowly(self, sandbox, run, monkeypatch):
+        """A run that takes many intervals of progress."""
+        monkeypatch.setattr("iovox_async.cli.commands.backfill._LINE_INTERVAL", 0.02)
+        monkeypatch.setattr("iovox_async.cli.progress.REFRESH_INTERVAL", 0.02)
+        sandbox.faults = Faults(latency=0.02)
+        return lambda *args: run(*RANGE, "--page-size", "10", "--concurrency", "1", *args)
+
+    def test_lines_without_a_terminal(self, run_slowly):
+        """Given no terminal, when a backfill runs, then lines show growing percentages, calls, rate and bytes."""
+        lines = [line for line in run_slowly().stderr.splitlines() if "%" in line]
+        assert len(lines) > 2
+        assert all(re.fullmatch(r" *\d+%  .*\d calls?  [\d,]+/s  .*", line) for line in lines)
+        shares = [int(line.partition("%")[0]) for line in lines]
+        assert shares == sorted(shares)
+        assert max(shares) < 100
+
+    def test_json_documents(self, run_slowly):
+        """Given --log-format json, when a backfill runs, then documents show the figures and the rate."""
+        events = parse_lines(run_slowly("--log-format", "json").stderr)
+        events = [event for event in events if event["event"] == "progress"]
+        assert len(events) > 2
+        keys = {"progress", "calls", "bytes_received", "retries", "calls_per_second", "seconds_left"}
+        assert keys <= set(events[0])
+        assert all(event["progress"] < 1 or event["partitions"] == 5 for event in events)
+
+    def test_bar_on_a_terminal(self, run_slowly, monkeypatch):
+        """Given a terminal, when a backfill runs, then a bar is drawn, and the report follows."""
+        monkeypatch.setattr("iovox_async.cli.commands.backfill.can_draw_bar", lambda: True)
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        stderr = run_slowly().stderr
+        assert re.search(r"\d%.*calls", stderr)
+        assert "5 partitions written" in stderr

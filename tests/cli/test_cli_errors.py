@@ -1,0 +1,147 @@
+"""Errors: their wording, exit codes, credentials and the log."""
+
+import pytest
+import rich_click as click
+from support.cli import parse_lines
+
+from iovox_async import BackfillError, ConfigurationError, QueryError, RecordError, TransportError
+from iovox_async.cli.app import iovox
+from iovox_async.cli.errors import format_error
+from iovox_async.sandbox import KEY, USERNAME
+
+START, END = "2024-01-01", "2024-01-31"
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "message"),
+    [
+        ("calls", QueryError("start_date", "is wrong"), "START is wrong"),
+        ("backfill", QueryError("start_date", "is wrong"), "--start is wrong"),
+        ("follow", QueryError("start_date", "is wrong"), "--since is wrong"),
+        ("calls", QueryError("end_date", "is wrong"), "END is wrong"),
+        ("calls", QueryError("id", "is wrong"), "--id is wrong"),
+        ("calls", QueryError("response_fields", "is wrong"), "--fields is wrong"),
+        ("calls", QueryError("node_name", "is wrong"), "--node-name is wrong"),
+        ("calls", QueryError("max_calls", "is wrong"), "--limit is wrong"),
+        ("calls", ConfigurationError("base_url", "is wrong"), "IOVOX_URL is wrong"),
+        ("calls", ConfigurationError("timezone", "is wrong"), "--timezone is wrong"),
+        ("calls", ConfigurationError("all is wrong"), "all is wrong"),
+        (
+            "calls",
+            QueryError("start_date", "has a time zone", "Pass timezone= to the client."),
+            "START has a time zone. Pass --timezone to the client.",
+        ),
+        (
+            "backfill",
+            BackfillError("x is damaged", hint="Pass repair=True to read it again."),
+            "x is damaged. Pass --repair to read it again.",
+        ),
+        (
+            "calls",
+            TransportError("no connection", hint="Check the address (base_url= or IOVOX_URL)."),
+            "no connection. Check the address (IOVOX_URL).",
+        ),
+        (
+            "calls",
+            RecordError(3, "$[3].id", "is wrong"),
+            "$[3].id: is wrong. Pass --on-error skip to skip and count such records.",
+        ),
+        ("calls", click.ClickException("is wrong"), "is wrong"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_errors_name_what_was_typed(command, error, message):
+    """Given an error about a Python argument, when a command prints it, then it names its own option or variable."""
+    with click.Context(iovox.commands[command]):
+        assert format_error(error) == message
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["calls", END, START], "END"),
+        (["calls", "yesterday"], "START"),
+        (["calls", START, "--tag-colour", "PINK"], "--tag-colour"),
+        (["calls", START, "--iovox-number", "+44 1"], "--iovox-number"),
+        (["calls", START, "--id", "x"], "--id"),
+        (["calls", START, "--fields", "talk_tim"], "did you mean 'talk_time'"),
+        (["calls", START, "--order", "talk_time"], "--order"),
+        (["calls", START, "--resume", "x"], "--resume"),
+        (["calls", START, "--timezone", "Mars/Olympus"], "timezone"),
+        (["calls", START, "--proxy", "ftp://x"], "proxy"),
+        (["calls", START, "--page-size", "20001"], "--page-size"),
+        (["follow", "--since", "soon"], "--since "),
+        (["show", "x"], "ID"),
+        (["sandbox", "--kind", "flood"], "--kind"),
+        (["sandbox", "--start", "2024-02-01", "--end", "2024-01-01"], "end"),
+        (["nonsense"], "nonsense"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_usage_errors_name_the_option(run, sandbox, args, message):
+    """Given a wrong argument, when the command runs, then nothing is sent, and exit code 2 and a message name it."""
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sandbox.stats.requests == 0
+
+
+def test_wrong_key_is_explained_and_not_shown(run):
+    """Given a wrong key, when a command runs, then the error explains it and does not contain it."""
+    result = run("calls", START, END, env={"IOVOX_SECURE_KEY": "canary-key"})
+    assert result.exit_code == 1
+    assert "IP addresses" in result.stderr
+    assert "canary-key" not in result.output
+
+
+def test_errors_are_wrapped_between_words_on_a_narrow_terminal(run, monkeypatch):
+    """Given a terminal of 50 columns, when an error is printed, then no line is longer and no word is broken."""
+    monkeypatch.setattr("iovox_async.cli.console.is_terminal", lambda name: name == "stderr")
+    result = run("calls", START, END, env={"IOVOX_SECURE_KEY": "another", "COLUMNS": "50"})
+    lines = result.stderr.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 50
+    assert "Check IOVOX_USERNAME and IOVOX_SECURE_KEY" in " ".join(map(str.strip, lines))
+
+
+@pytest.mark.parametrize("command", [["calls"], ["follow"], ["show", "1"]], ids=lambda args: args[0])
+def test_missing_credentials_without_a_terminal_are_a_usage_error(run, command):
+    """Given no credentials and no terminal, when a command runs, then it names both variables; exit code 2."""
+    result = run(*command, env={"IOVOX_USERNAME": None, "IOVOX_SECURE_KEY": None})
+    assert result.exit_code == 2
+    assert "IOVOX_USERNAME and IOVOX_SECURE_KEY" in result.stderr
+
+
+def test_missing_credentials_are_prompted_for(run, sandbox, monkeypatch):
+    """Given no credentials and a terminal, when a command runs, then it prompts for both and hides the key."""
+    monkeypatch.setattr("iovox_async.cli.options.is_terminal", lambda _: True)
+    missing = {"IOVOX_USERNAME": None, "IOVOX_SECURE_KEY": None}
+    result = run("show", sandbox.ids()[0], "--json", env=missing, input=f"{USERNAME}\n{KEY}\n")
+    assert result.exit_code == 0
+    assert parse_lines(result.stdout)[0]["id"] == sandbox.ids()[0]
+    assert "Username: " in result.stderr
+    assert "Secure key: " in result.stderr
+    assert KEY not in result.output
+
+
+def test_aborted_prompt_is_an_interruption(run, monkeypatch):
+    """Given a prompt for the key, when it is aborted, then the exit code is 130, without a traceback."""
+    monkeypatch.setattr("iovox_async.cli.options.is_terminal", lambda _: True)
+    result = run("show", 1, env={"IOVOX_SECURE_KEY": None}, input="")
+    assert result.exit_code == 130
+    assert "Traceback" not in result.output
+
+
+def test_log_is_written_to_stderr_on_request(run, faults):
+    """Given a retry, when a log level is set by option or IOVOX_LOG, then stderr shows it, without phone numbers."""
+    args = ("calls", START, START, "--call-origin", "447700900648")
+    faults(fail_first=1)
+    by_option = run("--log-level", "info", *args)
+    assert by_option.exit_code == 0
+    assert "info: retry 1" in by_option.stderr
+    faults(fail_first=1)
+    by_variable = run(*args, env={"IOVOX_LOG": "debug"})
+    assert "retry 1" in by_variable.stderr
+    assert "447700900648" not in by_option.stderr + by_variable.stderr
+    faults(fail_first=1)
+    assert run("calls", START, START).stderr == ""

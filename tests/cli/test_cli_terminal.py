@@ -1,0 +1,115 @@
+"""The command line on a pseudo-terminal: progress bars, wrapping, colours."""
+
+import os
+import re
+import select
+import shlex
+import sys
+import time
+
+import pytest
+from support.cli import TIMEOUT
+
+from iovox_async import Field
+from iovox_async.cli.commands.demo import PROGRAM
+
+pty = pytest.importorskip("pty", reason="there are no pseudo-terminals")
+
+pytestmark = pytest.mark.subprocess
+
+START, WEEK, END = "2024-01-01", "2024-01-07", "2024-01-31"
+#: A run of many requests, one after the other.
+SLOW_RUN = ("calls", START, END, "--page-size", 10, "--concurrency", 1)
+
+
+class Terminal:
+    """A command on a pseudo-terminal of its own."""
+
+    def __init__(self, args, environment):
+        self.pid, self._handle = pty.fork()
+        if not self.pid:
+            os.execve(sys.executable, [sys.executable, "-m", "iovox_async.cli", *map(str, args)], environment)
+        self.output = ""
+
+    def read_until(self, text):
+        """Reads until this text appears, or to the end for None."""
+        deadline = time.monotonic() + TIMEOUT
+        while text is None or text not in self.output:
+            assert select.select([self._handle], [], [], deadline - time.monotonic())[0], self.output
+            try:
+                data = os.read(self._handle, 65536)
+            except OSError:  # on Linux, the other end is closed
+                data = b""
+            if not data:
+                assert text is None, self.output
+                break
+            self.output += data.decode(errors="replace")
+
+    def press_ctrl_c(self):
+        os.write(self._handle, b"\x03")
+
+    def finish(self):
+        """Reads to the end; returns the exit code and the output without colours and cursor movements."""
+        self.read_until(None)
+        os.close(self._handle)
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return exit_code, re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.output)
+
+
+def test_bar_is_drawn_and_erased(sandbox, faults, process_environment, tmp_path):
+    """Given a terminal, when calls go to a file, then a bar shows the figures, never 100%, and a summary replaces it."""
+    faults(latency=0.1, every_nth=5)
+    args = ["calls", START, WEEK, "--page-size", 20, "--concurrency", 1, "-o", tmp_path / "calls.jsonl"]
+    exit_code, output = Terminal(args, process_environment).finish()
+    assert exit_code == 0
+    assert re.search(r" \d+% [\d,]+ calls  [\d,]+/s  [\d.]+ [kM]B  \d+ retr", output)
+    assert "100%" not in output
+    count = len(sandbox.ids(START, WEEK))
+    summary = rf"{count} calls, [\d,]+ per second, \d+ requests, \d+ retries"
+    assert re.search(summary, output.rstrip().splitlines()[-1])
+
+
+def test_resume_command_is_on_a_line_of_its_own(faults, process_environment):
+    """Given a narrow terminal, when interrupted, then there was no bar over the data, and the command is not wrapped."""
+    faults(latency=0.1)
+    terminal = Terminal(SLOW_RUN, process_environment | {"COLUMNS": "50"})
+    terminal.read_until('{"id":')
+    terminal.press_ctrl_c()
+    exit_code, output = terminal.finish()
+    assert exit_code == 130
+    assert "%" not in output
+    note, command = output.rstrip().splitlines()[-2:]
+    assert re.fullmatch(r"Interrupted\. [\d,]+ calls written\. Continue with:", note), "no ^C before it"
+    assert shlex.split(command)[: len(SLOW_RUN) + 1] == ["iovox", *map(str, SLOW_RUN)]
+    assert "--resume" in command
+
+
+def test_ctrl_c_erases_the_bar(faults, process_environment, tmp_path):
+    """Given a bar, when Ctrl-C is pressed, then the bar is erased, the note stays, and no file is left."""
+    faults(latency=0.1)
+    terminal = Terminal([*SLOW_RUN, "-o", tmp_path / "calls.jsonl"], process_environment)
+    terminal.read_until(" calls ")
+    terminal.press_ctrl_c()
+    exit_code, output = terminal.finish()
+    assert exit_code == 130
+    assert " ".join(output.split()).endswith("was not written.")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_table_of_fields_is_not_cut_off(process_environment):
+    """Given a narrow terminal, when the fields are listed, then a coloured table shows every name and path in full."""
+    terminal = Terminal(["fields"], process_environment | {"COLUMNS": "60"})
+    exit_code, output = terminal.finish()
+    assert exit_code == 0
+    assert "\x1b[" in terminal.output
+    assert "Yellow: has another name in responses." in " ".join(output.split())
+    assert "\u2026" not in output
+    assert [name for name in Field if not re.search(rf"^{name} ", output, re.MULTILINE)] == []
+
+
+def test_program_of_the_demo_is_not_cut_off(process_environment):
+    """Given a narrow terminal, when the demo ends, then every line of its program is printed in full."""
+    exit_code, output = Terminal(["demo", "--calls", 100], process_environment | {"COLUMNS": "50"}).finish()
+    assert exit_code == 0
+    lines = [line.rstrip() for line in output.splitlines()]
+    assert [line for line in PROGRAM.splitlines() if line not in lines] == []
