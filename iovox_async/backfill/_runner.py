@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 from .._paging import SECOND
 from .._paging.spec import FINALITY_DELAY, resolve, to_local_time
 from .._parsing.decoder import OnError, checked_on_error
+from .._runtime import current_runtime
 from ..errors import BackfillError, BackfillLockedError, QueryError
 from ..fields import Field, Fields
 from ..retry import seconds
@@ -133,6 +134,7 @@ class Backfill:
         self._on_progress = on_progress
         self._timezone = insights.timezone
         self._local_now: Callable[[], datetime] | None = None if self._timezone is None else insights.now
+        self._runtime = current_runtime()
         self._storage = open_storage(directory)
         self._manifest_interval = MANIFEST_INTERVAL
         self._job = Job(
@@ -206,7 +208,9 @@ class Backfill:
             raise BackfillLockedError("this backfill is running already", hint="Wait until it ends.")
         self._running = True
         self._counters = RunCounters()
-        directory = BackfillDirectory(self._storage, self._job, manifest_interval=self._manifest_interval)
+        directory = BackfillDirectory(
+            self._storage, self._job, manifest_interval=self._manifest_interval, clock=self._runtime.clock
+        )
         try:
             now, final_before, latest = self._resolve_times()
             month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -367,7 +371,7 @@ class Backfill:
         if self._local_now is not None:
             now = self._local_now()
             return now, now - self._finality_delay, now
-        now, utc = self._insights.now(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+        now, utc = self._insights.now(), self._runtime.utcnow().replace(tzinfo=None, microsecond=0)
         return now, min(now, utc - _MAX_BEHIND_UTC) - self._finality_delay, max(now, utc + _MAX_AHEAD_OF_UTC)
 
     def _requested_start(self, now: datetime) -> datetime | None:
