@@ -128,7 +128,8 @@ async def prepare(scene, insights, earlier, out):
 SCENES = ["new directory", "open day", "part of a day", "open day lost its calls", "damaged files"]
 
 
-@pytest.mark.fault(56, 57)
+@pytest.mark.fault(56)
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("failure", DISK_FAILURES)
