@@ -91,9 +91,9 @@ class CallStream:
         Raises:
             MissingExtraError: pyarrow is not installed.
         """
-        from .arrow import require
+        from .arrow import _require_pyarrow
 
-        require()
+        _require_pyarrow()
         return self._open("arrow", lambda reader: _iterate(reader, reader.next_record_batch))
 
     def _open(

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
     from .._parsing.splitter import Segment
-    from ..arrow import BatchReader
-    from ..arrow._batches import Rest
+    from ..arrow._batches import BatchReader, Remaining
     from ..models import Call
     from .connection import Connection
 
@@ -83,7 +82,7 @@ class StreamReader:
     _segments: Iterator[tuple[int, Segment]] | None = None
     _buffered: list[Call] = field(factory=list)
     _arrow: BatchReader | None = None
-    _arrow_rows: Rest | None = None
+    _arrow_rows: Remaining | None = None
 
     async def _next_rows(self) -> RowSlice | None:
         if self.closed:
@@ -150,10 +149,10 @@ class StreamReader:
     async def next_record_batch(self) -> pa.RecordBatch | None:
         """Returns about a page's rows as a record batch, or None after the last."""
         if self._arrow is None:
-            from ..arrow import open_reader
+            from ..arrow import _new_batch_reader
 
             timezone = self.connection.timezone
-            self._arrow = await to_thread.run_sync(open_reader, self.decoder, self.spec, timezone)
+            self._arrow = await to_thread.run_sync(_new_batch_reader, self.decoder, self.spec, timezone)
         while True:
             if self._arrow_rows is None:
                 rows = await self._next_rows()

@@ -1,65 +1,51 @@
-"""Calls as Arrow record batches: `CallStream.arrow()`, and tables of calls that are records already.
+"""Calls as Arrow record batches: the schemas of `CallStream.arrow()`, and tables of calls.
 
-The law of this room: the same values as the records have, by whichever way they were read, and one schema a stream.
+A page is decoded by the first decoder that supports it, each of which returns `Columns` or None:
 
-- `schema` says which columns there are, and of what types.
-- `fast` reads a page's bytes with Arrow's own JSON reader, or, where `uniform` can prove that all its rows are written
-  alike, with its CSV reader; what fits neither, it refuses as a whole.
-- `exact` makes the same columns of records, for what was refused and for records that a program has in hand.
-- `instants` turns the account's wall time into instants, `build` Python values into arrays.
-- `reading` joins these into the batches of a stream: in order, from a position on, in a thread.
+1. `_from_fixed_layout`: a page of flat rows that are all written alike, by the offsets of its values, when it arrives;
+2. `_from_json`: segments of a page, by Arrow's JSON reader;
+3. `_from_records`: any segment, by way of its records.
 
-pyarrow is imported when something of it is asked for: that takes a fifth of a second, which no event loop has to spare.
+All give the values that the records have. pyarrow takes a fifth of a second to import, so it is imported at first use.
 """
 
 from __future__ import annotations
 
 import importlib
-from datetime import tzinfo
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
     from ._batches import BatchReader
     from ._from_records import table_from_calls
     from .schema import SCHEMA, schema_for
 
-__all__ = ["SCHEMA", "BatchReader", "open_reader", "require", "schema_for", "table_from_calls"]
+__all__ = ["SCHEMA", "schema_for", "table_from_calls"]
 
-#: Where each name lives.
-_HOMES: Final = {
-    "SCHEMA": "schema",
-    "BatchReader": "_batches",
-    "schema_for": "schema",
-    "table_from_calls": "_from_records",
-}
+_MODULES: Final = {"SCHEMA": "schema", "schema_for": "schema", "table_from_calls": "_from_records"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    require()
-    value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    _require_pyarrow()
+    value = globals()[name] = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     return value
 
 
-def require() -> None:
-    """Says so where pyarrow is missing, or numpy, which it does without.
-
-    Raises:
-        MissingExtraError: one of them is not installed.
-    """
+def _require_pyarrow() -> None:
     if find_spec("pyarrow") is None or find_spec("numpy") is None:
         raise MissingExtraError("Arrow", "arrow")
 
 
-def open_reader(structurer: CallDecoder, reading: ReadSpec, timezone: tzinfo | None) -> BatchReader:
-    """An `BatchReader`. To be called in a thread: it may have to import pyarrow."""
-    require()
+def _new_batch_reader(decoder: CallDecoder, spec: ReadSpec, timezone: tzinfo | None) -> BatchReader:
+    """A `BatchReader`. Call it in a thread, since it may import pyarrow."""
     from ._batches import BatchReader
 
-    return BatchReader(structurer, reading, timezone)
+    return BatchReader(decoder, spec, timezone)

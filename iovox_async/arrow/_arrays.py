@@ -1,8 +1,10 @@
-"""Arrow arrays of Python values, by their buffers.
+"""Arrow arrays from Python values, and the memory that the fast decoders read from.
 
-The law of this room: nothing here, or anywhere in this package, has pyarrow convert Python values. Where pandas
-is installed, `pyarrow.array`, `pyarrow.scalar` and a number as a kernel's argument import it: half a second and
-50 MB that nobody asked for, in the middle of a stream. Values that fit no buffer raise what Python raises.
+Invariants:
+
+- Nothing in this package has pyarrow convert Python values: if pandas is installed, `pyarrow.array`, `pyarrow.scalar` and a
+  number as the argument of a kernel import it, which takes half a second and 50 MB in the middle of a stream.
+- Values that do not fit a buffer raise the errors of Python (`OverflowError`, `TypeError`, ...).
 """
 
 from __future__ import annotations
@@ -11,69 +13,77 @@ from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
-__all__ = ["constant", "flags", "nothing", "offsets", "repeated", "texts", "wholes", "word"]
+#: Arrow counts the bytes of a block in 31 bits.
+MAX_BYTES: Final = 2**31 - 1024
+#: A buffer of at most this size is kept for the next page.
+_MAX_KEPT_BYTES: Final = 8 * 1024 * 1024
 
 
-def wholes(values: Sequence[int | None]) -> pa.Int64Array:
-    """Whole numbers of 64 bits."""
-    valid, some = _valid(values)
-    numbers: Any = values if valid is None else [0 if value is None else value for value in values]
-    return pa.Array.from_buffers(pa.int64(), len(values), [valid, pa.py_buffer(array("q", numbers))], some)
+def int_array(values: Sequence[int | None]) -> pa.Int64Array:
+    """64-bit integers."""
+    validity, null_count = _validity(values)
+    numbers: Any = values if validity is None else [0 if value is None else value for value in values]
+    buffers = [validity, pa.py_buffer(array("q", numbers))]
+    return pa.Array.from_buffers(pa.int64(), len(values), buffers, null_count)
 
 
-def texts(values: Sequence[str | None]) -> pa.StringArray:
-    """Texts."""
-    valid, some = _valid(values)
+def str_array(values: Sequence[str | None]) -> pa.StringArray:
+    """Strings."""
+    validity, null_count = _validity(values)
     encoded = [b"" if value is None else value.encode() for value in values]
-    buffers = [valid, offsets(map(len, encoded)).buffers()[1], pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(values), buffers, some)
+    buffers = [validity, offset_array(map(len, encoded)).buffers()[1], pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers, null_count)
 
 
-def flags(values: Sequence[bool | None]) -> pa.BooleanArray:
-    """True and false."""
-    valid, some = _valid(values)
-    ones = pa.py_buffer(bytes([1 if value else 0 for value in values]))
-    return pa.Array.from_buffers(pa.uint8(), len(values), [valid, ones], some).cast(pa.bool_())
+def bool_array(values: Sequence[bool | None]) -> pa.BooleanArray:
+    """Booleans."""
+    validity, null_count = _validity(values)
+    bits = pa.py_buffer(bytes([1 if value else 0 for value in values]))
+    return pa.Array.from_buffers(pa.uint8(), len(values), [validity, bits], null_count).cast(pa.bool_())
 
 
-def offsets(lengths: Iterable[int]) -> pa.Int32Array:
-    """Where things of these lengths begin, one after the other, and where the last one ends."""
-    places = array("i", accumulate(lengths, initial=0))
-    return pa.Array.from_buffers(pa.int32(), len(places), [None, pa.py_buffer(places)])
-
-
-def repeated(text: str, rows: int) -> pa.StringArray:
-    """The same text in every row."""
-    encoded = text.encode()
-    places = offsets([len(encoded)] * rows)
-    return pa.Array.from_buffers(pa.string(), rows, [None, places.buffers()[1], pa.py_buffer(encoded * rows)])
+def offset_array(lengths: Iterable[int]) -> pa.Int32Array:
+    """The offsets of adjacent items of these lengths, and the end of the last one."""
+    offsets = array("i", accumulate(lengths, initial=0))
+    return pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)])
 
 
 @lru_cache(maxsize=256)
-def constant(value: int) -> pa.Int64Scalar:
-    """A whole number as the argument of a kernel."""
-    return wholes([value])[0]
+def int_scalar(value: int) -> pa.Int64Scalar:
+    """An integer as the argument of a kernel."""
+    return int_array([value])[0]
 
 
 @lru_cache(maxsize=256)
-def word(text: str) -> pa.StringScalar:
-    """A text as the argument of a kernel."""
-    return texts([text])[0]
+def str_scalar(text: str) -> pa.StringScalar:
+    """A string as the argument of a kernel."""
+    return str_array([text])[0]
 
 
-def nothing(kind: pa.DataType) -> pa.Scalar:
-    """Null as the argument of a kernel."""
-    return pa.nulls(1, kind)[0]
-
-
-def _valid(values: Sequence[Any]) -> tuple[pa.Buffer | None, int]:
-    """Which of them are not None, as bits, and how many are; no bits where all are there."""
+def _validity(values: Sequence[Any]) -> tuple[pa.Buffer | None, int]:
+    """The validity bitmap of these values, None if there are no nulls; and the number of nulls."""
     if None not in values:
         return None, 0
-    there = bytes([value is not None for value in values])
-    bits = pa.Array.from_buffers(pa.uint8(), len(there), [None, pa.py_buffer(there)]).cast(pa.bool_())
-    return bits.buffers()[1], there.count(0)
+    valid = bytes([value is not None for value in values])
+    bits = pa.Array.from_buffers(pa.uint8(), len(valid), [None, pa.py_buffer(valid)]).cast(pa.bool_())
+    return bits.buffers()[1], valid.count(0)
+
+
+class ReusableBuffer:
+    """Memory that is used for one page after another: allocating it anew would cost a fifth of decoding the page."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def get(self, size: int) -> bytearray:
+        """A buffer of at least this size; it is valid until the next call."""
+        if size > len(self._buffer):
+            buffer = bytearray(size + size // 8)
+            if size > _MAX_KEPT_BYTES:
+                return buffer
+            self._buffer = buffer
+        return self._buffer

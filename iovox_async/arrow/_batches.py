@@ -1,270 +1,250 @@
-"""The batches of a stream: in order, from a position on, and made in a thread.
+"""Makes the record batches of a stream, in threads.
 
-The law of this room: the rows that come out, and their order, are those of the stream's records, and the event loop
-waits for none of the work. A piece of common size becomes one batch. A large one is read some megabytes at a time, and the
-last second of each part waits for the next, since calls of one second are ordered by id.
+Invariants:
+
+- The rows and their order are those of the stream's records.
+- The event loop waits for none of the work.
+
+One row slice becomes one batch. A large one is decoded some megabytes at a time, and the last second of each block is carried
+over to the next, since calls of one second are ordered by id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, tzinfo
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple, Unpack
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from anyio import CapacityLimiter, to_thread
+from attrs import define
 
 from .._parsing.splitter import PageFormat, PageSplitter, RawPage, Segment
-from ._arrays import constant, wholes
-from ._document import UnsupportedByFastPath
-from ._from_json import JsonColumnDecoder, Table
-from ._from_records import InvalidCallError, RecordColumns
-from ._pages import KEYS, ColumnPage, Picked
-from ._timezones import FIRST, microseconds
-from .schema import columns_for, schema_of
+from ._arrays import int_scalar
+from ._columns import SECOND, SORT_KEYS, ColumnConverter, Columns
+from ._from_fixed_layout import FixedLayoutDecoder
+from ._from_json import JsonColumnDecoder
+from ._from_records import RecordColumns
+from ._timezones import MIN_MICROSECONDS, from_microseconds, to_microseconds
+from .schema import column_names, schema_of
 
 if TYPE_CHECKING:
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
 
-__all__ = ["CHUNK_BYTES", "BatchReader"]
-
-#: Bytes of JSON read at a time: more than a page of common size has.
-CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: Bytes of JSON to aim at in a page: more than for records, since a thread makes the columns, so that a longer page blocks
 #: nothing, and since each request costs the event loop some milliseconds.
 _PAGE_BYTES: Final = 3_200_000
-#: Segments in a row that are tried the fast way in vain before the rest of a chunk goes the exact way.
-_TRIES: Final = 2
-_SECOND: Final = 1_000_000
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
+#: Bytes of JSON decoded at a time: more than a page usually has.
+BLOCK_BYTES: Final = 4 * 1024 * 1024
+#: After so many segments in a row that the JSON decoder does not support, the rest of a block is decoded by way of records.
+_MAX_FAILURES: Final = 2
 
-#: Where the last call stands: its start and id, as far as these are read.
-Place = tuple[datetime | None, int | None]
-#: Rows that are still to be read.
-Rest = Iterator[tuple[int, Segment]] | Picked
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+#: Start and id of a call, as far as they are read.
+SortKey = tuple[datetime | None, int | None]
+#: Segments, each with the index of its first row in the page.
+IndexedSegments = Iterator[tuple[int, Segment]]
+#: The rest of a row slice.
+Remaining = IndexedSegments | Columns
 
 
-class _ColumnPageBuilder:
-    """Collects the bytes of a page, and builds it of all of them at once."""
+@define
+class ColumnPage(RawPage):
+    """A page that was decoded to columns when it arrived, in a third of the memory of its JSON."""
 
-    def __init__(self, build: Callable[[Sequence[bytes], int], Awaitable[RawPage]]) -> None:
-        self._build = build
-        self._parts: list[bytes] = []
+    columns: Columns
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.columns.batch.num_rows  # type: ignore[no-any-return]  # pyarrow has no types
+
+    def ids(self) -> list[int | str | None]:
+        """The id of each row."""
+        return self.columns.batch.column(SORT_KEYS[1]).to_pylist()  # type: ignore[no-any-return]  # as above
+
+
+class ColumnPageBuilder:
+    """Collects the bytes of a page, and decodes all of them at once."""
+
+    def __init__(self, reader: BatchReader) -> None:
+        self._reader = reader
+        self._body: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
-        self._parts.append(data)
+        """Adds the next bytes."""
+        self._body.append(data)
 
     async def finish(self, wire_bytes: int) -> RawPage:
-        return await self._build(self._parts, wire_bytes)
-
-
-class BatchReader:
-    """Makes record batches of the segments of one stream.
-
-    Args:
-        structurer: makes records of what the fast way refuses, and keeps the counts.
-        reading: what the stream reads.
-        timezone: the account's.
-    """
-
-    def __init__(self, structurer: CallDecoder, reading: ReadSpec, timezone: tzinfo | None) -> None:
-        self._structurer = structurer
-        self._reading = reading
-        self._zone = timezone
-        columns = columns_for(reading.fields)
-        #: The schema of every batch.
-        self.schema: pa.Schema = schema_of(
-            [name for name in columns if name not in reading.added_fields], timezone
-        )
-        self._fast = JsonColumnDecoder(
-            columns, [name for name in ("id", "call_start") if name in columns], timezone
-        )
-        self._exact = RecordColumns(self.schema, timezone)
-        self._has_keys = {"id", "call_start"} <= set(columns)
-        flat = self._has_keys and self._fast.flat
-        #: How pages are built: as columns at once, where the fields allow that.
-        self.page_format = PageFormat(
-            partial(_ColumnPageBuilder, self.page) if flat else PageSplitter, _PAGE_BYTES
-        )
-        #: What reads has memory of its own, so one page at a time is read; and whatever else keeps threads busy, there is one
-        #: for it, since an attempt's time runs meanwhile.
-        self._turn = CapacityLimiter(1)
-        self._held: pa.RecordBatch | None = None
-
-    async def page(self, parts: Sequence[bytes], wire: int) -> RawPage:
-        """A page in the parts it came in: as columns where that is quick and certain, else as JSON.
-
-        Args:
-            parts: its bytes.
-            wire: how many they were on the way.
+        """The page: as columns if all its rows are written alike, else as JSON.
 
         Raises:
             DecodeError: the bytes are not a list of calls.
         """
-        return await to_thread.run_sync(self._page, parts, wire, limiter=self._turn)
+        return await self._reader.run(self.build, wire_bytes)
 
-    def _page(self, parts: Sequence[bytes], wire: int) -> RawPage:
-        table = self._fast.page(parts)
-        if table is None or table.wall is None:
-            reader = PageSplitter()
-            for part in parts:
-                reader.feed(part)
-            return reader.close(wire)
-        rows = self._batch(table)
-        wall = np.frombuffer(table.wall.buffers()[1], np.int64)[table.wall.offset :][: table.rows]
-        starts: list[datetime | None] = wall.view("M8[us]").tolist()
-        return ColumnPage((), starts, sum(map(len, parts)), wire, rows, frozenset(table.coerced))
+    def build(self, wire_bytes: int) -> RawPage:
+        """Blocks for some milliseconds; see `finish`."""
+        columns = self._reader.fixed_layout.decode(self._body)
+        if columns is None:
+            splitter = PageSplitter()
+            for data in self._body:
+                splitter.feed(data)
+            return splitter.close(wire_bytes)
+        assert columns.starts is not None
+        microseconds = np.frombuffer(columns.starts.buffers()[1], np.int64)[columns.starts.offset :]
+        starts = microseconds[: columns.batch.num_rows].view("M8[us]").tolist()
+        return ColumnPage((), starts, sum(map(len, self._body)), wire_bytes, columns)
+
+
+class BatchReader:
+    """Makes record batches of the row slices of one stream.
+
+    Args:
+        decoder: makes the records of pages that the faster decoders do not support, and has the counters.
+        spec: what the stream reads.
+        timezone: the account's time zone.
+    """
+
+    def __init__(self, decoder: CallDecoder, spec: ReadSpec, timezone: tzinfo | None) -> None:
+        self._decoder = decoder
+        self._spec = spec
+        self._zone = timezone
+        columns = column_names(spec.fields)
+        #: The schema of every batch.
+        self.schema: pa.Schema = schema_of(
+            [name for name in columns if name not in spec.added_fields], timezone
+        )
+        converter = ColumnConverter(columns, self.schema, timezone)
+        self._has_sort_keys = converter.has_sort_keys
+        self.fixed_layout = FixedLayoutDecoder(converter)
+        self._json = JsonColumnDecoder(converter)
+        self._records = RecordColumns(self.schema, timezone)
+        #: How the pages of the stream are built.
+        self.page_format = PageFormat(
+            partial(ColumnPageBuilder, self) if self.fixed_layout.supported else PageSplitter, _PAGE_BYTES
+        )
+        #: The decoders reuse their memory, so one page at a time is decoded. Not the shared limit of threads: if other work
+        #: used all of them, the deadline of an attempt could pass while its page waits.
+        self._limiter = CapacityLimiter(1)
+        self._carried_over: pa.RecordBatch | None = None
+
+    async def run(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """Runs a function in a thread, one at a time."""
+        return await to_thread.run_sync(function, *args, limiter=self._limiter)
 
     @staticmethod
-    def rest(page: RawPage, rows: Sequence[int]) -> Rest:
-        """These rows of a page, to be read."""
-        return page.picked(rows) if isinstance(page, ColumnPage) else page.pick(rows)
+    def rest(page: RawPage, rows: Sequence[int]) -> Remaining:
+        """These rows of a page, for `read`."""
+        return page.columns.select(rows) if isinstance(page, ColumnPage) else page.pick(rows)
 
-    async def read(self, rest: Rest, calls: int) -> tuple[pa.RecordBatch, Place, bool]:
-        """The next rows of a piece, where its last row stands, and whether the piece may have more.
+    async def read(self, remaining: Remaining, calls: int) -> tuple[pa.RecordBatch, SortKey, bool]:
+        """The next rows of a row slice, the sort key of the last one, and whether the slice may have more.
 
         Args:
-            rest: the rest of the piece; JSON in segments, each with the place of its first row in the page.
-            calls: how many calls the stream has handed out.
+            remaining: the rest of the row slice.
+            calls: how many calls the stream has delivered.
 
         Raises:
-            RecordError: a record cannot be read, and `on_error` is `raise`.
+            RecordError: a record is invalid, and `on_error` is `raise`.
         """
-        return await to_thread.run_sync(self._next, rest, calls, limiter=self._turn)
+        return await self.run(self.read_blocking, remaining, calls)
 
-    def _next(self, rest: Rest, calls: int) -> tuple[pa.RecordBatch, Place, bool]:
-        if isinstance(rest, Picked):
-            self._structurer.coerced += rest.coerced
-            return self._handed([rest.rows], calls, more=False)
-        chunk: list[tuple[int, Segment]] = []
+    def read_blocking(self, remaining: Remaining, calls: int) -> tuple[pa.RecordBatch, SortKey, bool]:
+        """Blocks for some milliseconds; see `read`."""
+        if isinstance(remaining, Columns):
+            return self._deliver([remaining], calls, more=False)
+        block: list[tuple[int, Segment]] = []
         size, more = 0, False
-        for index, segment in rest:
-            chunk.append((index, segment))
+        for index, segment in remaining:
+            block.append((index, segment))
             size += len(segment.data)
-            if size >= CHUNK_BYTES:
+            if size >= BLOCK_BYTES:
                 more = True
                 break
-        return self._handed(self._rows(chunk), calls, more=more)
+        return self._deliver(self._decode(block), calls, more=more)
 
-    def _handed(
-        self, batches: Iterable[pa.RecordBatch], calls: int, *, more: bool
-    ) -> tuple[pa.RecordBatch, Place, bool]:
-        held = [] if self._held is None else [self._held]
-        self._held = None
-        rows = self._joined([*held, *batches])
-        if self._reading.by_windows:
-            if more and rows.num_rows:
-                rows, self._held = _split_ties(rows)
-            rows = self._after_position(self._ordered(rows))
-        if self._reading.max_calls is not None:
-            left = max(0, self._reading.max_calls - calls)
-            more = more and rows.num_rows < left
-            rows = rows.slice(0, left)
-        return rows.select(self.schema.names), self._place(rows), more
-
-    # From bytes to rows: the schema's columns and the keys.
-
-    def _rows(self, chunk: Sequence[tuple[int, Segment]]) -> Iterator[pa.RecordBatch]:
-        try:
-            yield self._quick([segment for _, segment in chunk])
-        except UnsupportedByFastPath:
-            pass
-        else:
+    def _decode(self, block: Sequence[tuple[int, Segment]]) -> Iterator[Columns]:
+        """The columns of these segments; an unusual record slows down only its own segment."""
+        columns = self._json.decode([segment for _, segment in block])
+        if columns is not None:
+            yield columns
             return
-        misses = 0
-        for index, segment in chunk:
-            if misses < _TRIES:
-                try:
-                    yield self._quick([segment])
-                except UnsupportedByFastPath:
-                    misses += 1
-                else:
-                    misses = 0
-                    continue
-            yield self._slow(segment, index)
+        failures = 0
+        for index, segment in block:
+            columns = self._json.decode([segment]) if failures < _MAX_FAILURES else None
+            failures = 0 if columns is not None else failures + 1
+            yield columns or self._records.decode(
+                segment, index, self._decoder, sort_keys=self._has_sort_keys
+            )
 
-    def _quick(self, segments: Sequence[Segment]) -> pa.RecordBatch:
-        table = self._fast.table(
-            [segment.data for segment in segments], sum(segment.rows for segment in segments)
-        )
-        self._structurer.coerced += len(table.coerced)
-        return self._batch(table)
+    def _deliver(
+        self, decoded: Iterable[Columns], calls: int, *, more: bool
+    ) -> tuple[pa.RecordBatch, SortKey, bool]:
+        batches = [] if self._carried_over is None else [self._carried_over]
+        self._carried_over = None
+        for columns in decoded:
+            self._decoder.coerced += len(columns.coerced)
+            batches.append(columns.batch)
+        rows = self._concatenate(batches)
+        if self._spec.by_windows:
+            if more and rows.num_rows:
+                rows, self._carried_over = _split_last_second(rows)
+            rows = self._after_resume_position(self._sort(rows))
+        if self._spec.max_calls is not None:
+            remaining_calls = max(0, self._spec.max_calls - calls)
+            more = more and rows.num_rows < remaining_calls
+            rows = rows.slice(0, remaining_calls)
+        return rows.select(self.schema.names), self._last_key(rows), more
 
-    def _batch(self, table: Table) -> pa.RecordBatch:
-        rows = pa.RecordBatch.from_arrays(
-            [table.columns[name] for name in self.schema.names], schema=self.schema
-        )
-        return self._keyed(rows, table.wall, table.columns["id"]) if self._has_keys else rows
-
-    def _slow(self, segment: Segment, index: int) -> pa.RecordBatch:
-        calls = self._structurer.batch(segment.data, index)
-        while True:
-            try:
-                rows = self._exact.batch(calls)
-                break
-            except InvalidCallError as error:
-                if not self._structurer.skips_errors:
-                    raise error.at(index + error.place) from None
-                self._structurer.skipped += 1
-                del calls[error.place]
-        if not self._has_keys:
-            return rows
-        wall = [microseconds(call.call_start.replace(tzinfo=None)) for call in calls]
-        return self._keyed(rows, wholes(wall), wholes([call.id for call in calls]))
-
-    @staticmethod
-    def _keyed(rows: pa.RecordBatch, wall: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
-        second = pc.divide(pc.subtract(wall, constant(FIRST)), constant(_SECOND))
-        return pa.RecordBatch.from_arrays([*rows.columns, second, ids], names=[*rows.schema.names, *KEYS])
-
-    def _joined(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    def _concatenate(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         if len(batches) == 1:
             return batches[0]
-        members = [*self.schema, *(pa.field(key, pa.int64()) for key in KEYS if self._has_keys)]
-        table = pa.Table.from_batches(batches, pa.schema(members)).combine_chunks()
+        keys = [pa.field(key, pa.int64()) for key in SORT_KEYS if self._has_sort_keys]
+        table = pa.Table.from_batches(batches, pa.schema([*self.schema, *keys])).combine_chunks()
         columns = [column.combine_chunks() for column in table.columns]
         return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
-    # Which of them, and in what order.
-
-    def _ordered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """By the second, then by the id: as they came, unless calls of one second came in another order."""
+    def _sort(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Orders rows by second and id; usually they are in order already."""
         if rows.num_rows < 2:
             return rows
-        second, ids = (rows.column(key) for key in KEYS)
-        seconds, numbers = (second[:-1], second[1:]), (ids[:-1], ids[1:])
-        wrong = pc.less if self._reading.descending else pc.greater
-        tied = pc.and_(pc.equal(*seconds), wrong(*numbers))
-        if not pc.any(pc.or_(tied, wrong(*seconds))).as_py():
+        seconds, ids = (rows.column(key) for key in SORT_KEYS)
+        is_wrong = pc.less if self._spec.descending else pc.greater
+        wrong_ids = pc.and_(pc.equal(seconds[:-1], seconds[1:]), is_wrong(ids[:-1], ids[1:]))
+        if not pc.any(pc.or_(wrong_ids, is_wrong(seconds[:-1], seconds[1:]))).as_py():
             return rows
-        direction = "descending" if self._reading.descending else "ascending"
-        keys = pa.RecordBatch.from_arrays([second, ids], names=["second", "id"])
+        direction = "descending" if self._spec.descending else "ascending"
+        keys = pa.RecordBatch.from_arrays([seconds, ids], names=["second", "id"])
         return rows.take(pc.sort_indices(keys, sort_keys=[("second", direction), ("id", direction)]))
 
-    def _after_position(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        resume = self._reading.resume
+    def _after_resume_position(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        resume = self._spec.resume
         if resume is None or resume.id is None:
             return rows
-        second, ids = (rows.column(key) for key in KEYS)
-        elsewhere = pc.not_equal(second, constant((microseconds(resume.second) - FIRST) // _SECOND))
-        after = pc.less if self._reading.descending else pc.greater
-        return rows.filter(pc.or_(elsewhere, after(ids, constant(resume.id))))
+        seconds, ids = (rows.column(key) for key in SORT_KEYS)
+        resume_second = (to_microseconds(resume.second) - MIN_MICROSECONDS) // SECOND
+        is_after = pc.less if self._spec.descending else pc.greater
+        return rows.filter(
+            pc.or_(pc.not_equal(seconds, int_scalar(resume_second)), is_after(ids, int_scalar(resume.id)))
+        )
 
-    def _place(self, rows: pa.RecordBatch) -> Place:
-        if not (self._has_keys and rows.num_rows):
+    def _last_key(self, rows: pa.RecordBatch) -> SortKey:
+        if not (self._has_sort_keys and rows.num_rows):
             return None, None
-        second, number = (rows.column(key)[-1].as_py() for key in KEYS)
-        start = _EPOCH + timedelta(microseconds=FIRST + second * _SECOND)
-        return start.replace(tzinfo=self._zone), number
+        second, call_id = (rows.column(key)[-1].as_py() for key in SORT_KEYS)
+        return from_microseconds(MIN_MICROSECONDS + second * SECOND).replace(tzinfo=self._zone), call_id
 
 
-def _split_ties(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """The rows whose second is complete, and those of the last second."""
-    second = rows.column(KEYS[0])
-    others = pc.indices_nonzero(pc.not_equal(second, second[-1]))
-    place = others[-1].as_py() + 1 if len(others) else 0
-    return rows.slice(0, place), rows.slice(place)
+def _split_last_second(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """The rows before the last second, and those of it."""
+    seconds = rows.column(SORT_KEYS[0])
+    earlier = pc.indices_nonzero(pc.not_equal(seconds, seconds[-1]))
+    start = earlier[-1].as_py() + 1 if len(earlier) else 0
+    return rows.slice(0, start), rows.slice(start)

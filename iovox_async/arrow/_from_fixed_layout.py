@@ -1,314 +1,284 @@
-"""The uniform way: rows that are all written alike, to raw columns by where their values stand.
+"""Decodes a page whose rows are all written alike, by the offsets of their values instead of parsing JSON.
 
-The law of this room: a page is read so only where that is proven to be right. It costs a small part of reading JSON, since the
-keys, which are most of a page of flat records, are compared all at once and not looked up; and what it does not read, it
-leaves to `fast`.
+This costs a small part of reading JSON: the keys, which are most of a page of flat records, are compared all at once and not
+looked up. The first row is the template: its values, and the literals between them, which are the same in every row. A
+delimiter (a comma; or a quote, if texts contain commas) is found in all bytes by one comparison. Each value begins and ends at
+a known distance from a delimiter of its row, so all rows are split into values and literals at once.
 
-The first row is a template: values, and between them what is the same in every row. A mark, a comma or where texts hold some
-a quote, is found in all bytes by one comparison; counted from the marks of the template, each value begins and ends at
-a known distance from one. So all rows are cut at once into values and what is between, without a look at a byte. The
-proof, for bytes that are known to be a JSON array of so many rows:
+A page is decoded only if this proves that the result is right; otherwise the decoder returns None. The proof:
 
-1. There is no backslash, so each quote begins or ends a text, and texts stand as they are.
-2. There are as many marks as the template has, times the rows; and no cut lies before the one that it follows.
-3. All that is between values is what it is in the template, byte for byte: keys, colons, braces, quotes and commas.
-4. What is left stands where JSON wants a value. Behind an opening quote that is a text: it could end early only with a quote,
-   after which JSON wants a comma or a brace and a comma, and all commas are accounted for. Elsewhere it must be a whole number,
-   or its column is refused.
-
-For a page that nobody has looked at, that it is JSON is proven as well: the template is read as JSON, quotes and control
-characters are those of the template, times the rows, so that none is in a text, and numbers are written as JSON writes them.
+1. The bytes are UTF-8 without a backslash, so each quote begins or ends a text, and texts stand as they are.
+2. The number of delimiters is that of the template times the rows, and the offsets ascend.
+3. All literals (keys, colons, braces, quotes and commas) equal those of the template, byte for byte.
+4. The numbers of quotes and of control characters are those of the template times the rows, so there is none in a text.
+5. The template is valid JSON, and each value that is not a text is a 64-bit integer, written as JSON writes it.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from attrs import frozen
 
-from ._document import MOST_BYTES, ReusableBuffer, UnsupportedByFastPath, check_text, misfits
+from .._parsing.compiled import UnsupportedByFastPath
+from ..models import Call
+from ._arrays import MAX_BYTES, ReusableBuffer
+from ._columns import ColumnConverter, Columns, unsupported_if_arrow_fails
+from ._from_json import check_utf8
+from .schema import column_types
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .schema import ColumnType
-
-__all__ = ["FixedLayoutDecoder"]
-
-T = TypeVar("T")
-
 _MEMBER: Final = re.compile(rb'\s*"([^"]*)"\s*:\s*(?:"([^"]*)"|(-?\d+))\s*([,}])')
-_BETWEEN: Final = re.compile(rb"\s*,\s*(?=\{)")
+_SEPARATOR: Final = re.compile(rb"\s*,\s*(?=\{)")
 _BLANKS: Final = b" \t\r\n"
-_OPENING: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?=\{)")
-_CLOSING: Final = re.compile(rb"\}[ \t\r\n]*\][ \t\r\n]*\Z")
+_LIST_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?=\{)")
+_LIST_END: Final = re.compile(rb"\}[ \t\r\n]*\][ \t\r\n]*\Z")
 _QUOTE, _BLANK = b'" '
-#: Bytes before and after the rows: room for the first one, and more than blanks at the end of a page.
+#: Bytes before and after the rows: room for a copy of the first row, and for blanks at the end of a page.
 _MARGIN: Final = 8192
-_TEXTS: Final = frozenset({"text", "moment", "span", "flag"})
-#: A row has few commas and four times as many quotes; texts may have commas of their own, but no quotes.
-_MARKS: Final = b',"'
-#: Bytes of the shortest page with a row. An empty one says nothing about others.
-_SHORTEST: Final = len(b'[{"id":1}]')
-#: Pages that are not tried after one that was not uniform; twice as many after each more, up to the most.
-_FEWEST, _MOST = 1, 63
+_TEXT_KINDS: Final = frozenset({"str", "datetime", "duration", "bool"})
+#: A row has few commas and four times as many quotes; but texts may contain commas.
+_DELIMITERS: Final = b',"'
+#: The length of the shortest page with a row; an empty page says nothing about the next.
+_MIN_BYTES: Final = len(b'[{"id":1}]')
+#: Pages that are skipped after one without a fixed layout: one, then about twice as many after each further one.
+_MAX_SKIPPED: Final = 63
 
 
 @frozen
-class Template:
-    """Where values stand in a row, told by marks.
+class RowLayout:
+    """Where the values of a row are, relative to its delimiters.
 
     Attributes:
-        mark: the mark.
-        marks: how many a row has, with what is between it and the next.
-        texts: keys and whether they hold a text, or else a whole number; in the order of the row.
-        cuts: where values begin and end, in turn, as the number of a mark in the row and the distance from it.
-        between: what is between the values, the first of these being between the first two values.
+        delimiter: the delimiter.
+        delimiters: how many of them a row has, with the separator after it.
+        values: the key of each value, and whether it is a text (otherwise an integer).
+        offsets: where values start and stop, in turn, as the number of a delimiter and the distance from it.
+        literals: the bytes after each value, up to the next one; those of the last reach into the next row.
     """
 
-    mark: int
-    marks: int
-    texts: tuple[tuple[str, bool], ...]
-    cuts: tuple[tuple[int, int], ...]
-    between: tuple[bytes, ...]
+    delimiter: int
+    delimiters: int
+    values: tuple[tuple[str, bool], ...]
+    offsets: tuple[tuple[int, int], ...]
+    literals: tuple[bytes, ...]
 
 
 class FixedLayoutDecoder:
-    """Reads pages whose rows are all written alike.
+    """Decodes pages whose rows are all written alike, in any one of the layouts of JSON.
 
     Args:
-        known: the keys it may find, and what stands behind them.
+        converter: makes the columns of a batch from those of JSON.
     """
 
-    def __init__(self, known: Mapping[str, ColumnType]) -> None:
-        self._known = known
-        self._memory = ReusableBuffer()
-        self._marks = _MARKS
-        self._grid: _Grid | None = None
-        self._pause = 0
-        self._penalty = 0
+    def __init__(self, converter: ColumnConverter) -> None:
+        types = column_types(Call)
+        #: Whether the requested columns can be decoded: none of them is a list or an object, and rows have sort keys.
+        self.supported: bool = converter.has_sort_keys and all(
+            types[name].kind not in {"list", "struct", "json"} for name in converter.columns
+        )
+        self._types = types
+        self._converter = converter
+        self._buffer = ReusableBuffer()
+        self._delimiters = _DELIMITERS
+        self._splitter: _RowSplitter | None = None
+        self._pages_to_skip = 0
+        self._last_skipped = 0
 
-    def columns(self, segments: Sequence[bytes], rows: int) -> dict[str, pa.Array] | None:
-        """The columns of these segments, texts and whole numbers as they stand there; None where they are not uniform.
+    def decode(self, body: Sequence[bytes]) -> Columns | None:
+        """The columns of a page, or None if its rows are not all written alike.
 
         Args:
-            segments: JSON arrays.
-            rows: how many rows they hold.
+            body: the bytes of the page, as they arrived.
         """
-        found = self._tried(lambda: self._columns(_listed(segments), rows)) if segments else None
-        return None if found is None else found[0]
-
-    def page(self, parts: Sequence[bytes]) -> tuple[dict[str, pa.Array], int] | None:
-        """The same of a page in the parts it came in, and how many rows it has; None too where it may be no JSON."""
-        if sum(map(len, parts)) < _SHORTEST:
+        if sum(map(len, body)) < _MIN_BYTES:
             return None
-        return self._tried(lambda: self._columns(parts, None))
-
-    def refuse(self) -> None:
-        """Takes notice of a page that was tried in vain."""
-        self._penalty = min(_MOST, 2 * self._penalty + _FEWEST)
-        self._pause = self._penalty
-
-    def _tried(self, read: Callable[[], T]) -> T | None:
-        if self._pause:
-            self._pause -= 1
+        if self._pages_to_skip:
+            self._pages_to_skip -= 1
             return None
         try:
-            with misfits():
-                found = read()
+            with unsupported_if_arrow_fails():
+                json_columns, rows = self._json_columns(body)
+            columns = self._converter.convert(json_columns, rows)
         except UnsupportedByFastPath:
-            self.refuse()
+            self._pages_to_skip = self._last_skipped = min(_MAX_SKIPPED, 2 * self._last_skipped + 1)
             return None
-        self._penalty = 0
-        return found
+        self._last_skipped = 0
+        return columns
 
-    def _columns(
-        self, parts: Sequence[bytes | memoryview], rows: int | None
-    ) -> tuple[dict[str, pa.Array], int]:
-        data, row, unit = self._joined(parts)
+    def _json_columns(self, body: Sequence[bytes]) -> tuple[dict[str, pa.Array], int]:
+        """The columns of all rows, and their number."""
+        data, row, separator = self._join(body)
+        unit = row + separator
         array = np.frombuffer(data, np.uint8)
         if array.max() >= 128:
-            check_text(bytes(data))
-        for place, mark in enumerate(self._marks):
-            template = self._template(row, unit, mark)
-            if template is None:
+            check_utf8(bytes(data))
+        for index, delimiter in enumerate(self._delimiters):
+            layout = self._layout_of(row, unit, delimiter)
+            if layout is None:
                 continue
-            marks = np.flatnonzero(array == mark)
-            found, rest = divmod(len(marks), template.marks)
-            if rest or found < 3 or (rows is not None and rows != found - 2):
+            positions = np.flatnonzero(array == delimiter)
+            copies, remainder = divmod(len(positions), layout.delimiters)
+            if remainder or copies < 3:
                 continue
-            if rows is None:
-                _check_json(array, row, unit, found)
-            # A page that has commas in its texts is followed by others.
-            self._marks = self._marks[place:]
-            if self._grid is None or self._grid.template != template:
-                self._grid = _Grid(template)
-            return self._grid.columns(data, marks, found - 2, strict=rows is None), found - 2
+            _check_json(array, row, separator, copies)
+            # A page with commas in its texts is likely followed by others.
+            self._delimiters = self._delimiters[index:]
+            if self._splitter is None or self._splitter.layout != layout:
+                self._splitter = _RowSplitter(layout)
+            return self._splitter.split(data, positions, copies - 2), copies - 2
         raise UnsupportedByFastPath
 
-    def _joined(self, parts: Sequence[bytes | memoryview]) -> tuple[memoryview, bytes, bytes]:
-        """All rows in one piece, the first one alone, and the first one with what is between it and the second.
+    def _join(self, body: Sequence[bytes]) -> tuple[memoryview, bytes, bytes]:
+        """All rows in one buffer, the first row, and the separator of rows.
 
-        It stands once more before and after them, so that all have the same neighbours.
+        A copy of the first row precedes all rows and another one follows them, so that all rows have the same neighbours.
         """
-        size = sum(map(len, parts))
-        if size > MOST_BYTES:
+        size = sum(map(len, body))
+        if size > MAX_BYTES:
             raise UnsupportedByFastPath
-        buffer = self._memory.room(size + 2 * _MARGIN)
-        place = _MARGIN
-        for part in parts:
-            buffer[place : place + len(part)] = part
-            place += len(part)
-        opening = _OPENING.match(buffer, _MARGIN, place)
-        if opening is None:
+        buffer = self._buffer.get(size + 2 * _MARGIN)
+        end = _MARGIN
+        for part in body:
+            buffer[end : end + len(part)] = part
+            end += len(part)
+        list_start = _LIST_START.match(buffer, _MARGIN, end)
+        if list_start is None:
             raise UnsupportedByFastPath
-        begin = opening.end()
-        closing = _CLOSING.search(buffer, max(begin, place - _MARGIN), place)
-        if closing is None:
+        start = list_start.end()
+        list_end = _LIST_END.search(buffer, max(start, end - _MARGIN), end)
+        if list_end is None:
             raise UnsupportedByFastPath
-        end = closing.start() + 1
-        row, between = _first(buffer, begin)
-        unit = row + between
-        if len(unit) + len(between) > _MARGIN:
+        stop = list_end.start() + 1
+        row, separator = _first_row(buffer, start)
+        before, after = row + separator, separator + row + separator
+        if len(after) > _MARGIN or buffer.find(b"\\", start, stop) >= 0:
             raise UnsupportedByFastPath
-        buffer[begin - len(unit) : begin] = unit
-        buffer[end : end + len(between) + len(unit)] = between + unit
-        data = memoryview(buffer)[begin - len(unit) : end + len(between) + len(unit)]
-        if buffer.find(b"\\", begin, end) >= 0:
-            raise UnsupportedByFastPath
-        return data, row, unit
+        buffer[start - len(before) : start] = before
+        buffer[stop : stop + len(after)] = after
+        return memoryview(buffer)[start - len(before) : stop + len(after)], row, separator
 
-    def _template(self, row: bytes, unit: bytes, mark: int) -> Template | None:
-        """The template of a row, or None where its values hold marks."""
-        texts: dict[str, bool] = {}
+    def _layout_of(self, row: bytes, unit: bytes, delimiter: int) -> RowLayout | None:
+        """The layout of a row, or None if its values contain the delimiter; `unit` is the row and the separator after it."""
+        values: dict[str, bool] = {}
         spans: list[tuple[int, int]] = []
         for member in _MEMBER.finditer(row, 1):
             key, is_text = member[1].decode(), member[2] is not None
-            shape = self._known.get(key)
-            if (
-                shape is None
-                or key in texts
-                or not (shape.tag in _TEXTS if is_text else shape.tag == "whole")
-            ):
+            column = self._types.get(key)
+            if column is None or key in values:
                 raise UnsupportedByFastPath
-            texts[key] = is_text
+            if not (column.kind in _TEXT_KINDS if is_text else column.kind == "int"):
+                raise UnsupportedByFastPath
+            values[key] = is_text
             spans.append(member.span(2 if is_text else 3))
-        marks = [place for place, byte in enumerate(unit) if byte == mark]
-        if any(mark in unit[begin:end] for begin, end in spans):
+        if any(delimiter in unit[start:stop] for start, stop in spans):
             return None
-        cuts: list[tuple[int, int]] = []
-        for begin, end in spans:
-            before, after = bisect_left(marks, begin) - 1, bisect_left(marks, end)
-            # The mark may be in the row before, or in the one after.
-            cuts.append((before, begin - marks[before] + (len(unit) if before < 0 else 0)))
-            beyond = after == len(marks)
-            cuts.append((after, end - marks[0] - len(unit) if beyond else end - marks[after]))
-        glue = [unit[end:begin] for (_, end), (begin, _) in pairwise(spans)]
-        glue.append(unit[spans[-1][1] :] + unit[: spans[0][0]])
-        return Template(mark, len(marks), tuple(texts.items()), tuple(cuts), tuple(glue))
+        positions = [position for position, byte in enumerate(unit) if byte == delimiter]
+        offsets: list[tuple[int, int]] = []
+        for start, stop in spans:
+            # The delimiter before a value may be in the row before, and the one after it in the next row.
+            before, after = bisect_left(positions, start) - 1, bisect_left(positions, stop)
+            offsets.append((before, start - positions[before] + (len(unit) if before < 0 else 0)))
+            is_in_next_row = after == len(positions)
+            offsets.append((after, stop - (positions[0] + len(unit) if is_in_next_row else positions[after])))
+        literals = [unit[stop:start] for (_, stop), (start, _) in pairwise(spans)]
+        literals.append(unit[spans[-1][1] :] + unit[: spans[0][0]])
+        return RowLayout(delimiter, len(positions), tuple(values.items()), tuple(offsets), tuple(literals))
 
 
-def _listed(segments: Sequence[bytes]) -> list[bytes | memoryview]:
-    """The segments as one array."""
-    _, between = _first(segments[0], segments[0].find(b"{"))
-    parts: list[bytes | memoryview] = []
-    for segment in segments:
-        inner: bytes | memoryview = memoryview(segment)[1:-1]
-        if not (segment.startswith(b"[{") and segment.endswith(b"}]")):
-            inner = bytes(inner).strip(_BLANKS)
-        parts += (between if parts else b"[", inner)
-    return [*parts, b"]"]
-
-
-def _first(data: bytes | bytearray, begin: int) -> tuple[bytes, bytes]:
-    """The first row, and what is between it and the second."""
-    place = begin + 1
-    while (member := _MEMBER.match(data, place)) is not None:
-        place = member.end()
+def _first_row(data: bytearray, start: int) -> tuple[bytes, bytes]:
+    """The first row, and the separator between it and the second."""
+    position = start + 1
+    while (member := _MEMBER.match(data, position)) is not None:
+        position = member.end()
         if member[4] == b"}":
-            between = _BETWEEN.match(data, place)
-            return bytes(data[begin:place]), b"," if between is None else between[0]
+            separator = _SEPARATOR.match(data, position)
+            return bytes(data[start:position]), b"," if separator is None else separator[0]
     raise UnsupportedByFastPath
 
 
-def _check_json(array: npt.NDArray[np.uint8], row: bytes, unit: bytes, rows: int) -> None:
-    """Refuses what might be no JSON, for bytes of which only the cuts are still to be proven."""
+def _check_json(array: npt.NDArray[np.uint8], row: bytes, separator: bytes, copies: int) -> None:
+    """Steps 4 and 5 of the proof, except for the integers."""
     try:
         msgspec.json.decode(row)
     except (ValueError, RecursionError):
         raise UnsupportedByFastPath from None
-    controls = sum(byte < _BLANK for byte in unit)
+    unit = row + separator
+    control_characters = sum(byte < _BLANK for byte in unit)
     if (
-        unit[len(row) :].strip(_BLANKS) != b","
-        or np.count_nonzero(array == _QUOTE) != unit.count(_QUOTE) * rows
-        or np.count_nonzero(array < _BLANK) != controls * rows
+        separator.strip(_BLANKS) != b","
+        or np.count_nonzero(array == _QUOTE) != unit.count(_QUOTE) * copies
+        or np.count_nonzero(array < _BLANK) != control_characters * copies
     ):
         raise UnsupportedByFastPath
 
 
-class _Grid:
-    """What rows of one template have in common: where their pieces are found, and what is between their values."""
+class _RowSplitter:
+    """Splits rows of one layout into values; keeps the index arrays for this from page to page."""
 
-    def __init__(self, template: Template) -> None:
-        self.template = template
+    def __init__(self, layout: RowLayout) -> None:
+        self.layout = layout
         self._rows = 0
 
-    def columns(
-        self, data: memoryview, marks: npt.NDArray[np.int64], rows: int, *, strict: bool
-    ) -> dict[str, pa.Array]:
-        """The values of all rows but the first and the last, by their keys; `strict` where numbers may be no JSON.
+    def split(self, data: memoryview, positions: npt.NDArray[np.int64], rows: int) -> dict[str, pa.Array]:
+        """The values of all rows but the first and the last, by their keys.
+
+        Args:
+            data: the rows.
+            positions: the positions of all delimiters.
+            rows: how many rows there are, without the first and the last.
 
         Raises:
-            UnsupportedByFastPath: something else than values differs from the template.
+            UnsupportedByFastPath: a literal differs from the layout's, or a value is no integer where one must be.
         """
-        template = self.template
-        values, step = rows * len(template.texts), template.marks
-        # The last cut is where the first value of the last row begins, so that each value has something behind it.
-        cuts = np.empty(2 * values + 1, np.int32)
-        for place, (mark, distance) in enumerate(template.cuts):
-            first = step + mark
-            cuts[place : -1 : len(template.cuts)] = marks[first : first + rows * step : step] + distance
-        mark, distance = template.cuts[0]
-        cuts[-1] = marks[(rows + 1) * step + mark] + distance
-        # From here on, memory is read where the cuts say.
-        if cuts[0] < 0 or cuts[-1] > len(data) or (cuts[1:] < cuts[:-1]).any():
+        layout = self.layout
+        values, step = rows * len(layout.values), layout.delimiters
+        # The last offset is the start of the first value of the last row, so that a literal follows each value.
+        offsets = np.empty(2 * values + 1, np.int32)
+        for index, (delimiter, distance) in enumerate(layout.offsets):
+            first = step + delimiter
+            offsets[index : -1 : len(layout.offsets)] = (
+                positions[first : first + rows * step : step] + distance
+            )
+        delimiter, distance = layout.offsets[0]
+        offsets[-1] = positions[(rows + 1) * step + delimiter] + distance
+        # Arrow reads memory at these offsets without a check.
+        if offsets[0] < 0 or offsets[-1] > len(data) or (offsets[1:] < offsets[:-1]).any():
             raise UnsupportedByFastPath
-        pieces = pa.Array.from_buffers(
-            pa.string(), 2 * values, [None, pa.py_buffer(cuts), pa.py_buffer(data)]
-        )
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        slices = pa.Array.from_buffers(pa.string(), 2 * values, buffers)
         if rows > self._rows:
-            self._make(rows + rows // 4)
-        if not pieces.take(self._between[:values]).equals(self._same[:values]):
+            self._prepare(rows + rows // 4)
+        if not slices.take(self._literal_indices[:values]).equals(self._literals[:values]):
             raise UnsupportedByFastPath
-        found = {}
-        for (key, is_text), places in zip(template.texts, self._places, strict=True):
-            column = found[key] = pieces.take(places[:rows])
+        columns = {}
+        for (key, is_text), indices in zip(layout.values, self._value_indices, strict=True):
+            column = columns[key] = slices.take(indices[:rows])
             if not is_text:
-                found[key] = column.cast(pa.int64())
-                if strict and not found[key].cast(pa.string()).equals(column):
+                columns[key] = column.cast(pa.int64())
+                if not columns[key].cast(pa.string()).equals(column):
                     raise UnsupportedByFastPath
-        return found
+        return columns
 
-    def _make(self, rows: int) -> None:
-        """Makes what so many rows need."""
-        template, self._rows = self.template, rows
-        width = len(template.cuts)
-        self._places = [_numbers(np.arange(place, rows * width, width)) for place in range(0, width, 2)]
-        self._between = _numbers(np.arange(1, rows * width, 2))
-        lengths = np.tile([len(text) for text in template.between], rows)
-        begins = np.append(0, np.cumsum(lengths)).astype(np.int32)
-        same = b"".join(template.between) * rows
-        self._same = pa.Array.from_buffers(
-            pa.string(), len(lengths), [None, pa.py_buffer(begins), pa.py_buffer(same)]
-        )
+    def _prepare(self, rows: int) -> None:
+        """Makes the indices of values and literals, and the expected literals, of so many rows."""
+        literals, self._rows = self.layout.literals, rows
+        width = len(self.layout.offsets)
+        self._value_indices = [_int32(np.arange(first, rows * width, width)) for first in range(0, width, 2)]
+        self._literal_indices = _int32(np.arange(1, rows * width, 2))
+        ends = np.cumsum(np.tile([len(literal) for literal in literals], rows))
+        buffers = [None, _int32(np.append(0, ends)).buffers()[1], pa.py_buffer(b"".join(literals) * rows)]
+        self._literals = pa.Array.from_buffers(pa.string(), len(ends), buffers)
 
 
-def _numbers(values: npt.NDArray[np.int64]) -> pa.Int32Array:
+def _int32(values: npt.NDArray[np.int64]) -> pa.Int32Array:
     return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values.astype(np.int32))])

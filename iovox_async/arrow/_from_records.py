@@ -1,7 +1,7 @@
-"""The exact way: records to columns.
+"""Makes columns from records: for pages that the faster decoders do not support, and for calls that a program has.
 
-The law of this room: a column holds what the record's attribute holds. The one thing that a record can hold and a column
-cannot, a number beyond 64 bits, is a `RecordError` that names its place, never another number.
+A column holds what the attribute of the record holds. The only value that a record can hold and a column cannot, an integer
+beyond 64 bits, is a `RecordError`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -17,145 +17,154 @@ from .._params.timezones import zone_of
 from ..errors import RecordError
 from ..fields import AskedFields, Fields
 from ..models import Call
-from ._arrays import flags, offsets, texts, wholes
+from ._arrays import bool_array, int_array, offset_array, str_array
+from ._columns import Columns, with_sort_keys
 from ._from_json import json_text
-from .schema import EXTRA, ColumnType, name_of, schema_for, shapes_of
+from ._timezones import to_microseconds
+from .schema import EXTRA, ColumnType, column_types, schema_for, zone_name
 
-__all__ = ["InvalidCallError", "RecordColumns", "table_from_calls"]
+if TYPE_CHECKING:
+    from .._parsing.decoder import CallDecoder
+    from .._parsing.splitter import Segment
 
-#: Records made into one batch: a few milliseconds of work.
-_SLICE: Final = 1000
-
-#: What a value raises that does not fit a column.
-_UNFIT: Final = (ValueError, TypeError, OverflowError, AttributeError, RecursionError)
+#: Records in one batch: a few milliseconds of work.
+_BATCH_ROWS: Final = 1000
+#: The errors of values that do not fit a column.
+_VALUE_ERRORS: Final = (ValueError, TypeError, OverflowError, AttributeError, RecursionError)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_EXTRA: Final = ColumnType("keys")
-#: What is subtracted from a date, without a time zone and with one.
-_EPOCHS: Final = (datetime(1970, 1, 1), datetime(1970, 1, 1, tzinfo=UTC))  # noqa: DTZ001 - account-local
-
-
-class InvalidCallError(Exception):
-    """The call in this place has a value that its column cannot hold."""
-
-    def __init__(self, place: int, name: str) -> None:
-        super().__init__(place, name)
-        self.place = place
-        self.name = name
-
-    def at(self, index: int) -> RecordError:
-        """The error of the record with this index."""
-        problem = "holds what its Arrow column cannot, such as a number beyond 64 bits"
-        return RecordError(index, f"$[{index}].{self.name}", problem)
+_EXTRA: Final = ColumnType("extra")
+_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - account-local
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordColumns:
-    """Makes columns of calls.
+    """Makes batches of calls.
 
     Args:
-        schema: the columns.
-        zone: the account's, for dates of records that have none.
+        schema: the schema of the batches.
+        zone: the account's time zone, for dates of records without one.
     """
 
     def __init__(self, schema: pa.Schema, zone: tzinfo | None) -> None:
-        self.schema = schema
+        self._schema = schema
         self._zone = zone
-        self._moments = ColumnType("moment").type(None if zone is None else name_of(zone))
-        self._columns = {name: shapes_of(Call).get(name, _EXTRA) for name in schema.names}
+        self._datetime = ColumnType("datetime").arrow_type(None if zone is None else zone_name(zone))
+        self._types = {name: column_types(Call).get(name, _EXTRA) for name in schema.names}
 
-    def batch(self, calls: Sequence[Call]) -> pa.RecordBatch:
-        """A batch of these calls.
+    def decode(self, segment: Segment, first_index: int, decoder: CallDecoder, *, sort_keys: bool) -> Columns:
+        """The columns of a segment, by way of its records.
+
+        Args:
+            segment: the segment.
+            first_index: the index of its first record in the page, for errors.
+            decoder: makes the records, and counts those that are skipped or have coerced values.
+            sort_keys: whether each row has the columns of `SORT_KEYS`.
 
         Raises:
-            InvalidCallError: a value does not fit its column.
+            RecordError: a record is invalid, and `on_error` is `raise`.
         """
-        arrays = [
-            self._named(name, shape, [getattr(call, name) for call in calls])
-            for name, shape in self._columns.items()
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        calls = decoder.batch(segment.data, first_index)
+        while True:
+            try:
+                batch = self.batch(calls, first_index)
+                break
+            except RecordError as error:
+                if not decoder.skips_errors:
+                    raise
+                decoder.skipped += 1
+                del calls[error.index - first_index]
+        if not sort_keys:
+            return Columns(batch)
+        starts = int_array([to_microseconds(call.call_start.replace(tzinfo=None)) for call in calls])
+        return Columns(with_sort_keys(batch, starts, int_array([call.id for call in calls])))
 
-    def _named(self, name: str, shape: ColumnType, values: Sequence[Any]) -> pa.Array:
-        try:
-            return self._column(shape, values)
-        except _UNFIT:
-            for place, value in enumerate(values):
-                try:
-                    self._column(shape, [value])
-                except _UNFIT:
-                    raise InvalidCallError(place, name) from None
-            raise
+    def batch(self, calls: Sequence[Call], first_index: int = 0) -> pa.RecordBatch:
+        """A batch of these calls, of which the first has this index.
 
-    def _column(self, shape: ColumnType, values: Sequence[Any]) -> pa.Array:
-        match shape.tag:
-            case "whole":
-                return wholes(values)
-            case "flag":
-                return flags(values)
-            case "moment":
-                moments = [None if value is None else self._moment(value) for value in values]
-                return wholes(moments).view(self._moments)
-            case "span":
-                return wholes([None if value is None else value // _MICROSECOND for value in values]).view(
-                    shape.type()
-                )
+        Raises:
+            RecordError: a value does not fit its column.
+        """
+        arrays = []
+        for name, column in self._types.items():
+            values = [getattr(call, name) for call in calls]
+            try:
+                arrays.append(self._array(column, values))
+            except _VALUE_ERRORS:
+                raise self._error_of(name, column, values, first_index) from None
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+    def _error_of(
+        self, name: str, column: ColumnType, values: Sequence[Any], first_index: int
+    ) -> RecordError:
+        """The error of the first record whose value does not fit the column."""
+        index = first_index
+        for index, value in enumerate(values, first_index):  # noqa: B007 - the last one is reported
+            try:
+                self._array(column, [value])
+            except _VALUE_ERRORS:
+                break
+        problem = "does not fit its Arrow column, for example because it is an integer beyond 64 bits"
+        return RecordError(index, f"$[{index}].{name}", problem)
+
+    def _array(self, column: ColumnType, values: Sequence[Any]) -> pa.Array:
+        match column.kind:
+            case "int":
+                return int_array(values)
+            case "bool":
+                return bool_array(values)
+            case "datetime":
+                instants = [None if value is None else self._microseconds(value) for value in values]
+                return int_array(instants).view(self._datetime)
+            case "duration":
+                durations = [None if value is None else value // _MICROSECOND for value in values]
+                return int_array(durations).view(column.arrow_type())
             case "json":
-                return texts([json_text(list(value)) for value in values])
-            case "keys":
-                return texts([json_text(dict(value)) if value else None for value in values])
+                return str_array([json_text(list(value)) for value in values])
+            case "extra":
+                return str_array([json_text(dict(value)) if value else None for value in values])
             case "list":
-                places = offsets(map(len, values))
-                return pa.ListArray.from_arrays(
-                    places, self._struct(shape.part, [*chain.from_iterable(values)])
-                )
+                parts = self._struct(column.model, [*chain.from_iterable(values)])
+                return pa.ListArray.from_arrays(offset_array(map(len, values)), parts)
             case "struct":
-                return self._struct(shape.part, values)
-        return texts(values)
+                return self._struct(column.model, values)
+        return str_array(values)
 
-    def _struct(self, part: Any, values: Sequence[Any]) -> pa.StructArray:
-        shapes = {**shapes_of(part), EXTRA: _EXTRA}
-        gaps = None in values
-        empty = part()
-        there = [empty if value is None else value for value in values] if gaps else values
+    def _struct(self, model: Any, values: Sequence[Any]) -> pa.StructArray:
+        types = {**column_types(model), EXTRA: _EXTRA}
+        has_nulls = None in values
+        empty = model()
+        parts = [empty if value is None else value for value in values] if has_nulls else values
         return pa.StructArray.from_arrays(
-            [
-                self._column(shape, [getattr(value, name) for value in there])
-                for name, shape in shapes.items()
-            ],
-            names=[*shapes],
-            mask=flags([value is None for value in values]) if gaps else None,
+            [self._array(column, [getattr(part, name) for part in parts]) for name, column in types.items()],
+            names=[*types],
+            mask=bool_array([value is None for value in values]) if has_nulls else None,
         )
 
-    def _moment(self, value: datetime) -> int:
-        """Microseconds from 1970: of wall time in a session without a time zone, else of instants.
+    def _microseconds(self, value: datetime) -> int:
+        """Microseconds from 1970: of local time for a client without a time zone, else of the instant.
 
-        The difference of two aware dates minds folds and gaps as their time zone does.
+        The difference of two aware dates follows the folds and gaps of their time zone.
         """
         if self._zone is None:
-            naive = value if value.tzinfo is None else value.replace(tzinfo=None)
-            return (naive - _EPOCHS[0]) // _MICROSECOND
-        return (
-            (value if value.tzinfo is not None else value.replace(tzinfo=self._zone)) - _EPOCHS[1]
-        ) // _MICROSECOND
+            return (value.replace(tzinfo=None) - _NAIVE_EPOCH) // _MICROSECOND
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=self._zone)
+        return (aware - _EPOCH) // _MICROSECOND
 
 
 def table_from_calls(
     calls: Iterable[Call], fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | None = None
 ) -> pa.Table:
-    """A table of calls that are records already, with the schema `schema_for(fields, timezone)`.
+    """A table of calls, with the schema `schema_for(fields, timezone)`.
 
-    What the records hold beyond these fields is left out. With a time zone, dates without one are taken to be its wall time.
+    Other attributes of the calls are left out. With a time zone, dates without one are taken to be its local time.
 
     Raises:
         ConfigurationError: a field or the time zone does not exist.
-        RecordError: a value does not fit its column (a number beyond 64 bits); `index` is its place among the calls.
+        RecordError: a value does not fit its column (an integer beyond 64 bits); `index` is its position in `calls`.
     """
     schema = schema_for(fields, timezone)
-    writer = RecordColumns(schema, zone_of(timezone))
-    every = list(calls)
-    batches = []
-    for begin in range(0, len(every), _SLICE):
-        try:
-            batches.append(writer.batch(every[begin : begin + _SLICE]))
-        except InvalidCallError as error:
-            raise error.at(begin + error.place) from None
+    columns = RecordColumns(schema, zone_of(timezone))
+    all_calls = list(calls)
+    starts = range(0, len(all_calls), _BATCH_ROWS)
+    batches = [columns.batch(all_calls[start : start + _BATCH_ROWS], start) for start in starts]
     return pa.Table.from_batches(batches, schema)

@@ -1,9 +1,10 @@
-"""From the account's wall time to instants, and from clocks to durations, many at a time.
+"""Converts the account's local time to instants, for whole arrays.
 
-The law of this room: a wall time means what Python reads it as with `fold=0` (PEP 495), so that a column and a record
-never disagree. Where the clock is set back, that is the first of the two hours; a time that the clock skipped
-counts by the offset before the gap. The time zone itself is asked, so any `tzinfo` will do, and Arrow's own
-copy of the zone database, its age and its absence, do not matter.
+Invariants:
+
+- A local time has the offset that Python gives it with `fold=0` (PEP 495), so a column and a record never differ. Where the
+  clock is set back, that is the first of the two hours; a time that the clock skipped has the offset before the gap.
+- The offsets come from the `tzinfo` itself, so any time zone works, with or without Arrow's own time zone database.
 """
 
 from __future__ import annotations
@@ -15,97 +16,78 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._arrays import constant, word
-
-__all__ = ["FIRST", "OffsetTable", "clocks", "microseconds"]
+from ._arrays import int_scalar
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
 _MICROSECOND: Final = timedelta(microseconds=1)
-#: The first moment that a record can hold, in microseconds from 1970. (Arrow's calendar has a year 0.)
-FIRST: Final = (datetime(1, 1, 1) - _EPOCH) // _MICROSECOND  # noqa: DTZ001 - as above
+#: The first datetime that Python supports, in microseconds from 1970. (Arrow's calendar has a year 0.)
+MIN_MICROSECONDS: Final = (datetime(1, 1, 1) - _EPOCH) // _MICROSECOND  # noqa: DTZ001 - as above
 _DAY: Final = timedelta(days=1) // _MICROSECOND
-#: No clock on record was changed twice within it.
+#: No time zone in the database changed its offset twice within this time.
 _STEP: Final = timedelta(minutes=30) // _MICROSECOND
-#: Days whose offsets are remembered: eleven years.
-_REMEMBERED: Final = 4096
+#: Days whose offsets are cached: eleven years.
+_MAX_CACHED_DAYS: Final = 4096
 
-_CLOCK: Final = len("00:02:05")
-
-#: From when on an offset holds, and the offset; both in microseconds.
-Offset = tuple[int, int]
+#: The local time from which on an offset holds, and the offset; both in microseconds.
+OffsetChange = tuple[int, int]
 
 
-def microseconds(moment: datetime) -> int:
-    """A naive moment as Arrow has it."""
-    return (moment - _EPOCH) // _MICROSECOND
+def to_microseconds(local: datetime) -> int:
+    """Microseconds from 1970 to a naive datetime."""
+    return (local - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """The naive datetime so many microseconds after 1970."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 class OffsetTable:
-    """A time zone as a table of offsets, found out as days are asked for."""
+    """The UTC offsets of a time zone, looked up for one day at a time as they are needed."""
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
-        self._days: dict[int, list[Offset]] = {}
+        self._days: dict[int, list[OffsetChange]] = {}
 
-    def instants(self, wall: pa.Int64Array) -> pa.Int64Array:
-        """Wall times to instants, both in microseconds from 1970."""
-        days = (
-            pc.unique(pc.divide(pc.subtract(wall, constant(FIRST)), constant(_DAY))).drop_null().to_pylist()
-        )
-        offsets: list[Offset] = []
-        for found in (found for day in sorted(days) for found in self._of(day)):
-            if not offsets or found[1] != offsets[-1][1]:
-                offsets.append(found)
-        if not offsets:
-            return wall
-        (_, first), *later = offsets
-        if not later:
-            return pc.subtract(wall, constant(first))
-        shift = constant(first)
-        for since, offset in later:
-            shift = pc.if_else(pc.greater_equal(wall, constant(since)), constant(offset), shift)
-        return pc.subtract(wall, shift)
+    def to_instants(self, local: pa.Int64Array) -> pa.Int64Array:
+        """Local times to instants, both in microseconds from 1970."""
+        days = pc.unique(pc.divide(pc.subtract(local, int_scalar(MIN_MICROSECONDS)), int_scalar(_DAY)))
+        changes: list[OffsetChange] = []
+        for day in sorted(days.drop_null().to_pylist()):
+            for change in self._changes_on(day):
+                if not changes or change[1] != changes[-1][1]:
+                    changes.append(change)
+        if not changes:
+            return local
+        offsets = int_scalar(changes[0][1])
+        for start, offset in changes[1:]:
+            offsets = pc.if_else(pc.greater_equal(local, int_scalar(start)), int_scalar(offset), offsets)
+        return pc.subtract(local, offsets)
 
-    def _of(self, day: int) -> list[Offset]:
-        """The offsets of a day, counted from the first there is: almost always one."""
-        found = self._days.get(day)
-        if found is None:
-            if len(self._days) >= _REMEMBERED:
+    def _changes_on(self, day: int) -> list[OffsetChange]:
+        """The offsets of a day, counted from the first day Python supports: almost always one."""
+        changes = self._days.get(day)
+        if changes is None:
+            if len(self._days) >= _MAX_CACHED_DAYS:
                 self._days.clear()
-            found = self._days[day] = self._look(FIRST + day * _DAY)
-        return found
+            changes = self._days[day] = self._find_changes(MIN_MICROSECONDS + day * _DAY)
+        return changes
 
-    def _look(self, begin: int) -> list[Offset]:
-        found = [(begin, self._offset(begin))]
-        for low, high in pairwise([*range(begin, begin + _DAY, _STEP), begin + _DAY - 1]):
-            before, after = found[-1][1], self._offset(high)
+    def _find_changes(self, start: int) -> list[OffsetChange]:
+        changes = [(start, self._offset_at(start))]
+        for low, high in pairwise([*range(start, start + _DAY, _STEP), start + _DAY - 1]):
+            before, after = changes[-1][1], self._offset_at(high)
             if before == after:
                 continue
             while high - low > 1:
                 middle = (low + high) // 2
-                if self._offset(middle) == before:
-                    low = middle  # noqa: PLW2901 - the two close in on the change
+                if self._offset_at(middle) == before:
+                    low = middle  # noqa: PLW2901 - binary search
                 else:
-                    high = middle  # noqa: PLW2901 - as above
-            found.append((high, after))
-        return found
+                    high = middle  # noqa: PLW2901 - binary search
+            changes.append((high, after))
+        return changes
 
-    def _offset(self, wall: int) -> int:
-        offset = (_EPOCH + timedelta(microseconds=wall)).replace(tzinfo=self._zone).utcoffset()
+    def _offset_at(self, local: int) -> int:
+        offset = from_microseconds(local).replace(tzinfo=self._zone).utcoffset()
         return 0 if offset is None else offset // _MICROSECOND
-
-
-def clocks(array: pa.StringArray) -> pa.Array | None:
-    """Durations, all written `HH:MM:SS` and shorter than a day; None where they are not."""
-    lengths = pc.binary_length(array)
-    shortest, longest = pc.min(lengths).as_py(), pc.max(lengths).as_py()
-    if shortest != _CLOCK or longest != _CLOCK:
-        return None
-    try:
-        return (
-            pc.binary_join_element_wise(word("1970-01-01"), array, word(" "))
-            .cast(pa.timestamp("us"))
-            .view(pa.duration("us"))
-        )
-    except pa.ArrowInvalid:
-        return None

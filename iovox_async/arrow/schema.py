@@ -1,7 +1,7 @@
-"""Which columns a batch has, and of what types.
+"""Arrow schemas of calls: which columns a batch has, and their types.
 
-The law of this room: the fields that were asked for decide the schema, and the answers never do. Columns have the names
-and the order of the attributes of `Call`; `extra` comes last.
+The columns depend on the requested fields only, never on the responses. They have the names and the order of the
+attributes of `Call`; `extra` comes last.
 
 ==================================================  ========================================================
 attribute of a record                               column
@@ -13,11 +13,11 @@ attribute of a record                               column
 `timedelta`                                         `duration[us]`
 `Categories`                                        a struct of four lists; null where the record has None
 a list of parts (comments, tags, ...)               a list of structs, with the attributes of the part; never null
-`call_outcomes`                                     `string`, a JSON list: the endpoint does not say what is in it
-`extra`, of calls and of their parts                `string`, a JSON object, or null where there is nothing
+`call_outcomes`                                     `string`, a JSON list: its items are not documented
+`extra`, of calls and of their parts                `string`, a JSON object; null if there are no unknown keys
 ==================================================  ========================================================
 
-Microseconds, since they hold whatever a record can hold, and since pandas, polars, DuckDB and Parquet all know them.
+The unit is the microsecond, as in Python; pandas, polars, DuckDB and Parquet support it.
 """
 
 from __future__ import annotations
@@ -37,120 +37,120 @@ from ..errors import ConfigurationError
 from ..fields import AskedFields, Fields, as_fields
 from ..models import Call, Categories, item_type, types_of
 
-__all__ = [
-    "EXTRA",
-    "SCHEMA",
-    "ColumnType",
-    "columns_for",
-    "name_of",
-    "schema_for",
-    "schema_of",
-    "shapes_of",
-]
+__all__ = ["SCHEMA", "schema_for"]
 
 EXTRA: Final = "extra"
 
-Tag: TypeAlias = Literal["text", "whole", "flag", "moment", "span", "json", "keys", "list", "struct"]
+ColumnKind: TypeAlias = Literal[
+    "str", "int", "bool", "datetime", "duration", "json", "extra", "list", "struct"
+]
 
 
 @frozen
 class ColumnType:
-    """What a column holds; `part` is the class of record of a list or struct; `keys` is for `extra`."""
+    """The type of a column.
 
-    tag: Tag
-    part: Any = None
+    Attributes:
+        kind: what its values are; `json` and `extra` are JSON in text.
+        model: for a list or a struct, the class of its parts.
+    """
 
-    def parsed(self) -> pa.DataType:
-        """What Arrow's JSON reader is told to read; dates, durations and flags are text to it."""
-        match self.tag:
+    kind: ColumnKind
+    model: Any = None
+
+    def json_type(self) -> pa.DataType:
+        """The type to read from JSON: dates, durations and flags are text there."""
+        match self.kind:
             case "list":
-                return pa.list_(self._parsed_parts())
+                return pa.list_(self._json_struct())
             case "struct":
-                return self._parsed_parts()
-        return pa.int64() if self.tag == "whole" else pa.string()
+                return self._json_struct()
+        return pa.int64() if self.kind == "int" else pa.string()
 
-    def _parsed_parts(self) -> pa.DataType:
-        return pa.struct([(name, shape.parsed()) for name, shape in shapes_of(self.part).items()])
+    def _json_struct(self) -> pa.DataType:
+        return pa.struct([(name, column.json_type()) for name, column in column_types(self.model).items()])
 
-    def type(self, zone: str | None = None) -> pa.DataType:
-        """What a batch holds."""
-        match self.tag:
+    def arrow_type(self, zone: str | None = None) -> pa.DataType:
+        """The type in a batch; `zone` is the name of the time zone."""
+        match self.kind:
             case "list":
-                return pa.list_(self._parts(zone))
+                return pa.list_(self._struct(zone))
             case "struct":
-                return self._parts(zone)
-            case "moment":
+                return self._struct(zone)
+            case "datetime":
                 return pa.timestamp("us", tz=zone)
-            case "span":
+            case "duration":
                 return pa.duration("us")
-            case "flag":
+            case "bool":
                 return pa.bool_()
-        return self.parsed()
+        return self.json_type()
 
-    def _parts(self, zone: str | None) -> pa.DataType:
-        members = [(name, shape.type(zone)) for name, shape in shapes_of(self.part).items()]
+    def _struct(self, zone: str | None) -> pa.DataType:
+        members = [(name, column.arrow_type(zone)) for name, column in column_types(self.model).items()]
         return pa.struct([*members, (EXTRA, pa.string())])
 
 
 @cache
-def shapes_of(part: Any) -> dict[str, ColumnType]:
-    """The attributes of a class of record, `extra` left out, each with its shape."""
-    return {name: _shape(known) for name, known in types_of(part).items()}
+def column_types(model: Any) -> dict[str, ColumnType]:
+    """The type of the column of each attribute of a model class, `extra` left out."""
+    return {name: _column_type(annotation) for name, annotation in types_of(model).items()}
 
 
-def _shape(known: Any) -> ColumnType:
-    item = item_type(known)
+def _column_type(annotation: Any) -> ColumnType:
+    item = item_type(annotation)
     if item:
         return ColumnType("json") if item is Any else ColumnType("list", item)
-    options = set(get_args(known)) or {known}
+    options = set(get_args(annotation)) or {annotation}
     if Categories in options:
         return ColumnType("struct", Categories)
-    tags: dict[Any, Tag] = {datetime: "moment", timedelta: "span", bool: "flag", int: "whole"}
-    return ColumnType(next((tag for kind, tag in tags.items() if kind in options), "text"))
+    kinds: dict[Any, ColumnKind] = {datetime: "datetime", timedelta: "duration", bool: "bool", int: "int"}
+    return ColumnType(next((kind for option, kind in kinds.items() if option in options), "str"))
 
 
-def columns_for(fields: Iterable[str]) -> tuple[str, ...]:
-    """The columns that these fields are answered in, `extra` left out, in the order of the schema."""
+def column_names(fields: Iterable[str]) -> tuple[str, ...]:
+    """The columns that hold these fields, in the order of the schema, `extra` left out."""
     keys = set(response_keys(tuple(map(str, fields))))
-    return tuple(name for name in shapes_of(Call) if name in keys)
+    return tuple(name for name in column_types(Call) if name in keys)
 
 
 def schema_of(columns: Iterable[str], zone: tzinfo | None) -> pa.Schema:
     """The schema of these columns and `extra`."""
-    name = None if zone is None else name_of(zone)
-    shapes = shapes_of(Call)
-    return pa.schema([*((column, shapes[column].type(name)) for column in columns), (EXTRA, pa.string())])
+    name = None if zone is None else zone_name(zone)
+    types = column_types(Call)
+    return pa.schema(
+        [*((column, types[column].arrow_type(name)) for column in columns), (EXTRA, pa.string())]
+    )
 
 
 def schema_for(fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | None = None) -> pa.Schema:
-    """The schema of every batch of a stream with these fields, in a session with this time zone.
+    """The schema of every batch of a stream with these fields, for a client with this time zone.
 
-    A field has the column it is answered in: `talk_time_seconds` has `talk_time_sec` (which comes along with `talk_time`,
-    as in answers), `tag_colour` is in `tags`. Keys that nobody knows yet are in `extra`; known ones that were not asked
-    for are left out.
+    A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec` (which `talk_time`
+    adds too, as responses do), `tag_colour` in `tags`. Keys that this version does not know are in `extra`; known keys
+    that were not requested are left out.
 
     Raises:
         ConfigurationError: a field or the time zone does not exist.
     """
     try:
-        asked = as_fields(fields) or Fields.DEFAULT
+        requested = as_fields(fields) or Fields.DEFAULT
     except InvalidValue as error:
-        raise ConfigurationError(f"fields: {error}") from None
-    return schema_of(columns_for(asked), zone_of(timezone))
+        raise ConfigurationError("fields", str(error)) from None
+    return schema_of(column_names(requested), zone_of(timezone))
 
 
-def name_of(zone: tzinfo) -> str:
-    """The name that Arrow knows a zone by. One without a name is shown in UTC: the instants are the same."""
+def zone_name(zone: tzinfo) -> str:
+    """The name of a time zone in Arrow. A zone without one is shown in UTC: the instants are the same."""
     name = getattr(zone, "key", None)
     if name:
         return str(name)
     offset = zone.utcoffset(None)
     if offset is None:
         return "UTC"
-    minutes, rest = divmod(offset, timedelta(minutes=1))
+    minutes, remainder = divmod(offset, timedelta(minutes=1))
     sign = "-" if minutes < 0 else "+"
-    return "UTC" if rest else f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+    return "UTC" if remainder else f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
-#: Every column, in order, for a session without a time zone.
+#: Every column, in order, for a client without a time zone.
 SCHEMA: Final = schema_for(Fields.ALL)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from iovox_async import AsyncInsights, Call, Field, Fields
-from iovox_async.arrow import SCHEMA, require, schema_for, table_from_calls
+from iovox_async.arrow import SCHEMA, schema_for, table_from_calls
 
 
 async def batches(insights: AsyncInsights) -> AsyncIterator[pa.RecordBatch]:
@@ -21,7 +21,6 @@ async def batches(insights: AsyncInsights) -> AsyncIterator[pa.RecordBatch]:
 
 
 def tables(calls: list[Call]) -> pa.Table:
-    require()
     schemas: list[pa.Schema] = [SCHEMA, schema_for([Field.ID, "call_start"], ZoneInfo("Europe/London"))]
     assert schemas
     return table_from_calls(calls, Fields.ALL, "Europe/London")

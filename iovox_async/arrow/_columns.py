@@ -1,0 +1,246 @@
+"""Converts the values of JSON, strings and integers, to the columns of a batch.
+
+Each decoder of this package returns `Columns`, or None if it does not support the page. A column holds what the attribute of
+the record would hold; values that only the lenient converter can read are refused (`UnsupportedByFastPath`), all rows at
+once. No row is touched by Python: booleans, and durations in unusual forms, have few distinct values, and each of these is
+read once by the converter of the records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta, tzinfo
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from attrs import frozen
+
+from .._params.validators import InvalidValue
+from .._parsing.compiled import UnsupportedByFastPath
+from .._parsing.lenient import LenientConverter
+from ..models import Call
+from ._arrays import bool_array, int_array, int_scalar, str_scalar
+from ._timezones import MIN_MICROSECONDS, OffsetTable
+from .schema import EXTRA, ColumnType, column_types, zone_name
+
+#: The columns by which rows are ordered, after those of the schema: the second of the start in local time, and the id.
+SORT_KEYS: Final = ("\0second", "\0id")
+SECOND: Final = 1_000_000
+
+#: Distinct durations cached.
+_MAX_CACHED_VALUES: Final = 4096
+#: A date and a time to the second. Arrow reads shorter forms too, but a record counts them as coerced.
+_FULL_DATE_LENGTH: Final = len("2024-02-26 04:39:59")
+_DURATION_LENGTH: Final = len("00:02:05")
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+#: Takes the positions of coerced values in an array.
+MarkCoerced = Callable[[pa.Array], None]
+
+
+@contextlib.contextmanager
+def unsupported_if_arrow_fails() -> Iterator[None]:
+    """Raises `UnsupportedByFastPath` for errors of Arrow, except for a lack of memory."""
+    try:
+        yield
+    except RecursionError:
+        raise UnsupportedByFastPath from None
+    except pa.ArrowException as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise UnsupportedByFastPath from None
+
+
+@frozen
+class Columns:
+    """Decoded rows.
+
+    Attributes:
+        batch: the columns of the schema; then those of `SORT_KEYS`, if both id and start of each call are read.
+        coerced: the positions of rows with a coerced value that no `CallDecoder` has counted.
+        starts: the start of each call in local time, in microseconds from 1970, if the decoder knows it.
+    """
+
+    batch: pa.RecordBatch
+    coerced: frozenset[int] = frozenset()
+    starts: pa.Int64Array | None = None
+
+    def select(self, rows: Sequence[int]) -> Columns:
+        """The rows at these positions, in ascending order."""
+        if isinstance(rows, range):
+            batch = self.batch.slice(rows.start, len(rows))
+        else:
+            batch = self.batch.take(int_array(rows))
+        return Columns(batch, self.coerced.intersection(rows))
+
+
+def with_sort_keys(batch: pa.RecordBatch, starts: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
+    """The batch and the columns of `SORT_KEYS`."""
+    seconds = pc.divide(pc.subtract(starts, int_scalar(MIN_MICROSECONDS)), int_scalar(SECOND))
+    names = [*batch.schema.names, *SORT_KEYS]
+    return pa.RecordBatch.from_arrays([*batch.columns, seconds, ids], names=names)
+
+
+class ColumnConverter:
+    """Converts columns as they are in JSON.
+
+    Args:
+        columns: the columns to read.
+        schema: the schema of batches: some of the columns, and `extra`.
+        zone: the account's time zone; if given, dates become instants.
+    """
+
+    def __init__(self, columns: Sequence[str], schema: pa.Schema, zone: tzinfo | None) -> None:
+        self.columns: tuple[str, ...] = tuple(columns)
+        self._required = {"id", "call_start"}.intersection(columns)
+        #: Whether rows have the columns of `SORT_KEYS`.
+        self.has_sort_keys: bool = len(self._required) == 2
+        self._schema = schema
+        self._types = column_types(Call)
+        self._datetime = ColumnType("datetime").arrow_type(None if zone is None else zone_name(zone))
+        self._offsets = None if zone is None else OffsetTable(zone)
+        self._lenient = LenientConverter()
+        converter = self._lenient.converter
+        self._hooks: dict[str, tuple[Callable[[Any, Any], Any], dict[str | None, tuple[Any, bool]]]] = {
+            "duration": (converter.get_structure_hook(timedelta | None), {}),
+            "bool": (converter.get_structure_hook(bool | None), {}),
+        }
+
+    def convert(self, json_columns: Mapping[str, pa.Array], rows: int) -> Columns:
+        """The columns of a batch; columns that are missing are null or empty.
+
+        Columns beyond those to read are left out, but their values must be valid, as in records.
+
+        Raises:
+            UnsupportedByFastPath: a value is unusual.
+        """
+        coerced: set[int] = set()
+        starts = None
+
+        def mark(positions: pa.Array) -> None:
+            coerced.update(positions.to_pylist())
+
+        arrays: dict[str, pa.Array] = {EXTRA: pa.nulls(rows, pa.string())}
+        with unsupported_if_arrow_fails():
+            for name in {*self.columns, *json_columns}:
+                column = self._types[name]
+                array = json_columns.get(name)
+                if array is None:
+                    array = pa.nulls(rows, column.json_type())
+                if name == "call_start":
+                    starts = _local_times(array, mark)
+                    arrays[name] = self._instants(starts)
+                elif column.kind == "json":
+                    arrays[name] = pc.fill_null(array, str_scalar("[]"))
+                else:
+                    arrays[name] = self._convert(array, column, mark)
+                if name in self._required and arrays[name].null_count:
+                    raise UnsupportedByFastPath
+            batch = pa.RecordBatch.from_arrays(
+                [arrays[name] for name in self._schema.names], schema=self._schema
+            )
+            if self.has_sort_keys:
+                batch = with_sort_keys(batch, starts, arrays["id"])
+        return Columns(batch, frozenset(coerced), starts)
+
+    def _convert(self, array: pa.Array, column: ColumnType, mark: MarkCoerced) -> pa.Array:
+        match column.kind:
+            case "datetime":
+                return self._instants(_local_times(array, mark))
+            case "duration":
+                durations = _durations(array)
+                return self._convert_distinct(array, column, mark) if durations is None else durations
+            case "bool":
+                return self._convert_distinct(array, column, mark)
+            case "list":
+                return self._convert_list(array, column, mark)
+            case "struct":
+                return self._convert_struct(array, column, mark)
+        return array
+
+    def _instants(self, local: pa.Int64Array) -> pa.Array:
+        return (local if self._offsets is None else self._offsets.to_instants(local)).view(self._datetime)
+
+    def _convert_distinct(self, array: pa.StringArray, column: ColumnType, mark: MarkCoerced) -> pa.Array:
+        """Converts each distinct value once."""
+        hook, cache = self._hooks[column.kind]
+        encoded = array.dictionary_encode()
+        values: list[Any] = []
+        coerced: list[int] = []
+        if len(cache) > _MAX_CACHED_VALUES:
+            cache.clear()
+        for code, text in enumerate(encoded.dictionary.to_pylist()):
+            if text not in cache:
+                coerced_before = self._lenient.coerced
+                try:
+                    value = hook(text, None)
+                except InvalidValue:
+                    raise UnsupportedByFastPath from None
+                if isinstance(value, timedelta):
+                    value //= _MICROSECOND
+                cache[text] = value, self._lenient.coerced > coerced_before
+            value, is_coerced = cache[text]
+            values.append(value)
+            if is_coerced:
+                coerced.append(code)
+        if coerced:
+            mark(pc.indices_nonzero(pc.is_in(encoded.indices, int_array(coerced).cast(encoded.indices.type))))
+        distinct = (
+            bool_array(values) if column.kind == "bool" else int_array(values).view(column.arrow_type())
+        )
+        return distinct.take(encoded.indices)
+
+    def _convert_list(self, array: pa.ListArray, column: ColumnType, mark: MarkCoerced) -> pa.ListArray:
+        """Converts a list of parts; a missing list is empty, as in a record."""
+        if array.values.null_count:
+            raise UnsupportedByFastPath
+
+        def mark_parents(positions: pa.Array) -> None:
+            mark(pc.list_parent_indices(array).take(positions))
+
+        return pa.ListArray.from_arrays(
+            array.offsets, self._convert_struct(array.values, column, mark_parents)
+        )
+
+    def _convert_struct(self, array: pa.StructArray, column: ColumnType, mark: MarkCoerced) -> pa.StructArray:
+        types = column_types(column.model)
+        members = [self._convert(array.field(name), member, mark) for name, member in types.items()]
+        return pa.StructArray.from_arrays(
+            [*members, pa.nulls(len(array), pa.string())],
+            names=[*types, EXTRA],
+            mask=array.is_null() if array.null_count else None,
+        )
+
+
+def _local_times(array: pa.StringArray, mark: MarkCoerced) -> pa.Int64Array:
+    """Dates as local times in microseconds from 1970; an empty text is null, and coerced."""
+    lengths = pc.binary_length(array)
+    shortest = pc.min(lengths).as_py()
+    if shortest == 0:
+        blank = pc.equal(lengths, int_scalar(0))
+        mark(pc.indices_nonzero(blank))
+        array = pc.if_else(blank, pa.nulls(1, pa.string())[0], array)
+        shortest = pc.min(pc.binary_length(array)).as_py()
+    if shortest is None:
+        return pa.nulls(len(array), pa.int64())
+    if shortest < _FULL_DATE_LENGTH:
+        raise UnsupportedByFastPath
+    # The cast refuses an offset from UTC, which the JSON reader would apply.
+    local = array.cast(pa.timestamp("us")).view(pa.int64())
+    if pc.min(local).as_py() < MIN_MICROSECONDS:
+        raise UnsupportedByFastPath
+    return local
+
+
+def _durations(array: pa.StringArray) -> pa.Array | None:
+    """Durations that are all written `HH:MM:SS` and shorter than a day; None if they are not."""
+    lengths = pc.min_max(pc.binary_length(array)).as_py()
+    if set(lengths.values()) != {_DURATION_LENGTH}:
+        return None
+    try:
+        dates = pc.binary_join_element_wise(str_scalar("1970-01-01"), array, str_scalar(" "))
+        return dates.cast(pa.timestamp("us")).view(pa.duration("us"))
+    except pa.ArrowInvalid:
+        return None

@@ -1,0 +1,200 @@
+"""The fixed-layout decoder reads a page as JSON does, or leaves it to the other decoders."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.arrow_pages import (
+    check_equal_to_records,
+    converter_of,
+    dates,
+    documented_values,
+    integers,
+    json_values,
+    page_of,
+    reader_of,
+)
+
+from iovox_async import Fields
+from iovox_async.arrow._batches import ColumnPage, ColumnPageBuilder
+from iovox_async.arrow._from_fixed_layout import FixedLayoutDecoder
+
+DATA = Path(__file__).parents[1] / "data"
+FLAT = tuple(Fields.CALL)
+START = '"call_start": "2024-02-26 04:39:59"'
+
+
+def decode(body):
+    """The columns of a page with flat fields, by the fixed-layout decoder only; None if it does not support the page."""
+    columns = FixedLayoutDecoder(converter_of(FLAT)).decode([body])
+    return None if columns is None else columns.batch
+
+
+def is_column_page(body):
+    """Whether a page with these bytes is decoded when it arrives."""
+    builder = ColumnPageBuilder(reader_of(FLAT)[0])
+    builder.feed(body)
+    return isinstance(builder.build(len(body)), ColumnPage)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "  "])
+@pytest.mark.parametrize("name", ["example-default.json", "example-1-call-fields.json"])
+def test_the_samples_of_the_documentation_have_a_fixed_layout(name, blank):
+    """Given the flat sample responses, when read without indentation, then the decoder supports them."""
+    rows = json.loads((DATA / name).read_bytes())
+    body = json.dumps(rows, separators=("," + blank, ":" + blank)).encode()
+    assert is_column_page(body)
+    check_equal_to_records(page_of(body), FLAT)
+
+
+TRAPS = {
+    "braces in a text": [{"id": 1, "call_result": "a}, {b"}, {"id": 2, "call_result": "x"}],
+    "a text like a row": [
+        {"id": 1, "call_result": "}", "node_id": "{"},
+        {"id": 2, "call_result": ", ", "node_id": ": "},
+    ],
+    "keys in another order": [{"node_id": "1", "link_id": "2"}, {"link_id": "2", "node_id": "1"}],
+    "another key": [{"node_id": "1"}, {"link_id": "1"}],
+    "a key less": [{"node_id": "1", "link_id": "2"}, {"node_id": "1"}],
+    "a key twice": '[{"node_id": "1", "node_id": "2"}]',
+    "an unknown key": [{"node_id": "1", "new": "2"}],
+    "null": [{"node_id": "1", "link_id": "1"}, {"node_id": None, "link_id": "1"}],
+    "a number where texts were": [{"node_id": "1"}, {"node_id": 1}],
+    "a text where numbers were": [{"id": 1}, {"id": "1"}],
+    "a fraction": [{"id": 1, "call_time_sec": 1}, {"id": 2, "call_time_sec": 1.5}],
+    "no number": [{"id": 1, "call_time_sec": 1}, {"id": 2, "call_time_sec": True}],
+    "too large a number": b'[{"call_start": "2024-01-01 00:00:00", "id": 1}, '
+    b'{"call_start": "2024-01-01 00:00:00", "id": 9223372036854775808}]',
+    "a list": [{"id": 1, "call_time_sec": 1}, {"id": 1, "call_time_sec": [1]}],
+    "the same texts in an object": '[{"node_id": "a", "link_id": "b"}, {"node_id": {"a": ["link_id", "b"]}}]',
+    "the same texts in a list": '[{"id": 1, "node_id": "a"}, {"id": ["node_id", "a"]}]',
+    "an object and a number": '[{"id": 1, "node_id": "a"}, {"id": {"node_id": "a"}}]',
+    "a text first": '["node_id", {"node_id": "a"}]',
+    "a number first": '[5, {"node_id": "a"}]',
+    "a number last": '[{"node_id": "a"}, 5]',
+    "null between": '[{"node_id": "a"}, null, {"node_id": "b"}]',
+    "a backslash": [{"node_id": "a\\"}, {"node_id": 'b"'}],
+    "no text": [{"node_id": "1"}, {"node_id": "2"}, {}],
+    "no keys": [{}, {}],
+    "only lists": [[], []],
+    "a date of zeros": [
+        {"id": 1, "call_end": "2024-01-01 00:00:00"},
+        {"id": 2, "call_end": "0000-00-00 00:00:00"},
+    ],
+    "lines": '[\n{"node_id": "a"},\n{"node_id": "b"}\n]',
+    "a line within": '[{"node_id":\n"a"}, {"node_id": "b"}]',
+    "no UTF-8": b'[{"node_id": "\xff"}]',
+    "commas in texts": [{"id": 1, "call_result": "a, b"}, {"id": 2, "call_result": ",,"}],
+    "a comma more and one less": [
+        {"id": 1, "call_result": "a,b"},
+        {"id": 2, "call_result": "c"},
+        {"id": 3},
+    ],
+    "numbers at the end of rows": [
+        {"node_id": "a,", "talk_time_sec": 5},
+        {"node_id": "b", "talk_time_sec": 60},
+    ],
+    "a row twice as long and one of nothing": '[{"node_id": "1"}, {"node_id": "1", "node_id": "1"}, {}]',
+    "more room in one row": '[{"id": 1, "node_id": "a"}, {"id":  1, "node_id": "a"}]',
+    "less room in one row": '[{"id": 1, "node_id": "a"}, {"id":1, "node_id": "a"}]',
+    "a key of the same length": [{"node_id": "a"}, {"link_id": "a"}],
+    "room at both ends": ' [ {"node_id": "a"}, {"node_id": "b"} ] ',
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_rows_that_only_look_alike_are_read_as_records_are(name):
+    """Given rows that could deceive a decoder that does not parse JSON, when read, then they equal the records."""
+    trap = TRAPS[name]
+    if isinstance(trap, bytes):
+        assert decode(trap) is None
+        return
+    text = trap if isinstance(trap, str) else json.dumps(trap)
+    text = re.sub(r'(?<!: )\{(?="(node_id|link_id)")', '{"id": 1, ', text)
+    text = re.sub(r'\{(?="id")', "{" + START + ", ", text)
+    check_equal_to_records(page_of(text.encode()), FLAT, on_error="skip")
+
+
+@pytest.mark.parametrize("texts", [("a, b", ",,"), ("}, {", "{"), ("[", "]")], ids=str)
+def test_texts_may_contain_commas_and_braces(texts):
+    """Given texts with commas, when read, then quotes are the delimiter and the decoder supports the page."""
+    assert decode(rows_of_texts(*texts)).column("node_id").to_pylist() == list(texts)
+    assert decode(b" " + rows_of_texts(*texts) + b"\n ") is not None
+
+
+def rows_of_texts(*texts):
+    """The bytes of a page with these texts."""
+    rows = [
+        {"id": 10 + row, "call_start": f"2024-02-26 04:39:5{row}", "node_id": text, "talk_time_sec": row}
+        for row, text in enumerate(texts)
+    ]
+    return json.dumps(rows, ensure_ascii=False).encode()
+
+
+@settings(max_examples=400)
+@given(
+    page=st.sampled_from([rows_of_texts("a", "bc", "", "Grüße"), rows_of_texts("a, b", "{c}", "")]),
+    position=st.integers(0, 400),
+    length=st.integers(0, 12),
+    inserted=st.binary(max_size=3)
+    | st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b"\n", b"0", b"-", b" "]),
+)
+def test_damaged_bytes_are_read_as_json_or_refused(page, position, length, inserted):
+    """Given a page with some bytes replaced, when read, then the columns are those of JSON, or there are none."""
+    damaged = page[:position] + inserted + page[position + length :]
+    batch = decode(damaged)
+    if batch is not None:
+        rows = json.loads(damaged.decode("utf-8-sig"))
+        assert batch.num_rows == len(rows)
+        for key in ("id", "node_id", "talk_time_sec"):
+            assert batch.column(key).to_pylist() == [row.get(key) for row in rows]
+        starts = [str(start) for start in batch.column("call_start").to_pylist()]
+        assert starts == [row["call_start"].replace("T", " ") for row in rows]
+
+
+punctuated_texts = st.text(
+    st.sampled_from(['"', "\\", "{", "}", "[", "]", ",", ":", " ", "a", "ß", "\n", "1"]), max_size=6
+)
+flat_values = {
+    "node_id": punctuated_texts,
+    "call_result": punctuated_texts,
+    "talk_time_sec": st.integers(-5, 5),
+    "call_end": dates,
+    "talk_time": documented_values["duration"],
+    "has_recording": documented_values["bool"],
+}
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({"id": integers, "call_start": dates, **flat_values}), min_size=1, max_size=4
+    ),
+    odd=st.none() | st.tuples(st.sampled_from(sorted(flat_values)), json_values),
+    separators=st.sampled_from([(",", ":"), (", ", ": "), (",", ": ")]),
+)
+def test_texts_full_of_punctuation_are_read_as_records_are(rows, odd, separators):
+    """Given texts that look like JSON, and perhaps one odd row, when read, then they equal the records."""
+    if odd:
+        rows[-1] = {**rows[-1], odd[0]: odd[1]}
+    page = page_of(json.dumps(rows, ensure_ascii=False, separators=separators).encode())
+    check_equal_to_records(page, FLAT, on_error="skip")
+
+
+def test_an_empty_page_does_not_slow_down_the_next():
+    """Given several empty pages, when a page with a fixed layout follows, then it is tried and decoded."""
+    decoder = FixedLayoutDecoder(converter_of(FLAT))
+    assert [decoder.decode([b"[]"]) for _ in range(5)] == [None] * 5
+    assert decoder.decode([rows_of_texts("a", "b")]) is not None
+
+
+def test_after_a_page_without_a_fixed_layout_some_are_not_tried():
+    """Given failures, when pages with a fixed layout follow, then ever more are skipped; a success resets this."""
+    decoder = FixedLayoutDecoder(converter_of(FLAT))
+    odd, even = [rows_of_texts("a", None)], [rows_of_texts("a", "b")]
+    assert [decoder.decode(odd) for _ in range(3)] == [None] * 3
+    decoded = [decoder.decode(even) is not None for _ in range(6)]
+    assert decoded == [False, False, False, True, True, True]

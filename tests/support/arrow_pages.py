@@ -1,0 +1,193 @@
+"""Reads pages as Arrow batches and as records, without a network, and compares the two."""
+
+import json
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import strategies as st
+
+from iovox_async import Call, Fields, InsightsQuery, RecordError
+from iovox_async._paging.spec import resolve
+from iovox_async._parsing.decoder import CallDecoder
+from iovox_async._parsing.splitter import PageSplitter
+from iovox_async.arrow import schema_for
+from iovox_async.arrow._batches import BatchReader, ColumnPageBuilder
+from iovox_async.arrow._columns import ColumnConverter
+from iovox_async.arrow._from_json import JsonColumnDecoder
+from iovox_async.arrow.schema import column_names, column_types, schema_of
+from iovox_async.models import Model
+
+LONDON = ZoneInfo("Europe/London")
+
+
+# Values of records and of batches, in one form.
+
+
+def record_value(value):
+    """An attribute of a record, as the column should have it."""
+    if isinstance(value, Model):
+        members = {name: record_value(getattr(value, name)) for name in column_types(type(value))}
+        return {**members, "extra": dict(value.extra) or None}
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    return [record_value(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def expected_rows(calls, schema):
+    """Records as the rows of a batch with this schema."""
+    names = [name for name in schema.names if name != "extra"]
+    return [
+        {**{name: record_value(getattr(call, name)) for name in names}, "extra": dict(call.extra) or None}
+        for call in calls
+    ]
+
+
+def batch_value(value, name=None):
+    """A value of a batch, with its JSON decoded."""
+    if name in {"extra", "call_outcomes"} and isinstance(value, str):
+        return json.loads(value)
+    if isinstance(value, dict):
+        return {key: batch_value(item, key) for key, item in value.items()}
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    return [batch_value(item) for item in value] if isinstance(value, list) else value
+
+
+def rows_of(*batches):
+    """The rows of batches or tables."""
+    return [batch_value(row) for batch in batches for row in batch.to_pylist()]
+
+
+# Pages.
+
+
+def spec_of(fields=Fields.ALL, timezone=None, **options):
+    """What a stream with these arguments reads."""
+    query = InsightsQuery.from_arguments(
+        "2000-01-01", "2030-01-01", fields=fields, order=options.pop("order", None)
+    )
+    return resolve(query, now=datetime(2030, 1, 1), timezone=timezone, **options)
+
+
+def page_of(rows):
+    """A page of rows, or of its bytes."""
+    splitter = PageSplitter()
+    splitter.feed(rows if isinstance(rows, bytes) else json.dumps(rows, ensure_ascii=False).encode())
+    return splitter.close()
+
+
+def reader_of(fields=Fields.ALL, timezone=None, on_error="raise", **options):
+    """A batch reader, and the decoder that has its counters."""
+    spec = spec_of(fields, timezone, **options)
+    decoder = CallDecoder(spec.fields, timezone=timezone, on_error=on_error)
+    return BatchReader(decoder, spec, timezone), decoder
+
+
+def read_batches(page, fields=Fields.ALL, timezone=None, on_error="raise", body=None, **options):
+    """The batches of a page, or of the bytes of a response; and the decoder that has the counters."""
+    reader, decoder = reader_of(fields, timezone, on_error, **options)
+    if body is not None:
+        builder = ColumnPageBuilder(reader)
+        builder.feed(body[:7])
+        builder.feed(body[7:])
+        page = builder.build(len(body))
+        assert page.rows == len(page.starts) == len(page.ids())
+    remaining = reader.rest(page, range(page.rows))
+    batches, more = [], True
+    while more:
+        batch, _, more = reader.read_blocking(remaining, sum(batch.num_rows for batch in batches))
+        batches.append(batch)
+    return batches, decoder
+
+
+def read_records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
+    """The records of a page, and the decoder that has the counters."""
+    decoder = CallDecoder(spec_of(fields).fields, timezone=timezone, on_error=on_error)
+    segments = page.pick(range(page.rows))
+    return [call for index, segment in segments for call in decoder.batch(segment.data, index)], decoder
+
+
+def check_equal_to_records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
+    """Batches have the values, counters and errors of the records, from segments and from the bytes of a response."""
+    for body in (None, page.raw(range(page.rows))):
+        error = None
+        try:
+            calls, records = read_records(page, fields, timezone, on_error)
+        except RecordError as raised:
+            error = raised
+        if error is not None:
+            with pytest.raises(RecordError) as caught:
+                read_batches(page, fields, timezone, on_error, body)
+            assert (caught.value.index, caught.value.path) == (error.index, error.path)
+            continue
+        calls.sort(key=lambda call: (call.call_start.replace(microsecond=0), call.id))
+        batches, counters = read_batches(page, fields, timezone, on_error, body)
+        schema = schema_for(fields, timezone)
+        assert all(batch.schema.equals(schema) for batch in batches)
+        for batch in batches:
+            batch.validate(full=True)
+        assert rows_of(*batches) == expected_rows(calls, schema)
+        assert (counters.coerced, counters.skipped) == (records.coerced, records.skipped)
+
+
+def converter_of(fields=Fields.ALL, timezone=None):
+    """The converter of a stream with these fields."""
+    columns = column_names(spec_of(fields).fields)
+    return ColumnConverter(columns, schema_of(columns, timezone), timezone)
+
+
+def is_decoded_from_json(page, fields=Fields.ALL, timezone=None):
+    """Whether the JSON decoder supports the page, so that no record is made."""
+    return JsonColumnDecoder(converter_of(fields, timezone)).decode(page.segments) is not None
+
+
+# Random records.
+
+texts = st.text(max_size=8)
+dates = st.datetimes(datetime(1990, 1, 1), datetime(2040, 1, 1)).map(
+    lambda value: str(value.replace(microsecond=0))
+)
+integers = st.integers(-(2**63), 2**63 - 1)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | texts,
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(texts, values, max_size=2),
+    max_leaves=4,
+)
+odd_values = json_values | st.sampled_from(
+    ["", "5", 5, 5.0, True, "true", "FALSE", "0000-00-00 00:00:00", "2024-02-26", "0:2:5", "00:00:01.5"]
+)
+documented_values = {
+    "str": texts,
+    "int": integers,
+    "bool": st.sampled_from(["TRUE", "FALSE"]),
+    "datetime": dates,
+    "duration": st.sampled_from(["00:02:05", "00:00:00", "99:59:59"]),
+    "json": st.lists(st.dictionaries(texts, texts, max_size=2), max_size=2),
+}
+
+
+def objects_of(model, *, odd):
+    """JSON objects of a class of records, of which any keys may be missing; with odd values, if wanted."""
+
+    def values(column):
+        if column.kind == "list":
+            documented = st.lists(objects_of(column.model, odd=odd), max_size=2)
+        elif column.kind == "struct":
+            documented = objects_of(column.model, odd=odd)
+        else:
+            documented = documented_values[column.kind]
+        return st.one_of(documented, st.none(), odd_values if odd else documented)
+
+    return st.fixed_dictionaries(
+        {}, optional={name: values(column) for name, column in column_types(model).items()}
+    )
+
+
+def rows_with(*, odd):
+    """JSON objects of calls with id and start; with odd values and unknown keys, if wanted."""
+    keys = st.fixed_dictionaries({"id": integers, "call_start": dates})
+    extra = st.dictionaries(texts, json_values, max_size=1) if odd else st.just({})
+    return st.builds(
+        lambda row, keys, extra: {**extra, **row, **keys}, objects_of(Call, odd=odd), keys, extra
+    )
