@@ -36,7 +36,7 @@ def _to_seconds(value: float | timedelta) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _check_duration(_policy: RetryPolicy, attribute: Attribute[Any], value: float) -> None:

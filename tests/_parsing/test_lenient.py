@@ -28,6 +28,7 @@ def outcome(data, kind):
         return error
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize(("name", "value", "expected", "coerced"), READABLE_VALUES, ids=str)
 def test_unusual_values_are_read_by_rule_and_counted(name, value, expected, coerced):
     """Given a value in an unusual form, when converted, then the record has its meaning, and the count is right."""
