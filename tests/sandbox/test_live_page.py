@@ -15,7 +15,7 @@ from datetime import date, timedelta
 import aiohttp
 import httpx
 import pytest
-from support.web import until
+from support.web import wait_until, wait_until_idle
 
 from iovox_async import AsyncInsights, ConfigurationError
 from iovox_async.cli.commands.sandbox import _add_live_page
@@ -32,17 +32,6 @@ async def page(sandbox, **options):
     async with sandbox.serve() as base_url:
         async with httpx.AsyncClient(base_url=page_url(base_url), trust_env=False, timeout=30) as client:
             yield client
-
-
-async def at_rest(sandbox):
-    """Waits until nothing is asked and nothing arrives any more; what was under way may end."""
-    before, quiet = None, 0
-    async with asyncio.timeout(20):
-        while quiet < 10:
-            now = (sandbox.stats.requests, len(sandbox.inserted_ids))
-            quiet = quiet + 1 if now == before and not sandbox.stats.active_requests else 0
-            before = now
-            await asyncio.sleep(0.05)
 
 
 async def counts(client):
@@ -171,7 +160,7 @@ async def test_a_page_that_closes_takes_its_requests_and_the_arrivals_with_it():
         assert not sandbox.inserted_ids
         async with client.stream("GET", "live/events", params={"since": "2024-03-11"}) as answer:
             await anext(events(answer))
-        await at_rest(sandbox)
+        await wait_until_idle(sandbox)
 
 
 async def test_a_page_that_leaves_while_it_counts_ends_the_counting():
@@ -182,7 +171,7 @@ async def test_a_page_that_leaves_while_it_counts_ends_the_counting():
             lines = answer.aiter_lines()
             assert "until" in await anext(lines)
             assert "hours" in await anext(lines)
-        await at_rest(sandbox)
+        await wait_until_idle(sandbox)
         assert sandbox.stats.rows < 30_000
 
 
@@ -390,7 +379,7 @@ async def browse(folder, size="1280,860"):
     )
     ready = folder / "DevToolsActivePort"
     try:
-        port = (await until(lambda: ready.exists() and ready.read_text().split(), 60))[0]
+        port = (await wait_until(lambda: ready.exists() and ready.read_text().split(), 60))[0]
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
                 tabs = [tab for tab in await answer.json(content_type=None) if tab["type"] == "page"]
