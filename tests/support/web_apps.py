@@ -41,7 +41,8 @@ class Site:
 
     @property
     def is_idle(self):
-        return self.insights._gate.in_flight == self.insights._shelter.task_count == 0
+        connection = self.insights._connection
+        return connection.throttle.in_flight == connection.supervisor.task_count == 0
 
     def make_insights(self, base_url, options):
         options = {"retry": RetryPolicy(max_attempts=1), **options}
