@@ -1,8 +1,8 @@
-"""Dask: calls as a DataFrame of many partitions, one a stretch of the range, read wherever the workers are.
+"""Reads calls as a Dask DataFrame: each partition covers a part of the date range and is read by the worker that needs it.
 
-The law of this room: the endpoint never sees more requests at a time than were asked for, whatever the number of
-workers. A partition holds one lease while it reads, and reads with one request at a time; there are as many leases as
-`concurrency`. On a cluster the leases are the scheduler's (`distributed.Semaphore`), elsewhere this process's.
+Invariant: the endpoint receives at most `concurrency` requests at a time, whatever the number of workers. A partition
+sends one request at a time, and holds one of `concurrency` leases meanwhile: of the scheduler (`distributed.Semaphore`)
+on a cluster, else of this process.
 
 ::
 
@@ -19,14 +19,15 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from .._paging.spec import to_local_time
+from .._paging import SECOND
+from .._paging.spec import add_fields, to_local_time
 from ..client import AsyncInsights
 from ..errors import ConfigurationError, MissingExtraError, QueryError
-from ..fields import Field, Fields
+from ..fields import Fields
 from ..query import InsightsQuery
 
 try:
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_calls"]
 
-SECOND = timedelta(seconds=1)
+_MAX_DEFAULT_PARTITIONS: Final = 1_000
+_DAY: Final = 86_400
 
 
 def read_calls(
@@ -57,101 +59,102 @@ def read_calls(
     session: Mapping[str, Any] | None = None,
     **stream_options: Any,
 ) -> dd.DataFrame:
-    """The calls of a range as a Dask DataFrame, indexed by `call_start` with known divisions, Arrow-backed.
+    """The calls of a date range as a Dask DataFrame, indexed by `call_start` with known divisions, Arrow-backed.
 
-    Nothing is read until the frame is computed. Credentials are read from the environment where the partitions are read,
-    so that no key travels through the scheduler, unless `session` holds them.
+    No request is sent until the frame is computed. Workers take the credentials from their environment, so that no key
+    travels through the scheduler, unless `session` contains them.
 
     Args:
         start: the first second, inclusive.
         end: the last second, inclusive.
-        fields: what to ask for; `call_start` becomes the index.
-        npartitions: stretches of equal time; None: one a day, at most 1,000.
-        concurrency: requests in flight over all workers, at most.
-        session: arguments of `AsyncInsights`; else the environment's.
+        fields: which fields to request; `call_start` is added as the index.
+        npartitions: number of partitions, of equal duration; None means one per day, at most 1,000.
+        concurrency: maximum number of requests in flight over all workers.
+        session: arguments of `AsyncInsights`; None takes them from the environment.
         **stream_options: arguments of `AsyncInsights.stream`: filters, page_size, on_error, ...
 
     Raises:
-        QueryError: an option that a stream does not take, or dates that a cluster could not agree on.
-        ConfigurationError: a number out of range.
+        QueryError: an option is unknown or cannot be combined with partitions, or the dates are aware.
+        ConfigurationError: npartitions or concurrency is not a positive integer.
         MissingExtraError: dask, pandas or pyarrow is not installed.
     """
     for option in ("order", "ordered", "resume", "max_calls", "paging", "query"):
         if option in stream_options:
-            raise QueryError(option, "the Dask reader chooses it; leave it out")
-    if concurrency < 1:
-        raise ConfigurationError(f"concurrency: a whole number from 1 is wanted, not {concurrency!r}")
-    settings = dict(session or {})
-    if settings.get("timezone") is not None:
-        raise QueryError("timezone", "divisions are naive, account-local times; leave timezone= out")
+            raise QueryError(option, "must not be set for the Dask reader")
+    _check_positive_integer("concurrency", concurrency)
+    session = dict(session or {})
+    if session.get("timezone") is not None:
+        raise QueryError("timezone", "must not be set for the Dask reader: divisions are naive local times")
     filters = {name: value for name, value in stream_options.items() if name not in {"page_size", "on_error"}}
     query = InsightsQuery.from_arguments(start, end, fields=fields, **filters)
-    to_local_time(query, None)
-    asked = query.fields or Fields.DEFAULT
-    if Field.CALL_START not in asked:
-        asked = (*asked, Field.CALL_START)
+    to_local_time(query, None)  # raises if a date is aware
     assert query.start_date is not None
     assert query.end_date is not None
-    edges = _edges(query.start_date, query.end_date + SECOND, npartitions)
-    stretches = [(lo, hi - SECOND) for lo, hi in pairwise(edges)]
-    options = {**stream_options, "fields": tuple(map(str, asked))}
+    requested, _ = add_fields(query.fields, ("call_start",))
+    edges = _split_range(query.start_date, query.end_date + SECOND, npartitions)
+    options = {**stream_options, "fields": tuple(map(str, requested))}
     token = tokenize(edges, concurrency, sorted(options.items(), key=str))
     return dd.from_map(
-        _read,
-        stretches,
+        _read_partition,
+        [(first, stop - SECOND) for first, stop in pairwise(edges)],
         options=options,
-        session={**settings, "concurrency": 1},
-        leases=(f"iovox-{token}", concurrency),
-        meta=_frame(schema_for(asked).empty_table()),
-        divisions=[*(pd.Timestamp(edge) for edge in edges[:-1]), pd.Timestamp(edges[-1] - SECOND)],
+        session={**session, "concurrency": 1},
+        semaphore=(f"iovox-{token}", concurrency),
+        meta=_to_frame(schema_for(requested).empty_table()),
+        divisions=[*map(pd.Timestamp, edges[:-1]), pd.Timestamp(edges[-1] - SECOND)],
         label="read-calls",
     )
 
 
-def _edges(lo: datetime, hi: datetime, npartitions: int | None) -> list[datetime]:
-    """The seconds at which stretches begin, and the one after the last."""
-    total = int((hi - lo) / SECOND)
-    wanted = min(1_000, -(-total // 86_400)) if npartitions is None else npartitions
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-        raise ConfigurationError(f"npartitions: a whole number from 1 is wanted, not {npartitions!r}")
-    count = min(wanted, total)
-    return [lo + (number * total // count) * SECOND for number in range(count + 1)]
+def _check_positive_integer(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(name, f"must be a positive integer, got {value!r}")
 
 
-def _read(
-    stretch: tuple[datetime, datetime],
+def _split_range(start: datetime, stop: datetime, npartitions: int | None) -> list[datetime]:
+    """The first second of each partition, and the second after the last."""
+    seconds = int((stop - start) / SECOND)
+    if npartitions is None:
+        npartitions = min(_MAX_DEFAULT_PARTITIONS, -(-seconds // _DAY))
+    _check_positive_integer("npartitions", npartitions)
+    count = min(npartitions, seconds)
+    return [start + (index * seconds // count) * SECOND for index in range(count + 1)]
+
+
+def _read_partition(
+    dates: tuple[datetime, datetime],
     *,
     options: dict[str, Any],
     session: dict[str, Any],
-    leases: tuple[str, int],
+    semaphore: tuple[str, int],
 ) -> pd.DataFrame:
-    """One partition, in whatever process and thread it is read."""
+    """Reads one partition, in any process and thread."""
 
-    async def pull() -> pa.Table:
-        async with AsyncInsights(**session) as insights, insights.stream(*stretch, **options) as stream:
+    async def read() -> pa.Table:
+        async with AsyncInsights(**session) as insights, insights.stream(*dates, **options) as stream:
             batches = [batch async for batch in stream.arrow()]
         return pa.Table.from_batches(batches, schema_for(options["fields"]))
 
-    with _lease(*leases):
-        return _frame(asyncio.run(pull()))
+    with _semaphore(*semaphore):
+        return _to_frame(asyncio.run(read()))
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def _to_frame(table: pa.Table) -> pd.DataFrame:
     frame = table.to_pandas(types_mapper=pd.ArrowDtype)
     frame["call_start"] = frame["call_start"].astype("datetime64[us]")
     return frame.set_index("call_start")
 
 
-_local: dict[tuple[str, int], threading.BoundedSemaphore] = {}
-_guard = threading.Lock()
+_local_semaphores: dict[tuple[str, int], threading.BoundedSemaphore] = {}
+_local_mutex = threading.Lock()
 
 
-def _lease(name: str, count: int) -> AbstractContextManager[Any]:
-    """The right to read: the scheduler's to give on a cluster, else this process's."""
+def _semaphore(name: str, leases: int) -> AbstractContextManager[Any]:
+    """The semaphore of the scheduler where this runs in a worker of a cluster, else one of this process."""
     with contextlib.suppress(ImportError, ValueError):
         from distributed import Semaphore, get_worker
 
         get_worker()
-        return Semaphore(max_leases=count, name=name)
-    with _guard:
-        return _local.setdefault((name, count), threading.BoundedSemaphore(count))
+        return Semaphore(max_leases=leases, name=name)
+    with _local_mutex:
+        return _local_semaphores.setdefault((name, leases), threading.BoundedSemaphore(leases))

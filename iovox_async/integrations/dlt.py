@@ -1,7 +1,4 @@
-"""dlt: calls as a resource of Arrow batches, merged on `id`, incremental on `call_start`.
-
-The law of this room: what a pipeline has loaded is its state's business; a run reads from the newest call it loaded less
-a look-back, so that late calls and late transcripts are merged over what is there.
+"""Loads calls with dlt: a resource of Arrow tables, merged on `id` and incremental on `call_start`.
 
 ::
 
@@ -39,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["calls"]
 
-NEWEST: Final = "newest_call_start"
+#: The key of the pipeline's state that holds the latest `call_start` it has loaded.
+LATEST_CALL_START: Final = "latest_call_start"
 
 
 def calls(
@@ -51,63 +49,66 @@ def calls(
     session: Mapping[str, Any] | None = None,
     **stream_options: Any,
 ) -> DltResource:
-    """A resource of the calls of a range; run again, it goes on where the pipeline's last load ended.
+    """A dlt resource with the calls of a date range.
 
-    Durations become whole seconds and nested fields JSON, since that is what dlt's tables know.
+    A later run starts `lookback` before the latest call that the pipeline has loaded, so that late calls and late
+    transcripts are merged. Durations become whole seconds and nested fields JSON, because dlt's tables have no such types.
 
     Args:
         start: the first second of the first run.
-        end: the last second, inclusive; None: now.
-        lookback: how far before the newest loaded call each run reads again.
-        name: of the resource, and so of the table.
-        session: arguments of `AsyncInsights`; else the environment's.
+        end: the last second, inclusive; None means now.
+        lookback: how far before the latest loaded call each run starts.
+        name: the name of the resource and its table.
+        session: arguments of `AsyncInsights`; None takes them from the environment.
         **stream_options: arguments of `AsyncInsights.stream`: fields, filters, page_size, ...
 
     Raises:
-        QueryError: an option that a stream does not take, or that would break the merge.
+        QueryError: an option is unknown or would break the merge.
         MissingExtraError: dlt or pyarrow is not installed.
     """
     for option in ("order", "ordered", "resume", "paging"):
         if option in stream_options:
-            raise QueryError(option, "the dlt source chooses it; leave it out")
+            raise QueryError(option, "must not be set for the dlt source")
     fields = InsightsQuery(fields=stream_options.get("fields", Fields.DEFAULT)).fields or Fields.DEFAULT
     if "id" not in fields or "call_start" not in fields:
-        raise QueryError("response_fields", "the dlt source merges on id and goes on by call_start; add both")
-    InsightsQuery(start_date=start, end_date=end)
-    zone = zone_of((session or {}).get("timezone"))
+        raise QueryError(
+            "response_fields", "must include id and call_start: dlt merges on id, and continues by call_start"
+        )
+    InsightsQuery(start_date=start, end_date=end)  # raises if a date is invalid
+    timezone = zone_of((session or {}).get("timezone"))
 
     @dlt.resource(name=name, primary_key="id", write_disposition="merge")  # type: ignore[untyped-decorator]  # dlt's
     async def resource() -> AsyncIterator[pa.Table]:
         state = dlt.current.resource_state()
-        loaded = datetime.fromisoformat(state[NEWEST]) if NEWEST in state else None
-        async with AsyncInsights(**(session or {})) as insights:
-            begin: str | date = start
-            if loaded is not None:
-                first = to_local_time(InsightsQuery(start_date=start), zone).start_date
-                assert first is not None
-                begin = max(first, loaded - lookback)
-            async with insights.stream(begin, end, **stream_options) as stream:
-                async for batch in stream.arrow():
-                    newest = pc.max(batch.column("call_start")).as_py().replace(tzinfo=None)
-                    state[NEWEST] = max(newest.isoformat(), state.get(NEWEST, ""))
-                    yield _loadable(batch)
+        first: str | date = start
+        if LATEST_CALL_START in state:
+            range_start = to_local_time(InsightsQuery(start_date=start), timezone).start_date
+            assert range_start is not None
+            first = max(range_start, datetime.fromisoformat(state[LATEST_CALL_START]) - lookback)
+        async with (
+            AsyncInsights(**(session or {})) as insights,
+            insights.stream(first, end, **stream_options) as stream,
+        ):
+            async for batch in stream.arrow():
+                latest = pc.max(batch.column("call_start")).as_py().replace(tzinfo=None).isoformat()
+                state[LATEST_CALL_START] = max(latest, state.get(LATEST_CALL_START, ""))
+                yield _to_dlt_types(batch)
 
     return resource()
 
 
-def _loadable(batch: pa.RecordBatch) -> pa.Table:
-    """The batch in types that dlt's tables know."""
+def _to_dlt_types(batch: pa.RecordBatch) -> pa.Table:
     columns, fields = [], []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if pa.types.is_duration(field.type):
-            column = pc.divide(column.cast(pa.int64()), 1_000_000)  # noqa: PLW2901 - the same column, in seconds
+            column = pc.divide(column.cast(pa.int64()), 1_000_000)  # noqa: PLW2901 - the same column in seconds
         elif pa.types.is_nested(field.type):
-            column = pa.array(_json(column), pa.string())  # noqa: PLW2901 - the same column, as JSON
+            column = pa.array(map(_to_json, column.to_pylist()), pa.string())  # noqa: PLW2901 - the same column as JSON
         columns.append(column)
-        # dlt takes what it merges on for filled, and warns of a batch that says otherwise.
+        # dlt warns of a primary key that is nullable.
         fields.append(pa.field(field.name, column.type, nullable=field.name != "id"))
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def _json(column: pa.Array) -> list[str | None]:
-    return [None if value is None else msgspec.json.encode(value).decode() for value in column.to_pylist()]
+def _to_json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

@@ -1,4 +1,4 @@
-"""Dask: partitions that join to the whole, known divisions, and a limit that holds over all workers."""
+"""Dask: partitions join to the whole range, divisions are known, and the limit on requests holds over all workers."""
 
 import asyncio
 
@@ -10,10 +10,10 @@ from iovox_async.sandbox import Faults, Sandbox
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-from iovox_async.integrations.dask import read_calls  # noqa: E402 - only where dask is
+from iovox_async.integrations.dask import read_calls  # noqa: E402 - only where dask is installed
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # dask and what it brings warn about themselves
+    pytest.mark.filterwarnings("ignore"),  # dask and its dependencies emit deprecation warnings
     pytest.mark.timeout(240),
 ]
 START, END = "2024-01-01", "2024-01-31"
@@ -23,8 +23,8 @@ def session(base_url):
     return {"username": "demo", "secure_key": "demo-key", "base_url": base_url}
 
 
-async def test_the_partitions_are_the_range_in_order_with_known_divisions():
-    """Every call once, each partition its own stretch, Arrow-backed columns."""
+async def test_partitions_hold_every_call_once_in_order_with_known_divisions():
+    """Given seven partitions, the frame has all calls in order, and a slice by time reads only what it needs."""
     sandbox = Sandbox(calls=2_000, start=START, end=END)
     async with sandbox.serve() as base_url:
         frame = read_calls(START, END, npartitions=7, session=session(base_url), fields=["id", "node_name"])
@@ -32,17 +32,18 @@ async def test_the_partitions_are_the_range_in_order_with_known_divisions():
         assert frame.known_divisions
         assert sandbox.stats.requests == 0
         with dask.config.set(scheduler="threads"):
-            whole = await asyncio.to_thread(frame.compute)
-            some = await asyncio.to_thread(frame.loc["2024-01-10":"2024-01-11"].compute)
-    assert list(whole["id"]) == sandbox.ids()
-    assert whole.index.name == "call_start"
-    assert whole.index.is_monotonic_increasing
-    assert str(whole["node_name"].dtype) == "string[pyarrow]"
-    assert list(some["id"]) == sandbox.ids("2024-01-10", "2024-01-11")
+            computed = await asyncio.to_thread(frame.compute)
+            two_days = await asyncio.to_thread(frame.loc["2024-01-10":"2024-01-11"].compute)
+    assert list(computed["id"]) == sandbox.ids()
+    assert computed.index.name == "call_start"
+    assert computed.index.is_monotonic_increasing
+    assert str(computed["node_name"].dtype) == "string[pyarrow]"
+    assert list(two_days["id"]) == sandbox.ids("2024-01-10", "2024-01-11")
 
 
-async def test_a_cluster_sees_the_same_calls_and_the_endpoint_no_more_requests_than_asked():
-    """A real LocalCluster of processes shares the scheduler's leases."""
+@pytest.mark.subprocess
+async def test_a_cluster_reads_the_same_calls_within_the_limit_of_requests():
+    """Given a cluster of two processes with four threads each, at most `concurrency` requests run at a time."""
     sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(latency=0.02))
     async with sandbox.serve() as base_url:
 
@@ -56,22 +57,23 @@ async def test_a_cluster_sees_the_same_calls_and_the_endpoint_no_more_requests_t
                 frame = read_calls(START, END, npartitions=16, concurrency=3, session=session(base_url))
                 return frame.compute()
 
-        whole = await asyncio.to_thread(compute)
-    assert list(whole["id"]) == sandbox.ids()
+        computed = await asyncio.to_thread(compute)
+    assert list(computed["id"]) == sandbox.ids()
     assert sandbox.stats.peak_active_requests <= 3
 
 
 @pytest.mark.parametrize(
-    ("options", "error"),
+    ("options", "error", "message"),
     [
-        ({"order": "call_start_DESC"}, QueryError),
-        ({"partitions": 0}, ConfigurationError),
-        ({"concurrency": 0}, ConfigurationError),
-        ({"session": {"timezone": "Europe/London"}}, QueryError),
-        ({"call_results": "ANSWERED"}, QueryError),
+        ({"order": "call_start_DESC"}, QueryError, "order must not be set"),
+        ({"npartitions": 0}, ConfigurationError, "npartitions must be a positive integer, got 0"),
+        ({"concurrency": 0}, ConfigurationError, "concurrency must be a positive integer, got 0"),
+        ({"session": {"timezone": "Europe/London"}}, QueryError, "timezone must not be set"),
+        ({"call_results": "ANSWERED"}, QueryError, "call_results"),
     ],
+    ids=["order", "npartitions", "concurrency", "timezone", "unknown filter"],
 )
-def test_what_cannot_be_divided_is_refused(options, error):
-    """Before anything runs."""
-    with pytest.raises(error):
+def test_an_option_that_cannot_be_partitioned_raises(options, error, message):
+    """Given such an option, read_calls raises before any request."""
+    with pytest.raises(error, match=message):
         read_calls(START, END, **options)

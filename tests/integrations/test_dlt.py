@@ -1,4 +1,4 @@
-"""dlt: a pipeline into DuckDB, run twice, holds one set of rows, late calls and late transcripts included."""
+"""dlt: a pipeline into DuckDB, run twice, holds each call once, including late calls and late transcripts."""
 
 import asyncio
 
@@ -8,12 +8,12 @@ from iovox_async import Fields, QueryError
 from iovox_async.sandbox import Sandbox
 
 dlt = pytest.importorskip("dlt")
-duckdb = pytest.importorskip("duckdb")
+pytest.importorskip("duckdb")
 
-from iovox_async.integrations import dlt as iovox  # noqa: E402 - only where dlt is
+from iovox_async.integrations import dlt as iovox  # noqa: E402 - only where dlt is installed
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # dlt and what it brings warn about themselves
+    pytest.mark.filterwarnings("ignore"),  # dlt and its dependencies emit deprecation warnings
     pytest.mark.timeout(240),
 ]
 START, END = "2024-01-01", "2024-01-10"
@@ -33,13 +33,13 @@ def pipeline(tmp_path, monkeypatch):
     )
 
 
-def rows(pipeline, columns):
+def loaded_rows(pipeline, columns):
     with pipeline.sql_client() as client:
         return client.execute_sql(f"select {columns} from calls order by call_start, id")
 
 
-async def test_a_pipeline_run_twice_holds_one_set_of_rows(pipeline):
-    """The second run looks back, merges what is late, and repeats nothing."""
+async def test_a_second_run_merges_late_calls_and_reads_only_the_lookback(pipeline):
+    """Given late calls and a changed call after a first run, a second run merges both and reads no more than it must."""
     sandbox = Sandbox(calls=1_500, start=START, end=END)
     async with sandbox.serve() as base_url:
         session = {"username": "demo", "secure_key": "demo-key", "base_url": base_url}
@@ -48,29 +48,28 @@ async def test_a_pipeline_run_twice_holds_one_set_of_rows(pipeline):
             pipeline.run(iovox.calls(START, END, session=session, fields=Fields.ALL))
 
         await asyncio.to_thread(run)
-        first = rows(pipeline, "id, talk_time, node_name")
-        truth = sandbox.rows()
-        assert [row[0] for row in first] == [row["id"] for row in truth]
-        assert [row[1] for row in first] == [row["talk_time_sec"] for row in truth]
-        assert [row[2] for row in first] == [row["node_name"] for row in truth]
+        expected = sandbox.rows()
+        assert loaded_rows(pipeline, "id, talk_time, node_name") == [
+            (row["id"], row["talk_time_sec"], row["node_name"]) for row in expected
+        ]
 
-        before = sandbox.stats
-        last = truth[-1]
+        rows_before = sandbox.stats.rows
+        last = expected[-1]
         sandbox.add([{"call_start": last["call_start"]}] * 3)
         sandbox.update(last["id"], node_name="Late transcript")
         await asyncio.to_thread(run)
-        second = rows(pipeline, "id, node_name")
-        assert [row[0] for row in second] == sandbox.ids()
-        assert dict(second)[last["id"]] == "Late transcript"
-        # Only the look-back was read again.
-        assert sandbox.stats.rows - before.rows < 300
+        rows = loaded_rows(pipeline, "id, node_name")
+        assert [row[0] for row in rows] == sandbox.ids()
+        assert dict(rows)[last["id"]] == "Late transcript"
+        assert sandbox.stats.rows - rows_before < 300
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
+    ("options", "parameter"),
     [({"order": "id_ASC"}, "order"), ({"resume": "x"}, "resume"), ({"fields": ["id"]}, "response_fields")],
 )
-def test_options_that_would_break_the_merge_are_refused(options, named):
-    """Before anything runs."""
-    with pytest.raises(QueryError, match=named):
+def test_an_option_that_would_break_the_merge_raises(options, parameter):
+    """Given an order, a position, or fields without call_start, the source raises before any request."""
+    with pytest.raises(QueryError) as caught:
         iovox.calls(START, END, **options)
+    assert caught.value.parameter == parameter
