@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ._params.dates import Moment
+    from ._params.dates import DateLike
     from .events import Observer
-    from .fields import AskedFields
+    from .fields import FieldNames
     from .models import Call
 
 __all__ = ["AsyncInsights"]
@@ -131,12 +131,12 @@ class AsyncInsights:
 
     def stream(
         self,
-        start: Moment | None = None,
-        end: Moment | None = None,
+        start: DateLike | None = None,
+        end: DateLike | None = None,
         *,
         query: InsightsQuery | None = None,
         order: str = "call_start_ASC",
-        fields: AskedFields = Fields.DEFAULT,
+        fields: FieldNames = Fields.DEFAULT,
         page_size: int | None = None,
         ordered: bool = True,
         paging: Paging = "auto",
@@ -198,14 +198,14 @@ class AsyncInsights:
 
     async def page(
         self,
-        start: InsightsQuery | Moment | None = None,
-        end: Moment | None = None,
+        start: InsightsQuery | DateLike | None = None,
+        end: DateLike | None = None,
         *,
         query: InsightsQuery | None = None,
         page: int = 1,
         page_size: int = 10_000,
         order: str = "call_start_DESC",
-        fields: AskedFields = Fields.DEFAULT,
+        fields: FieldNames = Fields.DEFAULT,
         on_error: OnError = "raise",
         **filters: Unpack[Filters],
     ) -> Page:
@@ -255,7 +255,7 @@ class AsyncInsights:
     async def get(
         self,
         *ids: SupportsIndex | str | Iterable[SupportsIndex | str],
-        fields: AskedFields = Fields.DEFAULT,
+        fields: FieldNames = Fields.DEFAULT,
         on_error: OnError = "raise",
     ) -> list[Call]:
         """Returns the calls with these ids, in the order of the ids; ids that do not exist are left out.
@@ -276,12 +276,12 @@ class AsyncInsights:
 
     def follow(
         self,
-        since: Moment | None = None,
+        since: DateLike | None = None,
         *,
         interval: float | timedelta = 60,
         lookback: float | timedelta = FINALITY_DELAY,
         include_updates: bool = False,
-        fields: AskedFields = Fields.DEFAULT,
+        fields: FieldNames = Fields.DEFAULT,
         on_error: OnError = "raise",
         **filters: Unpack[Filters],
     ) -> CallFollower:

@@ -1,8 +1,6 @@
-"""What an answer may hold: the endpoint's 56 response fields, and how they are named when asked.
+"""The endpoint's 56 response fields under their names in requests, and the presets of them.
 
-The law of this room: a field is known here under the name it is *asked* by. The names in answers differ
-(`talk_time_seconds` is answered as `talk_time_sec`, `tag_colour` as `tags[].colour`); `records` knows those.
-Problems leave as `InvalidValue` with the cure; `query` adds the name of the parameter.
+The keys of responses differ (`talk_time_seconds` is sent as `talk_time_sec`, `tag_colour` as `tags[].colour`); see `models`.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ __all__ = ["Field", "Fields"]
 
 
 class Field(StrEnum):
-    """A response field under its asked name, in the order of the endpoint's table."""
+    """A response field under its name in requests, in the order of the endpoint's table."""
 
     ID = "id"
     CALL_START = "call_start"
@@ -83,9 +81,9 @@ _TABLE = tuple(Field)
 
 
 class Fields:
-    """Presets for `fields=`, tuples of `Field`; add two of them to have both."""
+    """Presets for `fields=`: tuples of `Field`, which can be added."""
 
-    #: The 11 that the endpoint answers when none are asked for.
+    #: The 11 that the endpoint sends if no fields are requested.
     DEFAULT: ClassVar[tuple[Field, ...]] = (
         Field.ID,
         Field.CALL_START,
@@ -109,66 +107,64 @@ class Fields:
     ALL: ClassVar[tuple[Field, ...]] = _TABLE
 
 
-#: What `fields=` takes: fields or their names, or one str in the endpoint's own form, `"id,call_start"`.
-AskedFields: TypeAlias = Iterable[Field | str] | str
+#: The argument `fields`: fields or their names, or one str in the endpoint's own form, `"id,call_start"`.
+FieldNames: TypeAlias = Iterable[Field | str] | str
 
 _NAMES = tuple(field.value for field in Field)
-_KNOWN = frozenset(_NAMES)
-#: The endpoint orders by every field but these three.
+#: The only fields that the endpoint does not order by.
 _UNORDERED = frozenset({Field.LINK_CATEGORY_ID, Field.LINK_CATEGORY_LABEL, Field.LINK_CATEGORY_VALUE})
 _DIRECTIONS = ("ASC", "DESC")
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name.lower()[:64], list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the most similar candidate, or an empty str."""
+    matches = difflib.get_close_matches(name.lower()[:64], list(candidates), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def as_fields(value: AskedFields | None) -> tuple[Field, ...] | None:
-    """Fields without repeats, in the order they were asked for.
+def as_fields(value: FieldNames | None) -> tuple[Field, ...] | None:
+    """Fields without repeats, in the order given.
 
     Raises:
-        InvalidValue: a name is unknown (all such are named, as the endpoint does), or there is none.
+        InvalidValue: a name is unknown (the message lists all unknown names), or there is no name.
     """
     if value is None:
         return None
-    asked = items(value, "the names of response fields")
-    if unknown := [name for name in asked if name not in _KNOWN]:
-        told = ", ".join(f"{shorten_repr(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
+    names = items(value, "the names of response fields")
+    if unknown := [name for name in names if name not in _NAMES]:
+        listed = ", ".join(f"{shorten_repr(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
         more = f", and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise InvalidValue(f"no such response field: {told}{more} (Field lists all {len(_NAMES)})")
-    return tuple(Field(name) for name in asked)
+        raise InvalidValue(f"must be response fields, got {listed}{more}", f"Field lists all {len(_NAMES)}.")
+    return tuple(Field(name) for name in names)
 
 
 def as_order(value: str | None) -> str | None:
-    """An order such as `call_start_DESC`: a response field's name, then `_ASC` or `_DESC`.
+    """An order such as `call_start_DESC`: the name of a response field, then `_ASC` or `_DESC`.
 
     Raises:
-        InvalidValue: it begins `field invalid` or `direction invalid`, as the endpoint tells the two apart.
+        InvalidValue: the message says whether the field or the direction is invalid, as the endpoint does.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidValue(f"must be a str such as 'call_start_ASC', not {type(value).__name__}")
+        raise InvalidValue(f"must be a str such as 'call_start_ASC', got {type(value).__name__}")
     order = str.__str__(value)
     name, _, direction = order.rpartition("_")
-    if order in _KNOWN:
+    if order in _NAMES:
+        name, direction = order, ""
+    if name in _NAMES and direction not in _DIRECTIONS:
         raise InvalidValue(
-            f"direction invalid: {shorten_repr(order)} has none; write '{order}_ASC' or '{order}_DESC'"
-        )
-    if direction not in _DIRECTIONS:
-        if name in _KNOWN:
-            raise InvalidValue(
-                f"direction invalid: {shorten_repr(direction)}; write '{name}_ASC' or '{name}_DESC'"
-            )
-        near = did_you_mean(order, (f"{known}_{way}" for known in _NAMES for way in _DIRECTIONS))
-        raise InvalidValue(
-            f"field invalid: {shorten_repr(order)}{near or '; write a response field and _ASC or _DESC, as in call_start_ASC'}"
+            f"must end in _ASC or _DESC (direction invalid), got {shorten_repr(order)}",
+            f"Write '{name}_ASC' or '{name}_DESC'.",
         )
     if name in _UNORDERED:
-        raise InvalidValue(f"field invalid: the endpoint does not order by {name}; choose another field")
-    if name not in _KNOWN:
-        near = did_you_mean(name, _NAMES) or "; Field lists them all"
-        raise InvalidValue(f"field invalid: {shorten_repr(name)} is not a response field{near}")
+        raise InvalidValue(
+            f"must not be {name} (field invalid): the endpoint does not order by it", "Choose another field."
+        )
+    if direction not in _DIRECTIONS or name not in _NAMES:
+        orders = (f"{field}_{suffix}" for field in _NAMES for suffix in _DIRECTIONS)
+        raise InvalidValue(
+            "must be a response field and _ASC or _DESC, such as call_start_ASC (field invalid), got "
+            f"{shorten_repr(order)}{did_you_mean(order, orders)}"
+        )
     return order

@@ -1,4 +1,4 @@
-"""The endpoint's table of response fields, held against `Field` and `Fields`."""
+"""`Field` and `Fields` against the endpoint's table of response fields."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CALL, CATEGORIES, INSIGHTS = CALL.split(), CATEGORIES.split(), INSIGHTS.split()
 
 
 def test_field_is_the_table():
-    """`Field` has the 56 asked names, in the table's order."""
+    """Given the endpoint's table, then `Field` has its 56 names in the same order."""
     assert [field.value for field in Field] == CALL + CATEGORIES + INSIGHTS
     assert len(Field) == 56
 
@@ -49,35 +49,35 @@ def test_field_is_the_table():
     ],
 )
 def test_presets_are_tuples_of_fields(preset, names, count):
-    """Each preset is a tuple of `Field` and holds what its name says."""
+    """Given a preset, then it is a tuple of `Field` with the documented names."""
     assert preset == tuple(names)
     assert len(preset) == count
     assert all(type(field) is Field for field in preset)
 
 
 @pytest.mark.parametrize("name", CALL + CATEGORIES + INSIGHTS)
-def test_every_field_may_be_asked_for(name):
-    """Every field is taken by name and as `Field`, and sent under its asked name."""
-    for asked in (name, [name], [Field(name)]):
-        query = InsightsQuery(fields=asked)
+def test_every_field_can_be_requested(name):
+    """Given a field by name or as `Field`, then it is sent under its name."""
+    for fields in (name, [name], [Field(name)]):
+        query = InsightsQuery(fields=fields)
         assert query.fields == (Field(name),)
         assert query.to_query_string() == f"page=1&response_fields={name}"
 
 
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
 @pytest.mark.parametrize("name", CALL + CATEGORIES + INSIGHTS)
-def test_every_field_but_three_may_be_ordered_by(name, direction):
-    """All fields order the answer, up and down, except the three `link_category_*`."""
+def test_every_field_but_three_can_be_the_order(name, direction):
+    """Given a field and a direction, then it is a valid order, except for the three `link_category_*` fields."""
     order = f"{name}_{direction}"
     if name.startswith("link_category_"):
-        with pytest.raises(QueryError, match=rf"^order: field invalid: .* does not order by {name}"):
+        with pytest.raises(QueryError, match=rf"^order must not be {name} \(field invalid\)"):
             InsightsQuery(order=order)
     else:
         assert InsightsQuery(order=order).to_query_string() == f"page=1&order={order}"
 
 
-def test_fields_are_asked_once_in_the_order_given():
-    """A comma str, an iterable and sums of presets mean the same; repeats go."""
+def test_fields_are_requested_once_in_the_order_given():
+    """Given a str, an iterable or a sum of presets with repeats, then each field is requested once."""
     assert InsightsQuery(fields="call_start,id,call_start").fields == (Field.CALL_START, Field.ID)
     assert InsightsQuery(fields=(name for name in ("id", Field.ID))).fields == (Field.ID,)
     assert len(InsightsQuery(fields=Fields.DEFAULT + Fields.CALL).fields or ()) == 23
@@ -93,13 +93,13 @@ def test_fields_are_asked_once_in_the_order_given():
         pytest.param("", "is empty", id="empty str"),
         pytest.param([], "is empty", id="empty list"),
         pytest.param("id, call_start", "item 2 begins or ends with a blank", id="blank"),
-        pytest.param(["id,call_start"], "item 1 holds a comma", id="comma smuggled in"),
+        pytest.param(["id,call_start"], "item 1 contains a comma", id="comma smuggled in"),
         pytest.param([None], "item 1 must be a str", id="None inside"),
         pytest.param(1.5, "must be the names of response fields", id="no list"),
     ],
 )
-def test_wrong_fields_are_refused(fields, problem):
-    """The error names `response_fields`, what is wrong, and the nearest right name."""
+def test_invalid_fields_are_refused(fields, problem):
+    """Given invalid fields, then the error names `response_fields`, the invalid names and similar valid ones."""
     with pytest.raises(QueryError, match=problem) as caught:
         InsightsQuery(fields=fields)
     assert caught.value.parameter == "response_fields"
@@ -109,23 +109,37 @@ def test_wrong_fields_are_refused(fields, problem):
     ("order", "problem"),
     [
         pytest.param(
-            "call_start", "direction invalid: 'call_start' has none; write 'call_start_ASC'", id="none"
+            "call_start", "direction invalid.*, got 'call_start'. Write 'call_start_ASC'", id="none"
         ),
-        pytest.param("call_start_UP", "direction invalid: 'UP'; write 'call_start_ASC'", id="another word"),
-        pytest.param("call_start_desc", "direction invalid: 'desc'", id="small letters"),
-        pytest.param("cal_start_ASC", r"field invalid: 'cal_start'.*did you mean 'call_start'\?", id="slip"),
-        pytest.param("zzzz_ASC", "field invalid: 'zzzz' .*Field lists them all", id="unlike any"),
         pytest.param(
-            "call_strt", r"field invalid: .*did you mean 'call_start_ASC'\?", id="field and direction"
+            "call_start_UP",
+            "direction invalid.*, got 'call_start_UP'. Write 'call_start_ASC'",
+            id="another word",
+        ),
+        pytest.param("call_start_desc", "direction invalid.*, got 'call_start_desc'", id="small letters"),
+        pytest.param(
+            "cal_start_ASC",
+            r"field invalid.*, got 'cal_start_ASC'; did you mean 'call_start_ASC'\?",
+            id="slip",
+        ),
+        pytest.param(
+            "zzzz_ASC", "a response field and _ASC or _DESC.*field invalid.*'zzzz_ASC'$", id="unlike any"
+        ),
+        pytest.param(
+            "call_strt", r"field invalid.*did you mean 'call_start_ASC'\?", id="field and direction"
         ),
         pytest.param("", "field invalid", id="empty"),
-        pytest.param("qqqq", "field invalid.*write a response field and _ASC or _DESC", id="no sense at all"),
+        pytest.param(
+            "qqqq",
+            "must be a response field and _ASC or _DESC, such as call_start_ASC .field invalid",
+            id="no sense at all",
+        ),
         pytest.param("_ASC", "field invalid", id="no field"),
-        pytest.param(7, "must be a str such as 'call_start_ASC', not int", id="no str"),
+        pytest.param(7, "must be a str such as 'call_start_ASC', got int", id="no str"),
     ],
 )
-def test_wrong_orders_are_told_apart(order, problem):
-    """Like the endpoint, the error says whether the field or the direction is invalid."""
-    with pytest.raises(QueryError, match=f"^order: .*{problem}|^order: {problem}") as caught:
+def test_invalid_orders_are_refused(order, problem):
+    """Given an invalid order, then the error says whether the field or the direction is invalid, as the endpoint does."""
+    with pytest.raises(QueryError, match=f"^order .*{problem}") as caught:
         InsightsQuery(order=order)
     assert caught.value.parameter == "order"

@@ -1,4 +1,4 @@
-"""The endpoint's parameter and error tables, held against `InsightsQuery`."""
+"""`InsightsQuery` against the endpoint's tables of parameters and errors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Page(IntEnum):
 
 
 class Index:
-    """A whole number that is no int, as numpy's are."""
+    """An integer that is no int, like numpy's."""
 
     def __index__(self):
         return 41
 
 
-# (the endpoint's name, ours, what is given, what is stored, what is sent): the endpoint's table, row by row.
+# The endpoint's table: (its name, our name, argument, attribute, query string).
 PARAMETERS = [
     ("page", "page", 3, 3, "3"),
     ("limit", "limit", 20_000, 20_000, "20000"),
@@ -86,66 +86,76 @@ LISTS = [n for n in NAMES if n.endswith("_category_ids")]
 PHONES = ["call_origin", "call_origin_encoded", "iovox_number", "call_destination"]
 
 
-@pytest.mark.parametrize(("asked", "name", "value", "stored", "sent"), PARAMETERS, ids=NAMES)
-def test_every_parameter_is_stored_plain_and_sent_encoded(asked, name, value, stored, sent):
-    """Each row of the parameter table: our name takes the value, the endpoint's name carries it."""
+@pytest.mark.parametrize(("endpoint_name", "name", "value", "stored", "sent"), PARAMETERS, ids=NAMES)
+def test_every_parameter_is_sent_under_the_name_of_the_endpoint(endpoint_name, name, value, stored, sent):
+    """Given a parameter of the table, then it is stored as a plain value and sent under the endpoint's name."""
     query = InsightsQuery(**{name: value})
     assert getattr(query, name) == stored
     assert type(getattr(query, name)) is type(stored)
-    expected = f"page={sent}" if name == "page" else f"page=1&{asked}={sent}"
+    expected = f"page={sent}" if name == "page" else f"page=1&{endpoint_name}={sent}"
     assert query.to_query_string() == expected
-    assert InsightsQuery().params(**{name: value}) == expected
+    assert InsightsQuery().to_query_string(**{name: value}) == expected
     assert attrs.evolve(query) == query
 
 
 def test_the_table_is_complete():
-    """The 29 rows are the class's parameters, in order; the filters are those from `ids` to `call_outcomes`."""
+    """Given the 29 rows of the table, then they are the attributes in order; filters are `ids` to `call_outcomes`."""
     assert [field.name for field in attrs.fields(InsightsQuery)] == NAMES
     assert len(NAMES) == 29
     assert [*Filters.__annotations__] == NAMES[6:28]
     assert set(typing.get_type_hints(Filters)) == set(NAMES[6:28])
 
 
-def test_a_query_asks_nothing_by_default():
-    """All parameters are optional; only the page is always said."""
+def test_all_parameters_are_optional():
+    """Given no arguments, then only the page is sent."""
     assert InsightsQuery().to_query_string() == "page=1"
     assert InsightsQuery() == InsightsQuery(**dict.fromkeys(NAMES[1:]))
-    assert InsightsQuery().filters() == {}
+    assert InsightsQuery().active_filters() == {}
 
 
-# The endpoint's error table: (how its row begins, our parameter's name there, arguments, what our message says).
+# The endpoint's table of errors: (beginning of its message, parameter, arguments, our message).
 REFUSED = [
     ("Order Field Invalid", "order", {"order": "required_fields_ASC"}, "field invalid"),
-    ("Order Field Invalid", "order", {"order": "link_category_label_ASC"}, "choose another field"),
-    ("Order Direction Invalid", "order", {"order": "call_start_DOWN"}, "direction invalid.*'call_start_ASC'"),
-    ("Page number not an integer", "page", {"page": "1"}, "must be a whole number, not str"),
-    ("Page number not an integer", "page", {"page": True}, "must be a whole number, not bool"),
-    ("Page number not an integer", "page", {"page": 1.0}, "must be a whole number, not float"),
-    ("Page number not an integer", "page", {"page": None}, "must be a whole number, not NoneType"),
-    ("Page number not an integer", "page", {"page": 0}, "between 1 and .*, not 0: pages are counted from 1"),
+    ("Order Field Invalid", "order", {"order": "link_category_label_ASC"}, "Choose another field"),
+    (
+        "Order Direction Invalid",
+        "order",
+        {"order": "call_start_DOWN"},
+        "direction invalid.*Write 'call_start_ASC'",
+    ),
+    ("Page number not an integer", "page", {"page": "1"}, "must be an integer, got str"),
+    ("Page number not an integer", "page", {"page": True}, "must be an integer, got bool"),
+    ("Page number not an integer", "page", {"page": 1.0}, "must be an integer, got float"),
+    ("Page number not an integer", "page", {"page": None}, "must be an integer, got NoneType"),
+    ("Page number not an integer", "page", {"page": 0}, "must be between 1 and .*, got 0"),
     ("Page number not an integer", "page", {"page": 10**5000}, "must be between 1 and"),
-    ("Limit not an integer", "limit", {"limit": "ten"}, "must be a whole number, not str"),
-    ("Limit not an integer", "limit", {"limit": False}, "must be a whole number, not bool"),
-    ("Limit must be between", "limit", {"limit": 0}, "must be between 1 and 20000, not 0"),
-    ("Limit must be between", "limit", {"limit": 20_001}, "must be between 1 and 20000, not 20001"),
-    ("Limit must be between", "limit", {"limit": -1}, "must be between 1 and 20000, not -1"),
-    ("Start Date invalid", "start_date", {"start_date": "01/02/2024"}, "write YYYY-MM-DD HH:MM:SS"),
+    ("Limit not an integer", "limit", {"limit": "ten"}, "must be an integer, got str"),
+    ("Limit not an integer", "limit", {"limit": False}, "must be an integer, got bool"),
+    ("Limit must be between", "limit", {"limit": 0}, "must be between 1 and 20000, got 0"),
+    ("Limit must be between", "limit", {"limit": 20_001}, "must be between 1 and 20000, got 20001"),
+    ("Limit must be between", "limit", {"limit": -1}, "must be between 1 and 20000, got -1"),
+    ("Start Date invalid", "start_date", {"start_date": "01/02/2024"}, "Write YYYY-MM-DD HH:MM:SS"),
     (
         "Start Date invalid",
         "start_date",
         {"start_date": 20240101},
-        "must be a str, date or datetime, not int",
+        "must be a str, date or datetime, got int",
     ),
     (
         "End Date invalid",
         "end_date",
         {"end_date": "2024-02-30"},
-        "on no calendar or clock: day is out of range",
+        "day is out of range",
     ),
-    ("End Date invalid", "end_date", {"start_date": "2024-02-02", "end_date": "2024-02-01"}, "swap them"),
+    (
+        "End Date invalid",
+        "end_date",
+        {"start_date": "2024-02-02", "end_date": "2024-02-01"},
+        "is before start_date",
+    ),
     ("Iovox Number not an integer", "iovox_number", {"iovox_number": "+448456111222"}, "must be digits only"),
     ("Iovox Number not an integer", "iovox_number", {"iovox_number": "٤٤٨"}, "must be digits only"),
-    ("Iovox Number not an integer", "iovox_number", {"iovox_number": True}, "not bool"),
+    ("Iovox Number not an integer", "iovox_number", {"iovox_number": True}, "got bool"),
     ("Required fields", "response_fields", {"fields": "fieldone,fieldtwo"}, "'fieldone', 'fieldtwo'"),
 ]
 
@@ -156,63 +166,66 @@ REFUSED = [
     REFUSED,
     ids=[f"{number}-{row[0]}" for number, row in enumerate(REFUSED)],
 )
-def test_what_the_endpoint_refuses_is_refused_before_it_is_sent(row, parameter, arguments, message):
-    """Each row of the error table that blames a parameter: ours blames the same one and says the cure."""
+def test_what_the_endpoint_refuses_is_a_query_error(row, parameter, arguments, message):
+    """Given arguments that the endpoint refuses, then a `QueryError` names the same parameter before any request."""
     with pytest.raises(QueryError, match=message) as caught:
         InsightsQuery(**arguments)
     assert caught.value.parameter == parameter
-    assert str(caught.value).startswith(f"{parameter}: ")
+    assert str(caught.value).startswith(f"{parameter} ")
     assert (row, parameter) in {(begins, blamed) for begins, blamed, _ in BAD_REQUEST_ERRORS}
 
 
 def test_every_row_of_the_error_table_has_a_case():
-    """No row that blames a parameter is left out."""
+    """Given the endpoint's table of errors, then every row about a parameter has a case above."""
     assert {row[0] for row in REFUSED} == {begins for begins, blamed, _ in BAD_REQUEST_ERRORS if blamed}
 
 
-# What the endpoint would misread in silence.
+# What the endpoint would misinterpret without an error.
 MISREAD = [
     pytest.param("date_constant", {"date_constant": "TODAY"}, "must be 'YESTERDAY'", id="another constant"),
     pytest.param(
         "date_constant",
         {"date_constant": "YESTERDAY", "start_date": "2024-01-01"},
-        "leave out",
+        "must not be combined",
         id="and start",
     ),
     pytest.param(
-        "date_constant", {"date_constant": "YESTERDAY", "end_date": "2024-01-01"}, "leave out", id="and end"
+        "date_constant",
+        {"date_constant": "YESTERDAY", "end_date": "2024-01-01"},
+        "must not be combined",
+        id="and end",
     ),
     pytest.param("id", {"ids": []}, "is empty", id="no ids are not all calls"),
     pytest.param("id", {"ids": ""}, "is empty", id="empty str of ids"),
     pytest.param("id", {"ids": "1,,2"}, "item 2 is empty", id="empty item"),
     pytest.param("id", {"ids": "1,2,"}, "item 3 is empty", id="trailing comma"),
-    pytest.param("id", {"ids": ["1,2"]}, "item 1 holds a comma", id="comma smuggled in"),
-    pytest.param("id", {"ids": [1, "x"]}, "item 2 is no call id", id="letters"),
-    pytest.param("id", {"ids": "²"}, "item 1 is no call id", id="a digit that is none"),
+    pytest.param("id", {"ids": ["1,2"]}, "item 1 contains a comma", id="comma smuggled in"),
+    pytest.param("id", {"ids": [1, "x"]}, "item 2 must be an integer", id="letters"),
+    pytest.param("id", {"ids": "²"}, "item 1 must be an integer", id="a digit that is none"),
     pytest.param("id", {"ids": "1" * 21}, "at most 20 digits", id="too long"),
-    pytest.param("id", {"ids": [10**5000]}, "too long", id="longer than Python prints"),
+    pytest.param("id", {"ids": [10**5000]}, "too many digits", id="longer than Python prints"),
     pytest.param("id", {"ids": -1}, "must not be negative", id="negative"),
-    pytest.param("id", {"ids": [True]}, "item 1 must be a str or a whole number, not bool", id="bool item"),
-    pytest.param("id", {"ids": True}, "must be ids of calls, one or several, not bool", id="bool"),
-    pytest.param("id", {"ids": b"12"}, "not bytes", id="bytes are numbers when iterated"),
-    pytest.param("id", {"ids": {1: 2}}, "not dict", id="mapping"),
+    pytest.param("id", {"ids": [True]}, "item 1 must be a str or an integer, got bool", id="bool item"),
+    pytest.param("id", {"ids": True}, "must be ids of calls, one or several, got bool", id="bool"),
+    pytest.param("id", {"ids": b"12"}, "got bytes", id="bytes are numbers when iterated"),
+    pytest.param("id", {"ids": {1: 2}}, "got dict", id="mapping"),
     pytest.param("id", {"ids": [None]}, "item 1 must be a str", id="None inside"),
-    pytest.param("id", {"ids": 1.5}, "not float", id="float"),
-    pytest.param("tag_colour", {"tag_colour": "PINK"}, "choose from BLUE, GREEN, GOLD, RED", id="colour"),
+    pytest.param("id", {"ids": 1.5}, "got float", id="float"),
+    pytest.param("tag_colour", {"tag_colour": "PINK"}, "must be of BLUE, GREEN, GOLD, RED", id="colour"),
     pytest.param("tag_colour", {"tag_colour": "RED,,"}, "item 2 is empty", id="empty colour"),
-    pytest.param("tag_colour", {"tag_colour": ["RED,BLUE"]}, "holds a comma", id="colours smuggled in"),
+    pytest.param("tag_colour", {"tag_colour": ["RED,BLUE"]}, "contains a comma", id="colours smuggled in"),
     pytest.param("tag_colour", {"tag_colour": "RED, BLUE"}, "item 2 begins or ends with a blank", id="blank"),
-    pytest.param("node_name", {"node_name": 5}, "must be a str, not int", id="a name is no number"),
-    pytest.param("node_id", {"node_id": True}, "must be a str or a whole number, not bool", id="bool key"),
-    pytest.param("node_id", {"node_id": 1.0}, "must be a str or a whole number, not float", id="float key"),
+    pytest.param("node_name", {"node_name": 5}, "must be a str, got int", id="a name is no number"),
+    pytest.param("node_id", {"node_id": True}, "must be a str or an integer, got bool", id="bool key"),
+    pytest.param("node_id", {"node_id": 1.0}, "must be a str or an integer, got float", id="float key"),
     pytest.param("node_id", {"node_id": -1}, "must not be negative", id="negative key"),
-    pytest.param("call_origin", {"call_origin": [447966111222]}, "not list", id="a single filter is no list"),
+    pytest.param("call_origin", {"call_origin": [447966111222]}, "got list", id="a single filter is no list"),
 ]
 
 
 @pytest.mark.parametrize(("parameter", "arguments", "message"), MISREAD)
-def test_what_the_endpoint_would_misread_is_refused(parameter, arguments, message):
-    """Values that the endpoint takes for something else never reach it."""
+def test_what_the_endpoint_would_misinterpret_is_a_query_error(parameter, arguments, message):
+    """Given arguments that the endpoint would take for something else, then a `QueryError` names the parameter."""
     with pytest.raises(QueryError, match=message) as caught:
         InsightsQuery(**arguments)
     assert caught.value.parameter == parameter
@@ -232,11 +245,11 @@ def test_what_the_endpoint_would_misread_is_refused(parameter, arguments, messag
         pytest.param("a\x00", "control character.* position 2", id="NUL"),
         pytest.param("\x7f", "control character", id="DEL"),
         pytest.param("a\u2028b", "control character", id="line separator"),
-        pytest.param("a\ud800", "half a character at position 2", id="lone surrogate"),
+        pytest.param("a\ud800", "surrogate at position 2", id="lone surrogate"),
     ],
 )
-def test_no_text_is_mended_in_silence(name, text, problem):
-    """Empty, blank-edged and control-holding texts are refused by every text filter and in every list."""
+def test_texts_are_refused_not_repaired(name, text, problem):
+    """Given an empty text, outer blanks or control characters, then every text filter and list refuses it."""
     with pytest.raises(QueryError, match=problem) as caught:
         InsightsQuery(**{name: text if name in TEXTS else [text]})
     assert caught.value.parameter == name
@@ -262,16 +275,16 @@ def test_no_text_is_mended_in_silence(name, text, problem):
         pytest.param({"tag_text": "👩‍👩‍👧 née"}, "tag_text", "👩‍👩‍👧 née", id="any script"),
     ],
 )
-def test_values_are_taken_in_the_forms_people_have(arguments, attribute, stored):
-    """Enumerations, numpy-like numbers, sets and small letters mean what they look like."""
+def test_values_of_other_types_are_accepted(arguments, attribute, stored):
+    """Given enumerations, numpy-like integers, sets and lower case, then they are converted."""
     value = getattr(InsightsQuery(**arguments), attribute)
     assert value == stored
     assert type(value) is type(stored)
 
 
 class TestParams:
-    def test_changes_are_for_one_string_only(self):
-        """A change replaces or removes a parameter, and leaves the query as it was."""
+    def test_changes_apply_to_one_query_string_only(self):
+        """Given changes, then they replace or remove parameters of the string, and the query stays the same."""
         query = InsightsQuery(
             start_date="2024-01-01", end_date="2024-01-02", limit=10, call_result="ANSWERED"
         )
@@ -298,25 +311,25 @@ class TestParams:
         ids=str,
     )
     def test_changes_are_validated_as_at_construction(self, changes, parameter):
-        """A change cannot make an invalid question either."""
+        """Given an invalid change, then a `QueryError` names its parameter."""
         with pytest.raises(QueryError) as caught:
-            InsightsQuery(start_date="2024-01-01", end_date="2024-01-02").params(**changes)
+            InsightsQuery(start_date="2024-01-01", end_date="2024-01-02").to_query_string(**changes)
         assert caught.value.parameter == parameter
 
     def test_an_unknown_change_suggests_the_nearest(self):
-        """A slip of the pen is told what it was near."""
-        with pytest.raises(QueryError, match=r"tag_color: is no parameter .*did you mean 'tag_colour'\?"):
-            InsightsQuery().params(tag_color="RED")
+        """Given a misspelt change, then the error suggests the right name."""
+        with pytest.raises(QueryError, match=r"^tag_color must be a parameter .*did you mean 'tag_colour'\?"):
+            InsightsQuery().to_query_string(tag_color="RED")
 
     def test_an_aware_date_cannot_be_sent(self):
-        """The endpoint has no zones, so an instant must be localized first."""
-        with pytest.raises(QueryError, match=r"^end_date: has a time zone.*localized"):
+        """Given an aware date, then no query string is made, since the endpoint has no time zones."""
+        with pytest.raises(QueryError, match=r"^end_date must not have a time zone.*timezone="):
             InsightsQuery(end_date=datetime(2024, 1, 1, tzinfo=UTC)).to_query_string()
 
 
 class TestFingerprint:
-    def test_tells_filters_order_and_fields_apart(self):
-        """What is asked changes the fingerprint; where and how it is read does not."""
+    def test_depends_on_filters_order_and_fields_only(self):
+        """Given other filters, order or fields, then the fingerprint differs; other dates and pages do not matter."""
         query = InsightsQuery(call_result="ANSWERED", ids=[1, 2], tag_colour="RED,BLUE")
         same = [
             {"page": 9},
@@ -332,7 +345,7 @@ class TestFingerprint:
         assert len({attrs.evolve(query, **change).fingerprint() for change in other} | prints) == 6
 
     def test_is_the_same_in_every_process(self):
-        """Hash randomisation does not reach it."""
+        """Given another process with another hash seed, then the fingerprint is the same."""
         code = (
             "from iovox_async.query import InsightsQuery;"
             "print(InsightsQuery(node_name='Zoë', tag_colour={'RED','GOLD'}, fields='id').fingerprint())"
@@ -346,9 +359,9 @@ class TestFingerprint:
         assert int(told, 16) >= 0
 
 
-class TestFromFilters:
+class TestFromArguments:
     def test_without_a_query_it_is_the_arguments(self):
-        """Dates, defaults and filters make the query; None is not given."""
+        """Given arguments and defaults, then they make the query; None counts as not given."""
         made = InsightsQuery.from_arguments(
             "2024-01-01",
             "2024-01-31",
@@ -361,8 +374,8 @@ class TestFromFilters:
             start_date="2024-01-01", end_date="2024-01-31", order="call_start_ASC", fields="id", link_id="1"
         )
 
-    def test_a_query_keeps_what_it_sets_and_takes_what_it_leaves_open(self):
-        """A method's own defaults never argue with the query, and new arguments join it."""
+    def test_arguments_are_added_to_a_query(self):
+        """Given a query and arguments it leaves open, then they are added; defaults never contradict the query."""
         query = InsightsQuery(
             page=3, limit=7, order="id_DESC", fields="id", start_date="2024-01-01", node_id=1
         )
@@ -377,8 +390,8 @@ class TestFromFilters:
         )
         assert made == attrs.evolve(query, end_date="2024-01-31", link_id=2)
 
-    def test_saying_the_same_twice_is_no_quarrel(self):
-        """Two writings of one value agree."""
+    def test_an_argument_may_repeat_the_query(self):
+        """Given the same value in two forms, then it is no contradiction."""
         query = InsightsQuery(start_date="2024-01-01", ids=[1, 2], call_origin="447966111222")
         assert (
             InsightsQuery.from_arguments(date(2024, 1, 1), query=query, ids="1,2", call_origin=447966111222)
@@ -398,8 +411,8 @@ class TestFromFilters:
             ),
         ],
     )
-    def test_saying_two_things_is_refused(self, arguments, parameter, message):
-        """A contradiction names both places, and no phone number."""
+    def test_a_contradiction_is_a_query_error(self, arguments, parameter, message):
+        """Given an argument that contradicts the query, then the error names both places and shows no phone number."""
         query = InsightsQuery(
             start_date="2024-01-01",
             end_date="2024-01-31",
@@ -418,31 +431,31 @@ class TestFromFilters:
         [
             ("call_resul", r"did you mean 'call_result'\?"),
             ("tag_color", r"did you mean 'tag_colour'\?"),
-            ("zzz", "^zzz: is no filter$"),
-            ("id", "give ids="),
-            ("response_fields", "give fields="),
-            ("start_date", "give start,"),
-            ("end_date", "give end,"),
-            ("date_constant", "give start and end, or query="),
-            ("page", "number="),
+            ("zzz", "^zzz is not a filter$"),
+            ("id", "Pass ids="),
+            ("response_fields", "Pass fields="),
+            ("start_date", "Pass start,"),
+            ("end_date", "Pass end,"),
+            ("date_constant", "Pass start and end, or query="),
+            ("page", "Use page"),
             ("limit", "page_size="),
         ],
     )
-    def test_an_unknown_filter_is_told_where_it_belongs(self, name, message):
-        """A misspelt filter never silently means "all calls"."""
+    def test_an_unknown_filter_is_a_query_error_with_a_hint(self, name, message):
+        """Given a name that is no filter, then the error says what to pass in its place."""
         with pytest.raises(QueryError, match=message) as caught:
             InsightsQuery.from_arguments(**{name: None})
         assert caught.value.parameter == name
 
-    def test_dates_argue_with_a_constant(self):
-        """A start beside the query's `YESTERDAY` is refused."""
-        with pytest.raises(QueryError, match=r"^date_constant: "):
+    def test_a_date_contradicts_a_date_constant(self):
+        """Given a start and a query for `YESTERDAY`, then a `QueryError` is raised."""
+        with pytest.raises(QueryError, match="^date_constant must not be combined"):
             InsightsQuery.from_arguments("2024-01-01", query=InsightsQuery(date_constant="YESTERDAY"))
 
 
 class TestValue:
     def test_is_frozen_hashable_and_pickles(self):
-        """A query is a value: it cannot change, may be a key, and travels between processes."""
+        """Given a query, then it is immutable, hashable, and equal after pickling."""
         query = InsightsQuery(
             start_date=datetime(2024, 1, 1, tzinfo=UTC),
             ids=[1],
@@ -458,7 +471,7 @@ class TestValue:
         assert {query: 1}[twin] == 1
 
     def test_positional_arguments_are_refused(self):
-        """29 parameters have no order worth remembering."""
+        """Given a positional argument, then a `TypeError` is raised."""
         with pytest.raises(TypeError):
             InsightsQuery(1)
 
@@ -490,13 +503,13 @@ class TestValue:
         ],
     )
     def test_repr_shows_what_is_set_and_no_phone_number(self, arguments, shown):
-        """The repr is short and safe to log."""
+        """Given any parameters, then the repr shows those that are set, and at most three digits of a phone number."""
         assert repr(InsightsQuery(**arguments)) == shown
 
     @pytest.mark.parametrize("name", PHONES)
     @pytest.mark.parametrize("form", ["{} ", "{}\n", "{}x\x00", " {}"], ids=repr)
-    def test_no_error_holds_a_phone_number(self, name, form):
-        """What is wrong with a number is said without the number."""
+    def test_no_error_shows_a_phone_number(self, name, form):
+        """Given an invalid phone number, then the error does not show it."""
         with pytest.raises(QueryError) as caught:
             InsightsQuery(**{name: form.format("447966111222")})
         assert "7966" not in str(caught.value)
@@ -507,8 +520,8 @@ class TestValue:
     @pytest.mark.parametrize(
         "value", [[447966111222], 447966111222.0, ("447966111222",), -447966111222], ids=repr
     )
-    def test_no_error_holds_a_phone_number_of_a_wrong_type(self, name, value):
-        """Nor where it came in a list or as a float."""
+    def test_no_error_shows_a_phone_number_of_a_wrong_type(self, name, value):
+        """Given a phone number in a list or as a float, then the error does not show it."""
         with pytest.raises(QueryError) as caught:
             InsightsQuery(**{name: value})
         assert "7966" not in str(caught.value)
@@ -527,8 +540,8 @@ ANY_TEXT = st.one_of(
         st.sampled_from(NAMES[6:28]), st.one_of(ANY_TEXT, st.lists(ANY_TEXT, max_size=3)), max_size=4
     )
 )
-def test_anything_is_refused_or_sent_safely(arguments):
-    """Any text either raises `QueryError`, or arrives at the other end as it was and brings no parameter along."""
+def test_any_text_is_refused_or_sent_unchanged(arguments):
+    """Given any text, then it raises `QueryError`, or a server parses it out of the query string unchanged."""
     try:
         query = InsightsQuery(**arguments)
     except QueryError as error:
@@ -540,7 +553,7 @@ def test_anything_is_refused_or_sent_safely(arguments):
     assert not set(sent) & set(' #"<>\\^`{|}')
     arrived = parse_qs(sent, strict_parsing=True, errors="strict")
     expected = {"page": ["1"]}
-    for name, value in query.filters().items():
+    for name, value in query.active_filters().items():
         items = ",".join(map(str, value)) if isinstance(value, tuple) else value
         expected["id" if name == "ids" else name] = [items]
     assert arrived == expected
@@ -569,7 +582,7 @@ QUERIES = st.fixed_dictionaries(
 
 @given(QUERIES)
 def test_a_valid_query_round_trips_through_its_query_string(arguments):
-    """What a server parses out of `params()` makes the same query again."""
+    """Given a valid query, then what a server parses out of its query string makes an equal query."""
     query = InsightsQuery(**arguments)
     arrived = {
         name: value[0] for name, value in parse_qs(query.to_query_string(), strict_parsing=True).items()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import evolve, frozen
 
-from .._params.dates import is_aware, wall_range
+from .._params.dates import is_aware, local_range
 from .._params.validators import InvalidValue
 from ..errors import QueryError
 from ..fields import Field, Fields
@@ -186,9 +186,9 @@ def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuer
             hint="Pass timezone= to AsyncInsights.",
         )
     try:
-        start, end = wall_range(query.start_date, query.end_date, timezone)
+        start, end = local_range(query.start_date, query.end_date, timezone)
     except InvalidValue as error:
-        raise QueryError(aware[0], str(error)) from None
+        raise QueryError(aware[0], str(error), error.hint) from None
     return evolve(query, start_date=start, end_date=end)
 
 

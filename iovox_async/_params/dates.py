@@ -1,19 +1,17 @@
-"""What a date means: whole seconds, both ends inclusive, and the wall clock of the account.
+"""Converts arguments to dates of whole seconds, and ranges with a time zone to local time of the account.
 
-The law of this room: rounding never loses a call. A start is floored to its first second; an end that names a
-day, an hour or a minute means its last second; fractions of a second are cut, since the endpoint counts in seconds.
-Problems leave as `InvalidValue` with the cure; `query` adds the name of the parameter.
+Both ends of a range are inclusive. A start means its first second; an end that names a day, an hour or a minute means
+its last second. Fractions of a second are cut, since the endpoint counts in seconds.
 
-The endpoint's dates have no zone and no fold: they are what a clock on the account's wall showed. So an aware
-range of instants becomes the shortest range of wall time that *covers every second its instants pass through*:
+The endpoint's dates are local time without a time zone or fold. So a range with a time zone becomes the shortest range of
+local time that covers every second of it:
 
-- An instant inside is simply read off the account's wall clock.
-- Where the clock is set back inside the range (the hour that comes twice), the range may begin or end in that hour. Then
-  the start is the earliest and the end the latest time the wall showed in between. From 01:45 in the first pass to 01:15 in
-  the second, the wall showed 01:45 to 01:59:59 and 01:00 to 01:15: the range is 01:00:00 to 01:59:59. What the other pass
-  had in those minutes comes too, because the endpoint cannot tell the passes apart: too much, never too little.
-- A time that the clock skipped is read as Python reads it (PEP 495): with `fold=0` by the offset before the
-  gap, so that 01:30 in a gap from 01:00 to 02:00 is 02:30; with `fold=1` by the offset after, 00:30.
+- If clocks are set back within the range (the hour that occurs twice), the start is the earliest and the end the latest
+  local time that occurs in between. From 01:45 (first time) to 01:15 (second time), clocks show 01:45 to 01:59:59 and 01:00
+  to 01:15, so the range is 01:00:00 to 01:59:59. It includes calls of the other pass, because the endpoint cannot tell
+  the passes apart: too much, never too little.
+- A local time that does not exist is read as Python reads it (PEP 495): with `fold=0` by the offset before the gap, so that
+  01:30 in a gap from 01:00 to 02:00 is 02:30; with `fold=1` by the offset after, 00:30.
 """
 
 from __future__ import annotations
@@ -28,135 +26,137 @@ from .validators import InvalidValue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Moment", "as_end", "as_start", "instant", "is_aware", "wall_range", "written"]
+__all__ = ["DateLike", "as_end", "as_start", "as_utc", "format_datetime", "is_aware", "local_range"]
 
-#: A date: `YYYY-MM-DD`, `... HH`, `... HH:MM`, `... HH:MM:SS` (`T` may stand for the blank), a date or a datetime.
-Moment: TypeAlias = str | date
+#: A date: `YYYY-MM-DD`, `... HH`, `... HH:MM`, `... HH:MM:SS` (with a blank or `T`), a date or a datetime.
+DateLike: TypeAlias = str | date
 
-_WRITTEN = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d))?)?)?", re.ASCII)
-_FORM = "write YYYY-MM-DD HH:MM:SS (seconds, minutes and hours may be left out), or give a date or datetime"
+_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d))?)?)?", re.ASCII)
+_FORM_HINT = "Write YYYY-MM-DD HH:MM:SS (time optional), or pass a date or datetime."
 _SECOND = timedelta(seconds=1)
-#: Offsets lie within a day of UTC, so no clock is set back by two days: farther from an end no set-back matters.
-_REACH = timedelta(days=2)
-#: No clock on record was changed twice within it.
+#: Offsets are less than a day, so clocks set back farther away from an end than this do not affect it.
+_MAX_SET_BACK = timedelta(days=2)
+#: Clocks have never been changed twice within this time.
 _STEP = timedelta(minutes=30)
 
 
-def as_start(value: Moment | None) -> datetime | None:
-    """The first second that a start means."""
-    return None if value is None else _moment(value, (0, 0, 0))
+def as_start(value: DateLike | None) -> datetime | None:
+    """The first second of a date."""
+    return None if value is None else _as_datetime(value, (0, 0, 0))
 
 
-def as_end(value: Moment | None) -> datetime | None:
-    """The last second that an end means: a bare date 23:59:59, `HH` :59:59, `HH:MM` :59."""
-    return None if value is None else _moment(value, (23, 59, 59))
+def as_end(value: DateLike | None) -> datetime | None:
+    """The last second of a date: 23:59:59 of a day, :59:59 of an hour, :59 of a minute."""
+    return None if value is None else _as_datetime(value, (23, 59, 59))
 
 
 def is_aware(value: datetime | None) -> bool:
-    """Whether a date is an instant, and not a time on the account's wall."""
+    """Whether a date has a time zone."""
     return value is not None and value.tzinfo is not None
 
 
-def instant(value: datetime | None) -> datetime | None:
-    """An aware date in UTC (two dates of one zone compare by their wall time, blind to folds); others as they are."""
+def as_utc(value: datetime | None) -> datetime | None:
+    """An aware date in UTC; others unchanged. Python compares two dates of one time zone without regard to their folds."""
     return value.astimezone(UTC) if value is not None and value.tzinfo is not None else value
 
 
-def written(value: datetime) -> str:
-    """A date in the endpoint's format."""
+def format_datetime(value: datetime) -> str:
+    """A date in the format of the endpoint."""
     return value.isoformat(" ", "seconds")
 
 
-def wall_range(
+def local_range(
     start: datetime | None, end: datetime | None, timezone: tzinfo
 ) -> tuple[datetime | None, datetime | None]:
-    """The wall time in `timezone` that covers a range; see the head of this module. Naive ends stay as they are.
-
-    An end that is open or naive bounds nothing here: the clock may have been set back on its side.
+    """The range of local time in `timezone` that covers a range; see the module docstring. Naive ends are unchanged.
 
     Raises:
-        InvalidValue: a date so early or late that the zone cannot hold it.
+        InvalidValue: a date is too early or late for the time zone.
     """
     try:
-        first, last = (instant(value) if is_aware(value) else None for value in (start, end))
-        low, high = start, end
-        if first is not None:
-            until = first + _REACH if last is None else min(last, first + _REACH)
-            shown = [after for _, after in _set_backs(first, until, timezone)]
-            low = min([_wall(first, timezone), *shown])
-        if last is not None:
-            since = last - _REACH if first is None else max(first, last - _REACH)
-            shown = [before for before, _ in _set_backs(since, last, timezone)]
-            high = max([_wall(last, timezone), *shown])
+        utc_start, utc_end = (as_utc(value) if is_aware(value) else None for value in (start, end))
+        local_start, local_end = start, end
+        # An open or naive end does not limit how far clocks may be set back on its side.
+        if utc_start is not None:
+            limit = utc_start + _MAX_SET_BACK if utc_end is None else min(utc_end, utc_start + _MAX_SET_BACK)
+            shown = [after for _, after in _set_backs(utc_start, limit, timezone)]
+            local_start = min([_local_time(utc_start, timezone), *shown])
+        if utc_end is not None:
+            limit = utc_end - _MAX_SET_BACK if utc_start is None else max(utc_start, utc_end - _MAX_SET_BACK)
+            shown = [before for before, _ in _set_backs(limit, utc_end, timezone)]
+            local_end = max([_local_time(utc_end, timezone), *shown])
     except OverflowError:
-        raise InvalidValue("lies too near the ends of the calendar for this timezone") from None
-    return low, high
+        raise InvalidValue("is out of range for this timezone") from None
+    return local_start, local_end
 
 
 def _set_backs(start: datetime, end: datetime, timezone: tzinfo) -> Iterator[tuple[datetime, datetime]]:
-    """The wall's last second before and first second after each time its clock is set back in (start, end]."""
-    at = start
-    while at < end:
-        low, high = at, min(at + _STEP, end)
-        at = high
-        if not _is_set_back(low, high, timezone):
+    """The last local second before and the first after each time that clocks are set back in (start, end]."""
+    step_end = start
+    while step_end < end:
+        before, after = step_end, min(step_end + _STEP, end)
+        step_end = after
+        if not _is_set_back(before, after, timezone):
             continue
-        while high - low > _SECOND:
-            middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
-            if _is_set_back(low, middle, timezone):
-                high = middle
+        while after - before > _SECOND:
+            middle = before + timedelta(seconds=(after - before) // _SECOND // 2)
+            if _is_set_back(before, middle, timezone):
+                after = middle
             else:
-                low = middle
-        yield _wall(low, timezone), _wall(high, timezone)
+                before = middle
+        yield _local_time(before, timezone), _local_time(after, timezone)
 
 
-def _is_set_back(low: datetime, high: datetime, timezone: tzinfo) -> bool:
-    return _wall(high, timezone) - _wall(low, timezone) < high - low
+def _is_set_back(before: datetime, after: datetime, timezone: tzinfo) -> bool:
+    return _local_time(after, timezone) - _local_time(before, timezone) < after - before
 
 
-def _wall(at: datetime, timezone: tzinfo) -> datetime:
-    return at.astimezone(timezone).replace(tzinfo=None, microsecond=0, fold=0)
+def _local_time(value: datetime, timezone: tzinfo) -> datetime:
+    return value.astimezone(timezone).replace(tzinfo=None, microsecond=0, fold=0)
 
 
-def _moment(value: object, filling: tuple[int, int, int]) -> datetime:
+def _as_datetime(value: object, default_time: tuple[int, int, int]) -> datetime:
     try:
-        # A plain datetime is built from subclasses too: pandas' own has nanoseconds, and its NaT no year.
+        # Subclasses are copied: pandas' Timestamp has nanoseconds, and its NaT has no year.
         if isinstance(value, datetime):
-            moment = _plain(value)
+            result = _without_subclass(value)
         elif isinstance(value, date):
-            moment = datetime(value.year, value.month, value.day, *filling)  # noqa: DTZ001 - account-local by contract
+            result = datetime(value.year, value.month, value.day, *default_time)  # noqa: DTZ001 - local time by contract
         elif isinstance(value, str):
-            moment = _parsed(value, filling)
+            result = _parse(value, default_time)
         else:
-            raise InvalidValue(f"must be a str, date or datetime, not {type(value).__name__}; {_FORM}")
-        if moment.tzinfo is not None:
-            moment.astimezone(UTC)
+            raise InvalidValue(f"must be a str, date or datetime, got {type(value).__name__}", _FORM_HINT)
+        if result.tzinfo is not None:
+            result.astimezone(UTC)
     except OverflowError:
-        raise InvalidValue(f"{shorten_repr(str(value))} lies too near the ends of the calendar") from None
+        raise InvalidValue(f"{shorten_repr(str(value))} is out of range in UTC") from None
     except TypeError:
-        raise InvalidValue(f"{shorten_repr(str(value))} is no date; {_FORM}") from None
-    if moment.year > 9998:
-        raise InvalidValue(f"{shorten_repr(str(value))} lies past the year 9998; an end left out means now")
-    return moment
+        raise InvalidValue(f"must be a date, got {shorten_repr(str(value))}", _FORM_HINT) from None
+    if result.year > 9998:
+        raise InvalidValue(
+            f"must not be after the year 9998, got {shorten_repr(str(value))}", "Leave it out for no end."
+        )
+    return result
 
 
-def _plain(value: datetime) -> datetime:
-    moment = datetime(value.year, value.month, value.day, value.hour, value.minute, value.second)  # noqa: DTZ001 - zone follows
-    # What has a tzinfo without an offset is naive, as Python defines it.
-    return moment if value.utcoffset() is None else moment.replace(tzinfo=value.tzinfo, fold=value.fold)
+def _without_subclass(value: datetime) -> datetime:
+    result = datetime(value.year, value.month, value.day, value.hour, value.minute, value.second)  # noqa: DTZ001 - zone follows
+    # A tzinfo without an offset leaves a datetime naive, by Python's definition.
+    return result if value.utcoffset() is None else result.replace(tzinfo=value.tzinfo, fold=value.fold)
 
 
-def _parsed(text: str, filling: tuple[int, int, int]) -> datetime:
-    match = _WRITTEN.fullmatch(text)
+def _parse(text: str, default_time: tuple[int, int, int]) -> datetime:
+    match = _DATE.fullmatch(text)
     if match is None:
-        zoned = re.search(r"\d(Z|[+-]\d\d:?\d\d)$", text)
-        cure = "a written date has no zone: give a datetime with tzinfo" if zoned else _FORM
-        raise InvalidValue(f"{shorten_repr(text)} is not the endpoint's format; {cure}")
-    year, month, day = (int(part) for part in match.groups()[:3])
+        has_offset = re.search(r"\d(Z|[+-]\d\d:?\d\d)$", text)
+        hint = "Pass a datetime with tzinfo for a date with a time zone." if has_offset else _FORM_HINT
+        raise InvalidValue(f"must be a date, got {shorten_repr(text)}", hint)
+    year, month, day = (int(group) for group in match.groups()[:3])
     hour, minute, second = (
-        fill if part is None else int(part) for part, fill in zip(match.groups()[3:], filling, strict=True)
+        default if group is None else int(group)
+        for group, default in zip(match.groups()[3:], default_time, strict=True)
     )
     try:
-        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - account-local by contract
+        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - local time by contract
     except ValueError as error:
-        raise InvalidValue(f"{shorten_repr(text)} is on no calendar or clock: {error}") from None
+        raise InvalidValue(f"must be a date, got {shorten_repr(text)} ({error})") from None

@@ -1,4 +1,4 @@
-"""Time zones by name or as tzinfo."""
+"""Resolves time zones given by name or as tzinfo."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["zone_of"]
 
 
 def zone_of(timezone: tzinfo | str | None) -> tzinfo | None:
-    """A time zone, by itself or by its name.
+    """The time zone as a tzinfo.
 
     Raises:
-        ConfigurationError: there is no such time zone.
+        ConfigurationError: there is no time zone with this name.
     """
     if timezone is None or isinstance(timezone, tzinfo):
         return timezone
     try:
         return ZoneInfo(timezone)
     except (KeyError, ValueError, TypeError, OSError):
-        raise ConfigurationError(
-            f"timezone: there is no time zone {str(timezone)[:64]!r}; give a tzinfo or an IANA name such as 'Europe/London'"
-        ) from None
+        problem = f"must be a time zone, got {str(timezone)[:64]!r}"
+        hint = "Pass a tzinfo or an IANA name such as 'Europe/London'."
+        raise ConfigurationError("timezone", problem, hint) from None

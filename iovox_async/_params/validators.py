@@ -1,8 +1,8 @@
-"""What one value may be: whole numbers, texts and comma lists, as the endpoint can take them.
+"""Validates single values: integers, texts and comma-separated lists, as the endpoint accepts them.
 
-The law of this room: nothing is mended in silence. A value is sent as it was given, or refused with the cure; only
-the case of a closed list's words (colours, `YESTERDAY`) is set right. Texts may hold phone numbers, so no
-problem repeats one. Problems leave as `InvalidValue`; `query` adds the name of the parameter.
+Invariants:
+- A value is sent as given or refused; only the case of colours and of `YESTERDAY` is changed.
+- No message holds a text value, since it may be a phone number.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ __all__ = [
     "items",
 ]
 
-#: Values of a comma list: any iterable, a single one, or a str in the endpoint's own form, `"A,B"`.
+#: A comma-separated list: any iterable, a single item, or a str in the endpoint's own form, `"A,B"`.
 CommaList: TypeAlias = Iterable[str | int] | str | int
-#: Call ids: whole numbers or digits, in any form a comma list has.
+#: Ids of calls: integers or digits, in any form of a comma-separated list.
 Ids: TypeAlias = Iterable[SupportsIndex | str] | SupportsIndex | str
 
 COLOURS = ("BLUE", "GREEN", "GOLD", "RED")
-LIMIT_MAXIMUM = 20_000
-#: What a 32-bit server can hold; the documentation names no bound.
-PAGE_MAXIMUM = 2**31 - 1
-#: A call's id is a 64-bit number: 20 digits at most.
-_ID_DIGITS = 20
-#: Controls, half characters, and what breaks a line.
-_UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_MAX_LIMIT = 20_000
+#: The documentation names no bound; this is what a 32-bit server can hold.
+_MAX_PAGE = 2**31 - 1
+#: Ids of calls are 64-bit numbers.
+_MAX_ID_DIGITS = 20
+#: Unicode categories of control characters, surrogates and line breaks.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class InvalidValue(ValueError):
@@ -67,21 +67,19 @@ class InvalidValue(ValueError):
 
 def as_page(value: int) -> int:
     """A page number from 1."""
-    number = _whole(value)
-    if not 1 <= number <= PAGE_MAXIMUM:
-        raise InvalidValue(
-            f"must be between 1 and {PAGE_MAXIMUM}, not {shorten_repr(number)}: pages are counted from 1"
-        )
+    number = _as_int(value)
+    if not 1 <= number <= _MAX_PAGE:
+        raise InvalidValue(f"must be between 1 and {_MAX_PAGE}, got {shorten_repr(number)}")
     return number
 
 
 def as_limit(value: int | None) -> int | None:
-    """Rows a page, 1 to 20,000; None leaves it to the endpoint (10,000)."""
+    """Rows of a page, 1 to 20,000; None for the endpoint's default (10,000)."""
     if value is None:
         return None
-    number = _whole(value)
-    if not 1 <= number <= LIMIT_MAXIMUM:
-        raise InvalidValue(f"must be between 1 and {LIMIT_MAXIMUM}, not {shorten_repr(number)}")
+    number = _as_int(value)
+    if not 1 <= number <= _MAX_LIMIT:
+        raise InvalidValue(f"must be between 1 and {_MAX_LIMIT}, got {shorten_repr(number)}")
     return number
 
 
@@ -92,33 +90,33 @@ def as_constant(value: str | None) -> str | None:
     if str(value).upper() == "YESTERDAY":
         return "YESTERDAY"
     raise InvalidValue(
-        f"must be 'YESTERDAY', its only value, not {shorten_repr(value)}; or give start_date and end_date"
+        f"must be 'YESTERDAY', got {shorten_repr(value)}", "Pass start_date and end_date for other dates."
     )
 
 
 def as_text(value: str | None) -> str | None:
-    """A text to filter by, exactly as the account has it."""
+    """A text to filter by, spelled as in the account."""
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidValue(f"must be a str, not {type(value).__name__}")
-    return _fit(str.__str__(value))
+        raise InvalidValue(f"must be a str, got {type(value).__name__}")
+    return _checked_text(str.__str__(value))
 
 
 def as_key(value: str | int | None) -> str | None:
-    """An id or phone number: a text, or a whole number."""
+    """An id or phone number, given as a text or an integer."""
     if value is None or isinstance(value, str):
         return as_text(value)
     if not _is_int(value):
-        raise InvalidValue(f"must be a str or a whole number, not {type(value).__name__}")
-    return _digits(value)
+        raise InvalidValue(f"must be a str or an integer, got {type(value).__name__}")
+    return _int_to_str(value)
 
 
 def as_digits(value: str | int | None) -> str | None:
     """A number of digits only, as a str; leading zeros are kept."""
     text = as_key(value)
     if text is not None and not (text.isascii() and text.isdigit()):
-        raise InvalidValue("must be digits only; remove the rest (+, blanks, dashes, brackets)")
+        raise InvalidValue("must be digits only", "Remove everything else, such as +, blanks and dashes.")
     return text
 
 
@@ -126,98 +124,96 @@ def as_ids(value: Ids | None) -> tuple[int, ...] | None:
     """Ids of calls, without repeats, in the order given."""
     if value is None:
         return None
-    found: dict[int, None] = {}
-    for place, item in enumerate(items(value, "ids of calls"), 1):
-        if not (item.isascii() and item.isdigit()) or len(item) > _ID_DIGITS:
-            raise InvalidValue(
-                f"item {place} is no call id: an id is a whole number of at most {_ID_DIGITS} digits"
-            )
-        found[int(item)] = None
-    return tuple(found)
+    ids: dict[int, None] = {}
+    for position, item in enumerate(items(value, "ids of calls"), 1):
+        if not (item.isascii() and item.isdigit()) or len(item) > _MAX_ID_DIGITS:
+            raise InvalidValue(f"item {position} must be an integer of at most {_MAX_ID_DIGITS} digits")
+        ids[int(item)] = None
+    return tuple(ids)
 
 
 def as_list(value: CommaList | None) -> tuple[str, ...] | None:
-    """Items of a comma list, without repeats, in the order given."""
+    """The items of a comma-separated list, without repeats, in the order given."""
     return None if value is None else items(value, "ids")
 
 
 def as_colours(value: Iterable[str] | str | None) -> tuple[str, ...] | None:
-    """Tag colours, in the endpoint's capitals."""
+    """Colours of tags, in upper case as the endpoint has them."""
     if value is None:
         return None
     colours = tuple(dict.fromkeys(item.upper() for item in items(value, "colours")))
     for colour in colours:
         if colour not in COLOURS:
-            raise InvalidValue(f"no such colour: {shorten_repr(colour)}; choose from {', '.join(COLOURS)}")
+            raise InvalidValue(f"must be of {', '.join(COLOURS)}, got {shorten_repr(colour)}")
     return colours
 
 
-def items(value: object, what: str) -> tuple[str, ...]:
-    """The items of a comma list as texts, without repeats; never none.
+def items(value: object, content: str) -> tuple[str, ...]:
+    """The items of a comma-separated list as texts, without repeats.
+
+    Args:
+        value: the list.
+        content: what the items are, for error messages.
 
     Raises:
-        InvalidValue: not a list at all, empty, or an item that is empty, unfit or holds a comma.
+        InvalidValue: the value is no list or empty, or an item is empty, not a text, or has a comma.
     """
     if isinstance(value, str):
-        given: list[object] = list(str.__str__(value).split(","))
+        values: list[object] = list(str.__str__(value).split(","))
     elif _is_int(value):
-        given = [value]
+        values = [value]
     elif isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | memoryview | Mapping):
-        # A set has no order of its own; sorted, it gives the same request every time.
-        given = sorted(value, key=str) if isinstance(value, AbstractSet) else list(value)
+        # Sets are sorted, so that the same set makes the same request every time.
+        values = sorted(value, key=str) if isinstance(value, AbstractSet) else list(value)
     else:
-        raise InvalidValue(f"must be {what}, one or several, not {type(value).__name__}")
-    if not given or given == [""]:
-        raise InvalidValue(f"is empty; give {what}, or leave it out")
-    texts = dict.fromkeys(_item(place, item) for place, item in enumerate(given, 1))
-    return tuple(texts)
+        raise InvalidValue(f"must be {content}, one or several, got {type(value).__name__}")
+    if not values or values == [""]:
+        raise InvalidValue("is empty", f"Pass {content}, or leave the parameter out.")
+    return tuple(dict.fromkeys(_as_item(position, item) for position, item in enumerate(values, 1)))
 
 
-def _item(place: int, item: object) -> str:
+def _as_item(position: int, item: object) -> str:
     if _is_int(item):
-        item = _digits(item)
+        item = _int_to_str(item)
     if not isinstance(item, str):
-        raise InvalidValue(f"item {place} must be a str or a whole number, not {type(item).__name__}")
+        raise InvalidValue(f"item {position} must be a str or an integer, got {type(item).__name__}")
     text = str.__str__(item)
     if "," in text:
-        raise InvalidValue(f"item {place} holds a comma: give its parts as items of their own")
+        raise InvalidValue(f"item {position} contains a comma", "Pass its parts as separate items.")
     try:
-        return _fit(text)
+        return _checked_text(text)
     except InvalidValue as error:
-        raise InvalidValue(f"item {place} {error}") from None
+        raise InvalidValue(f"item {position} {error}", error.hint) from None
 
 
-def _fit(text: str) -> str:
+def _checked_text(text: str) -> str:
     if not text:
-        raise InvalidValue("is empty; leave it out")
+        raise InvalidValue("is empty", "Leave it out.")
     if not (text.isascii() and text.isprintable()):
-        for place, character in enumerate(text, 1):
-            if unicodedata.category(character) in _UNFIT:
-                raise InvalidValue(
-                    f"holds a control character or half a character at position {place}; remove it"
-                )
+        for position, character in enumerate(text, 1):
+            if unicodedata.category(character) in _REFUSED_CATEGORIES:
+                raise InvalidValue(f"contains a control character or surrogate at position {position}")
     if text != text.strip():
-        raise InvalidValue("begins or ends with a blank; remove it")
+        raise InvalidValue("begins or ends with a blank")
     return text
 
 
 def _is_int(value: object) -> bool:
-    # numpy's whole numbers are no int, but have __index__; True and False are no numbers here. (A question to the
-    # protocol SupportsIndex is slow, and each field of each request would ask it.)
+    # Integers of numpy are no int, but have __index__. isinstance(..., SupportsIndex) would do, but is slow.
     return hasattr(type(value), "__index__") and not isinstance(value, bool)
 
 
-def _whole(value: object) -> int:
+def _as_int(value: object) -> int:
     if not isinstance(value, SupportsIndex) or isinstance(value, bool):
-        raise InvalidValue(f"must be a whole number, not {type(value).__name__}")
+        raise InvalidValue(f"must be an integer, got {type(value).__name__}")
     return int(operator.index(value))
 
 
-def _digits(value: object) -> str:
-    number = _whole(value)
+def _int_to_str(value: object) -> str:
+    number = _as_int(value)
     if number < 0:
         raise InvalidValue("must not be negative")
     try:
         return str(number)
-    except ValueError:  # longer than the interpreter prints
-        raise InvalidValue("is too long a number") from None
+    except ValueError:  # beyond the interpreter's limit of digits
+        raise InvalidValue("has too many digits") from None

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from .._params.timezones import zone_of
 from ..errors import RecordError
-from ..fields import AskedFields, Fields
+from ..fields import FieldNames, Fields
 from ..models import Call
 from ._arrays import bool_array, int_array, offset_array, str_array
 from ._columns import Columns, with_sort_keys
@@ -152,7 +152,7 @@ class RecordColumns:
 
 
 def table_from_calls(
-    calls: Iterable[Call], fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | None = None
+    calls: Iterable[Call], fields: FieldNames = Fields.DEFAULT, timezone: tzinfo | str | None = None
 ) -> pa.Table:
     """A table of calls, with the schema `schema_for(fields, timezone)`.
 

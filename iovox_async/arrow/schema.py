@@ -34,7 +34,7 @@ from .._params.timezones import zone_of
 from .._params.validators import InvalidValue
 from .._parsing.compiled import response_keys
 from ..errors import ConfigurationError
-from ..fields import AskedFields, Fields, as_fields
+from ..fields import FieldNames, Fields, as_fields
 from ..models import Call, Categories, item_type, types_of
 
 __all__ = ["SCHEMA", "schema_for"]
@@ -122,7 +122,7 @@ def schema_of(columns: Iterable[str], zone: tzinfo | None) -> pa.Schema:
     )
 
 
-def schema_for(fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | None = None) -> pa.Schema:
+def schema_for(fields: FieldNames = Fields.DEFAULT, timezone: tzinfo | str | None = None) -> pa.Schema:
     """The schema of every batch of a stream with these fields, for a client with this time zone.
 
     A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec` (which `talk_time`
@@ -135,7 +135,7 @@ def schema_for(fields: AskedFields = Fields.DEFAULT, timezone: tzinfo | str | No
     try:
         requested = as_fields(fields) or Fields.DEFAULT
     except InvalidValue as error:
-        raise ConfigurationError("fields", str(error)) from None
+        raise ConfigurationError("fields", str(error), error.hint) from None
     return schema_of(column_names(requested), zone_of(timezone))
 
 

@@ -41,7 +41,7 @@ except ImportError as _error:
 from ..arrow import schema_for
 
 if TYPE_CHECKING:
-    from ..fields import AskedFields
+    from ..fields import FieldNames
 
 __all__ = ["read_calls"]
 
@@ -53,7 +53,7 @@ def read_calls(
     start: str | date,
     end: str | date,
     *,
-    fields: AskedFields = Fields.DEFAULT,
+    fields: FieldNames = Fields.DEFAULT,
     npartitions: int | None = None,
     concurrency: int = 8,
     session: Mapping[str, Any] | None = None,
