@@ -449,7 +449,7 @@ class TestFromArguments:
 
     def test_a_date_contradicts_a_date_constant(self):
         """Given a start and a query for `YESTERDAY`, then a `QueryError` is raised."""
-        with pytest.raises(QueryError, match="^date_constant must not be combined"):
+        with pytest.raises(QueryError, match=r"^date_constant must not be combined"):
             InsightsQuery.from_arguments("2024-01-01", query=InsightsQuery(date_constant="YESTERDAY"))
 
 

@@ -143,36 +143,36 @@ class TestAware:
         with pytest.raises(QueryError, match="is before start_date"):
             InsightsQuery(start_date=second, end_date=first)
 
-    def test_needs_a_zone(self):
-        """Without the account's zone an instant has no meaning there."""
+    def test_needs_the_time_zone_of_the_account(self):
+        """Given an aware date and a client without a time zone, then a `QueryError` asks for `timezone=`."""
         with pytest.raises(QueryError, match="timezone=") as caught:
             to_local_time(InsightsQuery(end_date=datetime(2024, 1, 1, tzinfo=UTC)), None)
         assert caught.value.parameter == "end_date"
 
     @pytest.mark.parametrize("timezone", [None, LONDON])
-    def test_naive_dates_are_the_accounts_own(self, timezone):
-        """They stay as they are, zone or not, and even where the clock skipped them."""
+    def test_naive_dates_stay_unchanged(self, timezone):
+        """Given naive dates, then they are not converted, even if they do not exist in the time zone."""
         query = InsightsQuery(start_date="2024-03-31 01:30", end_date="2024-10-27 01:30")
         assert to_local_time(query, timezone) is query
 
-    def test_a_conflict_of_keywords_is_seen_across_folds(self):
-        """Two passes of one wall time are two different starts."""
+    def test_a_contradiction_across_folds_is_a_query_error(self):
+        """Given one local time with both folds in query and argument, then it is a contradiction."""
         first, second = (datetime(2024, 10, 27, 1, 30, tzinfo=LONDON, fold=fold) for fold in (0, 1))
         with pytest.raises(QueryError, match="query= and start="):
             InsightsQuery.from_arguments(second, query=InsightsQuery(start_date=first))
         utc = datetime(2024, 10, 27, 1, 30, tzinfo=UTC)
         assert InsightsQuery.from_arguments(utc, query=InsightsQuery(start_date=second)).start_date == utc
 
-    def test_naive_and_aware_meet_in_the_accounts_zone(self):
-        """One end may be account-local and the other an instant; their order is checked once the zone is known."""
+    def test_a_naive_and_an_aware_end_are_compared_in_local_time(self):
+        """Given a naive start and an aware end, then their order is checked in the time zone of the account."""
         query = InsightsQuery(start_date="2024-07-01", end_date=datetime(2024, 7, 1, 3, tzinfo=UTC))
         local = to_local_time(query, LONDON)
         assert (local.start_date, local.end_date) == (datetime(2024, 7, 1), datetime(2024, 7, 1, 4))
         with pytest.raises(QueryError, match="is before start_date"):
             to_local_time(query, NEW_YORK)
 
-    def test_a_zone_may_be_too_far_from_the_calendars_end(self):
-        """An instant in the first hours of year 1 has no wall time west of UTC."""
+    def test_a_date_out_of_range_is_a_query_error(self):
+        """Given the first hour of year 1 and a time zone west of UTC, then a `QueryError` is raised."""
         with pytest.raises(QueryError, match=r"^start_date is out of range for this timezone"):
             to_local_time(InsightsQuery(start_date=datetime.min.replace(tzinfo=UTC)), NEW_YORK)
 

@@ -199,7 +199,7 @@ def test_with_a_time_zone_dates_are_aware(zone):
 @pytest.mark.parametrize("zone", ["Nowhere/Land", "", "../etc", "\0", "x" * 5000, "Europe"])
 def test_a_time_zone_that_does_not_exist_is_a_configuration_error(zone):
     """Given a name that is no time zone, then a `ConfigurationError` is raised."""
-    with pytest.raises(ConfigurationError, match="no time zone"):
+    with pytest.raises(ConfigurationError, match="must be a time zone"):
         make_converter(zone)
 
 
