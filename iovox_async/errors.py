@@ -299,7 +299,7 @@ class BadRequestError(ResponseError):
 class AuthenticationError(ResponseError):
     """401: the username or secure key is wrong, or this machine's IP address is not on the account's list."""
 
-    hint = (
+    hint: str | None = (
         "Check IOVOX_USERNAME and IOVOX_SECURE_KEY. The key works only from the IP addresses listed in the iovox portal "
         "under Admin, API Settings; a valid key from another address gets this response too."
     )
@@ -308,7 +308,7 @@ class AuthenticationError(ResponseError):
 class PermissionDeniedError(ResponseError):
     """403: the account may not read this data."""
 
-    hint = (
+    hint: str | None = (
         "Ask the account's administrator for API access, and check that this machine's IP address is listed in the iovox "
         "portal under Admin, API Settings."
     )
@@ -317,13 +317,13 @@ class PermissionDeniedError(ResponseError):
 class RateLimitError(ResponseError):
     """429: too many requests. Retried, after the time in the server's `Retry-After` header if there is one."""
 
-    hint = "Lower concurrency, or try again later."
+    hint: str | None = "Lower concurrency, or try again later."
 
 
 class ServerError(ResponseError):
     """The server failed (408, 425, 5xx). Retried."""
 
-    hint = "The server failed; try again later."
+    hint: str | None = "The server failed; try again later."
 
 
 class UnexpectedRedirectError(ResponseError):
@@ -333,7 +333,7 @@ class UnexpectedRedirectError(ResponseError):
         location: the origin of the redirect's target, without path and query; None if there is none.
     """
 
-    hint = "Check base_url."
+    hint: str | None = "Check base_url."
 
     def __init__(self, status_code: int, location: str | None = None) -> None:
         super().__init__(status_code)
@@ -356,7 +356,7 @@ class RecordError(DecodeError):
         path: the location of the invalid value, as a JSON path: `$[17].call_start`.
     """
 
-    hint = 'Pass on_error="skip" to skip and count such records.'
+    hint: str | None = 'Pass on_error="skip" to skip and count such records.'
 
     def __init__(self, index: int, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")

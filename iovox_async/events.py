@@ -151,6 +151,16 @@ class StreamFinished:
 class Observer(Protocol):
     """The type of `AsyncInsights(observer=...)`. Methods are called in the event loop, so they must not block."""
 
+    def on_stream_started(self, event: StreamStarted) -> None: ...
+    def on_request_finished(self, event: RequestFinished) -> None: ...
+    def on_retry(self, event: RetryScheduled) -> None: ...
+    def on_page_accepted(self, event: PageAccepted) -> None: ...
+    def on_stream_finished(self, event: StreamFinished) -> None: ...
+
+
+class BaseObserver:
+    """An observer that does nothing: derive from it and override the methods you need."""
+
     def on_stream_started(self, event: StreamStarted) -> None:
         """Called in the context of the code that reads the stream."""
 
@@ -165,7 +175,3 @@ class Observer(Protocol):
 
     def on_stream_finished(self, event: StreamFinished) -> None:
         """Called after all requests of the stream have ended."""
-
-
-class BaseObserver(Observer):
-    """An observer that does nothing: derive from it and override the methods you need."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, assert_type
@@ -83,18 +83,18 @@ from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, FaultKind, Faults, R
 
 
 class Counting:
-    """An observer of one's own; being one is a matter of methods, not of ancestry."""
+    """An observer: any class with these methods."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self.outcomes: list[Literal["complete", "left", "failed"]] = []
+        self.outcomes: list[Literal["complete", "abandoned", "failed"]] = []
 
     def on_stream_started(self, event: StreamStarted) -> None:
         assert_type(event.stream, int)
         assert_type(event.start, datetime)
         assert_type(event.end, datetime)
-        assert_type(event.windows, bool)
-        assert_type(event.fields, int)
+        assert_type(event.paging, Literal["windows", "pages"])
+        assert_type(event.field_count, int)
         assert_type(event.resumed, bool)
 
     def on_request_finished(self, event: RequestFinished) -> None:
@@ -102,13 +102,13 @@ class Counting:
         assert_type(event.window, tuple[datetime, datetime] | None)
         assert_type(event.page, int | None)
         assert_type(event.attempt, int)
-        assert_type(event.seconds, float)
+        assert_type(event.duration, float)
         assert_type(event.status, int | None)
         assert_type(event.bytes, int)
         assert_type(event.error, str | None)
         self.rows += event.rows
 
-    def retry(self, event: RetryScheduled) -> None:
+    def on_retry(self, event: RetryScheduled) -> None:
         assert_type(event.stream, int | None)
         assert_type(event.window, tuple[datetime, datetime] | None)
         assert_type(event.page, int | None)
@@ -126,7 +126,7 @@ class Counting:
 
     def on_stream_finished(self, event: StreamFinished) -> None:
         assert_type(event.stream, int)
-        assert_type(event.seconds, float)
+        assert_type(event.duration, float)
         assert_type(event.calls, int)
         assert_type(event.requests, int)
         assert_type(event.retries, int)
@@ -136,10 +136,10 @@ class Counting:
 
 
 class Slow(BaseObserver):
-    """Or the one method that is wanted."""
+    """An observer that overrides one method."""
 
     def on_request_finished(self, event: RequestFinished) -> None:
-        if event.seconds > 1:
+        if event.duration > 1:
             logging.getLogger(__name__).warning("slow: %s", event.window)
 
 
@@ -183,7 +183,7 @@ def sessions() -> list[AsyncInsights]:
     return [full, named, AsyncInsights()]
 
 
-# ------------------------------------------------------------------------------------------------ a question
+# ------------------------------------------------------------------------------------------------ queries
 
 EVERY_FILTER: Filters = {
     "ids": [1, "2"],
@@ -241,7 +241,7 @@ def questions() -> InsightsQuery:
         ),
         str,
     )
-    assert_type(query.filters(), dict[str, Any])
+    assert_type(query.active_filters(), dict[str, Any])
     assert_type(query.fingerprint(), str)
     assert_type(
         InsightsQuery.from_arguments("2024-01-01", query=query, order="id_ASC", fields=["id"]), InsightsQuery
@@ -331,9 +331,9 @@ async def single(insights: AsyncInsights, query: InsightsQuery) -> None:
 async def following(insights: AsyncInsights) -> None:
     async with insights.follow(
         since="2024-01-01",
-        every=timedelta(minutes=1),
+        interval=timedelta(minutes=1),
         lookback=7_200,
-        changes=True,
+        include_updates=True,
         fields=Fields.CALL,
         on_error="skip",
         **EVERY_FILTER,
@@ -344,7 +344,6 @@ async def following(insights: AsyncInsights) -> None:
         assert_type(calls.latest_call_start, datetime)
         assert_type(calls.poll_count, int)
         assert_type(calls.failed_polls, int)
-        assert_type(calls.remembered, int)
     await insights.follow().aclose()
 
 
@@ -388,22 +387,22 @@ def record(call: Call) -> dict[str, Any]:
     assert_type(call.email_alert, str | None)
     assert_type(call.direction, str | None)
     assert_type(call.categories, Categories | None)
-    assert_type(call.comments, list[Comment])
-    assert_type(call.call_outcomes, list[Any])
-    assert_type(call.transcriptions, list[Transcription])
-    assert_type(call.tags, list[Tag])
-    assert_type(call.keyword_rules, list[KeywordRule])
-    assert_type(call.tasks, list[Task])
-    assert_type(call.extra, Mapping[str, Any])
+    assert_type(call.comments, Sequence[Comment])
+    assert_type(call.call_outcomes, Sequence[Any])
+    assert_type(call.transcriptions, Sequence[Transcription])
+    assert_type(call.tags, Sequence[Tag])
+    assert_type(call.keyword_rules, Sequence[KeywordRule])
+    assert_type(call.tasks, Sequence[Task])
+    assert_type(call.extra, dict[str, Any])
     return call.to_dict()
 
 
 def parts(call: Call) -> None:
     if call.categories is not None:
-        assert_type(call.categories.link_categories, list[Category])
-        assert_type(call.categories.call_categories, list[Category])
-        assert_type(call.categories.node_categories, list[Category])
-        assert_type(call.categories.contact_categories, list[Category])
+        assert_type(call.categories.link_categories, Sequence[Category])
+        assert_type(call.categories.call_categories, Sequence[Category])
+        assert_type(call.categories.node_categories, Sequence[Category])
+        assert_type(call.categories.contact_categories, Sequence[Category])
         for category in call.categories.link_categories:
             assert_type((category.category_id, category.label), tuple[str | None, str | None])
             assert_type(category.value, str | None)
@@ -414,7 +413,7 @@ def parts(call: Call) -> None:
     for transcription in call.transcriptions:
         assert_type((transcription.transcription_id, transcription.language), tuple[str | None, str | None])
         assert_type(transcription.text, str | None)
-        assert_type(transcription.phrases, list[Phrase])
+        assert_type(transcription.phrases, Sequence[Phrase])
         for phrase in transcription.phrases:
             assert_type((phrase.phrase, phrase.speaker), tuple[str | None, str | None])
             assert_type((phrase.start, phrase.end, phrase.turn), tuple[int | None, int | None, int | None])
@@ -422,7 +421,7 @@ def parts(call: Call) -> None:
         assert_type((tag.text, tag.colour, tag.source_type), tuple[str | None, str | None, str | None])
     for rule in call.keyword_rules:
         assert_type(rule.keyword_rule, str | None)
-        assert_type(rule.keywords, list[Keyword])
+        assert_type(rule.keywords, Sequence[Keyword])
         for keyword in rule.keywords:
             assert_type((keyword.keyword, keyword.count), tuple[str | None, int | None])
     for task in call.tasks:
@@ -464,7 +463,7 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
         return str(runtime_error)
     except BadRequestError as error:
         assert_type(error.parameter, str | None)
-        assert_type(error.hint, str)
+        assert_type(error.hint, str | None)
     except UnexpectedRedirectError as error:
         assert_type(error.location, str | None)
     except (AuthenticationError, PermissionDeniedError, RateLimitError, ServerError) as error:
@@ -502,7 +501,7 @@ async def failing(work: Callable[[], Awaitable[None]]) -> str | None:
 # ------------------------------------------------------------------------------------------------- backfill
 
 
-def told(progress: BackfillProgress) -> None:
+def show_progress(progress: BackfillProgress) -> None:
     assert_type(progress.progress, float)
     assert_type(
         (progress.partitions, progress.partitions_total, progress.partitions_skipped), tuple[int, int, int]
@@ -522,9 +521,7 @@ async def filling(insights: AsyncInsights, query: InsightsQuery) -> dict[str, An
         partition="month",
         finality_delay=timedelta(hours=2),
         on_error="skip",
-        observer=told,
-        clock=datetime.now,
-        files=None,
+        on_progress=show_progress,
     )
     assert_type(job.progress, BackfillProgress)
     report = await job.run(repair=True)
@@ -600,7 +597,7 @@ async def playing() -> None:
 
 @pytest.mark.iovox(calls=500, faults={"every_nth": 3})
 async def test_report(iovox_sandbox: Sandbox, iovox_insights: AsyncInsights, iovox_url: str) -> None:
-    """What the fixtures of the pytest plugin give."""
+    """The types of the fixtures of the pytest plugin."""
     assert iovox_url
     assert [call.id async for call in iovox_insights.stream("2024-01-01")] == iovox_sandbox.ids()
 

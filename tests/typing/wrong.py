@@ -70,22 +70,22 @@ async def streams(insights: AsyncInsights, query: InsightsQuery) -> None:
     insights.stream().collect().sort()  # wrong: attr-defined
 
 
-async def others(insights: AsyncInsights) -> None:
+async def other_methods(insights: AsyncInsights) -> None:
     await insights.page(page="2")  # wrong: arg-type
-    await insights.page(page=2)  # wrong: call-arg
+    await insights.page(number=2)  # wrong: call-arg
     await insights.page(on_error="ignore")  # wrong: arg-type
     await insights.get(1.5)  # wrong: arg-type
     await insights.get(1, direction="IN")  # wrong: call-arg
     insights.follow(interval="60")  # wrong: arg-type
     insights.follow(until="2024-01-01")  # wrong: call-arg
-    insights.follow(lookback=timedelta(hours=2), changes="yes")  # wrong: arg-type
+    insights.follow(lookback=timedelta(hours=2), include_updates="yes")  # wrong: arg-type
     with insights.follow():  # wrong: attr-defined
         pass
     calls: list[Page] = await insights.get(1)  # wrong: assignment
     assert calls
 
 
-def questions() -> None:
+def queries() -> None:
     InsightsQuery("2024-01-01")  # wrong: call-arg
     InsightsQuery(response_fields="id")  # wrong: call-arg
     InsightsQuery(page="1")  # wrong: arg-type
@@ -97,7 +97,7 @@ def questions() -> None:
     assert filters
 
 
-async def rest(insights: AsyncInsights, stats: StreamStats, call: Call) -> None:
+async def other_types(insights: AsyncInsights, stats: StreamStats, call: Call) -> None:
     Backfill(insights, InsightsQuery(), "calls", partition="week")  # wrong: arg-type
     Backfill(insights, InsightsQuery(), "calls", on_error="ignore")  # wrong: arg-type
     Backfill(insights)  # wrong: call-arg
@@ -112,5 +112,5 @@ async def rest(insights: AsyncInsights, stats: StreamStats, call: Call) -> None:
 
 
 class Watcher(BaseObserver):
-    def retry(self, event: RequestFinished) -> None:  # wrong: override
+    def on_retry(self, event: RequestFinished) -> None:  # wrong: override
         """Takes another event than `BaseObserver` does."""
