@@ -34,6 +34,8 @@ _OPTION_NAMES = {
     "response_fields": ("fields",),
 }
 _VARIABLES = {"base_url": "IOVOX_URL", "username": "IOVOX_USERNAME", "secure_key": "IOVOX_SECURE_KEY"}
+#: Hints that differ from those for a program, by parameter.
+_HINTS = {"resume": "Pass the position that an earlier run of the same command printed."}
 #: Arguments as hints spell them for Python, and what is typed instead.
 _HINT_SPELLINGS = (
     ('on_error="skip"', "--on-error skip"),
@@ -56,6 +58,7 @@ def format_error(error: IovoxError | click.ClickException) -> str:
     message = str(error).removesuffix(hint)
     if isinstance(error, QueryError | ConfigurationError) and error.parameter:
         message = _typed_name(error.parameter) + message.removeprefix(error.parameter)
+        hint = hint and _HINTS.get(error.parameter, hint)
     for argument, option in _HINT_SPELLINGS:
         hint = hint.replace(argument, option)
     return message + hint

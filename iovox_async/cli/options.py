@@ -64,18 +64,15 @@ _PROMPTS: Final = {"IOVOX_USERNAME": "Username", "IOVOX_SECURE_KEY": "Secure key
 
 @attrs.frozen
 class Account:
-    """How to connect to the endpoint.
+    """How to connect to the endpoint; no attribute is in the repr, as a proxy's URL may contain a password.
 
     Attributes:
+        arguments: the arguments of `AsyncInsights` that have options.
         credentials: what was typed at the prompts, by environment variable.
     """
 
-    timezone: str | None = None
-    concurrency: int = 8
-    page_size: int | None = None
-    timeout: float = 60.0
-    proxy: str | None = attrs.field(default=None, repr=False)  # may contain a password
-    credentials: dict[str, str] = attrs.field(factory=dict, repr=False)
+    arguments: dict[str, Any] = attrs.field(repr=False)
+    credentials: dict[str, str] = attrs.field(repr=False)
 
     def client(self) -> AsyncInsights:
         """A client.
@@ -85,15 +82,8 @@ class Account:
         """
         from iovox_async import AsyncInsights  # a slow import, and `--help` does not need it
 
-        return AsyncInsights(
-            self.credentials.get("IOVOX_USERNAME"),
-            self.credentials.get("IOVOX_SECURE_KEY"),
-            timezone=self.timezone,
-            concurrency=self.concurrency,
-            page_size=self.page_size,
-            timeout=self.timeout,
-            proxy=self.proxy,
-        )
+        username, secure_key = map(self.credentials.get, _PROMPTS)
+        return AsyncInsights(username, secure_key, **self.arguments)
 
 
 def _prompt_for_credentials() -> dict[str, str]:
@@ -128,7 +118,7 @@ account_options: Final = collect_options(
         _connection_option(
             "--concurrency",
             metavar="N",
-            help="Maximum number of concurrent requests.",
+            help="Maximum of concurrent requests.",
             type=click.IntRange(min=1),
             default=8,
         ),
@@ -154,7 +144,7 @@ account_options: Final = collect_options(
         ),
     ),
     ("timezone", "concurrency", "page_size", "timeout", "proxy"),
-    lambda values: {"account": Account(**values, credentials=_prompt_for_credentials())},
+    lambda values: {"account": Account(values, _prompt_for_credentials())},
 )
 
 # Filters.

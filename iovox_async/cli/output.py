@@ -137,6 +137,12 @@ class Output:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            await self._close(commit=error is None)
+        except OSError as failure:
+            raise self._error(failure) from failure
+
+    async def _close(self, *, commit: bool) -> None:
         pass
 
 
@@ -174,9 +180,7 @@ class _SpecialFile(Output):
         # Opening a named pipe waits for its reader.
         self._file = await run_in_thread(open, self.name, "wb", 0)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _close(self, *, commit: bool) -> None:  # noqa: ARG002 - it is written in place
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -198,14 +202,10 @@ class _AtomicOutput(Output):
         if self._mode is not None:
             self._temporary.chmod(self._mode)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _close(self, *, commit: bool) -> None:
         try:
-            if error is None:
+            if commit:
                 await run_in_thread(self._commit)
-        except OSError as failure:
-            raise self._error(failure) from failure
         finally:
             with contextlib.suppress(OSError):
                 self._file.close()

@@ -78,7 +78,7 @@ def test_field_is_at_its_path(sandbox, field):
     values = []
     for row in sandbox.rows(fields=[field]):
         items = [row]
-        for step in locate_field(field).path.split("."):
+        for step in locate_field(field)[0].split("."):
             items = [item[step.removesuffix("[]")] for item in items]
             if step.endswith("[]"):
                 items = [member for item in items for member in item]

@@ -24,23 +24,10 @@ from iovox_async import (
     TransportError,
 )
 
-from .. import FAILED, UNFINISHED
+from .. import FAILED, UNFINISHED, options
 from ..app import COMMANDS
 from ..console import format_count, print_error, print_note, return_to_line_start, with_examples
 from ..errors import format_error, run
-from ..options import (
-    END_HELP,
-    START_HELP,
-    Account,
-    ResumableCommand,
-    account_options,
-    fields_option,
-    filter_options,
-    on_error_option,
-    output_option,
-    read_option,
-    resume_command,
-)
 from ..progress import backfill_summary, can_draw_bar, show_progress, write_event
 
 if TYPE_CHECKING:
@@ -64,14 +51,14 @@ class BackfillCommand:
 
     Attributes:
         out: the directory as it was typed.
-        options: further arguments of `Backfill`.
+        arguments: further arguments of `Backfill`.
         ctx: the command as it was called, from which the command that continues is built.
     """
 
-    account: Account
+    account: options.Account
     query: InsightsQuery
     out: str
-    options: dict[str, Any]
+    arguments: dict[str, Any]
     repair: bool
     verify: bool
     log_format: Literal["text", "json"]
@@ -82,7 +69,7 @@ class BackfillCommand:
         from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
 
         async with self.account.client() as insights:
-            job = Backfill(insights, self.query, self.out, **self.options)
+            job = Backfill(insights, self.query, self.out, **self.arguments)
             try:
                 async with self._show_progress(job):
                     report = await job.run(repair=self.repair)
@@ -126,7 +113,7 @@ class BackfillCommand:
             print_note(backfill_summary(report, self.out, with_total=with_total))
 
     def _print_resume_command(self, job: Backfill, reason: str) -> None:
-        command = resume_command(self.ctx, {})
+        command = options.resume_command(self.ctx, {})
         partitions = job.progress.partitions
         if self.log_format == "json":
             write_event("unfinished", {"partitions": partitions, "resume_command": command})
@@ -136,7 +123,7 @@ class BackfillCommand:
 
 
 @click.command(
-    cls=ResumableCommand,
+    cls=options.ResumableCommand,
     help=with_examples(
         f"""{COMMANDS["backfill"]}
 
@@ -152,75 +139,71 @@ class BackfillCommand:
         ("into a bucket", "iovox backfill --start 2022-01-01 --out s3://bucket/calls --partition month"),
     ),
 )
-@read_option(
+@options.read_option(
     "--start",
     metavar="DATE",
-    help=f"{START_HELP}the first second of the backfill in the directory, else the first of this month.",
+    help=f"{options.START_HELP}the first second of the backfill in the directory, else the first of this month.",
 )
-@read_option("--end", metavar="DATE", help=END_HELP)
-@fields_option("; id and call_start are always included")
-@read_option(
+@options.read_option("--end", metavar="DATE", help=options.END_HELP)
+@options.fields_option("; id and call_start are always included")
+@options.read_option(
     "--finality-delay",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=7200.0,
     help="A partition is downloaded again until its end is this long ago, because calls and transcripts arrive late.",
 )
-@on_error_option()
-@output_option(
+@options.on_error_option()
+@options.output_option(
     "--out",
     metavar="DIR",
     required=True,
     help="The directory, or a URL (s3://bucket/calls, gs://, az://, ...). One directory belongs to one backfill.",
 )
-@output_option(
+@options.output_option(
     "--format",
-    "form",
     type=click.Choice(FORMATS),
     default="parquet",
     help="Parquet; JSON Lines, also compressed by zstd; or CSV, with nested fields as JSON and spreadsheet formulas escaped.",
 )
-@output_option(
-    "--partition",
-    type=click.Choice(["day", "month"]),
-    default="day",
-    help="Period of one file.",
+@options.output_option(
+    "--partition", type=click.Choice(["day", "month"]), default="day", help="Period of one file."
 )
-@output_option("--repair", is_flag=True, help="Check every file, and download damaged partitions again.")
-@output_option(
+@options.output_option(
+    "--repair", is_flag=True, help="Check every file, and download damaged partitions again."
+)
+@options.output_option(
     "--verify",
     is_flag=True,
     help="Afterwards, compare the call ids with the endpoint's, and download partitions that differ again.",
 )
-@output_option(
+@options.output_option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
     help="Progress on stderr: a bar on a terminal, else lines; or JSON documents, one per line.",
 )
-@filter_options
-@account_options
+@options.filter_options
+@options.account_options
 @click.pass_context
 def backfill(
     ctx: click.RichContext,
     /,
     *,
-    account: Account,
+    account: options.Account,
     filters: dict[str, Any],
     start: str | None,
     end: str | None,
     fields: tuple[Field, ...],
     out: str,
-    form: str,
     repair: bool,
     verify: bool,
     log_format: Literal["text", "json"],
-    **options: Any,
+    **arguments: Any,
 ) -> None:
     """Runs `iovox backfill`."""
-    options["format"] = form
     try:
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
     except QueryError as error:
         raise click.UsageError(format_error(error), ctx) from None
-    run(BackfillCommand(account, query, out, options, repair, verify, log_format, ctx).run)
+    run(BackfillCommand(account, query, out, arguments, repair, verify, log_format, ctx).run)

@@ -16,24 +16,10 @@ from click.exceptions import Exit
 from iovox_async import InsightsQuery, IovoxError
 from iovox_async._encoding import ENCODERS, CallEncoder
 
-from .. import FAILED, UNFINISHED
+from .. import FAILED, UNFINISHED, options
 from ..app import COMMANDS
 from ..console import format_count, is_terminal, print_error, print_note, return_to_line_start, with_examples
 from ..errors import format_error, run
-from ..options import (
-    END_HELP,
-    READ_PANEL,
-    START_HELP,
-    Account,
-    ResumableCommand,
-    account_options,
-    fields_option,
-    filter_options,
-    on_error_option,
-    output_option,
-    read_option,
-    resume_command,
-)
 from ..output import Output, encode_page, open_output
 from ..progress import can_draw_bar, show_progress, stream_summary
 
@@ -52,7 +38,7 @@ class CallsCommand:
         written: how many calls were written.
     """
 
-    account: Account
+    account: options.Account
     arguments: dict[str, Any]
     encoder: CallEncoder
     output: Output
@@ -115,17 +101,17 @@ class CallsCommand:
             if reason:
                 print_note(reason)
             return False
-        options = {"--resume": self.position}
+        new = {"--resume": self.position}
         if limit := self.arguments["max_calls"]:
-            options["--limit"] = str(limit - self.written)
+            new["--limit"] = str(limit - self.written)
         # YESTERDAY is another day tomorrow; the position contains the dates.
-        command = resume_command(self.ctx, options, without={"--date-constant"})
+        command = options.resume_command(self.ctx, new, without={"--date-constant"})
         print_note(f"{reason}{format_count(self.written, 'call')} written. Continue with:", command=command)
         return True
 
 
 @click.command(
-    cls=ResumableCommand,
+    cls=options.ResumableCommand,
     help=with_examples(
         f"""{COMMANDS["calls"]}
 
@@ -143,61 +129,59 @@ class CallsCommand:
         ),
     ),
 )
-@click.argument("start", required=False, help=f"{START_HELP}the first of this month.", panel=READ_PANEL)
-@click.argument("end", required=False, help=END_HELP, panel=READ_PANEL)
-@read_option(
+@click.argument(
+    "start", required=False, help=f"{options.START_HELP}the first of this month.", panel=options.READ_PANEL
+)
+@click.argument("end", required=False, help=options.END_HELP, panel=options.READ_PANEL)
+@options.read_option(
     "--date-constant",
     type=click.Choice(["YESTERDAY"], case_sensitive=False),
     metavar="YESTERDAY",
     help="Read all of yesterday, instead of START and END.",
 )
-@fields_option()
-@read_option(
+@options.fields_option()
+@options.read_option(
     "--order",
     metavar="FIELD_ASC|FIELD_DESC",
     default="call_start_ASC",
     help="Any order but by call_start is read by page numbers, which can miss calls while data changes.",
 )
-@read_option(
-    "--limit",
-    "max_calls",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Maximum number of calls to write.",
+@options.read_option(
+    "--limit", "max_calls", metavar="N", type=click.IntRange(min=1), help="Maximum number of calls to write."
 )
-@read_option(
+@options.read_option(
     "--resume",
     metavar="POSITION",
     help="Continue an earlier run of the same command at the position that it printed.",
 )
-@on_error_option()
-@read_option(
+@options.on_error_option()
+@options.read_option(
     "--paging",
     type=click.Choice(["auto", "windows", "pages"]),
     default="auto",
     help="windows of time (exact while data changes) or page numbers. auto: windows if the order is by call_start.",
 )
-@output_option(
+@options.output_option(
     "--format",
     "form",
     type=click.Choice(list(ENCODERS)),
     help="JSON Lines, or CSV with nested fields as JSON and spreadsheet formulas escaped. "
     "Default: csv for a FILE that ends in .csv, else jsonl.",
 )
-@output_option(
+@options.output_option(
     "-o",
     "--output",
     metavar="FILE",
     help="Write to this file instead of stdout; it is replaced only when all calls are written.",
 )
-@filter_options
-@account_options
+@options.filter_options
+@options.account_options
 @click.pass_context
 def calls(
     ctx: click.RichContext,
     /,
     *,
-    account: Account,
+    account: options.Account,
     filters: dict[str, Any],
     form: Literal["jsonl", "csv"] | None,
     output: str | None,

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import rich_click as click
 from click.exceptions import Exit
 from rich.syntax import Syntax
@@ -54,20 +53,6 @@ asyncio.run(main())
 """
 
 
-@attrs.frozen
-class Measurement:
-    """The figures of one run.
-
-    Attributes:
-        elapsed: seconds in all.
-        first_call: seconds until the first call.
-    """
-
-    stats: StreamStats
-    elapsed: float
-    first_call: float
-
-
 @click.command(
     help=with_examples(
         f"{COMMANDS['demo']}\n\nNeeds no account. It ends with a program to copy.",
@@ -80,15 +65,16 @@ class Measurement:
 @click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same calls.")
 def demo(*, calls: int, seed: int) -> None:
     """Runs `iovox demo`."""
-    measurement = run(lambda: _measure(calls, seed))
-    _print_result(measurement)
-    if measurement.stats.calls != calls:
-        received = format_count(measurement.stats.calls)
+    stats, elapsed, first_call = run(lambda: _measure(calls, seed))
+    _print_result(stats, elapsed, first_call)
+    if stats.calls != calls:
+        received = format_count(stats.calls)
         print_error(f"The sandbox contains {format_count(calls, 'call')}, but {received} were received.")
         raise Exit(FAILED)
 
 
-async def _measure(calls: int, seed: int) -> Measurement:
+async def _measure(calls: int, seed: int) -> tuple[StreamStats, float, float]:
+    """Reads the calls; returns the figures, the seconds in all, and the seconds until the first call."""
     from iovox_async import AsyncInsights  # a slow import, and `--help` does not need it
 
     print_note(f"Generating {format_count(calls, 'call')} from {START} to {END} ...", style="dim")
@@ -102,7 +88,7 @@ async def _measure(calls: int, seed: int) -> Measurement:
         async with show_progress(lambda: stream.stats, "bar" if can_draw_bar() else "text"):
             async for _ in stream:
                 first_call = first_call or time.monotonic() - started
-        return Measurement(stream.stats, time.monotonic() - started, first_call)
+        return stream.stats, time.monotonic() - started, first_call
 
 
 def _peak_memory() -> int | None:
@@ -119,18 +105,17 @@ def _peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _print_result(measurement: Measurement) -> None:
-    stats, screen = measurement.stats, stdout_screen()
-    peak = _peak_memory()
+def _print_result(stats: StreamStats, elapsed: float, first_call: float) -> None:
+    screen, peak = stdout_screen(), _peak_memory()
     rows = {
         "Calls": format_count(stats.calls),
-        "Calls per second": format_count(stats.calls / measurement.elapsed),
+        "Calls per second": format_count(stats.calls / elapsed),
         "Requests": format_count(stats.requests),
         "Retries": format_count(stats.retries),
         "Received": format_bytes(stats.bytes_received),
         "Peak memory": "unknown" if peak is None else format_bytes(peak),
-        "Time to the first call": f"{measurement.first_call * 1000:.0f} ms",
-        "Total time": f"{measurement.elapsed:.1f} s",
+        "Time to the first call": f"{first_call * 1000:.0f} ms",
+        "Total time": f"{elapsed:.1f} s",
     }
     table = Table(
         show_header=False, title="Every call, exactly once", title_style="bold", title_justify="left"
@@ -141,12 +126,9 @@ def _print_result(measurement: Measurement) -> None:
         table.add_row(name, value)
     print_page(table)
     screen.print(Text("\nThe same program for the account of IOVOX_USERNAME and IOVOX_SECURE_KEY:\n"))
-    if is_terminal("stdout"):
-        # Highlighted text is not cut off at the edge of a narrow terminal, as a `Syntax` is, and can be copied whole.
-        highlighted = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(PROGRAM)
-        screen.print(highlighted, soft_wrap=True)
-    else:
-        screen.print(PROGRAM)
+    # Highlighted text is not cut off at the edge of a narrow terminal, as a `Syntax` is, and can be copied whole.
+    highlighted = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(PROGRAM)
+    screen.print(highlighted, soft_wrap=True)
     screen.print(
         Text(
             "Without an account, run iovox sandbox: it serves generated calls and prints the variables to set."

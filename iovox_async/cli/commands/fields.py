@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
-import attrs
 import rich_click as click
 from rich.table import Table
 from rich.text import Text
@@ -23,16 +22,8 @@ _CATEGORIES: Final = {
 _LISTS: Final = {"comment": "comments", "transcription": "transcriptions", "tag": "tags", "task": "tasks"}
 
 
-@attrs.frozen
-class FieldLocation:
+def locate_field(field: Field) -> tuple[str, str]:
     """The path of a field in a response, and its type in Python."""
-
-    path: str
-    type: str
-
-
-def locate_field(field: Field) -> FieldLocation:
-    """Where a field is in a response."""
     call_types = types_of(Call)
     for prefix, key in _CATEGORIES.items():
         if field.startswith(f"{prefix}_"):
@@ -43,10 +34,10 @@ def locate_field(field: Field) -> FieldLocation:
             item = item_type(call_types[key])
             return _locate_member(field, prefix, item, f"{key}[]")
     key = ALIASES.get(field, str(field))
-    return FieldLocation(key, _type_name(call_types[key]))
+    return key, _type_name(call_types[key])
 
 
-def _locate_member(field: Field, prefix: str, item: type[Model], path: str) -> FieldLocation:
+def _locate_member(field: Field, prefix: str, item: type[Model], path: str) -> tuple[str, str]:
     types = types_of(item)
     # A comment's id is returned as comment_id, its text as text, and a category's id without the kind of category.
     names = (
@@ -55,7 +46,7 @@ def _locate_member(field: Field, prefix: str, item: type[Model], path: str) -> F
         f"{prefix.rpartition('_')[2]}_{field.rpartition('_')[2]}",
     )
     name = next(name for name in names if name in types)
-    return FieldLocation(f"{path}.{name}", _type_name(types[name]))
+    return f"{path}.{name}", _type_name(types[name])
 
 
 def _type_name(annotation: Any) -> str:
@@ -76,21 +67,21 @@ def _type_name(annotation: Any) -> str:
 )
 def fields() -> None:
     """Runs `iovox fields`."""
-    rows = [(field, locate_field(field), _presets(field)) for field in Field]
+    rows = [(field, *locate_field(field), _presets(field)) for field in Field]
     if not is_terminal("stdout"):
-        for field, location, presets in rows:
-            click.echo(f"{field}\t{location.type}\t{location.path}\t{presets}")
+        for field, path, type_name, presets in rows:
+            click.echo(f"{field}\t{type_name}\t{path}\t{presets}")
         return
     screen = stdout_screen()
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for title in _COLUMNS:
         # Names are copied, so they are not broken; everything else is folded rather than cut off.
         table.add_column(title, no_wrap=title == "Field", overflow="fold")
-    for field, location, presets in rows:
+    for field, path, type_name, presets in rows:
         table.add_row(
             Text(field, "bold" if field in Fields.DEFAULT else ""),
-            Text(location.type, "cyan"),
-            Text(location.path, "" if location.path == field else "yellow"),
+            Text(type_name, "cyan"),
+            Text(path, "" if path == field else "yellow"),
             Text(presets, "dim"),
         )
     screen.print(table)

@@ -11,6 +11,7 @@ import rich_click as click
 
 from iovox_async._encoding import encode_json
 
+from .. import options
 from ..app import COMMANDS
 from ..console import (
     escape_controls,
@@ -21,18 +22,6 @@ from ..console import (
     with_examples,
 )
 from ..errors import run
-from ..options import (
-    START_HELP,
-    Account,
-    ResumableCommand,
-    account_options,
-    fields_option,
-    filter_options,
-    on_error_option,
-    output_option,
-    read_option,
-    resume_command,
-)
 from ..output import Output, open_output
 
 if TYPE_CHECKING:
@@ -53,7 +42,7 @@ class FollowCommand:
         ctx: the command as it was called, from which the command that continues is built.
     """
 
-    account: Account
+    account: options.Account
     arguments: dict[str, Any]
     as_lines: bool
     output: Output
@@ -73,7 +62,7 @@ class FollowCommand:
             except asyncio.CancelledError:
                 return_to_line_start()
                 since = follower.latest_call_start.isoformat(" ", "seconds")
-                command = resume_command(self.ctx, {"--since": since})
+                command = options.resume_command(self.ctx, {"--since": since})
                 print_note("Interrupted. Continue with:", command=command)
                 raise
             finally:
@@ -105,7 +94,7 @@ class FollowCommand:
 
 
 @click.command(
-    cls=ResumableCommand,
+    cls=options.ResumableCommand,
     help=with_examples(
         f"""{COMMANDS["follow"]}
 
@@ -118,40 +107,46 @@ class FollowCommand:
         ),
     ),
 )
-@read_option("--since", metavar="DATE", help=f"{START_HELP}now.")
-@read_option(
+@options.read_option("--since", metavar="DATE", help=f"{options.START_HELP}now.")
+@options.read_option(
     "--interval",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     help="Seconds between polls.",
 )
-@read_option(
+@options.read_option(
     "--lookback",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=7200.0,
     help="Seconds before the latest call that each poll reads again, because calls and transcripts arrive late.",
 )
-@read_option(
+@options.read_option(
     "--include-updates",
     is_flag=True,
     help="Write a call again when its content has changed, e.g. when its transcript arrives.",
 )
-@fields_option()
-@on_error_option()
-@output_option(
+@options.fields_option()
+@options.on_error_option()
+@options.output_option(
     "--format",
     "form",
     type=click.Choice(["auto", "jsonl", "line"]),
     default="auto",
     help="JSON Lines, or a readable line per call. auto: readable lines on a terminal, else JSON Lines.",
 )
-@filter_options
-@account_options
+@options.filter_options
+@options.account_options
 @click.pass_context
 def follow(
-    ctx: click.RichContext, /, *, account: Account, filters: dict[str, Any], form: str, **arguments: Any
+    ctx: click.RichContext,
+    /,
+    *,
+    account: options.Account,
+    filters: dict[str, Any],
+    form: str,
+    **arguments: Any,
 ) -> None:
     """Runs `iovox follow`."""
     as_lines = form == "line" or (form == "auto" and is_terminal("stdout"))

@@ -48,11 +48,7 @@ FAULTS: Final[dict[str, tuple[Any, str | None, str]]] = {
     "exclusive_end": (None, None, "Calls in the second of end_date are left out."),
     "ignore_page": (None, None, "Every page is the first one."),
     "ignore_dates": (None, None, "start_date and end_date are ignored."),
-    "inserts_per_request": (
-        _AMOUNT,
-        "N",
-        "Calls inserted before each request; 0.5: before every second one.",
-    ),
+    "inserts_per_request": (_AMOUNT, "N", "Calls inserted before each request; may be a fraction."),
     "deletes_per_request": (_AMOUNT, "N", "Calls deleted before each request."),
     "gzip": (None, None, "Responses are compressed for clients that accept gzip."),
     "keep_alive": (_AMOUNT, "SECONDS", "Idle connections are closed after this time."),
