@@ -12,7 +12,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import rich_click as click
 from click.exceptions import Exit
@@ -56,8 +56,7 @@ class Screen(Console):
 
 
 def _screen(*, stderr: bool) -> Screen:
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if _is_terminal(stream) or "COLUMNS" in os.environ else _UNLIMITED
+    width = None if is_terminal("stderr" if stderr else "stdout") or "COLUMNS" in os.environ else _UNLIMITED
     return Screen(stderr=stderr, width=width, highlighter=NullHighlighter(), markup=False, emoji=False)
 
 
@@ -94,16 +93,12 @@ def print_page(page: RenderableType) -> None:
         screen.print(line.rstrip(), soft_wrap=True)
 
 
-def _is_terminal(stream: Any) -> bool:
-    try:
-        return bool(stream.isatty())
-    except (AttributeError, ValueError):  # None, or closed
-        return False
-
-
 def is_terminal(name: str) -> bool:
     """Whether "stdin", "stdout" or "stderr" is a terminal."""
-    return _is_terminal(getattr(sys, name))
+    try:
+        return bool(getattr(sys, name).isatty())
+    except (AttributeError, ValueError):  # None, or closed
+        return False
 
 
 def discard_stdout() -> None:

@@ -34,21 +34,20 @@ _OPTION_NAMES = {
     "response_fields": ("fields",),
 }
 _VARIABLES = {"base_url": "IOVOX_URL", "username": "IOVOX_USERNAME", "secure_key": "IOVOX_SECURE_KEY"}
-#: Hints that differ from those for a program, by parameter.
-_HINTS = {"resume": "Pass the position that an earlier run of the same command printed."}
 #: Arguments as hints spell them for Python, and what is typed instead.
 _HINT_SPELLINGS = (
+    ("Pass the .position of a stream or of an error.", "Pass the position that an earlier run printed."),
+    (" to AsyncInsights", ""),
+    ("Pass base_url= or set", "Set"),
+    ("Pass username= or set", "Set"),
+    ("Pass secure_key= or set", "Set"),
+    ("base_url= or IOVOX_URL", "IOVOX_URL"),
+    ("base_url", "IOVOX_URL"),
+    ("(repair=True, --repair)", "(--repair)"),
     ('on_error="skip"', "--on-error skip"),
     ('paging="pages"', "--paging pages"),
     ('paging="windows"', "--paging windows"),
-    ("--repair (repair=True)", "--repair"),
-    ("repair=True", "--repair"),
-    ("base_url= or IOVOX_URL", "IOVOX_URL"),
-    ("base_url", "IOVOX_URL"),
-    ("page_size=", "--page-size"),
-    ("timezone=", "--timezone"),
-    ("timeout=", "--timeout"),
-    ("proxy=", "--proxy"),
+    *((f"{name}=", "--" + name.replace("_", "-")) for name in ("timezone", "timeout", "proxy", "page_size")),
 )
 
 
@@ -58,7 +57,6 @@ def format_error(error: IovoxError | click.ClickException) -> str:
     message = str(error).removesuffix(hint)
     if isinstance(error, QueryError | ConfigurationError) and error.parameter:
         message = _typed_name(error.parameter) + message.removeprefix(error.parameter)
-        hint = hint and _HINTS.get(error.parameter, hint)
     for argument, option in _HINT_SPELLINGS:
         hint = hint.replace(argument, option)
     return message + hint

@@ -237,9 +237,6 @@ class FieldsType(_ParamType):
 
     name = "fields"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
-        return "FIELDS"
-
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Field, ...]:
@@ -275,26 +272,23 @@ class FieldsType(_ParamType):
 
 def fields_option(addition: str = "") -> Callable[[F], F]:
     """Adds the option --fields; the command gets a tuple as `fields`."""
-    return click.option(
+    return read_option(
         "--fields",
+        metavar="FIELDS",
         type=FieldsType(),
         default="default",
         help=f"Fields to request: names (iovox fields lists them) and presets ({', '.join(PRESETS)}), separated by "
         f"commas{addition}.",
-        panel=READ_PANEL,
     )
 
 
-def on_error_option() -> Callable[[F], F]:
-    """Adds the option --on-error; the command gets its value as `on_error`."""
-    return click.option(
-        "--on-error",
-        type=click.Choice(["raise", "skip"]),
-        default="raise",
-        help="At a record that cannot be decoded, fail, or skip it and count it.",
-        panel=READ_PANEL,
-    )
-
+#: Adds the option --on-error; the command gets its value as `on_error`.
+on_error_option: Final = read_option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="At a record that cannot be decoded, fail, or skip it and count it.",
+)
 
 # The command that continues a run.
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -73,6 +72,18 @@ async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
         else:
             future.cancel()
         raise
+
+
+@contextlib.asynccontextmanager
+async def background_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs a coroutine as a task while the block runs, and cancels it at its end."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def encode_page(encoder: CallEncoder, calls: Sequence[Call]) -> bytes:
@@ -214,12 +225,10 @@ class _AtomicOutput(Output):
                 self._temporary.unlink()
 
     def _commit(self) -> None:
-        os.fsync(self._file.fileno())
+        from iovox_async.backfill._storage_local import FileSystem  # a slow import, only needed for files
+
+        file_system = FileSystem()
+        file_system.sync(self._file)
         self._file.close()
-        self._temporary.replace(self._path)
-        if os.name != "nt":  # Windows cannot open directories
-            directory = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+        file_system.rename(self._temporary, self._path)
+        file_system.sync_directory(self._path.parent)

@@ -31,6 +31,7 @@ from .console import (
     progress_screen,
     stderr_screen,
 )
+from .output import background_task
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
@@ -118,26 +119,21 @@ async def show_progress(
         return
     rate = RateEstimator(period)
     rate.add(read())
-    task = asyncio.create_task(
+    async with background_task(
         _draw_bar(read, rate) if mode == "bar" else _write_lines(read, rate, interval, mode)
-    )
-    try:
+    ):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def _draw_bar(read: Callable[[], Figures], rate: RateEstimator) -> None:
     with progress_screen() as screen:
         # Not up to the edge: the ^C that a terminal shows would wrap the line, and the bar could not be erased.
         width = max(8, min(40, screen.width - _FIGURES_WIDTH))
-        columns = (SpinnerColumn(style="cyan"), BarColumn(width, complete_style="cyan"))
-        texts = (TextColumn("{task.fields[share]}", style="bold"), TextColumn("{task.fields[figures]}"))
         with Progress(
-            *columns,
-            *texts,
+            SpinnerColumn(style="cyan"),
+            BarColumn(width, complete_style="cyan"),
+            TextColumn("{task.fields[share]}", style="bold"),
+            TextColumn("{task.fields[figures]}"),
             console=screen,
             # No thread: the figures are changed and read in the thread of the event loop.
             auto_refresh=False,
@@ -149,10 +145,8 @@ async def _draw_bar(read: Callable[[], Figures], rate: RateEstimator) -> None:
             while True:
                 figures = read()
                 rate.add(figures)
-                share = f"{_percent(figures)}%"
-                bar.update(
-                    task, completed=figures.progress, share=share, figures=format_progress(figures, rate)
-                )
+                share, text = f"{_percent(figures)}%", format_progress(figures, rate)
+                bar.update(task, completed=figures.progress, share=share, figures=text)
                 bar.refresh()
                 await asyncio.sleep(REFRESH_INTERVAL)
 
@@ -216,27 +210,20 @@ def backfill_summary(report: BackfillReport, directory: str, *, with_total: bool
         directory: the directory as the user typed it.
         with_total: whether to say how many calls the directory contains.
     """
+    skipped = report.partitions_skipped
     if report.verified:
         names = report.mismatched_partitions
-        if names:
-            rest = f" and {format_count(len(names) - _MAX_NAMED)} more" if len(names) > _MAX_NAMED else ""
-            mismatches = f"{format_count(len(names), 'mismatch', 'mismatches')} downloaded again: "
-            result = mismatches + ", ".join(names[:_MAX_NAMED]) + rest
-        else:
-            result = "no mismatches"
+        result = f"{format_count(len(names), 'mismatch', 'mismatches')} downloaded again: " if names else ""
+        result += ", ".join(names[:_MAX_NAMED]) or "no mismatches"
+        if len(names) > _MAX_NAMED:
+            result += f" and {format_count(len(names) - _MAX_NAMED)} more"
         lines = [f"{format_count(report.verified, 'partition')} verified, {result} ({_cost(report)})"]
-    elif report.partitions_skipped and not report.partitions:
-        lines = [
-            f"{format_count(report.partitions_skipped, 'partition')} already complete, nothing to download"
-        ]
+    elif skipped and not report.partitions:
+        lines = [f"{format_count(skipped, 'partition')} already complete, nothing to download"]
     else:
-        complete = (
-            f", {format_count(report.partitions_skipped)} already complete"
-            if report.partitions_skipped
-            else ""
-        )
-        written = f"{format_count(report.partitions, 'partition')} written{complete}"
-        lines = [f"{written}: {format_count(report.calls, 'call')}, {_cost(report)}"]
+        written = format_count(report.partitions, "partition") + " written"
+        complete = f", {format_count(skipped)} already complete" if skipped else ""
+        lines = [f"{written}{complete}: {format_count(report.calls, 'call')}, {_cost(report)}"]
     if with_total:
         count = len(report.open_partitions)
         still_open = f"; {format_count(count, 'partition')} may still change" if count else ""

@@ -28,13 +28,13 @@ START, END = "2024-01-01", "2024-01-31"
         ("calls", ConfigurationError("all is wrong"), "all is wrong"),
         (
             "calls",
-            QueryError("start_date", "has a time zone", "Pass timezone= to the client."),
-            "START has a time zone. Pass --timezone to the client.",
+            QueryError("start_date", "has a time zone", "Pass timezone= to AsyncInsights."),
+            "START has a time zone. Pass --timezone.",
         ),
         (
             "backfill",
-            BackfillError("x is damaged", hint="Pass repair=True to read it again."),
-            "x is damaged. Pass --repair to read it again.",
+            BackfillError("x is damaged", hint="Repair it (repair=True, --repair)."),
+            "x is damaged. Repair it (--repair).",
         ),
         (
             "calls",

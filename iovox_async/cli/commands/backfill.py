@@ -153,7 +153,7 @@ class BackfillCommand:
     default=7200.0,
     help="A partition is downloaded again until its end is this long ago, because calls and transcripts arrive late.",
 )
-@options.on_error_option()
+@options.on_error_option
 @options.output_option(
     "--out",
     metavar="DIR",

@@ -49,12 +49,13 @@ class CallsCommand:
     async def run(self) -> None:
         """Reads and writes all calls."""
         started = time.monotonic()
-        mode: Literal["bar"] | None = (
-            "bar" if can_draw_bar(data_to_stdout=self.output.keeps_partial_data) else None
-        )
+        draw_bar = can_draw_bar(data_to_stdout=self.output.keeps_partial_data)
         async with self.account.client() as insights, insights.stream(**self.arguments) as stream:
             try:
-                async with self.output, show_progress(lambda: self._figures(stream), mode):
+                async with (
+                    self.output,
+                    show_progress(lambda: self._figures(stream), "bar" if draw_bar else None),
+                ):
                     await self._copy(stream)
             except IovoxError as error:
                 print_error(format_error(error))
@@ -154,7 +155,7 @@ class CallsCommand:
     metavar="POSITION",
     help="Continue an earlier run of the same command at the position that it printed.",
 )
-@options.on_error_option()
+@options.on_error_option
 @options.read_option(
     "--paging",
     type=click.Choice(["auto", "windows", "pages"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -22,7 +21,7 @@ from ..console import (
     with_examples,
 )
 from ..errors import run
-from ..output import Output, open_output
+from ..output import Output, background_task, open_output
 
 if TYPE_CHECKING:
     from iovox_async import Call
@@ -51,12 +50,11 @@ class FollowCommand:
     async def run(self) -> None:
         """Writes calls until it is cancelled."""
         async with self.account.client() as insights, insights.follow(**self.arguments) as follower:
-            reporter = asyncio.create_task(self._report_outages(follower))
             try:
                 if is_terminal("stderr"):
                     since = f"{follower.latest_call_start:%Y-%m-%d %H:%M:%S}"
                     print_note(f"Writing new calls since {since}. Press Ctrl-C to stop.", style="dim")
-                async with self.output:
+                async with background_task(self._report_outages(follower)), self.output:
                     async for call in follower:
                         await self.output.write(self._encode(call))
             except asyncio.CancelledError:
@@ -65,10 +63,6 @@ class FollowCommand:
                 command = options.resume_command(self.ctx, {"--since": since})
                 print_note("Interrupted. Continue with:", command=command)
                 raise
-            finally:
-                reporter.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await reporter
 
     def _encode(self, call: Call) -> bytes:
         if self.as_lines:
@@ -128,7 +122,7 @@ class FollowCommand:
     help="Write a call again when its content has changed, e.g. when its transcript arrives.",
 )
 @options.fields_option()
-@options.on_error_option()
+@options.on_error_option
 @options.output_option(
     "--format",
     "form",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,16 +33,12 @@ FAULTS: Final[dict[str, tuple[Any, str | None, str]]] = {
     "kinds": (
         click.Choice(FAULT_KINDS),
         "KIND",
-        f"How requests fail: {', '.join(FAULT_KINDS)}. Repeat the option for several; each failure is one of them.",
+        f"How requests fail: {', '.join(FAULT_KINDS)}. Repeat the option to mix several.",
     ),
     "retry_after": (str, "SECONDS", "The Retry-After header of 429 and 503: seconds, or any text."),
     "location": (str, "URL", "The Location header of 302."),
     "drip_interval": (_AMOUNT, "SECONDS", "Seconds between the bytes of the kind drip."),
-    "error_format": (
-        click.Choice(["xml", "json", "text"]),
-        "FORMAT",
-        "Format of error bodies: xml, json or text.",
-    ),
+    "error_format": (click.Choice(["xml", "json", "text"]), "FORMAT", "Format of error bodies."),
     "max_page_rows": (click.IntRange(min=1), "N", "A page has at most n rows, whatever limit is requested."),
     "max_page_rows_after": (_COUNT, "N", "That limit applies after the n-th request."),
     "shuffle_ties": (None, None, "Calls of the same second change their order with every request."),
@@ -81,6 +78,7 @@ fault_options: Final = collect_options(
         "faults": Faults(**{name: value for name, value in values.items() if value not in (None, (), False)})
     },
 )
+_calls_option: Final = functools.partial(click.option, panel="Calls")
 
 
 @click.command(
@@ -96,36 +94,25 @@ fault_options: Final = collect_options(
         ),
     )
 )
-@click.option(
+@_calls_option(
     "--port",
     metavar="N",
     type=click.IntRange(0, 65535),
     default=0,
     help="Port to listen on; 0 chooses a free one.",
-    panel="Calls",
 )
-@click.option(
-    "--calls", metavar="N", type=_COUNT, default=10_000, help="Number of calls to generate.", panel="Calls"
+@_calls_option("--calls", metavar="N", type=_COUNT, default=10_000, help="Number of calls to generate.")
+@_calls_option("--start", metavar="DATE", default="2024-01-01", help="First day of the calls.")
+@_calls_option("--end", metavar="DATE", default="2024-03-31", help="Last day of the calls, inclusive.")
+@_calls_option(
+    "--seed", metavar="N", type=int, default=0, help="The same seed gives the same calls and faults."
 )
-@click.option("--start", metavar="DATE", default="2024-01-01", help="First day of the calls.", panel="Calls")
-@click.option(
-    "--end", metavar="DATE", default="2024-03-31", help="Last day of the calls, inclusive.", panel="Calls"
-)
-@click.option(
-    "--seed",
-    metavar="N",
-    type=int,
-    default=0,
-    help="The same seed gives the same calls and faults.",
-    panel="Calls",
-)
-@click.option(
+@_calls_option(
     "--arrival-interval",
     metavar="SECONDS",
     type=_AMOUNT,
     default=2.0,
     help="While the live page is open in a browser, a new call arrives about this often, after END; 0: never.",
-    panel="Calls",
 )
 @fault_options
 def sandbox(*, port: int, arrival_interval: float, faults: Faults, **options: Any) -> None:
