@@ -232,6 +232,8 @@ class ResponseError(RequestError):
         page: the page number requested, from 1; None outside a stream.
     """
 
+    hint: str | None = None
+
     def __init__(
         self,
         status_code: int,
@@ -281,6 +283,7 @@ class BadRequestError(ResponseError):
     """
 
     parameter: str | None = None
+    hint: str | None = None
 
     def _set_hint(self) -> None:
         text = " ".join(self.messages).casefold()
