@@ -8,9 +8,9 @@ read once by the converter of the records.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta, tzinfo
+from functools import lru_cache
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from .._parsing.lenient import LenientConverter
 from ..models import Call
 from ._arrays import bool_array, int_array, int_scalar, str_scalar
 from ._timezones import MIN_MICROSECONDS, OffsetTable
-from .schema import EXTRA, ColumnType, column_types, zone_name
+from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 
 #: The columns by which rows are ordered, after those of the schema: the second of the start in local time, and the id.
 SORT_KEYS: Final = ("\0second", "\0id")
@@ -36,21 +36,10 @@ _FULL_DATE_LENGTH: Final = len("2024-02-26 04:39:59")
 _DURATION_LENGTH: Final = len("00:02:05")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+#: What the fast decoders raise for a page that they do not support.
+FAST_PATH_ERRORS: Final = (UnsupportedByFastPath, RecursionError, pa.ArrowException)
 #: Takes the positions of coerced values in an array.
 MarkCoerced = Callable[[pa.Array], None]
-
-
-@contextlib.contextmanager
-def unsupported_if_arrow_fails() -> Iterator[None]:
-    """Raises `UnsupportedByFastPath` for errors of Arrow, except for a lack of memory."""
-    try:
-        yield
-    except RecursionError:
-        raise UnsupportedByFastPath from None
-    except pa.ArrowException as error:
-        if isinstance(error, MemoryError):
-            raise
-        raise UnsupportedByFastPath from None
 
 
 @frozen
@@ -102,11 +91,12 @@ class ColumnConverter:
         self._datetime = ColumnType("datetime").arrow_type(None if zone is None else zone_name(zone))
         self._offsets = None if zone is None else OffsetTable(zone)
         self._lenient = LenientConverter()
-        converter = self._lenient.converter
-        self._hooks: dict[str, tuple[Callable[[Any, Any], Any], dict[str | None, tuple[Any, bool]]]] = {
-            "duration": (converter.get_structure_hook(timedelta | None), {}),
-            "bool": (converter.get_structure_hook(bool | None), {}),
+        get_hook = self._lenient.converter.get_structure_hook
+        self._hooks: dict[ColumnKind, Callable[[Any, Any], Any]] = {
+            "duration": get_hook(timedelta | None),
+            "bool": get_hook(bool | None),
         }
+        self._parse = lru_cache(_MAX_CACHED_VALUES)(self._parse_uncached)
 
     def convert(self, json_columns: Mapping[str, pa.Array], rows: int) -> Columns:
         """The columns of a batch; columns that are missing are null or empty.
@@ -123,26 +113,23 @@ class ColumnConverter:
             coerced.update(positions.to_pylist())
 
         arrays: dict[str, pa.Array] = {EXTRA: pa.nulls(rows, pa.string())}
-        with unsupported_if_arrow_fails():
-            for name in {*self.columns, *json_columns}:
-                column = self._types[name]
-                array = json_columns.get(name)
-                if array is None:
-                    array = pa.nulls(rows, column.json_type())
-                if name == "call_start":
-                    starts = _local_times(array, mark)
-                    arrays[name] = self._instants(starts)
-                elif column.kind == "json":
-                    arrays[name] = pc.fill_null(array, str_scalar("[]"))
-                else:
-                    arrays[name] = self._convert(array, column, mark)
-                if name in self._required and arrays[name].null_count:
-                    raise UnsupportedByFastPath
-            batch = pa.RecordBatch.from_arrays(
-                [arrays[name] for name in self._schema.names], schema=self._schema
-            )
-            if self.has_sort_keys:
-                batch = with_sort_keys(batch, starts, arrays["id"])
+        for name in {*self.columns, *json_columns}:
+            column = self._types[name]
+            array = json_columns.get(name)
+            if array is None:
+                array = pa.nulls(rows, column.json_type())
+            if name == "call_start":
+                starts = _local_times(array, mark)
+                arrays[name] = self._instants(starts)
+            elif column.kind == "json":
+                arrays[name] = pc.fill_null(array, str_scalar("[]"))
+            else:
+                arrays[name] = self._convert(array, column, mark)
+            if name in self._required and arrays[name].null_count:
+                raise UnsupportedByFastPath
+        batch = pa.RecordBatch.from_arrays([arrays[name] for name in self._schema.names], schema=self._schema)
+        if self.has_sort_keys:
+            batch = with_sort_keys(batch, starts, arrays["id"])
         return Columns(batch, frozenset(coerced), starts)
 
     def _convert(self, array: pa.Array, column: ColumnType, mark: MarkCoerced) -> pa.Array:
@@ -165,32 +152,28 @@ class ColumnConverter:
 
     def _convert_distinct(self, array: pa.StringArray, column: ColumnType, mark: MarkCoerced) -> pa.Array:
         """Converts each distinct value once."""
-        hook, cache = self._hooks[column.kind]
         encoded = array.dictionary_encode()
-        values: list[Any] = []
-        coerced: list[int] = []
-        if len(cache) > _MAX_CACHED_VALUES:
-            cache.clear()
-        for code, text in enumerate(encoded.dictionary.to_pylist()):
-            if text not in cache:
-                coerced_before = self._lenient.coerced
-                try:
-                    value = hook(text, None)
-                except InvalidValue:
-                    raise UnsupportedByFastPath from None
-                if isinstance(value, timedelta):
-                    value //= _MICROSECOND
-                cache[text] = value, self._lenient.coerced > coerced_before
-            value, is_coerced = cache[text]
-            values.append(value)
-            if is_coerced:
-                coerced.append(code)
+        parsed = [self._parse(column.kind, text) for text in encoded.dictionary.to_pylist()]
+        values = [value for value, _ in parsed]
+        coerced = [code for code, (_, is_coerced) in enumerate(parsed) if is_coerced]
         if coerced:
-            mark(pc.indices_nonzero(pc.is_in(encoded.indices, int_array(coerced).cast(encoded.indices.type))))
+            codes = int_array(coerced).cast(encoded.indices.type)
+            mark(pc.indices_nonzero(pc.is_in(encoded.indices, codes)))
         distinct = (
             bool_array(values) if column.kind == "bool" else int_array(values).view(column.arrow_type())
         )
         return distinct.take(encoded.indices)
+
+    def _parse_uncached(self, kind: ColumnKind, text: str | None) -> tuple[Any, bool]:
+        """Reads a value as records do; also returns whether it was coerced."""
+        coerced_before = self._lenient.coerced
+        try:
+            value = self._hooks[kind](text, None)
+        except InvalidValue:
+            raise UnsupportedByFastPath from None
+        if isinstance(value, timedelta):
+            value //= _MICROSECOND
+        return value, self._lenient.coerced > coerced_before
 
     def _convert_list(self, array: pa.ListArray, column: ColumnType, mark: MarkCoerced) -> pa.ListArray:
         """Converts a list of parts; a missing list is empty, as in a record."""

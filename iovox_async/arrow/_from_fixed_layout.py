@@ -30,7 +30,7 @@ from attrs import frozen
 from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
 from ._arrays import MAX_BYTES, ReusableBuffer
-from ._columns import ColumnConverter, Columns, unsupported_if_arrow_fails
+from ._columns import FAST_PATH_ERRORS, ColumnConverter, Columns
 from ._from_json import check_utf8
 from .schema import column_types
 
@@ -106,10 +106,10 @@ class FixedLayoutDecoder:
             self._pages_to_skip -= 1
             return None
         try:
-            with unsupported_if_arrow_fails():
-                json_columns, rows = self._json_columns(body)
-            columns = self._converter.convert(json_columns, rows)
-        except UnsupportedByFastPath:
+            columns = self._converter.convert(*self._json_columns(body))
+        except MemoryError:  # also one of Arrow's errors
+            raise
+        except FAST_PATH_ERRORS:
             self._pages_to_skip = self._last_skipped = min(_MAX_SKIPPED, 2 * self._last_skipped + 1)
             return None
         self._last_skipped = 0

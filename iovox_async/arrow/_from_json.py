@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,7 +24,7 @@ from pyarrow import json as pa_json
 from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
 from ._arrays import MAX_BYTES, ReusableBuffer, str_array
-from ._columns import ColumnConverter, Columns, unsupported_if_arrow_fails
+from ._columns import FAST_PATH_ERRORS, ColumnConverter, Columns
 from .schema import column_types
 
 if TYPE_CHECKING:
@@ -40,6 +39,13 @@ _OUTCOMES: Final = "call_outcomes"
 _MAX_OUTCOME_KEYS: Final = 32
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+class _OutcomeRow(msgspec.Struct, gc=False):
+    call_outcomes: list[dict[str, str]] | None = None
+
+
+_decode_outcomes = msgspec.json.Decoder(list[_OutcomeRow]).decode
 
 
 def json_text(value: Any) -> str:
@@ -58,16 +64,17 @@ class JsonColumnDecoder:
         self._converter = converter
         types = column_types(Call)
         self._types = {name: types[name].json_type() for name in converter.columns}
-        self._document = _Document()
+        self._buffer = ReusableBuffer()
 
     def decode(self, segments: Sequence[Segment]) -> Columns | None:
         """The columns of these segments, or None if something in them is unusual."""
         rows = sum(segment.rows for segment in segments)
         try:
-            with unsupported_if_arrow_fails():
-                json_columns = self._json_columns([segment.data for segment in segments], rows)
+            json_columns = self._json_columns([segment.data for segment in segments], rows)
             return self._converter.convert(json_columns, rows)
-        except UnsupportedByFastPath:
+        except MemoryError:  # also one of Arrow's errors
+            raise
+        except FAST_PATH_ERRORS:
             return None
 
     def _json_columns(self, segments: Sequence[bytes], rows: int) -> dict[str, pa.Array]:
@@ -88,7 +95,7 @@ class JsonColumnDecoder:
     def _read(
         self, segments: Sequence[bytes], rows: int, types: dict[str, pa.DataType]
     ) -> dict[str, pa.Array]:
-        document = self._document.join(segments)
+        document = self._join(segments)
         table = pa_json.read_json(
             pa.BufferReader(document),
             read_options=pa_json.ReadOptions(use_threads=False, block_size=len(document) + 64),
@@ -105,15 +112,8 @@ class JsonColumnDecoder:
             raise UnsupportedByFastPath
         return {name: structs.field(name) for name in types}
 
-
-class _Document:
-    """Joins segments to one object in one line, in memory that is reused."""
-
-    def __init__(self) -> None:
-        self._buffer = ReusableBuffer()
-
-    def join(self, segments: Sequence[bytes]) -> memoryview:
-        """The document; it is valid until the next call."""
+    def _join(self, segments: Sequence[bytes]) -> memoryview:
+        """One document in one line of these segments, in memory that is reused."""
         size = len(_START) + sum(map(len, segments)) + len(_END)
         if size > MAX_BYTES:
             raise UnsupportedByFastPath
@@ -144,17 +144,10 @@ def check_utf8(data: bytes) -> None:
             raise UnsupportedByFastPath from None
 
 
-@cache
-def _outcome_decoder() -> msgspec.json.Decoder[list[Any]]:
-    row = msgspec.defstruct("_OutcomeRow", [(_OUTCOMES, list[dict[str, str]] | None, None)], gc=False)
-    return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]  # made at run time
-
-
 def _outcomes(segments: Sequence[bytes]) -> list[list[dict[str, str]]]:
     """The outcomes of each call, if they are flat objects of texts: the endpoint does not document their keys."""
-    decode = _outcome_decoder().decode
     try:
-        return [row.call_outcomes or [] for segment in segments for row in decode(segment)]
+        return [row.call_outcomes or [] for segment in segments for row in _decode_outcomes(segment)]
     except (ValueError, RecursionError):
         raise UnsupportedByFastPath from None
 

@@ -59,35 +59,22 @@ class ColumnType:
     model: Any = None
 
     def json_type(self) -> pa.DataType:
-        """The type to read from JSON: dates, durations and flags are text there."""
-        match self.kind:
-            case "list":
-                return pa.list_(self._json_struct())
-            case "struct":
-                return self._json_struct()
+        """The type to read from JSON: dates, durations and booleans are text there."""
+        if self.model is not None:
+            struct = pa.struct(
+                [(name, column.json_type()) for name, column in column_types(self.model).items()]
+            )
+            return pa.list_(struct) if self.kind == "list" else struct
         return pa.int64() if self.kind == "int" else pa.string()
-
-    def _json_struct(self) -> pa.DataType:
-        return pa.struct([(name, column.json_type()) for name, column in column_types(self.model).items()])
 
     def arrow_type(self, zone: str | None = None) -> pa.DataType:
         """The type in a batch; `zone` is the name of the time zone."""
-        match self.kind:
-            case "list":
-                return pa.list_(self._struct(zone))
-            case "struct":
-                return self._struct(zone)
-            case "datetime":
-                return pa.timestamp("us", tz=zone)
-            case "duration":
-                return pa.duration("us")
-            case "bool":
-                return pa.bool_()
-        return self.json_type()
-
-    def _struct(self, zone: str | None) -> pa.DataType:
-        members = [(name, column.arrow_type(zone)) for name, column in column_types(self.model).items()]
-        return pa.struct([*members, (EXTRA, pa.string())])
+        if self.model is not None:
+            members = [(name, column.arrow_type(zone)) for name, column in column_types(self.model).items()]
+            struct = pa.struct([*members, (EXTRA, pa.string())])
+            return pa.list_(struct) if self.kind == "list" else struct
+        types = {"datetime": pa.timestamp("us", tz=zone), "duration": pa.duration("us"), "bool": pa.bool_()}
+        return types.get(self.kind) or self.json_type()
 
 
 @cache
