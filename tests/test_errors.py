@@ -1,4 +1,4 @@
-"""The tree of errors: complete, documented, picklable, and helpful."""
+"""Tests of the exception hierarchy: documentation, pickling, messages and hints."""
 
 import importlib
 import pickle
@@ -14,7 +14,7 @@ import pytest
 import iovox_async
 from iovox_async import errors
 
-FAULT_KINDS = sorted(
+ERROR_CLASSES = sorted(
     (
         kind
         for kind in vars(errors).values()
@@ -22,29 +22,30 @@ FAULT_KINDS = sorted(
     ),
     key=lambda kind: kind.__name__,
 )
-MADE = {
-    errors.QueryError: lambda: errors.QueryError("limit", "give 1 to 20000"),
+FACTORIES = {
+    errors.QueryError: lambda: errors.QueryError("limit", "must be from 1 to 20000", "Choose another."),
+    errors.ConfigurationError: lambda: errors.ConfigurationError("timeout", "must be positive, got 0"),
     errors.MissingExtraError: lambda: errors.MissingExtraError("Arrow", "arrow"),
     errors.RecordError: lambda: errors.RecordError(17, "$[17].call_start", "it is no date"),
     errors.UnexpectedRedirectError: lambda: errors.UnexpectedRedirectError(302, "https://elsewhere.example"),
     **{
         kind: lambda kind=kind: kind(
-            (kind is errors.BadRequestError and 400) or 503, ("said",), attempts=3, page=2
+            (kind is errors.BadRequestError and 400) or 503, ("message",), attempts=3, page=2
         )
-        for kind in FAULT_KINDS
+        for kind in ERROR_CLASSES
         if issubclass(kind, errors.ResponseError) and kind is not errors.UnexpectedRedirectError
     },
 }
 
 
-def make(kind):
-    return MADE.get(kind, lambda: kind("what happened"))()
+def create(kind):
+    return FACTORIES.get(kind, lambda: kind("message"))()
 
 
-@pytest.mark.parametrize("kind", FAULT_KINDS, ids=lambda kind: kind.__name__)
-def test_every_error_survives_pickling_with_all_it_knows(kind):
-    """An error that crosses processes keeps its message, its attributes and its position."""
-    error = make(kind)
+@pytest.mark.parametrize("kind", ERROR_CLASSES, ids=lambda kind: kind.__name__)
+def test_every_error_can_be_pickled(kind):
+    """Given an error with attributes, when it is pickled and loaded, then message and attributes are equal."""
+    error = create(kind)
     error.position = "1a-somewhere"
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
@@ -53,9 +54,9 @@ def test_every_error_survives_pickling_with_all_it_knows(kind):
     assert again.args == error.args
 
 
-@pytest.mark.parametrize("kind", FAULT_KINDS, ids=lambda kind: kind.__name__)
-def test_every_error_stands_in_the_tree_of_the_module_docstring_under_its_base(kind):
-    """The drawn tree is the real one, indentation included."""
+@pytest.mark.parametrize("kind", ERROR_CLASSES, ids=lambda kind: kind.__name__)
+def test_the_module_docstring_shows_every_error_below_its_base(kind):
+    """Given an error class, then the docstring of the module lists it one level below its base class."""
     lines = errors.__doc__.splitlines()
     names = {
         line.split()[0]: len(line) - len(line.lstrip())
@@ -68,9 +69,9 @@ def test_every_error_stands_in_the_tree_of_the_module_docstring_under_its_base(k
         assert names[kind.__name__] == names[base.__name__] + 2
 
 
-@pytest.mark.parametrize("kind", FAULT_KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", ERROR_CLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_is_public(kind):
-    """Whatever can be raised can be caught by name from the package."""
+    """Given an error class, then it can be imported from the package."""
     assert getattr(iovox_async, kind.__name__) is kind
     assert kind.__name__ in errors.__all__
 
@@ -85,15 +86,15 @@ def test_every_error_is_public(kind):
     ],
     ids=lambda kind: kind.__name__,
 )
-def test_errors_of_the_caller_are_also_the_builtin_that_a_caller_expects(kind, builtin):
-    """`except ValueError` catches a wrong argument."""
+def test_caller_errors_are_also_builtin_exceptions(kind, builtin):
+    """Given an error of the caller, then it is also the builtin exception that fits."""
     assert issubclass(kind, builtin)
 
 
-def test_a_missing_extra_is_told_with_its_packages_and_the_line_that_installs_it():
-    """In one wording, whichever door is tried; and the packages are those of pyproject.toml."""
-    told = str(errors.MissingExtraError("iovox_async.integrations.dask", "dask"))
-    assert told == (
+def test_a_missing_extra_names_its_packages_and_the_install_command():
+    """Given a missing extra, then the message has the packages as in pyproject.toml, and the install command."""
+    message = str(errors.MissingExtraError("iovox_async.integrations.dask", "dask"))
+    assert message == (
         "iovox_async.integrations.dask needs the extra dask (dask[dataframe], distributed, numpy, pyarrow). "
         'Install it with: pip install "iovox-async[dask]"'
     )
@@ -107,7 +108,7 @@ def test_a_missing_extra_is_told_with_its_packages_and_the_line_that_installs_it
 
 
 @pytest.mark.parametrize(
-    ("door", "package"),
+    ("integration", "package"),
     [
         ("aiohttp", "aiohttp"),
         ("dask", "dask.dataframe"),
@@ -116,19 +117,21 @@ def test_a_missing_extra_is_told_with_its_packages_and_the_line_that_installs_it
         ("otel", "opentelemetry"),
     ],
 )
-def test_each_door_to_a_framework_names_its_extra_in_the_same_words(door, package, monkeypatch):
-    """And what could not be imported is the cause, in case it is there and broken."""
+def test_each_integration_names_its_missing_extra(integration, package, monkeypatch):
+    """Given a framework that is not installed, when its integration is imported, then the error names the extra."""
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"iovox_async.integrations.{door}", raising=False)
+    monkeypatch.delitem(sys.modules, f"iovox_async.integrations.{integration}", raising=False)
     with pytest.raises(errors.MissingExtraError) as caught:
-        importlib.import_module(f"iovox_async.integrations.{door}")
-    assert str(caught.value).startswith(f"iovox_async.integrations.{door} needs the extra {door} (")
-    assert caught.value.extra == door
+        importlib.import_module(f"iovox_async.integrations.{integration}")
+    assert str(caught.value).startswith(
+        f"iovox_async.integrations.{integration} needs the extra {integration} ("
+    )
+    assert caught.value.extra == integration
     assert isinstance(caught.value.__cause__, ImportError)
 
 
-def test_an_error_of_an_exchange_tells_attempts_window_and_page():
-    """Where it happened is part of the message, wherever that became known."""
+def test_a_request_error_has_attempts_window_and_page_in_its_message():
+    """Given attempts, window and page, when they are set on an error, then its message has them."""
     error = errors.ServerError(500, ("Internal Server Error",))
     assert str(error) == "HTTP 500: Internal Server Error. The server failed; try again later."
     error.attempts, error.window, error.page = 5, (datetime(2024, 1, 1), datetime(2024, 1, 2)), 1
@@ -139,7 +142,7 @@ def test_an_error_of_an_exchange_tells_attempts_window_and_page():
 
 
 @pytest.mark.parametrize(
-    ("said", "parameter", "cure"),
+    ("message", "parameter", "hint"),
     [
         ("Request Method must be GET. POST attempted", None, "GET"),
         ("Order Field Invalid", "order", "allowed fields"),
@@ -154,33 +157,33 @@ def test_an_error_of_an_exchange_tells_attempts_window_and_page():
         ("Something new", None, "Correct the request"),
     ],
 )
-def test_a_bad_request_names_the_parameter_and_the_cure_of_the_endpoints_own_table(said, parameter, cure):
-    """Each row of the endpoint's error table is known by its words."""
-    error = errors.BadRequestError(400, (said,))
+def test_a_bad_request_has_the_parameter_and_hint_of_the_endpoints_table(message, parameter, hint):
+    """Given a message of the endpoint's error table, then the error has its parameter and hint."""
+    error = errors.BadRequestError(400, (message,))
     assert error.parameter == parameter
-    assert cure in error.hint
+    assert hint in error.hint
     assert error.hint in str(error)
 
 
-def test_a_message_that_begins_with_the_status_does_not_make_it_come_twice():
-    """The endpoint's own begin like that."""
+def test_a_status_in_the_servers_message_is_not_repeated():
+    """Given a server message that begins with the status, then the error's message has it once."""
     error = errors.AuthenticationError(401, ("HTTP 401: Unauthorized",))
     assert str(error).startswith("HTTP 401: Unauthorized")
     assert error.messages == ("HTTP 401: Unauthorized",)
 
 
-def test_a_refused_key_is_told_about_the_list_of_addresses():
-    """A right key from an unlisted address gets 401 too, and the message says so."""
+def test_an_authentication_error_mentions_the_ip_address_list():
+    """Given a 401, then the hint mentions the list of IP addresses."""
     assert "IP addresses" in str(errors.AuthenticationError(401))
 
 
-def test_a_long_wait_is_told_with_its_length():
-    """The server's own Retry-After reaches the reader of the message."""
+def test_a_retry_after_is_part_of_the_hint():
+    """Given a Retry-After, then the hint has its length."""
     assert "Wait 900 seconds" in str(errors.RateLimitError(429, retry_after=900.0))
 
 
-async def test_the_error_of_an_exchange_is_in_no_ring_of_causes(open_session):
-    """What pickles causes too, as Dask does, would go round and round."""
+async def test_an_error_is_in_no_cycle_of_causes(open_session):
+    """Given a failed request, when its causes and contexts are followed, then there is no cycle."""
 
     class Down(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):
@@ -192,7 +195,7 @@ async def test_the_error_of_an_exchange_is_in_no_ring_of_causes(open_session):
     todo, seen = [(caught.value, ())], []
     while todo:
         error, path = todo.pop()
-        assert error not in path, "a ring"
+        assert error not in path, "a cycle"
         seen.append(error)
         inside = [arg for arg in error.args if isinstance(arg, BaseException)]
         todo += [

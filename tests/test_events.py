@@ -1,4 +1,4 @@
-"""Observability: the log, the observer, and OpenTelemetry, all told of real streams."""
+"""Tests of the log, the observer and OpenTelemetry with real streams."""
 
 import asyncio
 import importlib
@@ -25,7 +25,7 @@ from iovox_async import (
     TransportError,
 )
 from iovox_async._telemetry import Telemetry, enable_logging
-from iovox_async.events import BaseObserver, Observer, RequestFinished, RetryScheduled, StreamFinished
+from iovox_async.events import BaseObserver, RequestFinished, RetryScheduled, StreamFinished
 from iovox_async.integrations.otel import OpenTelemetryObserver
 from iovox_async.sandbox import Faults, Sandbox
 
@@ -35,8 +35,8 @@ NUMBER = "447700900123"
 FAST = RetryPolicy(max_attempts=8, initial_backoff=0.001)
 
 
-class Notes(BaseObserver):
-    """Keeps every event."""
+class RecordingObserver(BaseObserver):
+    """Records every event."""
 
     def __init__(self):
         self.events = []
@@ -44,7 +44,7 @@ class Notes(BaseObserver):
     def named(self, name):
         return [event for event in self.events if type(event).__name__ == name]
 
-    on_stream_started = on_request_finished = retry = on_page_accepted = on_stream_finished = (
+    on_stream_started = on_request_finished = on_retry = on_page_accepted = on_stream_finished = (
         lambda self, event: self.events.append(event)
     )
 
@@ -65,7 +65,7 @@ def session():
 
 @pytest.fixture
 def log():
-    """The package's logger, as it was before."""
+    """The package's logger, restored after the test."""
     logger = logging.getLogger("iovox_async")
     before = logger.level, list(logger.handlers), logger.propagate
     yield logger
@@ -76,20 +76,20 @@ def log():
 # The observer.
 
 
-async def test_an_observer_is_told_of_a_whole_stream(session):
-    """Begin, requests, windows and end add up to what the stream and the server counted."""
-    notes = Notes()
-    async with session(observer=notes) as insights, insights.stream(START, END, page_size=100) as calls:
+async def test_an_observer_gets_all_events_of_a_stream(session):
+    """Given an observer, when a stream is read, then its events agree with the stats and with the server's."""
+    observer = RecordingObserver()
+    async with session(observer=observer) as insights, insights.stream(START, END, page_size=100) as calls:
         found = await calls.collect()
         stats = calls.stats
-    (begun,), (done,) = notes.named("StreamStarted"), notes.named("StreamFinished")
-    requests, windows = notes.named("RequestFinished"), notes.named("PageAccepted")
-    assert notes.events[0] is begun
-    assert notes.events[-1] is done
-    assert (begun.start, begun.end) == (datetime(2024, 1, 1), datetime(2024, 3, 31, 23, 59, 59))
-    assert (begun.windows, begun.resumed, begun.fields) == (True, False, len(Fields.DEFAULT))
-    assert (done.outcome, done.error) == ("complete", None)
-    assert (done.calls, done.requests, done.retries, done.bytes) == (
+    (started,), (finished,) = observer.named("StreamStarted"), observer.named("StreamFinished")
+    requests, windows = observer.named("RequestFinished"), observer.named("PageAccepted")
+    assert observer.events[0] is started
+    assert observer.events[-1] is finished
+    assert (started.start, started.end) == (datetime(2024, 1, 1), datetime(2024, 3, 31, 23, 59, 59))
+    assert (started.paging, started.resumed, started.field_count) == ("windows", False, len(Fields.DEFAULT))
+    assert (finished.outcome, finished.error) == ("complete", None)
+    assert (finished.calls, finished.requests, finished.retries, finished.bytes) == (
         len(found),
         stats.requests,
         stats.retries,
@@ -99,33 +99,33 @@ async def test_an_observer_is_told_of_a_whole_stream(session):
     assert {(event.status, event.error, event.attempt) for event in requests} == {(200, None, 1)}
     assert sum(event.rows for event in requests) == sum(event.rows for event in windows) >= 500
     assert sum(event.bytes for event in requests) == stats.bytes_received
-    assert all(event.seconds > 0 and event.window and event.page == 1 for event in requests)
-    assert {event.stream for event in notes.events} == {begun.stream}
+    assert all(event.duration > 0 and event.window and event.page == 1 for event in requests)
+    assert {event.stream for event in observer.events} == {started.stream}
 
 
-async def test_an_observer_is_told_of_each_try(session):
-    """A request that fails twice ends three times, and was tried again twice."""
-    notes = Notes()
-    async with session(Faults(fail_first=2, kinds="500"), observer=notes) as insights:
+async def test_an_observer_gets_an_event_for_each_attempt(session):
+    """Given a request that fails twice, when a page is requested, then there are three RequestFinished and two RetryScheduled."""
+    observer = RecordingObserver()
+    async with session(Faults(fail_first=2, kinds="500"), observer=observer) as insights:
         await insights.page(START, END)
-    assert [(event.attempt, event.status, event.error) for event in notes.named("RequestFinished")] == [
+    assert [(event.attempt, event.status, event.error) for event in observer.named("RequestFinished")] == [
         (1, 500, "ServerError"),
         (2, 500, "ServerError"),
         (3, 200, None),
     ]
-    assert [(event.stream, event.attempt, event.error) for event in notes.named("RetryScheduled")] == [
+    assert [(event.stream, event.attempt, event.error) for event in observer.named("RetryScheduled")] == [
         (None, 1, "ServerError"),
         (None, 2, "ServerError"),
     ]
-    assert all(event.delay >= 0 for event in notes.named("RetryScheduled"))
+    assert all(event.delay >= 0 for event in observer.named("RetryScheduled"))
 
 
 @pytest.mark.parametrize("way", ["break", "error", "resume"])
-async def test_an_observer_is_told_how_a_stream_ended(session, way):
-    """Left, failed or complete, once."""
-    notes = Notes()
+async def test_an_observer_gets_the_outcome_of_a_stream(session, way):
+    """Given a stream that is abandoned, fails or completes, when it ends, then the last event has its outcome."""
+    observer = RecordingObserver()
     faults = Faults(fail_after=2) if way == "error" else None
-    async with session(faults, observer=notes, retry=RetryPolicy(max_attempts=1)) as insights:
+    async with session(faults, observer=observer, retry=RetryPolicy(max_attempts=1)) as insights:
         if way == "error":
             with pytest.raises(ServerError):
                 await insights.stream(START, END, page_size=100).collect()
@@ -135,46 +135,46 @@ async def test_an_observer_is_told_how_a_stream_ended(session, way):
                     break
                 position = calls.position
         if way == "resume":
-            notes.events.clear()
+            observer.events.clear()
             await insights.stream(START, END, page_size=100, resume=position).collect()
-    (begun,), (done,) = notes.named("StreamStarted"), notes.named("StreamFinished")
-    assert notes.events[-1] is done, "requests that are given up are told before the stream's end"
-    assert begun.resumed is (way == "resume")
-    assert (done.outcome, done.error) == {
-        "break": ("left", None),
+    (started,), (finished,) = observer.named("StreamStarted"), observer.named("StreamFinished")
+    assert observer.events[-1] is finished, "requests are reported before the end of their stream"
+    assert started.resumed is (way == "resume")
+    assert (finished.outcome, finished.error) == {
+        "break": ("abandoned", None),
         "error": ("failed", "ServerError"),
         "resume": ("complete", None),
     }[way]
 
 
-async def test_a_stream_that_asks_for_nothing_says_nothing(session):
-    """No request, no event."""
-    notes = Notes()
-    async with session(observer=notes) as insights:
+async def test_a_stream_without_requests_has_no_events(session):
+    """Given a stream that is never read, when it is closed, then there are no events."""
+    observer = RecordingObserver()
+    async with session(observer=observer) as insights:
         async with insights.stream(START, END):
             pass
         assert await insights.stream(START, END, max_calls=0).collect() == []
-    assert notes.events == []
+    assert observer.events == []
 
 
-async def test_a_request_that_is_given_up_is_told_as_such(session):
-    """Cancellation ends a request, and is no fault of the server."""
-    notes = Notes()
-    async with session(Faults(fail_after=0, kinds="hang"), observer=notes) as insights:
+async def test_a_cancelled_request_has_a_cancelled_event(session):
+    """Given a request in flight, when it is cancelled, then its event has the error CancelledError and no status."""
+    observer = RecordingObserver()
+    async with session(Faults(fail_after=0, kinds="hang"), observer=observer) as insights:
         task = asyncio.create_task(insights.page(START, END))
         async with asyncio.timeout(5):
             while not session.sandbox.stats.active_requests:
                 await asyncio.sleep(0.002)
             task.cancel()
             await asyncio.wait([task])
-            while not notes.events:
+            while not observer.events:
                 await asyncio.sleep(0.002)
-    (event,) = notes.named("RequestFinished")
+    (event,) = observer.named("RequestFinished")
     assert (event.status, event.error) == (None, "CancelledError")
 
 
-async def test_an_observer_that_fails_changes_nothing_and_is_reported_once(session, caplog):
-    """A fault in the metrics must not cost data."""
+async def test_an_exception_in_an_observer_is_logged_once(session, caplog):
+    """Given an observer that raises, when a stream is read, then it is complete, and the exception is logged once."""
 
     class Broken(BaseObserver):
         def on_request_finished(self, event):
@@ -187,36 +187,33 @@ async def test_an_observer_that_fails_changes_nothing_and_is_reported_once(sessi
     assert "Broken.on_request_finished" in caplog.text
 
 
-async def test_no_event_and_no_line_holds_a_phone_number_or_the_key(session, caplog):
-    """Whatever is filtered by, whatever goes wrong, on every level."""
-    notes = Notes()
+async def test_no_event_and_no_log_line_contains_a_filter_value_or_the_key(session, caplog):
+    """Given filters and faults, when a stream is read, then no event and no log line contains their values or the key."""
+    observer = RecordingObserver()
     caplog.set_level(logging.DEBUG, "iovox_async")
     faults = Faults(fail_first=3, kinds=["500", "reset", "garbage"])
-    async with session(faults, observer=notes) as insights:
+    async with session(faults, observer=observer) as insights:
         await insights.stream(START, END, iovox_number=NUMBER, link_id="c-4711", page_size=100).collect()
-    said = caplog.text + repr(notes.events)
-    assert notes.named("RetryScheduled")
+    text = caplog.text + repr(observer.events)
+    assert observer.named("RetryScheduled")
     for secret in (NUMBER, "demo-key", "c-4711"):
-        assert secret not in said
+        assert secret not in text
 
 
-def test_the_null_observer_is_one():
-    """So is whatever derives from it; what lacks a method is none."""
-    assert isinstance(BaseObserver(), Observer)
-    assert isinstance(OpenTelemetryObserver(), Observer)
-    assert not isinstance(object(), Observer)
+def test_the_base_observer_ignores_all_events():
+    """Given a BaseObserver, when it gets an event, then it does nothing."""
     for name in (
         "on_stream_started",
         "on_request_finished",
-        "retry",
+        "on_retry",
         "on_page_accepted",
         "on_stream_finished",
     ):
         assert getattr(BaseObserver(), name)(None) is None
 
 
-async def test_without_an_observer_nothing_is_measured():
-    """No observer, no clock."""
+async def test_without_an_observer_the_clock_is_not_read():
+    """Given no observer, when a request is tracked, then the clock is not read."""
 
     def clock():
         raise AssertionError
@@ -227,22 +224,22 @@ async def test_without_an_observer_nothing_is_measured():
     watch = Telemetry(clock=clock)
     assert await watch.track_request(work()) == "a page"
     watch.retry_scheduled(1, 0.5, ServerError(500))
-    watch.page_accepted("a .. b", 1, attempts=1, answer=None)
+    watch.page_accepted("a .. b", 1, attempts=1, response=None)
     watch.stream_finished(None, complete=True, error=None)
 
 
 # The log.
 
 
-async def test_a_run_is_told_at_info_and_its_pages_at_debug(session, caplog):
-    """Begin, retries and end for who runs it; pages for who looks for a fault."""
+async def test_streams_are_logged_at_info_and_pages_at_debug(session, caplog):
+    """Given the log level DEBUG, when a stream is read, then start, retries and end are at INFO, and pages at DEBUG."""
     caplog.set_level(logging.DEBUG, "iovox_async")
     async with session(Faults(fail_first=1), page_size=100) as insights:
         await insights.stream(START, END).collect()
     info = [record.message for record in caplog.records if record.levelno == logging.INFO]
     debug = [record.message for record in caplog.records if record.levelno == logging.DEBUG]
     assert (
-        f"begun: 2024-01-01 00:00:00 to 2024-03-31 23:59:59, {len(Fields.DEFAULT)} fields, by windows"
+        f"started: 2024-01-01 00:00:00 to 2024-03-31 23:59:59, {len(Fields.DEFAULT)} fields, paging by windows"
         in info[0]
     )
     assert info[1] == "retry 1 of 7: ServerError"
@@ -256,8 +253,8 @@ async def test_a_run_is_told_at_info_and_its_pages_at_debug(session, caplog):
     [("debug", 10), ("INFO", 20), (" warning ", 30), ("error", 40)],
     ids=["debug", "info", "warning", "error"],
 )
-def test_iovox_log_shows_the_log_once(log, monkeypatch, capsys, word, level):
-    """However many sessions a program makes, each line comes once, on stderr as it is at that moment."""
+def test_iovox_log_adds_one_handler(log, monkeypatch, capsys, word, level):
+    """Given IOVOX_LOG, when several clients are created, then each line is written once, to the current stderr."""
     log.propagate = False
     monkeypatch.setenv("IOVOX_LOG", word)
     for _ in range(3):
@@ -270,25 +267,25 @@ def test_iovox_log_shows_the_log_once(log, monkeypatch, capsys, word, level):
     assert "too low" not in stream.getvalue()
 
 
-def test_iovox_log_adds_no_handler_to_a_program_that_has_its_own(log):
-    """Each line would come twice."""
+def test_iovox_log_adds_no_handler_to_a_program_with_its_own(log):
+    """Given a program with a log handler, when IOVOX_LOG is set, then only the level changes."""
     log.addHandler(own := logging.NullHandler())
     enable_logging({"IOVOX_LOG": "debug"})
     assert log.handlers == [own]
     assert log.level == logging.DEBUG
 
 
-def test_without_iovox_log_nothing_is_touched(log):
-    """A library leaves the log to its program."""
+def test_without_iovox_log_logging_is_unchanged(log):
+    """Given no IOVOX_LOG, when logging is enabled, then level and handlers are unchanged."""
     level, handlers = log.level, list(log.handlers)
     enable_logging({})
     enable_logging({"IOVOX_LOG": " "})
     assert (log.level, log.handlers) == (level, handlers)
 
 
-def test_iovox_log_with_another_word_says_which_there_are(log):
-    """A slip is found at once, and not when the log is needed."""
-    with pytest.raises(ConfigurationError, match="IOVOX_LOG: one of debug, info, warning, error"):
+def test_an_invalid_iovox_log_is_rejected(log):
+    """Given an invalid IOVOX_LOG, when logging is enabled, then the error names the levels."""
+    with pytest.raises(ConfigurationError, match="IOVOX_LOG must be one of debug, info, warning, error"):
         enable_logging({"IOVOX_LOG": "verbose"})
 
 
@@ -296,7 +293,7 @@ def test_iovox_log_with_another_word_says_which_there_are(log):
 
 
 class CollectedTelemetry:
-    """The SDK, with everything kept in memory."""
+    """The OpenTelemetry SDK with exporters in memory."""
 
     def __init__(self):
         self.exporter = InMemorySpanExporter()
@@ -325,14 +322,14 @@ class CollectedTelemetry:
 
 @pytest.fixture
 def telemetry():
-    """The SDK, with everything kept in memory."""
+    """The OpenTelemetry SDK with exporters in memory."""
     telemetry = CollectedTelemetry()
     yield telemetry
     telemetry.close()
 
 
-async def test_a_stream_is_a_span_and_so_is_each_of_its_requests(session, telemetry):
-    """Requests hang below their stream, and the stream below what the reader was doing."""
+async def test_a_stream_is_a_span_with_a_child_for_each_request(session, telemetry):
+    """Given a tracer, when a stream is read, then its span is a child of the current one, and parent of its requests'."""
     tracer = telemetry.tracers.get_tracer("a program")
     async with session(observer=telemetry.observer) as insights:
         with tracer.start_as_current_span("a report") as report:
@@ -350,8 +347,8 @@ async def test_a_stream_is_a_span_and_so_is_each_of_its_requests(session, teleme
     assert stream.status.status_code is StatusCode.UNSET
 
 
-async def test_metrics_count_what_the_server_counted(session, telemetry):
-    """Requests by status, retries by error, calls, rows, bytes, and how many streams are open."""
+async def test_metrics_agree_with_the_server(session, telemetry):
+    """Given a meter, when a stream is read, then requests, retries, calls, rows and bytes are those of the server."""
     async with session(Faults(every_nth=3), observer=telemetry.observer) as insights:
         async with insights.stream(START, END, page_size=100) as calls:
             async for _ in calls:
@@ -376,8 +373,8 @@ async def test_metrics_count_what_the_server_counted(session, telemetry):
     assert [point.count for point in metrics["iovox.stream.duration"]] == [1]
 
 
-async def test_a_failure_is_an_error_in_both_spans_with_its_retries(session, telemetry):
-    """A trace tells what was tried, and what it came to."""
+async def test_a_failure_is_an_error_in_both_spans(session, telemetry):
+    """Given a lasting fault, when a stream is read, then the spans of request and stream have the error, and the retry is an event."""
     faults = Faults(fail_after=1, kinds="reset")
     async with session(faults, observer=telemetry.observer, retry=RetryPolicy(2, 0.001)) as insights:
         with pytest.raises(TransportError):
@@ -394,8 +391,8 @@ async def test_a_failure_is_an_error_in_both_spans_with_its_retries(session, tel
     assert {span.attributes.get("http.request.resend_count") for span in errors} == {None, 1}
 
 
-async def test_a_single_request_is_a_span_of_its_own(session, telemetry):
-    """`page` and `get` belong to no stream."""
+async def test_a_single_request_is_a_root_span(session, telemetry):
+    """Given no stream, when a call is requested by id, then its span has no parent."""
     async with session(observer=telemetry.observer) as insights:
         await insights.get(session.sandbox.ids()[0])
     (request,) = telemetry.spans("GET /calls/insights")
@@ -404,8 +401,8 @@ async def test_a_single_request_is_a_span_of_its_own(session, telemetry):
     assert telemetry.spans("iovox.stream") == []
 
 
-def test_what_was_given_up_is_no_error(telemetry):
-    """A trace full of red for browsers that left would be read by nobody."""
+def test_a_cancelled_request_is_not_an_error_span(telemetry):
+    """Given a cancelled request, when its event is recorded, then the span's status is unset."""
     telemetry.observer.on_request_finished(RequestFinished(None, None, None, 1, 0.25, error="CancelledError"))
     (request,) = telemetry.spans("GET /calls/insights")
     assert request.status.status_code is StatusCode.UNSET
@@ -413,28 +410,28 @@ def test_what_was_given_up_is_no_error(telemetry):
     assert 0.24e9 < request.end_time - request.start_time < 0.26e9
 
 
-def test_events_of_a_stream_whose_begin_was_missed_do_no_harm(telemetry):
-    """They are counted, and belong to no span."""
-    telemetry.observer.retry(RetryScheduled(-1, None, None, 1, 0.5, "RequestTimeout"))
-    telemetry.observer.on_stream_finished(StreamFinished(-1, "left", 1.0, 7, 2, 1, 100))
+def test_events_of_an_unknown_stream_are_only_counted(telemetry):
+    """Given events of a stream whose start was missed, when they are recorded, then there is no span, and metrics count."""
+    telemetry.observer.on_retry(RetryScheduled(-1, None, None, 1, 0.5, "RequestTimeout"))
+    telemetry.observer.on_stream_finished(StreamFinished(-1, "abandoned", 1.0, 7, 2, 1, 100))
     assert telemetry.exporter.get_finished_spans() == ()
     assert telemetry.metrics()["iovox.calls"][0].value == 7
 
 
-def test_without_opentelemetry_the_message_holds_the_cure(monkeypatch):
-    """One sentence, with the line that installs it."""
+def test_without_opentelemetry_the_error_has_a_hint(monkeypatch):
+    """Given no opentelemetry package, when the integration is imported, then the error names the command that installs it."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "iovox_async.integrations.otel")
     with pytest.raises(MissingExtraError, match=r'pip install "iovox-async\[otel\]"'):
         importlib.import_module("iovox_async.integrations.otel")
 
 
-async def test_no_span_and_no_metric_holds_a_phone_number(session, telemetry):
-    """CollectedTelemetry leaves the house."""
+async def test_no_span_and_no_metric_contains_a_filter_value(session, telemetry):
+    """Given a filter by phone number, when a stream is read, then no span and no metric contains it."""
     async with session(observer=telemetry.observer) as insights:
         await insights.stream(START, END, iovox_number=NUMBER).collect()
-    said = "".join(span.to_json() for span in telemetry.exporter.get_finished_spans())
-    said += telemetry.reader.get_metrics_data().to_json()
-    assert "iovox.stream" in said
-    assert NUMBER not in said
-    assert "demo" not in said
+    text = "".join(span.to_json() for span in telemetry.exporter.get_finished_spans())
+    text += telemetry.reader.get_metrics_data().to_json()
+    assert "iovox.stream" in text
+    assert NUMBER not in text
+    assert "demo" not in text

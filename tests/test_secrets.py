@@ -1,4 +1,4 @@
-"""The key is nowhere: a canary, every fault, and a look into everything that might show it."""
+"""Tests that the key and phone numbers appear in no log, repr, error, file or request to another host."""
 
 import asyncio
 import copy
@@ -18,7 +18,7 @@ from iovox_async._runtime import use_runtime
 from iovox_async.sandbox import FAULT_KINDS, Faults, Sandbox
 
 START, END = "2024-01-01", "2024-01-04"
-#: No part of it occurs by itself, and it has what escaping would change.
+#: A key whose parts occur nowhere else, with characters that escaping changes.
 CANARY = "c4nary/<k3y>&\"0f\\n0b0dy'"
 NUMBER = "447598455773"
 HERE = __file__
@@ -32,7 +32,7 @@ async def _nothing_is_left():
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Where a file would be written that nobody asked for."""
+    """An empty directory for files written by mistake."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
@@ -40,28 +40,27 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def logs():
-    """What every logger says at any level, as text with all that a record holds."""
-    said = []
+    """The records of all loggers at all levels, as text with all attributes."""
+    lines = []
 
     class Everything(logging.Handler):
         def emit(self, record):
-            said.append(f"{record.name} {record.levelname} {self.format(record)} {record.__dict__!r}")
+            lines.append(f"{record.name} {record.levelname} {self.format(record)} {record.__dict__!r}")
 
     root, handler = logging.getLogger(), Everything(level=0)
     known = [root, *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
     levels = [(logger, logger.level) for logger in known]
     for logger in known:
-        # The sandbox has the key by right, and is not the one that is watched.
         logger.setLevel(logging.DEBUG)
     root.addHandler(handler)
-    yield said
+    yield lines
     root.removeHandler(handler)
     for logger, level in levels:
         logger.setLevel(level)
 
 
 def links(error):
-    """An error and all that hangs on it: causes, contexts, members of groups, errors held in attributes and arguments."""
+    """An error and all errors reachable from it: causes, contexts, groups, attributes and arguments."""
     todo, seen = [error], {}
     while todo:
         link = todo.pop()
@@ -74,7 +73,7 @@ def links(error):
 
 
 def shown(error):
-    """All the texts in which an error may be shown, variables of frames among them; not those of this file."""
+    """All texts that may show an error, including the variables of its frames outside this file."""
     for link in links(error):
         yield from (str(link), repr(link), repr(link.args), repr(vars(link)))
         yield repr(getattr(link, "__notes__", None))
@@ -92,12 +91,12 @@ FORMS = {CANARY, repr(CANARY)[1:-1], repr(CANARY.encode())[2:-1], CANARY[:12], C
 
 
 def tainted(texts):
-    """Those that show the canary, whole, escaped, or a good part of it."""
+    """The texts that contain the key, whole, escaped or in part."""
     return [text for text in texts if any(form in text for form in FORMS)]
 
 
 async def errors_of(insights):
-    """What a page, a stream and a look-up end in, and how the stream looks when it has."""
+    """Texts that show the results and errors of a page, a stream and a lookup, and the client afterwards."""
     stream = insights.stream(START, END, page_size=20)
     seen = [repr(insights), repr(stream)]
     for work in (insights.page(START, END, page_size=20), stream.collect(), insights.get(5, 6)):
@@ -123,8 +122,8 @@ def _retries_take_no_time(clock):
     ("kind", "form"),
     [*((kind, "xml") for kind in (*FAULT_KINDS, "none")), *(("401", form) for form in ("json", "text"))],
 )
-async def test_no_fault_brings_the_key_to_light(kind, form, logs, clock, engine, folder, capfd):
-    """Logs at any level, representations, errors with all they hold, files, output and warnings."""
+async def test_the_key_is_in_no_output_under_any_fault(kind, form, logs, clock, engine, folder, capfd):
+    """Given any fault, when requests fail, then the key is in no log, repr, error, file, output or warning."""
     sandbox = Sandbox(calls=60, start=START, end=END, key=CANARY)
     if kind != "none":
         sandbox.faults = Faults(fail_after=1, kinds=kind, drip_interval=0.01, error_format=form)
@@ -172,8 +171,8 @@ ECHOES = {
 @pytest.mark.fault(63)
 @both_engines
 @pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES.keys())
-async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock, engine):
-    """Wherever it puts it, no error and no line of ours passes it on."""
+async def test_a_key_repeated_by_the_server_is_masked(answer, logs, clock, engine):
+    """Given a response that contains the key, when it is received, then no error and no log line contains it."""
     async with RawServer(answering(answer)) as server:
         session = AsyncInsights(
             "demo",
@@ -186,16 +185,16 @@ async def test_a_server_that_repeats_the_key_is_not_repeated(answer, logs, clock
             seen = await errors_of(insights)
     assert len(seen) > 20
     assert tainted(seen) == []
-    # What httpcore shows of an answer at DEBUG are the server's own words; it shows nothing of what was sent.
+    # httpcore logs the response at DEBUG, but not the request.
     assert tainted(line for line in logs if not line.startswith("httpcore.")) == []
 
 
 @pytest.mark.fault(14)
 @both_engines
-async def test_a_foreign_host_receives_nothing(logs, clock, engine):
-    """A redirect, with the same scheme or another: not followed, so that its target never hears of it."""
-    async with RawServer(answering(http_answer())) as thief:
-        target = f"http://127.0.0.1:{thief.port}/calls/insights"
+async def test_a_redirect_target_receives_no_request(logs, clock, engine):
+    """Given a redirect to another host, when pages are requested, then that host receives no connection."""
+    async with RawServer(answering(http_answer())) as other:
+        target = f"http://127.0.0.1:{other.port}/calls/insights"
         sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
         sandbox.faults = Faults(fail_after=0, kinds="302", location=target)
         async with sandbox.serve() as base_url:
@@ -203,13 +202,13 @@ async def test_a_foreign_host_receives_nothing(logs, clock, engine):
                 "demo", CANARY, base_url=base_url, transport=carrier(engine)
             ) as insights:
                 seen = await errors_of(insights)
-        assert any(f"127.0.0.1:{thief.port}" in text for text in seen)
-        assert thief.connections == 0
+        assert any(f"127.0.0.1:{other.port}" in text for text in seen)
+        assert other.connections == 0
     assert tainted(seen) == []
 
 
-async def test_a_proxy_carries_the_key_only_within_tls(logs, clock):
-    """CONNECT holds the host and no header of ours; what follows is not for the proxy's eyes."""
+async def test_a_proxy_sees_the_key_only_inside_tls(logs, clock):
+    """Given an HTTP proxy, when an https page is requested, then CONNECT has no header of ours, and no password is shown."""
     heard = []
 
     async def proxy(connection):
@@ -237,7 +236,7 @@ async def test_a_proxy_carries_the_key_only_within_tls(logs, clock):
 
 @both_engines
 async def test_a_cancelled_request_shows_no_key(engine, clock):
-    """Also in the frames of what was under way, native cancellation and scope alike."""
+    """Given a request in flight, when it is cancelled, then neither its frames nor the exception show the key."""
     sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
     sandbox.faults = Faults(fail_after=0, kinds="hang")
     async with sandbox.serve() as base_url:
@@ -251,7 +250,7 @@ async def test_a_cancelled_request_shows_no_key(engine, clock):
                 for frame in _awaited(one.get_coro())
                 if frame.f_code.co_filename != HERE
             ]
-            assert any("_exchange" in text for text in stacks)
+            assert any("_request" in text for text in stacks)
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await task
@@ -260,7 +259,7 @@ async def test_a_cancelled_request_shows_no_key(engine, clock):
 
 
 def _awaited(coroutine):
-    """The frames of a coroutine and of those it waits for, down to the engine, whose inner ones hold what is being sent."""
+    """The frames of a coroutine and of those it awaits, down to the HTTP library, whose frames hold the request."""
     while getattr(coroutine, "cr_frame", None) is not None:
         yield coroutine.cr_frame
         coroutine = coroutine.cr_await
@@ -270,8 +269,8 @@ def _awaited(coroutine):
 
 
 @both_engines
-async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock, engine):
-    """Numbers are filters and parts of answers; a query string with one is nobody's business."""
+async def test_no_phone_number_is_in_an_error_or_a_log_line(logs, clock, engine):
+    """Given a filter by phone number, when requests fail, then no error and no log line contains it."""
     sandbox = Sandbox(calls=60, start=START, end=END)
     async with sandbox.serve() as base_url:
         async with AsyncInsights(
@@ -288,8 +287,8 @@ async def test_no_phone_number_is_in_an_error_or_above_debug(logs, clock, engine
 
 
 @both_engines
-async def test_what_is_dropped_with_an_error_is_freed_with_it(engine, clock):
-    """An error keeps no page and no request alive: nothing of the exchange outlives it."""
+async def test_an_error_keeps_no_frame_of_the_request(engine, clock):
+    """Given a failed request, when its error is kept, then no frame of the request is kept with it."""
     sandbox = Sandbox(calls=60, start=START, end=END, faults=Faults(fail_after=1, kinds="cut"))
     async with sandbox.serve() as base_url:
         async with AsyncInsights(
@@ -303,5 +302,5 @@ async def test_what_is_dropped_with_an_error_is_freed_with_it(engine, clock):
                 for link in links(caught.value)
                 for frame, _ in traceback.walk_tb(link.__traceback__)
             ]
-    assert "_exchange" not in frames
-    assert "_read" not in frames
+    assert "_request" not in frames
+    assert "_read_page" not in frames

@@ -1,4 +1,4 @@
-"""What may carry the requests: httpx's own transport, and aiohttp by one argument. The same promises, and where they differ."""
+"""Tests of both engines, httpcore and aiohttp: the same behaviour, and where they differ."""
 
 import asyncio
 import subprocess
@@ -29,12 +29,12 @@ async def _nothing_is_left():
         yield
 
 
-# What both do.
+# Common behaviour.
 
 
 @both_engines
-async def test_one_connection_carries_request_after_request(open_session):
-    """HTTP/1.1 keep-alive: twenty pages, streams and refusals, one connection; the server ends none and none is left idle."""
+async def test_one_connection_is_reused_for_all_requests(open_session):
+    """Given concurrency 1, when pages and streams are read and some requests fail, then one connection serves all."""
     sandbox = Sandbox(calls=120, start=START, end=END, faults=Faults(fail_at=(3, 4, 9), kinds="500"))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
         for _ in range(10):
@@ -45,8 +45,8 @@ async def test_one_connection_carries_request_after_request(open_session):
 
 
 @both_engines
-async def test_requests_at_once_take_a_connection_each_and_keep_it(open_session):
-    """No more than `concurrency`, over all waves."""
+async def test_concurrent_requests_reuse_one_connection_each(open_session):
+    """Given concurrency 4, when requests come in waves, then four connections are opened in total."""
     sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(latency=0.02))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=4) as insights:
         for _ in range(4):
@@ -57,8 +57,8 @@ async def test_requests_at_once_take_a_connection_each_and_keep_it(open_session)
 
 
 @both_engines
-async def test_a_connection_that_the_server_ends_is_not_used_again(open_session, clock):
-    """`Connection: close` costs a new connection and nothing else."""
+async def test_connection_close_opens_a_new_connection(open_session, clock):
+    """Given `Connection: close`, when pages are requested, then each has a new connection, without a wait."""
     last = http_answer(b"[]", b"200 OK", b"connection: close")
     async with RawServer(answering(last)) as server, open_session(server.base_url) as insights:
         for _ in range(3):
@@ -67,8 +67,8 @@ async def test_a_connection_that_the_server_ends_is_not_used_again(open_session,
     assert clock.waits == []
 
 
-def heads(head):
-    """The request line's words and the headers, by their names in small letters."""
+def parse_head(head):
+    """The parts of the request line, and the headers by lowercase name."""
     line, *lines = head.decode().rstrip().split("\r\n")
     method, target, version = line.split()
     path, _, query = target.partition("?")
@@ -83,10 +83,10 @@ def heads(head):
         {"call_origin": "+44 7598/455773", "node_name": "a&b=c#d%20e;f+g"},
         {"node_name": "Zoë, Ltd. ~'\"()*!$@:?[]\\|^`{}<>"},
     ],
-    ids=["none", "what is escaped", "what may be"],
+    ids=["none", "characters that are escaped", "other characters"],
 )
-async def test_both_send_the_same_and_nothing_more(filters, open_session, monkeypatch, tmp_path):
-    """The same question in HTTP/1.1 and the same headers; neither netrc nor a proxy of the environment is heeded."""
+async def test_both_engines_send_the_same_request(filters, open_session, monkeypatch, tmp_path):
+    """Given the same query, when each engine sends it, then path, query and headers are equal; netrc, proxies and cookies are not used."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login stranger password str4nge")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -98,7 +98,7 @@ async def test_both_send_the_same_and_nothing_more(filters, open_session, monkey
             async with open_session(server.base_url, transport=carrier(engine)) as insights:
                 await insights.page(START, END, **filters)
                 await insights.page(START, END, **filters)
-    sent = [heads(head) for head in server.inbox]
+    sent = [parse_head(head) for head in server.inbox]
     assert sent[0] == sent[1] == sent[2] == sent[3]
     method, path, query, version, headers = sent[3]
     assert (method, path, version) == ("GET", "/rest/v1/calls/insights", "HTTP/1.1")
@@ -115,7 +115,7 @@ async def test_both_send_the_same_and_nothing_more(filters, open_session, monkey
     assert headers["accept-encoding"] == "gzip"
 
 
-WAYS = {
+FORMS = {
     "as it is": AiohttpTransport,
     "without the environment": lambda: AiohttpTransport(trust_env=False),
     "a class for a factory": lambda: AiohttpTransport(client=aiohttp.ClientSession),
@@ -127,9 +127,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("make", WAYS.values(), ids=WAYS.keys())
-async def test_each_way_to_make_the_transport_carries_a_session(make, open_session):
-    """Also one whose own pool is smaller than `concurrency`: requests wait in it; and gzip is decoded once."""
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS.keys())
+async def test_every_form_of_the_aiohttp_transport_works(make, open_session):
+    """Given an AiohttpTransport made in any supported way, when a stream is read, then all calls arrive."""
     sandbox = Sandbox(calls=300, start=START, end=END, faults=Faults(gzip=True, latency=0.001))
     async with sandbox.serve() as base_url, open_session(base_url, transport=make()) as insights:
         stream = insights.stream(START, END, page_size=30)
@@ -137,8 +137,8 @@ async def test_each_way_to_make_the_transport_carries_a_session(make, open_sessi
         assert 0 < stream.stats.bytes_received < 300 * 200
 
 
-async def test_a_session_of_the_user_s_own_is_closed_with_ours(open_session):
-    """As the docstring says of every transport; used after that, it is a typed error."""
+async def test_closing_the_client_closes_the_users_aiohttp_session(open_session):
+    """Given the user's aiohttp session, when the client is closed, then it is closed too, and later use is a TransportError."""
     sandbox = Sandbox(calls=5, start=START, end=END)
     async with sandbox.serve() as base_url:
         own = aiohttp.ClientSession()
@@ -151,7 +151,7 @@ async def test_a_session_of_the_user_s_own_is_closed_with_ours(open_session):
         assert "Session is closed" in str(caught.value.__cause__)
 
 
-# Where they differ.
+# Differences.
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ async def test_a_session_of_the_user_s_own_is_closed_with_ours(open_session):
     ],
     ids=["200 headers", "a header of 9 KB", "more than its length", "a body where there is none"],
 )
-async def test_aiohttp_is_stricter_and_says_so_in_our_words(data, open_session):
-    """What httpx reads over is not HTTP to it: twice the same proves it; its error shows none of the bytes."""
+async def test_aiohttp_rejects_what_httpx_accepts_with_the_same_error(data, open_session):
+    """Given responses that only httpx accepts, when aiohttp reads them, then TransportError is raised without the bytes."""
     for engine in ("httpx", "aiohttp"):
         async with RawServer(answering(data)) as server:
             async with open_session(server.base_url, transport=carrier(engine)) as insights:
@@ -179,8 +179,8 @@ async def test_aiohttp_is_stricter_and_says_so_in_our_words(data, open_session):
     assert len(str(caught.value)) < 200
 
 
-async def test_a_reason_that_is_no_text_is_a_typed_error_where_the_transport_trips_over_it(open_session):
-    """What httpx takes as it is, httpx_aiohttp does not; and what it tripped over is not shown."""
+async def test_a_reason_phrase_that_is_not_text_is_a_transport_error_with_aiohttp(open_session):
+    """Given a reason phrase with invalid bytes, when aiohttp reads it, then TransportError is raised, without a cause."""
     answer = http_answer(b"[]", b"200 s3cret\xff")
     async with RawServer(answering(answer)) as server:
         async with open_session(server.base_url) as insights:
@@ -193,8 +193,8 @@ async def test_a_reason_that_is_no_text_is_a_typed_error_where_the_transport_tri
     assert caught.value.__context__ is None
 
 
-async def test_aiohttp_asks_once_more_by_itself_where_a_connection_is_lost_before_its_answer(open_session):
-    """A request is a question without effect, so it may; the attempts that we count are as many as ever."""
+async def test_aiohttp_repeats_a_request_after_a_lost_connection(open_session):
+    """Given a server that never responds, when aiohttp is used, then it sends more requests than the attempts counted."""
 
     async def mute(connection):
         await connection.request()
@@ -205,19 +205,19 @@ async def test_aiohttp_asks_once_more_by_itself_where_a_connection_is_lost_befor
             policy = RetryPolicy(max_attempts=3)
             transport = carrier(engine)
             async with open_session(server.base_url, transport=transport, retry=policy) as insights:
-                with pytest.raises(TransportError, match="without an answer") as caught:
+                with pytest.raises(TransportError, match="without a response") as caught:
                     await insights.page(START, END)
             assert caught.value.attempts == 3
             requests[engine] = len(server.inbox)
-    # One more than the attempts: the first may have met an idle connection.
+    # One more than the attempts: the first may have used a stale connection.
     assert requests == {"httpx": 4, "aiohttp": 8}
 
 
 # Errors.
 
 
-def test_nobody_loads_aiohttp_who_does_not_use_it():
-    """Not even when a request fails, which is when its errors are told apart."""
+def test_aiohttp_is_not_imported_without_need():
+    """Given a program without aiohttp, when a request fails, then aiohttp is not imported."""
     program = """
 import asyncio, sys
 from iovox_async import AsyncInsights, RetryPolicy, TransportError
@@ -248,8 +248,8 @@ KEY = ConnectionKey("127.0.0.1", 443, True, True, None, None, None)
 REFUSED = ConnectionRefusedError(111, "refused")
 
 
-def made(kind):
-    """One error of a kind of aiohttp's, as it makes them."""
+def create(kind):
+    """An exception of an aiohttp class, created as aiohttp does."""
     if issubclass(kind, aiohttp.ClientResponseError):
         return kind(ASKED, (), status=407, message=CANARY)
     if issubclass(kind, aiohttp.ServerFingerprintMismatch):
@@ -262,16 +262,16 @@ def made(kind):
 
 
 def kinds_of(kind):
-    """A class and all below it."""
+    """A class and all its subclasses."""
     yield kind
     for sub in kind.__subclasses__():
         yield from kinds_of(sub)
 
 
-FAULT_KINDS = {
+AIOHTTP_CLASSES = {
     kind.__name__: kind for kind in kinds_of(aiohttp.ClientError) if kind.__module__.startswith("aiohttp.")
 }
-LASTING = {
+NOT_RETRYABLE = {
     "ServerFingerprintMismatch": TLSError,
     "ClientHttpProxyError": BadRequestError,
     "InvalidURL": TransportError,
@@ -283,40 +283,40 @@ LASTING = {
 TIMEOUTS = {"ServerTimeoutError", "ConnectionTimeoutError", "SocketTimeoutError"}
 
 
-@pytest.mark.parametrize("wrapped", [False, True], ids=["as it is", "in httpx's"])
-@pytest.mark.parametrize("kind", FAULT_KINDS.values(), ids=FAULT_KINDS.keys())
-def test_every_error_of_aiohttp_has_a_typed_twin_that_keeps_nothing_of_it(kind, wrapped):
-    """Whatever httpx_aiohttp made of it: a refused connection is no timeout, and no error holds the request."""
-    error = made(kind)
+@pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped by httpx_aiohttp"])
+@pytest.mark.parametrize("kind", AIOHTTP_CLASSES.values(), ids=AIOHTTP_CLASSES.keys())
+def test_every_exception_of_aiohttp_is_converted_without_references(kind, wrapped):
+    """Given any exception of aiohttp, wrapped or not, when it is converted, then the error holds no reference to it."""
+    error = create(kind)
     if wrapped:
         with pytest.raises(Exception) as caught, map_aiohttp_exceptions():
             raise error
         error = caught.value
-    twin = convert_exception(error, response_started=True)
+    failure = convert_exception(error, response_started=True)
     name = kind.__name__
-    if name in LASTING:
-        assert type(twin) is LASTING[name]
+    if name in NOT_RETRYABLE:
+        assert type(failure) is NOT_RETRYABLE[name]
     else:
-        assert isinstance(twin, RetryableFailure)
-        assert type(twin.error) is (RequestTimeout if name in TIMEOUTS else TransportError)
-        assert twin.stale_connection == (name == "ServerDisconnectedError")
-        assert twin.overload == (name in TIMEOUTS)
-        twin = twin.error
-    assert CANARY not in str(twin)
-    assert twin.__cause__ in {None, REFUSED}
-    assert twin.__context__ is None
+        assert isinstance(failure, RetryableFailure)
+        assert type(failure.error) is (RequestTimeout if name in TIMEOUTS else TransportError)
+        assert failure.stale_connection == (name == "ServerDisconnectedError")
+        assert failure.overload == (name in TIMEOUTS)
+        failure = failure.error
+    assert CANARY not in str(failure)
+    assert failure.__cause__ in {None, REFUSED}
+    assert failure.__context__ is None
 
 
-async def test_what_is_no_engine_s_error_is_left_alone_once_an_answer_began():
-    """A mistake of our own is not dressed up as the network's; before, it can only be the transport's."""
+async def test_unknown_exceptions_are_converted_only_before_the_response():
+    """Given an exception of no HTTP library, when a response has started, then it is not converted."""
     assert convert_exception(RuntimeError("ours"), response_started=True) is None
-    twin = convert_exception(RuntimeError("the transport's"))
-    assert isinstance(twin, RetryableFailure)
-    assert type(twin.error) is TransportError
+    failure = convert_exception(RuntimeError("the transport's"))
+    assert isinstance(failure, RetryableFailure)
+    assert type(failure.error) is TransportError
 
 
-async def test_a_transport_that_raises_what_no_transport_should_ends_in_a_typed_error(open_session):
-    """Its words are the cause's; ours name the class."""
+async def test_an_unknown_exception_of_a_transport_is_a_transport_error(open_session):
+    """Given a transport that raises LookupError, when a page is requested, then TransportError names that class."""
 
     class Odd(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):

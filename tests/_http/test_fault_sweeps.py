@@ -1,4 +1,4 @@
-"""Sweeps: a fault at every request, of every kind; a cancellation at every suspension. The exact calls, or one typed error."""
+"""Sweeps: each kind of fault at each request, and a cancellation at each await."""
 
 import asyncio
 from urllib.parse import parse_qs
@@ -33,19 +33,19 @@ async def _nothing_is_left():
 
 
 async def read(stream, into):
-    """The ids of a stream's calls, put into a list as they come."""
+    """Appends the ids of a stream's calls to a list."""
     async for call in stream:
         into.append(call.id)
 
 
 async def read_columns(stream, into):
-    """The same of its batches."""
+    """Appends the ids of a stream's Arrow batches to a list."""
     async for batch in stream.arrow():
         into += batch.column("id").to_pylist()
 
 
 async def outcome(work):
-    """The typed error that work ends in, or None."""
+    """The IovoxError that work raises, or None."""
     try:
         await work
     except IovoxError as error:
@@ -61,8 +61,8 @@ async def settle(insights):
         await asyncio.sleep(0.0005)
 
 
-#: What a kind that lasts ends in, and whether it is tried again.
-ENDS = {
+#: Kind of fault: the error it ends in if it lasts, and whether it is retried.
+EXPECTED = {
     **dict.fromkeys(("500", "502", "503", "504", "408"), (ServerError, True)),
     "429": (RateLimitError, True),
     "302": (UnexpectedRedirectError, False),
@@ -74,8 +74,8 @@ ENDS = {
     **dict.fromkeys(("garbage", "empty", "html"), (DecodeError, True)),
     **dict.fromkeys(("hang", "hang_midway", "drip"), (RequestTimeout, True)),
 }
-SLOW = {"hang", "hang_midway", "drip"}
-PASSING = [kind for kind in FAULT_KINDS if ENDS[kind][1]]
+TIMEOUTS = {"hang", "hang_midway", "drip"}
+RETRIED = [kind for kind in FAULT_KINDS if EXPECTED[kind][1]]
 
 
 @pytest.mark.fault(5, 12, 15, 23)
@@ -86,34 +86,35 @@ PASSING = [kind for kind in FAULT_KINDS if ENDS[kind][1]]
         *((kind, "aiohttp") for kind in FAULT_KINDS if not kind.isdigit()),
     ],
 )
-async def test_a_fault_at_every_request_once_or_for_good(kind, open_session):
-    """Fault k at request 1, 2, 3, ... until none is touched: the exact calls, or the typed error of that kind.
-
-    What came before an error is the beginning of the truth, and its position goes on exactly there.
-    """
+async def test_a_fault_at_any_request_ends_in_all_calls_or_a_typed_error(kind, open_session):
+    """Given a fault at request 1, 2, 3, ... once or lasting, when a stream is read, then it delivers all calls, or the correct first ones and a typed error."""
     await sweep(kind, open_session, read)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FAULT_KINDS if kind not in SLOW and not kind.isdigit()])
-async def test_pages_that_become_columns_meet_the_same_faults(kind, open_session):
-    """With the same ends."""
+@pytest.mark.parametrize(
+    "kind", [kind for kind in FAULT_KINDS if kind not in TIMEOUTS and not kind.isdigit()]
+)
+async def test_a_fault_at_any_request_of_an_arrow_stream_ends_in_all_calls_or_a_typed_error(
+    kind, open_session
+):
+    """Given a fault at any request, when Arrow batches are read, then the result is the same as for records."""
     await sweep(kind, open_session, read_columns)
 
 
 async def sweep(kind, open_session, read):
     sandbox = Sandbox(calls=130, start=START, end=END)
     truth = sandbox.ids()
-    ends, passes = ENDS[kind]
+    expected, retried = EXPECTED[kind]
     options = {"concurrency": 2}
-    if kind in SLOW:
+    if kind in TIMEOUTS:
         options |= {"timeout": 0.06, "retry": RetryPolicy(max_attempts=2)}
     async with sandbox.serve() as base_url, asyncio.timeout(60):
         for lasting in (False, True):
             number, touched = 0, True
             while touched:
                 number += 1
-                # What hangs takes real time: for good at the first and third only.
-                if lasting and kind in SLOW and number not in {1, 3}:
+                # Faults that end in a timeout take real time: lasting ones only at the first and third request.
+                if lasting and kind in TIMEOUTS and number not in {1, 3}:
                     break
                 which = {"fail_after": number - 1} if lasting else {"fail_at": (number,)}
                 sandbox.faults = Faults(kinds=kind, drip_interval=0.02, **which)
@@ -124,32 +125,32 @@ async def sweep(kind, open_session, read):
                     error = await outcome(read(stream, found))
                     touched = error is not None or sandbox.stats.requests >= number
                     if error is None:
-                        assert passes or not touched
+                        assert retried or not touched
                     else:
-                        assert lasting or not passes
-                        assert type(error) is ends
+                        assert lasting or not retried
+                        assert type(error) is expected
                         assert found == truth[: len(found)]
                         sandbox.faults = Faults()
-                        if ends not in {AuthenticationError, PermissionDeniedError}:
+                        if expected not in {AuthenticationError, PermissionDeniedError}:
                             rest = insights.stream(START, END, page_size=40, resume=error.position)
                             await read(rest, found)
                     assert found == truth or type(error) in {AuthenticationError, PermissionDeniedError}
                     assert requests_in_flight(insights) == 0
-            assert number > 3 or kind in SLOW
+            assert number > 3 or kind in TIMEOUTS
 
 
 @both_engines
-@pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - SLOW))
-async def test_a_fault_at_one_request_is_raised_or_mended_on_a_page_too(kind, open_session):
-    """`page` and `get` keep the same promise."""
+@pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - TIMEOUTS))
+async def test_a_fault_at_one_request_of_page_and_get_is_retried_or_raised(kind, open_session):
+    """Given a fault at one request, when page or get is used, then it is retried or raised as in a stream."""
     sandbox = Sandbox(calls=20, start=START, end=END, faults=Faults(fail_at=(1, 3), kinds=kind))
-    ends, passes = ENDS[kind]
+    expected, retried = EXPECTED[kind]
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        if passes:
+        if retried:
             assert len((await insights.page(START, END)).calls) == 20
             assert [call.id for call in await insights.get(sandbox.ids())] == sandbox.ids()
         else:
-            with pytest.raises(ends):
+            with pytest.raises(expected):
                 await insights.page(START, END)
 
 
@@ -159,12 +160,12 @@ LENGTHS = [(0, 50, 8), (1, 50, 1), (50, 50, 4), (51, 50, 8), (400, 20, 1), (3_00
 @both_engines
 @pytest.mark.parametrize(("calls", "page_size", "concurrency"), LENGTHS)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
-async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
+async def test_a_stream_is_exact_when_every_seventh_request_fails(
     calls, page_size, concurrency, order, engine, open_session
 ):
-    """By a kind drawn at random; and retries stay within a fifth of the requests plus 20."""
-    # Not markup: a login page is tried once more only, and two in a row are an answer.
-    kinds = [kind for kind in PASSING if kind not in SLOW | {"html"}]
+    """Given a random fault at every seventh request, when a stream is read, then it delivers all calls, and retries stay within the budget."""
+    # Not "html": a login page is retried only once.
+    kinds = [kind for kind in RETRIED if kind not in TIMEOUTS | {"html"}]
     sandbox = Sandbox(calls=calls, start=START, end=END, seed=calls, faults=Faults(every_nth=7, kinds=kinds))
     truth = sandbox.ids()
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
@@ -172,7 +173,7 @@ async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
         found = [call.id async for call in stream]
         assert found == (truth if order.endswith("ASC") else truth[::-1])
         stats, gate = stream.stats, insights._connection.throttle
-        # What was lost before its answer began, aiohttp asks for once more, and tells nobody.
+        # aiohttp repeats a request itself if the connection is lost before the response.
         lost = sum(request.outcome in {"close", "reset"} for request in sandbox.requests)
         assert 0 <= sandbox.stats.requests - stats.requests <= (lost if engine == "aiohttp" else 0)
         assert stats.retries <= 0.2 * stats.requests + 20
@@ -184,10 +185,10 @@ async def test_with_every_seventh_request_failing_a_pull_of_any_length_is_exact(
 @pytest.mark.parametrize("concurrency", [1, 4, 8])
 @pytest.mark.parametrize("after", [0, 9], ids=["from the start", "in the middle"])
 @pytest.mark.parametrize("kind", ["500", "503"])
-async def test_a_server_that_is_down_ends_in_one_bare_error_without_a_storm(
+async def test_a_lasting_failure_ends_in_one_error_without_a_retry_storm(
     kind, after, concurrency, open_session, clock
 ):
-    """Within the policy's total, after at most attempts x concurrency requests to it."""
+    """Given a server that stays down, when a stream is read, then one unwrapped error is raised within total_timeout."""
     sandbox = Sandbox(calls=1_000, start=START, end=END, faults=Faults(fail_after=after, kinds=kind))
     policy = RetryPolicy()
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
@@ -202,8 +203,8 @@ async def test_a_server_that_is_down_ends_in_one_bare_error_without_a_storm(
 
 
 @pytest.mark.fault(54)
-async def test_an_outage_of_hours_costs_many_callers_no_storm(open_session, clock):
-    """Hundreds of requests meet it; what is sent is the work plus the budget, and it takes no real time."""
+async def test_many_callers_in_an_outage_cause_no_retry_storm(open_session, clock):
+    """Given an outage of hours, when 150 callers request pages, then requests stay within the retry budget."""
     sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0))
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         for _ in range(6):
@@ -219,8 +220,8 @@ async def test_an_outage_of_hours_costs_many_callers_no_storm(open_session, cloc
 
 @pytest.mark.fault(21)
 @both_engines
-async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
-    """Fifty callers and a stream: no more than the slots is sent, and nothing for half a minute; then it is tried."""
+async def test_a_rejected_account_gets_no_more_requests(open_session, clock):
+    """Given a 401, when 50 callers request pages, then at most 4 requests are sent, and none in the next 30 seconds."""
     sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0, kinds="401"))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=4) as insights:
         callers = [insights.page(START, END) for _ in range(50)]
@@ -228,7 +229,7 @@ async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
             assert type(result) is AuthenticationError
         sent = sandbox.stats.requests
         assert sent <= 4
-        # Errors of a stream are bare, also where it was not allowed to begin.
+        # A stream that may not send its first request raises the error unwrapped too.
         with pytest.raises(AuthenticationError, match="IP addresses"):
             await insights.stream(START, END).collect()
         assert sandbox.stats.requests == sent
@@ -241,15 +242,13 @@ async def test_a_refused_account_is_left_alone_at_once(open_session, clock):
 @both_engines
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("kind", ["500", "504", "reset", "cut"])
-async def test_windows_that_keep_failing_are_halved_and_the_size_is_remembered(
-    kind, concurrency, open_session
-):
-    """A server that fails on more than 300 rows: the exact calls, and no request for as many ever again."""
+async def test_a_failing_window_is_split_and_the_size_is_remembered(kind, concurrency, open_session):
+    """Given a server that fails above 300 rows, when a stream is read, then it delivers all calls, and later requests are small."""
     sandbox = Sandbox(calls=6_000, start=START, end=END, faults=Faults(fail_above_rows=300, kinds=kind))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
         stream = insights.stream(START, END, page_size=1_000)
         if kind == "reset":
-            # A connection that is lost says nothing about the size of what was asked for.
+            # A lost connection is not a sign that the window is too large.
             with pytest.raises(TransportError):
                 await stream.collect()
             return
@@ -257,7 +256,7 @@ async def test_windows_that_keep_failing_are_halved_and_the_size_is_remembered(
         assert stream.stats.window_splits >= 2
         limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.requests]
         outcomes = [request.outcome for request in sandbox.requests]
-        # Two sizes failed; the windows in flight with each were tried thrice, and again with the next.
+        # Two sizes fail; the windows in flight are requested three times with the first, and again with the second.
         assert outcomes.count(kind) <= 5 * concurrency
         later = limits[len(outcomes) - outcomes[::-1].index(kind) :]
         assert len(later) > 10
@@ -282,24 +281,22 @@ RETRY_AFTER = {
 @both_engines
 @pytest.mark.parametrize(("value", "wait"), RETRY_AFTER.values(), ids=RETRY_AFTER.keys())
 @pytest.mark.parametrize("kind", ["429", "503"])
-async def test_what_the_server_asks_to_wait_is_waited_if_it_can_be_read(
-    kind, value, wait, open_session, clock
-):
-    """At least so long; what cannot be read leaves our own back-off."""
+async def test_a_valid_retry_after_is_observed(kind, value, wait, open_session, clock):
+    """Given a Retry-After header, when it is valid, then the retry waits that long, else as long as the backoff."""
     faults = Faults(fail_at=(1,), kinds=kind, retry_after=value)
     sandbox = Sandbox(calls=10, start=START, end=END, faults=faults)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         began = clock.now
         assert len((await insights.page(START, END)).calls) == 10
     took = clock.now - began
-    assert (wait or 0) <= took <= max(wait or 0, RetryPolicy().initial)
+    assert (wait or 0) <= took <= max(wait or 0, RetryPolicy().initial_backoff)
 
 
 @pytest.mark.fault(24)
 @both_engines
 @pytest.mark.parametrize("value", ["121", "3600", "1e999", "Thu, 31 Dec 2099 23:59:59 GMT"])
-async def test_a_wait_longer_than_allowed_is_handed_to_the_caller_with_its_length(value, open_session, clock):
-    """At once, so that a job can park itself."""
+async def test_a_retry_after_beyond_the_maximum_is_raised_with_its_length(value, open_session, clock):
+    """Given a Retry-After above the maximum, when a stream is read, then the error has its length, after one request."""
     sandbox = Sandbox(
         calls=10, start=START, end=END, faults=Faults(fail_after=0, kinds="503", retry_after=value)
     )
@@ -312,8 +309,8 @@ async def test_a_wait_longer_than_allowed_is_handed_to_the_caller_with_its_lengt
 
 
 @pytest.mark.fault(49)
-async def test_two_failures_at_once_lose_neither(open_session):
-    """The first is raised, bare; another one is noted in it."""
+async def test_a_second_failure_is_a_note_of_the_first(open_session):
+    """Given two requests that fail together, when the first error is raised, then the other is noted in it."""
     sandbox = Sandbox(calls=500, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
         real, both = endpoint(insights).get_page, asyncio.Barrier(2)
@@ -331,9 +328,9 @@ async def test_two_failures_at_once_lose_neither(open_session):
         endpoint(insights).get_page = planted
         with pytest.raises((BadRequestError, DecodeError)) as caught:
             await insights.stream(START, END, page_size=40).collect()
-        said = str(caught.value) + "".join(getattr(caught.value, "__notes__", ()))
-        assert "one" in said
-        assert "the other" in said
+        text = str(caught.value) + "".join(getattr(caught.value, "__notes__", ()))
+        assert "one" in text
+        assert "the other" in text
 
 
 # Cancellation.
@@ -364,18 +361,18 @@ async def _block(stream):
 @both_engines
 @pytest.mark.parametrize("way", ["thrown in its place", "thrown as it resumes", "task.cancel", "anyio scope"])
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
-async def test_cancelled_at_every_suspension_the_session_works_on(work, way, open_session):
-    """At the first await of the reader, the second, the third, ... until none is left: nothing is swallowed or lost."""
+async def test_cancellation_at_any_await_leaves_the_client_usable(work, way, open_session):
+    """Given a cancellation at await 1, 2, 3, ..., when work is repeated, then nothing is swallowed, and no task, slot or connection leaks."""
     sandbox = Sandbox(calls=150, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
         before = asyncio.all_tasks()
         turn = 0
         while True:
             turn += 1
-            how, scope = asyncio.CancelledError, None
+            scope = None
 
             async def run(turn=turn):
-                nonlocal how, scope
+                nonlocal scope
                 if way == "task.cancel":
                     task = asyncio.current_task()
                     return await struck(work(insights), turn, lambda: task.cancel() and None)

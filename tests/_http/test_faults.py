@@ -22,32 +22,32 @@ async def _nothing_is_left():
 
 
 @pytest.mark.parametrize("number", FAULTS, ids=str)
-def test_given_a_fault_of_the_table_then_a_test_is_marked_with_it(number):
+def test_every_fault_has_a_marked_test_or_a_reason(number):
     """Given a fault, when tests are searched for its mark, then there is one, or a reason why there is none."""
     assert bool(marked_tests()[number]) != (number in WITHOUT_TEST)
 
 
-def test_given_a_mark_then_its_fault_is_in_the_table():
+def test_every_mark_is_in_the_table():
     """Given the marks of all tests, then each number is in the table."""
     assert marked_tests().keys() <= FAULTS.keys()
 
 
-class Listing(httpx.AsyncBaseTransport):
-    """An endpoint that answers these rows, filtered by dates and ordered, as they are."""
+class ListTransport(httpx.AsyncBaseTransport):
+    """Responds with the given rows, filtered by dates and ordered."""
 
     def __init__(self, rows):
-        self.rows, self.asked = rows, []
+        self.rows, self.params = rows, []
 
     async def handle_async_request(self, request):
-        asked = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
-        self.asked.append(asked)
+        params = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
+        self.params.append(params)
         rows = sorted(
-            (row for row in self.rows if asked["start_date"] <= row["call_start"] <= asked["end_date"]),
+            (row for row in self.rows if params["start_date"] <= row["call_start"] <= params["end_date"]),
             key=lambda row: row["call_start"],
-            reverse=asked["order"] == "call_start_DESC",
+            reverse=params["order"] == "call_start_DESC",
         )
-        size = int(asked["limit"])
-        begin = size * (int(asked["page"]) - 1)
+        size = int(params["limit"])
+        begin = size * (int(params["page"]) - 1)
         body = json.dumps(rows[begin : begin + size]).encode()
         return httpx.Response(200, stream=httpx.ByteStream(body))
 
@@ -58,10 +58,10 @@ def row(number, second, **more):
 
 @pytest.mark.fault(37)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
-async def test_a_call_that_an_answer_lists_twice_comes_once_and_is_counted(order, open_session):
-    """The last of them counts; its neighbours of the same second stay."""
+async def test_a_call_listed_twice_in_a_page_is_delivered_once(order, open_session):
+    """Given a page with an id twice, when a stream is read, then the last one is delivered, and the other is counted."""
     rows = [row(1, 1), row(2, 2, node_name="old"), row(3, 2), row(2, 2, node_name="new"), row(4, 5)]
-    transport = Listing(rows)
+    transport = ListTransport(rows)
     async with open_session(transport=transport) as insights:
         stream = insights.stream(START, END, order=order)
         calls = await stream.collect()
@@ -73,10 +73,10 @@ async def test_a_call_that_an_answer_lists_twice_comes_once_and_is_counted(order
 
 @pytest.mark.fault(38)
 @pytest.mark.parametrize("bad", [{"id": None}, {"id": ""}, {}], ids=["null", "empty", "missing"])
-async def test_a_call_without_an_id_is_no_call_and_costs_no_other(bad, open_session):
-    """Raised with its place, or left out and counted."""
+async def test_a_record_without_an_id_is_raised_or_skipped(bad, open_session):
+    """Given a record without an id, when a stream is read, then it is raised with its index, or skipped and counted."""
     rows = [row(1, 1), {"call_start": "2024-01-02 10:00:02", **bad}, row(3, 3)]
-    async with open_session(transport=Listing(rows)) as insights:
+    async with open_session(transport=ListTransport(rows)) as insights:
         with pytest.raises(RecordError) as caught:
             await insights.stream(START, END).collect()
         assert caught.value.index == 1
@@ -86,13 +86,13 @@ async def test_a_call_without_an_id_is_no_call_and_costs_no_other(bad, open_sess
 
 
 @pytest.mark.fault(44)
-async def test_the_rows_of_a_page_follow_their_bytes(open_session):
-    """Records of a few KB each: after the first small page no page is much larger than it should be."""
+async def test_the_rows_of_a_page_are_chosen_by_its_bytes(open_session):
+    """Given records of a few KB, when a stream is read, then after the first page, pages have about the target size."""
     sandbox = Sandbox(calls=3_000, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
         async for _ in insights.stream(START, END, fields=Fields.ALL):
             pass
-    row_bytes = sandbox.stats.bytes_received / sandbox.stats.rows
+    row_bytes = sandbox.stats.bytes / sandbox.stats.rows
     limits = [int(parse_qs(request.query)["limit"][0]) for request in sandbox.requests]
     assert row_bytes > 1_000
     assert limits[0] == 250
@@ -101,17 +101,17 @@ async def test_the_rows_of_a_page_follow_their_bytes(open_session):
 
 @pytest.mark.fault(41)
 async def test_a_stream_always_sends_both_dates(open_session):
-    """Whatever is left out: the endpoint would read this month, or today."""
-    transport = Listing([])
+    """Given missing dates, when a stream is read, then each request has both dates."""
+    transport = ListTransport([])
     async with open_session(transport=transport) as insights:
         for dates in ((), (START,), (None, END)):
             assert await insights.stream(*dates).collect() == []
-    assert all({"start_date", "end_date"} <= asked.keys() for asked in transport.asked)
+    assert all({"start_date", "end_date"} <= params.keys() for params in transport.params)
 
 
 @pytest.mark.fault(22)
-async def test_a_wrong_address_is_told_without_the_question(open_session):
-    """The cure, and neither query nor key."""
+async def test_a_wrong_address_is_reported_without_the_query(open_session):
+    """Given a 404, when a page is requested, then the error has a hint, and neither query nor phone number."""
     async with RawServer(answering(http_answer(b"<html>Not Found</html>", b"404 Not Found"))) as server:
         async with open_session(server.base_url) as insights:
             with pytest.raises(BadRequestError, match="Check base_url") as caught:
@@ -120,8 +120,8 @@ async def test_a_wrong_address_is_told_without_the_question(open_session):
     assert "response_fields" not in str(caught.value)
 
 
-async def test_a_page_of_another_form_is_told_by_its_form(open_session):
-    """What came instead of calls is said in a word, and not shown."""
+async def test_a_page_of_html_is_reported_without_its_text(open_session):
+    """Given HTML instead of calls, when a page is requested, then the error says so, without the text."""
     async with RawServer(answering(http_answer(b"<html>Sign in, 447598455773</html>"))) as server:
         async with open_session(server.base_url) as insights:
             with pytest.raises(DecodeError, match=r"HTML.*check the address") as caught:

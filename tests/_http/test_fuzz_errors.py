@@ -1,4 +1,4 @@
-"""Any status, any headers, any bytes, any failure of a transport: calls, or an error of ours. Nothing else escapes."""
+"""Random responses and failures: they end in calls or in an IovoxError, never in another exception."""
 
 import asyncio
 import gzip
@@ -27,24 +27,24 @@ async def _nothing_is_left():
         yield
 
 
-class Answering(httpx.AsyncBaseTransport):
-    """Answers bytes, or fails, before the answer or within it."""
+class RespondingTransport(httpx.AsyncBaseTransport):
+    """Responds with bytes, and fails before or after them."""
 
-    def __init__(self, status, headers, pieces, failure=None, *, early=False):
-        self.answer = (status, headers, pieces, failure)
+    def __init__(self, status, headers, blocks, failure=None, *, early=False):
+        self.response = (status, headers, blocks, failure)
         self.early = early
-        self.asked = 0
+        self.requests = 0
 
     async def handle_async_request(self, request):
-        self.asked += 1
-        status, headers, pieces, failure = self.answer
+        self.requests += 1
+        status, headers, blocks, failure = self.response
         if self.early and failure is not None:
             raise failure
 
         class Body(httpx.AsyncByteStream):
             async def __aiter__(self):
-                for piece in pieces:
-                    yield piece
+                for block in blocks:
+                    yield block
                 if failure is not None:
                     raise failure
 
@@ -52,7 +52,7 @@ class Answering(httpx.AsyncBaseTransport):
 
 
 def session(transport=None, base_url=BASE, **options):
-    """A session whose waits take no time."""
+    """A client whose waits take no time."""
     clock = Clock()
     with use_runtime(fake_runtime(clock)):
         insights = AsyncInsights("demo", "demo-key", base_url=base_url, transport=transport, **options)
@@ -60,7 +60,7 @@ def session(transport=None, base_url=BASE, **options):
 
 
 async def outcome(work):
-    """The error of ours that work ends in, or None; anything else is raised."""
+    """The IovoxError that work raises, or None; other exceptions propagate."""
     try:
         assert await work is not None
     except IovoxError as error:
@@ -68,8 +68,8 @@ async def outcome(work):
     return None
 
 
-async def check(insights, clock, most=None):
-    """A page, a stream, pages by numbers and a look-up: each ends in calls or in an error of ours, in time."""
+async def check(insights, clock, limit=None):
+    """Requests a page, a stream, pages by number, and calls by id; checks each result and the time it takes."""
     works = (
         lambda: insights.page(START, END),
         lambda: insights.page(START, END, on_error="skip"),
@@ -77,13 +77,13 @@ async def check(insights, clock, most=None):
         lambda: insights.stream(START, END, paging="pages", order="talk_time_ASC").collect(),
         lambda: insights.get(1, 2),
     )
-    for work in works[:most]:
+    for work in works[:limit]:
         began = clock.now
         error = await outcome(work())
         assert error is None or 0 < len(str(error)) < 2_000
         assert not isinstance(error, RequestError) or 1 <= error.attempts <= 5
-        assert clock.now - began <= RetryPolicy().total
-        # A refused account is left alone for half a minute.
+        assert clock.now - began <= RetryPolicy().total_timeout
+        # After a 401 or 403, nothing is sent for 30 seconds.
         clock.now += 60
     assert requests_in_flight(insights) == 0
 
@@ -119,7 +119,7 @@ bodies = st.one_of(
     ),
 )
 zipped = bodies.map(gzip.compress)
-spoilt = st.tuples(zipped, st.integers(0, 40), st.binary(max_size=8)).map(
+damaged = st.tuples(zipped, st.integers(0, 40), st.binary(max_size=8)).map(
     lambda parts: parts[0][: -parts[1] or None] + parts[2]
 )
 plain_text = st.text(
@@ -174,16 +174,16 @@ failures = st.one_of(
 
 
 @pytest.mark.fault(43)
-@given(statuses, headers, bodies | zipped | spoilt, st.integers(1, 60))
+@given(statuses, headers, bodies | zipped | damaged, st.integers(1, 60))
 @example(200, [(b"content-encoding", b"gzip")], gzip.compress(b"[]")[:5], 1)
 @example(429, [(b"retry-after", b"Fri, 31 Dec 9999 23:59:59 -2359")], b"", 1)
 @example(503, [(b"retry-after", b"Mon, 01 Jan 0001 00:00:00 +2359")], b"", 1)
 @example(302, [(b"location", b"http://[")], b"", 1)
 @settings(max_examples=90)
-async def test_any_answer_ends_in_calls_or_in_an_error_of_ours(status, heads, body, step):
-    """Status x headers x body, in pieces of any size."""
-    pieces = [body[place : place + step] for place in range(0, len(body), max(step, len(body) // 200))]
-    transport = Answering(status, heads, pieces)
+async def test_any_response_ends_in_calls_or_in_an_iovox_error(status, heads, body, step):
+    """Given any status, headers and body in blocks of any size, when calls are read, then only an IovoxError is raised."""
+    blocks = [body[offset : offset + step] for offset in range(0, len(body), max(step, len(body) // 200))]
+    transport = RespondingTransport(status, heads, blocks)
     insights, clock = session(transport)
     async with insights:
         await check(insights, clock)
@@ -191,9 +191,9 @@ async def test_any_answer_ends_in_calls_or_in_an_error_of_ours(status, heads, bo
 
 @given(statuses, headers, bodies, failures, st.booleans())
 @settings(max_examples=60)
-async def test_any_convert_exception_a_transport_is_an_error_of_ours(status, heads, body, failure, early):
-    """Raised instead of an answer, or in the middle of one."""
-    insights, clock = session(Answering(status, heads, [body], failure, early=early))
+async def test_any_exception_of_a_transport_ends_in_an_iovox_error(status, heads, body, failure, early):
+    """Given any exception before or in a response, when calls are read, then only an IovoxError is raised."""
+    insights, clock = session(RespondingTransport(status, heads, [body], failure, early=early))
     async with insights:
         await check(insights, clock)
 
@@ -239,8 +239,8 @@ wire = st.one_of(
 @given(answers=st.lists(wire, min_size=1, max_size=3))
 @example(answers=[b"", b"", b"HTTP/0.0 200\n\n"])
 @settings(max_examples=40)
-async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_error_of_ours(engine, answers):
-    """Over a real socket, below HTTP as well; connections are closed after each answer."""
+async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_iovox_error(engine, answers):
+    """Given any bytes from a real socket, when calls are read, then only an IovoxError is raised."""
 
     async def handler(connection):
         if await connection.request() is not None:
@@ -249,4 +249,4 @@ async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_error_of_ours(engine,
     async with RawServer(handler) as server, asyncio.timeout(20):
         insights, clock = session(carrier(engine), server.base_url)
         async with insights:
-            await check(insights, clock, most=3)
+            await check(insights, clock, limit=3)

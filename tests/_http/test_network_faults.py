@@ -1,4 +1,4 @@
-"""Faults of the wire, over real sockets: what a broken network, a broken server or a proxy can do, and what becomes of it."""
+"""Tests of network faults over real sockets: a broken network, a broken server, a proxy."""
 
 import asyncio
 import datetime as dt
@@ -24,13 +24,13 @@ from iovox_async import (
     TLSError,
     TransportError,
 )
-from iovox_async._http import transport as room
+from iovox_async._http import transport
 from iovox_async.sandbox import Sandbox
 
 START, END = "2024-01-01", "2024-01-10"
 CALL = {"id": 30683207599876, "call_start": "2024-01-02 04:39:59"}
 PAGE = json.dumps([CALL]).encode()
-RIGHT = http_answer(PAGE)
+RESPONSE = http_answer(PAGE)
 
 
 @pytest.fixture(autouse=True)
@@ -43,30 +43,30 @@ async def ids(insights):
     return [call.id for call in (await insights.page(START, END)).calls]
 
 
-# Before a connection stands.
+# Connecting.
 
 
 @pytest.mark.fault(1)
 @both_engines
-async def test_a_refused_connection_is_tried_again_and_then_named(open_session, clock):
-    """Nothing was sent, so it may be sent again; five attempts, four waits, one typed error."""
-    async with RawServer(answering(RIGHT)) as server:
+async def test_a_refused_connection_is_retried_then_raised_with_its_address(open_session, clock):
+    """Given a port nobody listens on, when a page is requested, then it is retried four times; the error names the address."""
+    async with RawServer(answering(RESPONSE)) as server:
         closed = server.base_url
     async with open_session(closed) as insights:
-        with pytest.raises(TransportError, match=r"no connection to the server.*after 5 attempts") as caught:
+        with pytest.raises(TransportError, match=r"cannot connect to the server.*after 5 attempts") as caught:
             await insights.page(call_origin="447598455773")
     assert len(clock.waits) == 4
-    told = str(caught.value)
-    assert f"no connection to the server at 127.0.0.1:{server.port} (" in told
-    assert told.endswith(
+    message = str(caught.value)
+    assert f"cannot connect to the server at 127.0.0.1:{server.port} (" in message
+    assert message.endswith(
         ". Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
     )
-    assert "447598455773" not in told
+    assert "447598455773" not in message
 
 
 @both_engines
 @pytest.mark.parametrize(
-    ("base_url", "place"),
+    ("base_url", "address"),
     [
         ("https://rest.iovox.test/rest/v1", "rest.iovox.test:443"),
         ("https://rest.iovox.test:8443/rest/v1", "rest.iovox.test:8443"),
@@ -74,46 +74,44 @@ async def test_a_refused_connection_is_tried_again_and_then_named(open_session, 
     ],
     ids=["the scheme's port", "another port", "an address"],
 )
-async def test_a_server_that_cannot_be_reached_is_named_by_host_and_port(
-    base_url, place, open_session, monkeypatch
-):
-    """It shows a misspelt address; nothing of the path, the question or the account stands there."""
+async def test_an_unreachable_server_is_named_by_host_and_port(base_url, address, open_session, monkeypatch):
+    """Given an unreachable server, when a page is requested, then the error has host and port, and no path, query or user."""
 
     def no_address(*_args, **_options):
         raise socket.gaierror(-2, "Name or service not known")
 
-    async def no_way(*_args, **_options):
+    async def unreachable(*_args, **_options):
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_address)
-    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", no_way)
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", unreachable)
     async with open_session(base_url, retry=RetryPolicy(max_attempts=1)) as insights:
         with pytest.raises(TransportError) as caught:
             await insights.page(START, END, call_origin="447598455773")
-    told = str(caught.value)
-    assert told.startswith(f"no connection to the server at {place} (")
-    assert not [secret for secret in ("447598455773", "rest/v1", "demo") if secret in told]
+    message = str(caught.value)
+    assert message.startswith(f"cannot connect to the server at {address} (")
+    assert not [secret for secret in ("447598455773", "rest/v1", "demo") if secret in message]
 
 
-async def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(open_session):
-    """Which of the two is down, the error cannot say; so it names both."""
-    async with RawServer(answering(RIGHT)) as server:
+async def test_an_unreachable_proxy_is_named_without_its_password(open_session):
+    """Given an unreachable proxy, when a page is requested, then the error names server and proxy, without the password."""
+    async with RawServer(answering(RESPONSE)) as server:
         port = server.port
     proxy = f"http://me:pr0xy-pass@127.0.0.1:{port}"
     async with open_session(proxy=proxy, retry=RetryPolicy(max_attempts=1)) as insights:
         with pytest.raises(TransportError) as caught:
             await insights.page(START, END)
-    told = str(caught.value)
-    assert f"at rest.iovox.test:443, through the proxy 127.0.0.1:{port} (" in told
-    assert "pr0xy-pass" not in told
+    message = str(caught.value)
+    assert f"at rest.iovox.test:443 through the proxy 127.0.0.1:{port} (" in message
+    assert "pr0xy-pass" not in message
 
 
 @pytest.mark.fault(1)
 @both_engines
-async def test_a_server_that_comes_up_late_is_reached(open_session, clock):
-    """What was refused a moment ago is answered now."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
+async def test_a_server_that_starts_during_the_retries_is_reached(open_session, clock):
+    """Given a server that starts after the first attempt, when a page is requested, then it is returned."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
 
     async def wait_and_start(seconds):
         clock.now += seconds
@@ -122,7 +120,7 @@ async def test_a_server_that_comes_up_late_is_reached(open_session, clock):
 
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(RIGHT)
+        writer.write(RESPONSE)
         writer.close()
 
     servers = []
@@ -134,25 +132,25 @@ async def test_a_server_that_comes_up_late_is_reached(open_session, clock):
 
 @pytest.mark.fault(1)
 @both_engines
-async def test_a_name_that_does_not_resolve_is_tried_again_and_then_named(open_session, monkeypatch):
-    """A resolver may be down for a moment."""
-    asked = []
+async def test_a_host_name_that_does_not_resolve_is_retried_then_raised(open_session, monkeypatch):
+    """Given a host name without an address, when a page is requested, then it is retried; the error has the resolver's message."""
+    hosts = []
 
     def no_address(host, *_args, **_options):
-        asked.append(host)
+        hosts.append(host)
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_address)
     async with open_session("https://nowhere.invalid/rest/v1", retry=RetryPolicy(max_attempts=3)) as insights:
-        with pytest.raises(TransportError, match=r"no connection.*Name or service not known.*3 attempts"):
+        with pytest.raises(TransportError, match=r"cannot connect.*Name or service not known.*3 attempts"):
             await insights.page()
-    assert len(asked) == 3
+    assert len(hosts) == 3
 
 
 @pytest.mark.fault(12)
 @both_engines
-async def test_a_server_that_accepts_and_says_nothing_meets_the_deadline(open_session):
-    """In the clear and before the handshake of TLS alike."""
+async def test_a_silent_server_ends_in_a_timeout(open_session):
+    """Given a server that accepts connections only, when a page is requested with or without TLS, then RequestTimeout is raised."""
 
     async def mute(connection):
         await connection.reader.read()
@@ -181,10 +179,10 @@ def server_context(certificate):
 
 @pytest.fixture
 def trusting(authority, monkeypatch):
-    """The one SSL context, made to trust the authority of these tests."""
+    """Makes the SSL context of the process trust the authority of these tests."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    monkeypatch.setattr(room, "_ssl_context", context)
+    monkeypatch.setattr(transport, "_ssl_context", context)
 
 
 CERTIFICATES = {
@@ -196,18 +194,18 @@ CERTIFICATES = {
 
 @pytest.mark.fault(2)
 @both_engines
-@pytest.mark.parametrize(("trusted", "how", "said"), CERTIFICATES.values(), ids=CERTIFICATES.keys())
-async def test_a_certificate_that_cannot_be_trusted_is_tried_once_and_sees_no_key(
-    trusted, how, said, authority, open_session, request
+@pytest.mark.parametrize(("trusted", "options", "message"), CERTIFICATES.values(), ids=CERTIFICATES.keys())
+async def test_an_untrusted_certificate_is_not_retried_and_gets_no_request(
+    trusted, options, message, authority, open_session, request
 ):
-    """Neither self-signed, nor expired, nor for another host; and no request was written."""
+    """Given an invalid certificate, when a page is requested, then TLSError is raised at once, and no request was sent."""
     if trusted:
         request.getfixturevalue("trusting")
-    how = {"name": "127.0.0.1", **how}
-    context = server_context(authority.issue_cert(how.pop("name"), **how))
-    async with RawServer(answering(RIGHT), tls=context) as server:
+    options = {"name": "127.0.0.1", **options}
+    context = server_context(authority.issue_cert(options.pop("name"), **options))
+    async with RawServer(answering(RESPONSE), tls=context) as server:
         async with open_session(server.base_url) as insights:
-            with pytest.raises(TLSError, match=said) as caught:
+            with pytest.raises(TLSError, match=message) as caught:
                 await insights.page()
     assert caught.value.attempts == 1
     assert server.inbox == []
@@ -216,18 +214,21 @@ async def test_a_certificate_that_cannot_be_trusted_is_tried_once_and_sees_no_ke
 @pytest.mark.fault(2)
 @both_engines
 @pytest.mark.usefixtures("trusting")
-async def test_a_trusted_certificate_is_read_through(authority, open_session):
-    """The other side of the coin, and the tests before it mean something."""
+async def test_a_trusted_certificate_is_accepted(authority, open_session):
+    """Given a certificate of a trusted authority, when a page is requested, then it is returned."""
     context = server_context(authority.issue_cert("127.0.0.1"))
-    async with RawServer(answering(RIGHT), tls=context) as server, open_session(server.base_url) as insights:
+    async with (
+        RawServer(answering(RESPONSE), tls=context) as server,
+        open_session(server.base_url) as insights,
+    ):
         assert await ids(insights) == [CALL["id"]]
 
 
 @pytest.mark.fault(3)
 @both_engines
 @pytest.mark.usefixtures("trusting")
-async def test_a_handshake_that_is_broken_off_is_tried_again(authority, open_session):
-    """It says nothing about the certificate."""
+async def test_an_interrupted_handshake_is_retried(authority, open_session):
+    """Given two interrupted TLS handshakes, when a page is requested, then the third succeeds."""
     context = server_context(authority.issue_cert("127.0.0.1"))
 
     async def broken_twice(connection):
@@ -238,7 +239,7 @@ async def test_a_handshake_that_is_broken_off_is_tried_again(authority, open_ses
             return
         await tunnel(connection, server.port)
 
-    async with RawServer(answering(RIGHT), tls=context) as server, RawServer(broken_twice) as front:
+    async with RawServer(answering(RESPONSE), tls=context) as server, RawServer(broken_twice) as front:
         async with open_session(f"https://127.0.0.1:{front.port}/rest/v1") as insights:
             assert await ids(insights) == [CALL["id"]]
         assert front.connections == 3
@@ -246,17 +247,15 @@ async def test_a_handshake_that_is_broken_off_is_tried_again(authority, open_ses
 
 @pytest.mark.fault(66)
 @pytest.mark.usefixtures("_no_settings_from_outside")
-async def test_the_environment_cannot_choose_certificates_or_write_the_keys_of_connections(
-    authority, monkeypatch, tmp_path, open_session
-):
-    """SSL_CERT_FILE is not looked at, and SSLKEYLOGFILE gets nothing to decrypt a recording with."""
+async def test_ssl_cert_file_and_sslkeylogfile_are_ignored(authority, monkeypatch, tmp_path, open_session):
+    """Given SSL_CERT_FILE and SSLKEYLOGFILE, when a page is requested, then neither is used."""
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    monkeypatch.setattr(room, "_ssl_context", None)
-    context = room.ssl_context()
+    monkeypatch.setattr(transport, "_ssl_context", None)
+    context = transport.ssl_context()
     certificate = server_context(authority.issue_cert("127.0.0.1"))
-    async with RawServer(answering(RIGHT), tls=certificate) as server:
+    async with RawServer(answering(RESPONSE), tls=certificate) as server:
         async with open_session(server.base_url) as insights:
             with pytest.raises(TLSError):
                 await insights.page()
@@ -272,16 +271,16 @@ async def test_the_environment_cannot_choose_certificates_or_write_the_keys_of_c
 
 @pytest.mark.fault(4)
 @both_engines
-async def test_an_idle_connection_that_the_server_closed_costs_no_attempt_and_no_wait(open_session, clock):
-    """It is noticed as the request is sent; sent again at once, on a new connection."""
+async def test_a_closed_idle_connection_costs_no_attempt_and_no_wait(open_session, clock):
+    """Given a server that closes idle connections, when pages are requested one by one, then each is returned without a wait."""
 
-    async def one_each(connection):
+    async def one_response(connection):
         await connection.request()
-        await connection.send(RIGHT)
-        # The next request is read, and never answered.
+        await connection.send(RESPONSE)
+        # The next request is read, and gets no response.
         await connection.request()
 
-    async with RawServer(one_each) as server:
+    async with RawServer(one_response) as server:
         async with open_session(server.base_url, retry=RetryPolicy(max_attempts=1)) as insights:
             assert [await ids(insights) for _ in range(4)] == [[CALL["id"]]] * 4
         assert server.connections == 4
@@ -303,8 +302,8 @@ MALFORMED = {
 @pytest.mark.fault(13)
 @both_engines
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
-async def test_what_is_not_http_is_tried_once_more_and_then_raised(data, open_session):
-    """A second time proves that it is no accident; the error shows none of the bytes."""
+async def test_a_response_that_is_not_http_is_retried_once(data, open_session):
+    """Given bytes that are not HTTP, when a page is requested, then it is retried once; the error shows none of the bytes."""
     async with RawServer(answering(data)) as server:
         async with open_session(server.base_url) as insights:
             with pytest.raises(TransportError, match="is not HTTP") as caught:
@@ -315,8 +314,8 @@ async def test_what_is_not_http_is_tried_once_more_and_then_raised(data, open_se
     assert len(str(caught.value)) < 200
 
 
-async def test_a_transfer_encoding_that_is_not_known_is_not_http(open_session):
-    """Where httpx carries the requests. To aiohttp it is a body without a length, as the standard has it."""
+async def test_an_unknown_transfer_encoding_is_not_http(open_session):
+    """Given an unknown transfer encoding, when a page is requested through httpx, then the response is rejected as not HTTP."""
     data = b"HTTP/1.1 200 OK\r\ntransfer-encoding: zip\r\n\r\n[]"
     async with RawServer(answering(data)) as server, open_session(server.base_url) as insights:
         with pytest.raises(TransportError, match="is not HTTP") as caught:
@@ -326,16 +325,16 @@ async def test_a_transfer_encoding_that_is_not_known_is_not_http(open_session):
 
 @pytest.mark.fault(13)
 @both_engines
-@pytest.mark.parametrize("endless", [False, True], ids=["then an answer", "without end"])
-async def test_a_flood_of_100_continue_is_read_over_or_ends_at_the_deadline(endless, open_session):
-    """Interim answers are nothing; they neither hold up the loop nor outlive the attempt."""
+@pytest.mark.parametrize("endless", [False, True], ids=["then a response", "endless"])
+async def test_a_flood_of_100_continue_is_skipped_or_ends_at_the_deadline(endless, open_session):
+    """Given many interim responses, when a page is requested, then they are skipped; if they never end, it times out."""
 
     async def flood(connection):
         await connection.request()
         while endless:
             await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 50)
             await asyncio.sleep(0)
-        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 500 + RIGHT)
+        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 500 + RESPONSE)
 
     async with RawServer(flood) as server:
         options = {"timeout": 0.15, "retry": RetryPolicy(max_attempts=1)} if endless else {}
@@ -347,16 +346,16 @@ async def test_a_flood_of_100_continue_is_read_over_or_ends_at_the_deadline(endl
                 assert await ids(insights) == [CALL["id"]]
 
 
-def cut(*pieces, reset=False):
-    """A handler whose first answer is broken off after these pieces, and whose others are right."""
+def truncated(*blocks, reset=False):
+    """A handler whose first response ends after these blocks; later responses are complete."""
 
     async def handler(connection):
         while await connection.request() is not None:
             if connection.number > 1:
-                await connection.send(RIGHT)
+                await connection.send(RESPONSE)
                 continue
-            for piece in pieces:
-                await connection.send(piece)
+            for block in blocks:
+                await connection.send(block)
                 await asyncio.sleep(0.001)
             if reset:
                 connection.reset()
@@ -368,31 +367,31 @@ def cut(*pieces, reset=False):
 HEAD = b"HTTP/1.1 200 OK\r\n"
 HALF = PAGE[: len(PAGE) // 2]
 GZIP = gzip.compress(PAGE)
-ZIPPED = HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
-CUTS = {
-    "in the status line": cut(b"HTTP/1.1 20"),
-    "in the headers": cut(HEAD + b"content-le"),
-    "after the headers": cut(HEAD + b"content-length: 50\r\n\r\n"),
-    "a length not met": cut(HEAD + b"content-length: 500\r\n\r\n", PAGE),
-    "chunks without an end": cut(
+GZIP_HEAD = HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+TRUNCATED = {
+    "in the status line": truncated(b"HTTP/1.1 20"),
+    "in the headers": truncated(HEAD + b"content-le"),
+    "after the headers": truncated(HEAD + b"content-length: 50\r\n\r\n"),
+    "a length not met": truncated(HEAD + b"content-length: 500\r\n\r\n", PAGE),
+    "chunks without an end": truncated(
         HEAD + b"transfer-encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n" % (len(PAGE), PAGE)
     ),
-    "a body without a length": cut(HEAD + b"\r\n", HALF),
-    "a reset before the answer": cut(reset=True),
-    "a reset in the middle": cut(HEAD + b"content-length: 500\r\n\r\n", PAGE, reset=True),
-    "gzip cut in half": cut(ZIPPED % 40 + GZIP[:40]),
-    "gzip without its trailer": cut(ZIPPED % (len(GZIP) - 8) + GZIP[:-8]),
-    "gzip with a wrong checksum": cut(ZIPPED % len(GZIP) + GZIP[:-8] + b"\0" * 8),
-    "a second member that is cut": cut(ZIPPED % (len(GZIP) + 12) + GZIP + GZIP[:12]),
-    "nothing at all in a 200": cut(http_answer(b"")),
+    "a body without a length": truncated(HEAD + b"\r\n", HALF),
+    "a reset before the answer": truncated(reset=True),
+    "a reset in the middle": truncated(HEAD + b"content-length: 500\r\n\r\n", PAGE, reset=True),
+    "gzip truncated": truncated(GZIP_HEAD % 40 + GZIP[:40]),
+    "gzip without its trailer": truncated(GZIP_HEAD % (len(GZIP) - 8) + GZIP[:-8]),
+    "gzip with a wrong checksum": truncated(GZIP_HEAD % len(GZIP) + GZIP[:-8] + b"\0" * 8),
+    "a second member truncated": truncated(GZIP_HEAD % (len(GZIP) + 12) + GZIP + GZIP[:12]),
+    "nothing at all in a 200": truncated(http_answer(b"")),
 }
 
 
 @pytest.mark.fault(5, 6, 7)
 @both_engines
-@pytest.mark.parametrize("handler", CUTS.values(), ids=CUTS.keys())
-async def test_a_cut_anywhere_is_noticed_and_asked_again(handler, open_session):
-    """Half an answer is no answer, however well it is framed; nothing of it is handed out."""
+@pytest.mark.parametrize("handler", TRUNCATED.values(), ids=TRUNCATED.keys())
+async def test_a_truncated_response_is_detected_and_retried(handler, open_session):
+    """Given a response truncated anywhere, when a page is requested, then it is discarded and requested again."""
     async with RawServer(handler) as server, open_session(server.base_url) as insights:
         assert await ids(insights) == [CALL["id"]]
         assert len(server.inbox) == 2
@@ -400,11 +399,11 @@ async def test_a_cut_anywhere_is_noticed_and_asked_again(handler, open_session):
 
 @pytest.mark.fault(8)
 @both_engines
-async def test_every_member_of_a_gzip_body_is_read(open_session):
-    """A server may compress a page piece by piece."""
-    body = b"".join(gzip.compress(PAGE[place : place + 7]) for place in range(0, len(PAGE), 7))
-    zipped = http_answer(body, b"200 OK", b"content-encoding: gzip")
-    async with RawServer(answering(zipped)) as server, open_session(server.base_url) as insights:
+async def test_every_member_of_a_gzip_body_is_decoded(open_session):
+    """Given a gzip body of several members, when a page is requested, then all are decoded."""
+    body = b"".join(gzip.compress(PAGE[offset : offset + 7]) for offset in range(0, len(PAGE), 7))
+    response = http_answer(body, b"200 OK", b"content-encoding: gzip")
+    async with RawServer(answering(response)) as server, open_session(server.base_url) as insights:
         assert await ids(insights) == [CALL["id"]]
 
 
@@ -413,12 +412,12 @@ async def test_every_member_of_a_gzip_body_is_read(open_session):
 @pytest.mark.parametrize(
     "encoding", [b"br", b"gzip, gzip", b"gzip, gzip, gzip, gzip, gzip, gzip", b"deflate"]
 )
-async def test_an_encoding_that_was_not_offered_is_refused_at_once(encoding, open_session):
-    """Neither unknown ones nor chains of them; the next answer would have the same."""
-    odd = http_answer(b"x", b"200 OK", b"content-encoding: " + encoding)
-    async with RawServer(answering(odd)) as server:
+async def test_an_unrequested_encoding_is_rejected_without_a_retry(encoding, open_session):
+    """Given an encoding other than gzip, when a stream is read, then DecodeError is raised after one request."""
+    response = http_answer(b"x", b"200 OK", b"content-encoding: " + encoding)
+    async with RawServer(answering(response)) as server:
         async with open_session(server.base_url) as insights:
-            with pytest.raises(DecodeError, match="only gzip was offered") as caught:
+            with pytest.raises(DecodeError, match="only gzip was accepted") as caught:
                 await insights.stream(START, END).collect()
         assert caught.value.attempts == len(server.inbox) == 1
 
@@ -432,8 +431,8 @@ BOMBS = {
 @pytest.mark.fault(9)
 @both_engines
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS.keys())
-async def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again(body, open_session):
-    """Bytes are counted as sent and as decoded, while they come."""
+async def test_a_decompression_bomb_is_stopped_and_not_retried(body, open_session):
+    """Given a body that exceeds the size limit when decoded, when a page is requested, then reading stops, and it is not retried."""
     bomb = http_answer(body, b"200 OK", b"content-encoding: gzip")
     async with RawServer(answering(bomb)) as server, open_session(server.base_url) as insights:
         endpoint(insights)._max_body_bytes = 1_000_000
@@ -444,8 +443,8 @@ async def test_a_bomb_is_stopped_at_the_cap_and_not_asked_for_again(body, open_s
 
 @pytest.mark.fault(9)
 @both_engines
-async def test_a_page_too_large_is_asked_for_in_halves(open_session):
-    """The cap on bytes costs no call: the window is halved, and its smaller size remembered."""
+async def test_a_window_whose_page_is_too_large_is_split(open_session):
+    """Given a size limit below a page's size, when a stream is read, then its windows are split, and no call is lost."""
     sandbox = Sandbox(calls=600, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
         endpoint(insights)._max_body_bytes = 80_000
@@ -456,14 +455,14 @@ async def test_a_page_too_large_is_asked_for_in_halves(open_session):
 
 @pytest.mark.fault(26)
 @both_engines
-async def test_an_error_is_named_by_its_status_though_its_body_has_no_end(open_session, monkeypatch):
-    """10 MB are not read, and a body that drips is not waited for: the status says enough."""
-    monkeypatch.setattr(room, "ERROR_BODY_SECONDS", 0.05)
+async def test_an_error_with_an_endless_body_is_raised_by_its_status(open_session, monkeypatch):
+    """Given an error body that is huge or never ends, when a page is requested, then the error has the status and the first text."""
+    monkeypatch.setattr(transport, "ERROR_BODY_SECONDS", 0.05)
 
     async def endless(connection):
         await connection.request()
         await connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>no")
-        # To the first nothing more is sent, to the second 10 MB.
+        # The first connection gets nothing more, the second 10 MB.
         await connection.send(b" and no" * 1_500_000 * (connection.number - 1))
         await connection.reader.read()
 
@@ -479,8 +478,8 @@ async def test_an_error_is_named_by_its_status_though_its_body_has_no_end(open_s
 
 
 @pytest.mark.fault(17)
-async def test_a_socks_proxy_carries_the_session(open_session):
-    """People reach the service from a listed address through a tunnel."""
+async def test_requests_pass_through_a_socks_proxy(open_session):
+    """Given a SOCKS proxy, when a stream is read, then all calls arrive through it."""
     sandbox = Sandbox(calls=30, start=START, end=END)
 
     async def socks(connection):
@@ -500,8 +499,8 @@ async def test_a_socks_proxy_carries_the_session(open_session):
 
 
 @pytest.mark.fault(17)
-async def test_a_socks_proxy_that_refuses_is_a_transport_error(open_session):
-    """Tried again, since a tunnel comes back."""
+async def test_a_socks_proxy_that_refuses_is_retried(open_session):
+    """Given a SOCKS proxy that refuses the connection, when a page is requested, then it is retried, then TransportError is raised."""
 
     async def refuses(connection):
         await connection.reader.readexactly(3)
@@ -517,7 +516,7 @@ async def test_a_socks_proxy_that_refuses_is_a_transport_error(open_session):
         assert proxy.connections == 5
 
 
-PROXY_ANSWERS = {
+PROXY_RESPONSES = {
     "407 to CONNECT": (
         "https://nowhere.invalid/rest/v1",
         b"407 Proxy Authentication Required",
@@ -525,24 +524,24 @@ PROXY_ANSWERS = {
         1,
     ),
     "502 to CONNECT": ("https://nowhere.invalid/rest/v1", b"502 Bad Gateway", TransportError, 5),
-    "407 in the clear": (
+    "407 without TLS": (
         "http://127.0.0.1:9/rest/v1",
         b"407 Proxy Authentication Required",
         BadRequestError,
         1,
     ),
-    "502 in the clear": ("http://127.0.0.1:9/rest/v1", b"502 Bad Gateway", ServerError, 5),
+    "502 without TLS": ("http://127.0.0.1:9/rest/v1", b"502 Bad Gateway", ServerError, 5),
 }
 
 
 @pytest.mark.fault(17)
 @pytest.mark.parametrize(
-    ("base_url", "status", "kind", "attempts"), PROXY_ANSWERS.values(), ids=PROXY_ANSWERS.keys()
+    ("base_url", "status", "kind", "attempts"), PROXY_RESPONSES.values(), ids=PROXY_RESPONSES.keys()
 )
-async def test_a_proxy_that_refuses_is_raised_and_one_that_fails_is_tried_again(
+async def test_a_proxy_error_is_raised_for_407_and_retried_for_502(
     base_url, status, kind, attempts, open_session
 ):
-    """407 is for the person at the keyboard, 502 may pass."""
+    """Given a proxy that returns an error, when a page is requested, then 407 is raised at once, and 502 is retried."""
     async with RawServer(answering(http_answer(b"", status))) as proxy:
         async with open_session(base_url, proxy=f"http://127.0.0.1:{proxy.port}") as insights:
             with pytest.raises(kind) as caught:
@@ -553,10 +552,10 @@ async def test_a_proxy_that_refuses_is_raised_and_one_that_fails_is_tried_again(
             assert all(b"demo-key" not in head for head in proxy.inbox)
 
 
-def test_a_key_goes_to_no_proxy_in_the_clear():
-    """With a base_url of http the last step to it must be this machine as well."""
+def test_a_remote_proxy_requires_https():
+    """Given a base_url with http, when a client is created with a remote proxy, then ConfigurationError is raised."""
     for proxy in ("http://proxy.example:3128", "socks5://10.0.0.1", "https://proxy.example"):
-        with pytest.raises(ConfigurationError, match="in the clear"):
+        with pytest.raises(ConfigurationError, match="unencrypted"):
             AsyncInsights("demo", "demo-key", base_url="http://127.0.0.1:1", proxy=proxy)
 
 
@@ -572,8 +571,8 @@ def test_a_key_goes_to_no_proxy_in_the_clear():
     ],
     ids=["HTTPS_PROXY", "ALL_PROXY", "another scheme's", "NO_PROXY", "this machine"],
 )
-def test_the_environment_s_proxy_is_used_as_other_programs_use_it(base_url, environment, used, monkeypatch):
-    """Only when asked for, with its exceptions, and never on the way to this machine."""
+def test_proxy_environment_follows_the_usual_variables(base_url, environment, used, monkeypatch):
+    """Given the usual proxy variables, when proxy="environment", then they apply with their exceptions, never for loopback."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     insights = AsyncInsights("demo", "demo-key", base_url=base_url, proxy="environment")
@@ -582,8 +581,8 @@ def test_the_environment_s_proxy_is_used_as_other_programs_use_it(base_url, envi
 
 
 @pytest.mark.fault(65)
-def test_only_an_address_of_this_machine_is_loopback():
-    """A name may begin with 127 and lead anywhere."""
+def test_http_is_allowed_for_loopback_addresses_only():
+    """Given a base_url with http, when its host only looks like loopback, then ConfigurationError is raised."""
     for host in (
         "127.evil.example",
         "127.0.0.1.evil.example",
@@ -591,36 +590,36 @@ def test_only_an_address_of_this_machine_is_loopback():
         "0.0.0.0",
         "10.0.0.1",
     ):
-        with pytest.raises(ConfigurationError, match="in the clear"):
+        with pytest.raises(ConfigurationError, match="unencrypted"):
             AsyncInsights("demo", "demo-key", base_url=f"http://{host}/rest/v1")
     for host in ("127.0.0.1", "127.8.9.10:80", "localhost:1", "[::1]:5"):
         assert AsyncInsights("demo", "demo-key", base_url=f"http://{host}/rest/v1")
 
 
-# Many at once.
+# Many callers.
 
 
 @pytest.mark.fault(53)
 @both_engines
-async def test_hundreds_of_callers_share_a_few_slots_in_the_order_of_their_arrival(open_session):
-    """No caller of a busy web application meets a pool's timeout, and nobody is passed over."""
-    seen = []
+async def test_hundreds_of_callers_are_served_in_order(open_session):
+    """Given 400 callers and 4 slots, when all request a page, then requests are sent in order, without a pool timeout."""
+    numbers = []
 
     async def handler(connection):
         while (head := await connection.request()) is not None:
-            seen.append(int(head.partition(b"iovox_number=")[2].partition(b"&")[0]))
+            numbers.append(int(head.partition(b"iovox_number=")[2].partition(b"&")[0]))
             await connection.send(http_answer())
 
     async with RawServer(handler) as server, open_session(server.base_url, concurrency=4) as insights:
-        callers = [insights.page(START, END, iovox_number=str(1000 + one)) for one in range(400)]
+        callers = [insights.page(START, END, iovox_number=str(1000 + index)) for index in range(400)]
         await asyncio.gather(*callers)
         assert server.connections <= 4
-    assert all(abs(place - (number - 1000)) <= 8 for place, number in enumerate(seen))
+    assert all(abs(position - (number - 1000)) <= 8 for position, number in enumerate(numbers))
 
 
 @both_engines
-async def test_a_long_wait_that_the_server_asks_for_reaches_the_caller_with_its_length(open_session, clock):
-    """A job can park itself; nothing is waited for and nothing sent again."""
+async def test_a_long_retry_after_is_raised_with_its_length(open_session, clock):
+    """Given a Retry-After above the maximum, when a stream is read, then the error has its length, and nothing is retried."""
     answer = http_answer(b"", b"429 Too Many Requests", b"retry-after: 3600")
     async with RawServer(answering(answer)) as server, open_session(server.base_url) as insights:
         with pytest.raises(RateLimitError, match="3600 seconds") as caught:

@@ -1,4 +1,4 @@
-"""Single exchanges: what is sent, and what each answer becomes."""
+"""Tests of single requests: what is sent, and how each response is handled."""
 
 import gzip
 import json
@@ -6,6 +6,7 @@ import ssl
 from datetime import datetime
 from urllib.parse import parse_qs
 
+import httpcore
 import httpx
 import pytest
 import respx
@@ -48,10 +49,8 @@ def endpoint():
         yield mock.get(url__startswith=URL)
 
 
-async def test_a_page_is_one_request_with_the_headers_and_parameters_of_the_documentation(
-    endpoint, open_session
-):
-    """The endpoint as it is: its path, its names, its defaults, and credentials in its two headers."""
+async def test_a_page_is_one_request_with_the_documented_headers_and_parameters(endpoint, open_session):
+    """Given filters, when a page is requested, then one request has the documented path, parameters and credential headers."""
     endpoint.respond(json=[CALL])
     async with open_session() as insights:
         page = await insights.page("2024-02-01", "2024-02-29", page=2, page_size=10, call_result="ANSWERED")
@@ -73,8 +72,8 @@ async def test_a_page_is_one_request_with_the_headers_and_parameters_of_the_docu
     assert page.calls[0].call_start == datetime(2024, 2, 26, 4, 39, 59)
 
 
-async def test_a_page_takes_a_whole_query(endpoint, open_session):
-    """`page(InsightsQuery(...))` sends what the query says."""
+async def test_a_page_accepts_a_query(endpoint, open_session):
+    """Given an InsightsQuery, when a page is requested with it, then its parameters are sent."""
     endpoint.respond(json=[])
     query = InsightsQuery(start_date="2024-01-01", page=3, limit=7, order="talk_time_ASC", fields=["id"])
     async with open_session() as insights:
@@ -84,13 +83,13 @@ async def test_a_page_takes_a_whole_query(endpoint, open_session):
     assert sent["response_fields"] == ["id"]
 
 
-EMPTY = {"list": b"[]", "null": b"null", "object": b"{}", "blanks": b" [ ] \n"}
+EMPTY_RESULTS = {"list": b"[]", "null": b"null", "object": b"{}", "blanks": b" [ ] \n"}
 
 
 @pytest.mark.fault(16)
-@pytest.mark.parametrize("body", EMPTY.values(), ids=EMPTY.keys())
-async def test_every_form_of_nothing_is_no_calls(body, endpoint, open_session):
-    """The back end's habits for an empty result."""
+@pytest.mark.parametrize("body", EMPTY_RESULTS.values(), ids=EMPTY_RESULTS.keys())
+async def test_every_form_of_an_empty_result_is_no_calls(body, endpoint, open_session):
+    """Given an empty result in any form the endpoint uses, when a page is requested, then it has no calls."""
     endpoint.respond(content=body)
     async with open_session() as insights:
         assert (await insights.page()).calls == []
@@ -98,22 +97,22 @@ async def test_every_form_of_nothing_is_no_calls(body, endpoint, open_session):
 
 @pytest.mark.fault(16)
 async def test_204_is_no_calls(endpoint, open_session):
-    """No content is no calls."""
+    """Given status 204, when a page is requested, then it has no calls."""
     endpoint.respond(204)
     async with open_session() as insights:
         assert (await insights.page()).calls == []
 
 
 @pytest.mark.fault(27)
-async def test_a_single_calls_object_is_a_list_of_one(endpoint, open_session):
-    """The back end's habit for a single result."""
+async def test_a_single_object_is_a_list_of_one_call(endpoint, open_session):
+    """Given a single object instead of a list, when a page is requested, then it has one call."""
     endpoint.respond(json=CALL)
     async with open_session() as insights:
         assert [call.id for call in (await insights.page()).calls] == [CALL["id"]]
 
 
 XML = b'<errors><error status="400">Order Field Invalid</error><error>and more</error></errors>'
-ANSWERS = [
+RESPONSES = [
     (400, {}, XML, BadRequestError, 1),
     (401, {}, b'<errors><error status="401">HTTP 401: Unauthorized</error></errors>', AuthenticationError, 1),
     (403, {}, b'{"error": "no"}', PermissionDeniedError, 1),
@@ -149,20 +148,20 @@ ANSWERS = [
 ]
 
 
-class Wire(httpx.AsyncBaseTransport):
-    """Answers bytes as a socket would: nothing is decoded on the way."""
+class RawTransport(httpx.AsyncBaseTransport):
+    """Responds with raw bytes, as a socket would."""
 
     def __init__(self, status, headers, body):
-        self.answer, self.seen, self.closed = (status, headers, body), [], False
+        self.response, self.seen, self.closed = (status, headers, body), [], False
 
     async def handle_async_request(self, request):
         self.seen.append(request)
-        status, headers, body = self.answer
+        status, headers, body = self.response
 
         class Body(httpx.AsyncByteStream):
             async def __aiter__(self):
-                for place in range(0, len(body), 1000):
-                    yield body[place : place + 1000]
+                for offset in range(0, len(body), 1000):
+                    yield body[offset : offset + 1000]
 
         return httpx.Response(status, headers=headers, stream=Body())
 
@@ -173,28 +172,28 @@ class Wire(httpx.AsyncBaseTransport):
 @pytest.mark.fault(15, 16, 19, 20, 22, 23, 27)
 @pytest.mark.parametrize(
     ("status", "headers", "body", "kind", "attempts"),
-    ANSWERS,
-    ids=[f"{a[0]}-{number}" for number, a in enumerate(ANSWERS)],
+    RESPONSES,
+    ids=[f"{a[0]}-{number}" for number, a in enumerate(RESPONSES)],
 )
-async def test_every_answer_that_is_no_page_becomes_a_typed_error(
+async def test_every_other_response_becomes_a_typed_error(
     status, headers, body, kind, attempts, open_session
 ):
-    """Status, headers and body decide the type, and whether it is tried again."""
-    wire = Wire(status, headers, body)
-    async with open_session(transport=wire) as insights:
+    """Given a response that is not a page, when it is received, then status, headers and body decide the error and its retries."""
+    transport = RawTransport(status, headers, body)
+    async with open_session(transport=transport) as insights:
         with pytest.raises(IovoxError) as caught:
             await insights.page()
     assert type(caught.value) is kind
     assert caught.value.attempts == attempts
-    assert len(wire.seen) == attempts
+    assert len(transport.seen) == attempts
     assert "demo-key" not in str(caught.value)
-    assert wire.closed
+    assert transport.closed
 
 
 @pytest.mark.fault(19)
-async def test_the_messages_of_an_error_body_are_kept_each(open_session):
-    """All that the endpoint says about a bad request reaches the caller."""
-    async with open_session(transport=Wire(400, {}, XML)) as insights:
+async def test_all_messages_of_an_error_body_are_kept(open_session):
+    """Given an error body with several messages, when the error is raised, then it has all of them."""
+    async with open_session(transport=RawTransport(400, {}, XML)) as insights:
         with pytest.raises(BadRequestError) as caught:
             await insights.page()
     assert caught.value.messages == ("Order Field Invalid", "and more")
@@ -202,20 +201,20 @@ async def test_the_messages_of_an_error_body_are_kept_each(open_session):
 
 
 @pytest.mark.fault(14)
-async def test_a_redirect_is_told_by_its_origin_only_and_never_followed(open_session):
-    """No path, no query, no second request."""
-    wire = Wire(302, {"location": "https://user:pw@thief.example:8443/x?y=1"}, b"")
-    async with open_session(transport=wire) as insights:
+async def test_a_redirect_is_not_followed_and_only_its_origin_is_kept(open_session):
+    """Given a redirect, when a page is requested, then the error has the target's origin only, and no second request is sent."""
+    transport = RawTransport(302, {"location": "https://user:pw@thief.example:8443/x?y=1"}, b"")
+    async with open_session(transport=transport) as insights:
         with pytest.raises(UnexpectedRedirectError) as caught:
             await insights.page()
     assert caught.value.location == "https://thief.example:8443"
-    assert len(wire.seen) == 1
+    assert len(transport.seen) == 1
 
 
-async def test_a_key_that_the_server_repeats_is_not_passed_on(open_session):
-    """An error body that echoes the key or a number loses it."""
+async def test_a_key_in_an_error_body_is_masked(open_session):
+    """Given an error body with the key and a phone number, when the error is raised, then both are masked."""
     body = b"bad key demo-key for 447598455773"
-    async with open_session(transport=Wire(400, {}, body)) as insights:
+    async with open_session(transport=RawTransport(400, {}, body)) as insights:
         with pytest.raises(BadRequestError) as caught:
             await insights.page()
     assert caught.value.messages == ("bad key *** for …773",)
@@ -227,22 +226,32 @@ def _subclasses(kind):
         yield from _subclasses(sub)
 
 
-@pytest.mark.parametrize("kind", sorted(_subclasses(httpx.TransportError), key=lambda kind: kind.__name__))
-def test_every_transport_error_of_httpx_has_a_typed_twin(kind):
-    """The table is complete: timeouts are RequestTimeout, the rest TransportError."""
-    twin = convert_exception(kind("what happened"))
-    error = twin.error if isinstance(twin, RetryableFailure) else twin
-    assert type(error) is (RequestTimeout if issubclass(kind, httpx.TimeoutException) else TransportError)
+HTTPCORE = [
+    kind for kind in vars(httpcore).values() if isinstance(kind, type) and issubclass(kind, Exception)
+]
 
 
-async def test_a_certificate_that_cannot_be_trusted_is_tried_once(open_session):
-    """TLS verification is looked for through the chain of causes, and never tried again."""
+@pytest.mark.parametrize(
+    "kind",
+    [*_subclasses(httpx.TransportError), *HTTPCORE],
+    ids=lambda kind: f"{kind.__module__[:5]}.{kind.__name__}",
+)
+def test_every_transport_error_of_httpx_and_httpcore_is_converted(kind):
+    """Given any exception of httpx or httpcore, when it is converted, then timeouts are RequestTimeout, others TransportError."""
+    failure = convert_exception(kind("message"), response_started=True)
+    error = failure.error if isinstance(failure, RetryableFailure) else failure
+    is_timeout = issubclass(kind, httpx.TimeoutException | httpcore.TimeoutException)
+    assert type(error) is (RequestTimeout if is_timeout else TransportError)
+
+
+async def test_a_certificate_error_deep_in_the_causes_is_not_retried(open_session):
+    """Given a ConnectError caused by a certificate error, when a page is requested, then TLSError is raised after one attempt."""
 
     class Untrusted(httpx.AsyncBaseTransport):
-        asked = 0
+        requests = 0
 
         async def handle_async_request(self, request):
-            self.asked += 1
+            self.requests += 1
             cause = ssl.SSLCertVerificationError(1, "certificate verify failed")
             cause.verify_message = "self-signed certificate"
             raise httpx.ConnectError("[SSL]") from cause
@@ -251,35 +260,35 @@ async def test_a_certificate_that_cannot_be_trusted_is_tried_once(open_session):
     async with open_session(transport=transport) as insights:
         with pytest.raises(TLSError, match="self-signed certificate"):
             await insights.page()
-    assert transport.asked == 1
+    assert transport.requests == 1
 
 
-async def test_a_stale_connection_is_tried_again_at_once_and_not_counted(open_session, clock):
-    """An idle connection that the server closed costs neither a wait nor an attempt."""
+async def test_a_stale_connection_is_retried_at_once(open_session, clock):
+    """Given an idle connection closed by the server, when a page is requested, then the retry costs no wait and no attempt."""
 
     class Stale(httpx.AsyncBaseTransport):
-        asked = 0
+        requests = 0
 
         async def handle_async_request(self, request):
-            self.asked += 1
-            if self.asked == 1:
+            self.requests += 1
+            if self.requests == 1:
                 raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
             return httpx.Response(200, stream=httpx.ByteStream(b"[]"))
 
     transport = Stale()
     async with open_session(transport=transport, retry=RetryPolicy(max_attempts=1)) as insights:
         await insights.page()
-    assert transport.asked == 2
+    assert transport.requests == 2
     assert clock.waits == []
 
 
 @pytest.mark.fault(64)
-async def test_long_lists_of_ids_are_split_and_come_back_in_the_order_asked(endpoint, open_session):
-    """No URL grows past 4 KiB; what does not exist is left out; a lower cap of the server is asked on through."""
+async def test_long_id_lists_are_split_and_returned_in_order(endpoint, open_session):
+    """Given 2,000 ids, when they are requested, then no URL exceeds 4 KiB, and calls come in the order of the ids."""
     exists = {30683207000000 + number for number in range(0, 2000, 2)}
     wanted = [30683207000000 + number for number in range(1999, -1, -1)]
 
-    def answer(request):
+    def respond(request):
         assert len(str(request.url)) <= 4096
         sent = parse_qs(request.url.query.decode())
         assert sent["start_date"] == ["2000-01-01 00:00:00"]
@@ -287,23 +296,23 @@ async def test_long_lists_of_ids_are_split_and_come_back_in_the_order_asked(endp
         found = [{"id": one, "call_start": "2024-02-26 04:39:59"} for one in ids if one in exists]
         return httpx.Response(200, json=found[:50])
 
-    endpoint.mock(side_effect=answer)
+    endpoint.mock(side_effect=respond)
     async with open_session() as insights:
         calls = await insights.get(wanted[0], wanted[1:])
     assert [call.id for call in calls] == [one for one in wanted if one in exists]
 
 
 @pytest.mark.parametrize("odd", [b"12", bytearray(b"12"), None, 5.0, "", [b"12"], True], ids=repr)
-async def test_what_is_no_id_is_refused_before_anything_is_sent(endpoint, open_session, odd):
-    """Bytes above all, whose items are whole numbers."""
+async def test_an_invalid_id_is_rejected_before_sending(endpoint, open_session, odd):
+    """Given a value that is not an id, when it is requested, then QueryError is raised, and nothing is sent."""
     async with open_session() as insights:
-        with pytest.raises(QueryError, match="id: "):
+        with pytest.raises(QueryError, match=r"^ids? "):
             await insights.get(odd)
     assert not endpoint.called
 
 
-async def test_an_id_may_be_any_whole_number(endpoint, open_session):
-    """Such as numpy's, which are no int and hold no items."""
+async def test_an_id_may_be_any_integer_type(endpoint, open_session):
+    """Given an integer type like numpy's, when it is requested, then the call is returned."""
 
     class Whole:
         def __index__(self):
@@ -314,8 +323,8 @@ async def test_an_id_may_be_any_whole_number(endpoint, open_session):
         assert [call.id for call in await insights.get(Whole())] == [12]
 
 
-async def test_nothing_asked_is_nothing_sent(endpoint, open_session):
-    """`get()` of no ids makes no request."""
+async def test_no_ids_send_no_request(endpoint, open_session):
+    """Given no ids, when get() is called, then no request is sent."""
     async with open_session() as insights:
         assert await insights.get() == []
         assert await insights.get([], ()) == []
@@ -323,8 +332,8 @@ async def test_nothing_asked_is_nothing_sent(endpoint, open_session):
 
 
 @given(node_name=st.text(min_size=1, max_size=20).map(str.strip).filter(bool))
-def test_given_an_encoded_query_when_it_becomes_part_of_a_url_then_httpx_leaves_it_unchanged(node_name):
-    """The query string is encoded once; httpx does not encode it again."""
+def test_httpx_does_not_encode_a_query_string_again(node_name):
+    """Given an encoded query string, when it becomes part of a URL, then it is unchanged."""
     try:
         params = InsightsQuery(node_name=node_name, start_date="2024-01-01").to_query_string()
     except QueryError:
