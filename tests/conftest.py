@@ -12,6 +12,7 @@ from iovox_async import AsyncInsights
 from iovox_async._runtime import use_runtime
 
 hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=20_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

@@ -1,10 +1,11 @@
-"""Following: new calls as they come, each once, through outages, in bounded memory."""
+"""Following new calls: late arrivals, updates, outages, memory bound and closing."""
 
 import asyncio
 from datetime import datetime, timedelta
 
 import pytest
 from support.sessions import open_tasks
+from support.waiting import until
 
 from iovox_async import AuthenticationError, QueryError, RetryPolicy, SessionError
 from iovox_async.sandbox import Faults, Sandbox
@@ -22,7 +23,7 @@ def at(*times):
 
 
 class Rounds:
-    """Stands in for the pause between polls: runs what the next round is to find, then lets it begin."""
+    """A sleep for tests: runs the next step instead of waiting, and waits forever after the last."""
 
     def __init__(self, *steps):
         self.steps, self.pauses = list(steps), []
@@ -44,8 +45,8 @@ async def take(follow, count):
 
 
 @pytest.mark.fault(35, 39)
-async def test_new_calls_come_once_also_those_that_arrive_late(sandbox, open_session):
-    """The look-back finds what arrived behind the newest call; what was handed out is not repeated."""
+async def test_new_and_late_calls_are_delivered_once(sandbox, open_session):
+    """Given calls that arrive late, when following, then each new call is delivered once."""
     sandbox.add(at("10:00:00", "10:05:00"))
     rounds = Rounds(
         lambda: sandbox.add(at("10:20:00")),
@@ -64,8 +65,8 @@ async def test_new_calls_come_once_also_those_that_arrive_late(sandbox, open_ses
 
 
 @pytest.mark.fault(35)
-async def test_changed_calls_come_again_when_asked_for(sandbox, open_session):
-    """A late transcript or tag hands the call out a second time, and an unchanged one not."""
+async def test_changed_calls_are_delivered_again_on_request(sandbox, open_session):
+    """Given a call that changes, when following with `include_updates`, then it is delivered again; else not."""
     first, second = sandbox.add(at("10:00:00", "10:01:00"))
     for changes, count, ids in ((True, 3, [first, second, first]), (False, 3, [first, second, None])):
         rounds = Rounds(
@@ -80,8 +81,8 @@ async def test_changed_calls_come_again_when_asked_for(sandbox, open_session):
         assert (found[2] == first) is changes
 
 
-async def test_an_outage_is_waited_out_and_nothing_is_lost(sandbox, open_session):
-    """Errors that may pass pause following; what came meanwhile comes afterwards."""
+async def test_polling_continues_after_temporary_errors(sandbox, open_session):
+    """Given polls that fail, when the server recovers, then the calls of the meantime are delivered."""
     sandbox.add(at("10:00:00"))
 
     def fail():
@@ -103,15 +104,15 @@ async def test_an_outage_is_waited_out_and_nothing_is_lost(sandbox, open_session
     assert [call.call_start.hour for call in calls] == [10, 10]
 
 
-async def test_a_refusal_is_raised(sandbox, open_session):
-    """A wrong key does not mend itself by waiting."""
+async def test_a_refused_key_is_raised(sandbox, open_session):
+    """Given a wrong key, when following, then AuthenticationError is raised."""
     async with sandbox.serve() as base_url, open_session(base_url, secure_key="wrong-key") as insights:
         with pytest.raises(AuthenticationError):
             await take(insights.follow(f"{DAY} 09:00"), 1)
 
 
-async def test_following_goes_on_after_an_error(sandbox, open_session):
-    """Iterated again after what ended it, it reads on and repeats nothing; it never ends quietly."""
+async def test_iterating_again_after_an_error_continues(sandbox, open_session):
+    """Given an error, when the follower is iterated again, then it continues, and repeats nothing."""
     sandbox.add(at("10:00:00"))
 
     def fail():
@@ -130,8 +131,8 @@ async def test_following_goes_on_after_an_error(sandbox, open_session):
 
 
 @pytest.mark.parametrize("lookback", [1e12, 1e300, timedelta.max], ids=str)
-async def test_a_look_back_of_ages_reaches_to_the_beginning(sandbox, open_session, lookback):
-    """And not to before the calendar's."""
+async def test_a_very_long_look_back_reaches_to_the_start(sandbox, open_session, lookback):
+    """Given a look-back longer than any range, when following, then each poll reads from `since`."""
     sandbox.add(at("10:00:00"))
     rounds = Rounds(lambda: sandbox.add(at("09:00:00")))
     async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
@@ -141,7 +142,7 @@ async def test_a_look_back_of_ages_reaches_to_the_beginning(sandbox, open_sessio
 
 
 async def test_memory_is_bounded_by_the_look_back(sandbox, open_session):
-    """What lies before the look-back is forgotten."""
+    """Given many polls, when calls are older than the look-back, then they are forgotten."""
     hours = iter(range(1, 20))
 
     def arrive():
@@ -156,23 +157,19 @@ async def test_memory_is_bounded_by_the_look_back(sandbox, open_session):
             assert len(follow._state.delivered) <= 3 * 10
 
 
-async def test_leaving_ends_following(sandbox, open_session):
-    """Out of `async with`, or by a bare break: no task is left."""
+async def test_leaving_ends_all_tasks(sandbox, open_session):
+    """Given a follower, when it is left by a bare break, then no task is left."""
     sandbox.add(at("10:00:00"))
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         before = asyncio.all_tasks()
         async for _ in insights.follow(f"{DAY} 09:00"):
             break
-        for _ in range(200):
-            if asyncio.all_tasks() <= before:
-                break
-            await asyncio.sleep(0.001)
-        assert asyncio.all_tasks() <= before
+        await until(lambda: asyncio.all_tasks() <= before)
 
 
 @pytest.mark.parametrize("reading", [True, False], ids=["in a poll", "in the pause"])
-async def test_another_task_may_end_following(sandbox, open_session, reading):
-    """Whoever waits for the next call is told so, and nothing is left running."""
+async def test_another_task_can_close_a_follower(sandbox, open_session, reading):
+    """Given a reader that waits, when another task closes the follower, then the reader gets a SessionError."""
     sandbox.add(at("10:00:00"))
     pausing = asyncio.Event()
 
@@ -185,8 +182,7 @@ async def test_another_task_may_end_following(sandbox, open_session, reading):
         sandbox.faults = Faults(latency=60) if reading else Faults()
         waiting = asyncio.create_task(take(follow, 2))
         if reading:
-            while not sandbox.stats.active_requests:
-                await asyncio.sleep(0.001)
+            await until(lambda: sandbox.stats.active_requests)
         else:
             await pausing.wait()
         await follow.aclose()
@@ -196,8 +192,8 @@ async def test_another_task_may_end_following(sandbox, open_session, reading):
         assert open_tasks(insights) == 0
 
 
-async def test_only_what_was_asked_for_is_handed_out(sandbox, open_session):
-    """Keys that following needs are hidden when they were not asked for."""
+async def test_added_sort_keys_are_not_delivered(sandbox, open_session):
+    """Given fields without id, when following, then the id is None."""
     sandbox.add(at("10:00:00"))
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         (call,) = await take(insights.follow(f"{DAY} 09:00", fields=["node_name"]), 1)
@@ -205,7 +201,7 @@ async def test_only_what_was_asked_for_is_handed_out(sandbox, open_session):
     assert call.node_name
 
 
-async def test_a_wrong_filter_is_refused_at_once(open_session):
-    """Before any request."""
+async def test_an_invalid_filter_is_an_error(open_session):
+    """Given an unknown filter, when following starts, then a QueryError is raised before any request."""
     with pytest.raises(QueryError, match="call_result"):
         open_session().follow(call_results="ANSWERED")

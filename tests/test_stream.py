@@ -1,4 +1,4 @@
-"""Streams over a real socket: every call, in order, in bounded memory, and left at any moment without a trace."""
+"""Streams over real sockets: order, completeness, memory bound, and leaving early."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ import httpx
 import pytest
 from attrs import evolve
 from support.sessions import endpoint, requests_in_flight
+from support.waiting import until
 
 from iovox_async import (
     Fields,
@@ -27,22 +28,14 @@ START, END = "2024-01-01", "2024-03-31"
 READER = ContextVar("READER")
 
 
-async def settled(sandbox):
-    """Waits, a turn of the loop at a time, until the server has no request and no connection in hand."""
-    for _ in range(2000):
-        if not sandbox.stats.active_requests:
-            return
-        await asyncio.sleep(0.001)
-
-
 @pytest.fixture(scope="module")
 def quarter():
-    """A quarter of calls, shared by the tests that do not change it."""
+    """Three months of calls, shared by the tests that do not change them."""
     return Sandbox(calls=20_000, start=START, end=END)
 
 
-async def test_a_stream_hands_out_every_call_once_in_order(quarter, open_session):
-    """The main job, with nothing but dates."""
+async def test_a_stream_delivers_each_call_once_and_in_order(quarter, open_session):
+    """Given a range, when it is streamed, then each call is delivered once and in order, and the stats agree."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         async with insights.stream(START, END) as calls:
             ids = [call.id async for call in calls]
@@ -53,8 +46,8 @@ async def test_a_stream_hands_out_every_call_once_in_order(quarter, open_session
         assert calls.stats.bytes_received > 1_000_000
 
 
-async def test_a_stream_that_was_left_has_nothing_in_flight(quarter, open_session):
-    """Nor waiting: what was under way is ended, and what had come is dropped."""
+async def test_a_stream_left_early_has_nothing_in_flight(quarter, open_session):
+    """Given requests in flight, when the stream is left, then nothing is in flight or buffered."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         async with insights.stream(START, END, page_size=100) as calls:
             async for _ in calls:
@@ -67,10 +60,10 @@ async def test_a_stream_that_was_left_has_nothing_in_flight(quarter, open_sessio
 @pytest.mark.parametrize("page_size", [50, 1_000, 20_000, None])
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
-async def test_page_size_order_and_concurrency_do_not_change_what_comes(
+async def test_page_size_order_and_concurrency_do_not_change_the_calls(
     order, page_size, concurrency, open_session
 ):
-    """The same calls, ascending or descending, in small pages or large, one at a time or many."""
+    """Given any page size, order and concurrency, when a range is streamed, then the same calls are delivered."""
     sandbox = Sandbox(calls=2_000, start=START, end=END, faults=Faults(shuffle_ties=True))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
         ids = [call.id async for call in insights.stream(START, END, order=order, page_size=page_size)]
@@ -83,8 +76,8 @@ async def test_page_size_order_and_concurrency_do_not_change_what_comes(
 @pytest.mark.fault(28, 32)
 @pytest.mark.parametrize("exclusive", [False, True], ids=["inclusive", "exclusive"])
 @pytest.mark.parametrize("cap", [None, 300], ids=["whole", "capped"])
-async def test_both_readings_of_the_end_and_a_lower_cap_give_the_same_calls(exclusive, cap, open_session):
-    """The documentation contradicts itself about both, so neither may matter."""
+async def test_an_exclusive_end_or_a_lower_page_limit_does_not_change_the_calls(exclusive, cap, open_session):
+    """Given an inclusive or exclusive end and any page limit, when a range is streamed, then the same calls are delivered."""
     sandbox = Sandbox(
         calls=3_000, start=START, end=END, faults=Faults(exclusive_end=exclusive, max_page_rows=cap)
     )
@@ -92,8 +85,8 @@ async def test_both_readings_of_the_end_and_a_lower_cap_give_the_same_calls(excl
         assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
 
 
-async def test_windows_as_they_finish_are_the_same_calls(quarter, open_session):
-    """`ordered=False` changes the order, and nothing else."""
+async def test_unordered_windows_deliver_the_same_calls(quarter, open_session):
+    """Given `ordered=False`, when a range is streamed, then the same calls are delivered, and there is no position."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         stream = insights.stream(START, END, ordered=False, page_size=500)
         ids = [call.id async for call in stream]
@@ -102,7 +95,7 @@ async def test_windows_as_they_finish_are_the_same_calls(quarter, open_session):
 
 
 async def test_page_numbers_read_any_order(quarter, open_session):
-    """Orders other than by `call_start` go by page numbers."""
+    """Given an order by another field, when it is streamed, then it is read by page numbers in that order."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         stream = insights.stream(
             START, END, order="talk_time_DESC", fields=["id", "talk_time"], page_size=2_000
@@ -114,16 +107,16 @@ async def test_page_numbers_read_any_order(quarter, open_session):
     assert talks == sorted(talks, reverse=True)
 
 
-async def test_filters_choose_calls_on_the_server(quarter, open_session):
-    """Keyword filters reach the endpoint under its own names."""
+async def test_filters_are_applied_by_the_server(quarter, open_session):
+    """Given a filter, when a range is streamed, then only matching calls are delivered."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         ids = [call.id async for call in insights.stream(START, END, call_result="ANSWERED")]
     assert 0 < len(ids) < 20_000
     assert ids == quarter.ids(call_result="ANSWERED")
 
 
-async def test_fields_without_id_and_start_hand_out_only_what_was_asked(quarter, open_session):
-    """Both are asked for all the same, to keep order and position, and not handed out."""
+async def test_added_sort_keys_are_not_delivered(quarter, open_session):
+    """Given fields without id and call_start, when they are streamed, then both are None, and the position still works."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         stream = insights.stream(START, "2024-01-05", fields=["node_name"])
         names = []
@@ -137,8 +130,8 @@ async def test_fields_without_id_and_start_hand_out_only_what_was_asked(quarter,
     assert rest == []
 
 
-async def test_pages_of_a_stream_hold_all_calls_and_their_json(quarter, open_session):
-    """`.pages()` is the same stream, an answer at a time."""
+async def test_pages_contain_all_calls_and_their_json(quarter, open_session):
+    """Given a range, when `.pages()` is iterated, then the pages contain all calls and their JSON."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         async with insights.stream(START, END, page_size=3_000) as stream:
             pages = [page async for page in stream.pages()]
@@ -147,8 +140,8 @@ async def test_pages_of_a_stream_hold_all_calls_and_their_json(quarter, open_ses
     assert all(page.raw.startswith(b'[{"id"') and page.raw.endswith(b"}]") for page in pages)
 
 
-async def test_max_calls_reads_no_record_beyond_the_last_one_wanted(quarter, open_session):
-    """What is wrong with later calls of the same page is nobody's concern."""
+async def test_max_calls_decodes_no_later_record(quarter, open_session):
+    """Given an invalid record after the last call wanted, when `max_calls` is reached, then it is not decoded."""
     rows = [{"id": n, "call_start": f"{datetime(2024, 1, 1) + timedelta(seconds=n)}"} for n in range(1, 6000)]
     rows[5900]["id"] = "no number"
     answer = httpx.MockTransport(lambda _request: httpx.Response(200, json=rows))
@@ -157,8 +150,8 @@ async def test_max_calls_reads_no_record_beyond_the_last_one_wanted(quarter, ope
     assert [call.id for call in calls] == list(range(1, 11))
 
 
-async def test_a_call_that_its_reader_changes_does_not_move_the_position(quarter, open_session):
-    """What is handed out is the reader's; where the stream stands is not."""
+async def test_changing_a_delivered_call_does_not_change_the_position(quarter, open_session):
+    """Given a caller that changes calls, when the position is read, then it is that of the last call delivered."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         async with insights.stream(START, END) as calls:
             async for call in calls:
@@ -170,15 +163,14 @@ async def test_a_call_that_its_reader_changes_does_not_move_the_position(quarter
     assert rest == quarter.ids()[700:]
 
 
-async def test_a_reader_whose_stream_is_closed_by_another_task_is_told_so(quarter, open_session):
-    """The session goes on."""
+async def test_closing_a_stream_from_another_task_raises_in_its_reader(quarter, open_session):
+    """Given a reader that waits, when another task closes the stream, then the reader gets a SessionError."""
     quarter.faults = Faults(latency=60)
     try:
         async with quarter.serve() as base_url, open_session(base_url) as insights:
             stream = insights.stream(START, END)
             reader = asyncio.create_task(stream.collect())
-            while not quarter.stats.active_requests:
-                await asyncio.sleep(0.001)
+            await until(lambda: quarter.stats.active_requests)
             await stream.aclose()
             with pytest.raises(SessionError, match="the stream was closed"):
                 await reader
@@ -186,8 +178,8 @@ async def test_a_reader_whose_stream_is_closed_by_another_task_is_told_so(quarte
         quarter.faults = Faults()
 
 
-async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session):
-    """A few calls cost a few requests."""
+async def test_max_calls_ends_the_stream(quarter, open_session):
+    """Given `max_calls`, when so many calls are delivered, then the stream ends."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         ids = [call.id async for call in insights.stream(START, END, max_calls=10)]
         assert ids == quarter.ids()[:10]
@@ -195,8 +187,8 @@ async def test_max_calls_ends_the_stream_and_its_requests(quarter, open_session)
 
 
 @pytest.mark.parametrize("options", [{}, {"order": "call_start_DESC"}, {"paging": "pages"}], ids=str)
-async def test_an_end_before_this_month_leaves_nothing_where_the_start_is_left_out(options, open_session):
-    """The start is the first of this month then; not even the end's own second is read, and nothing is sent."""
+async def test_an_end_before_this_month_without_a_start_is_empty(options, open_session):
+    """Given no start and an end before this month, when it is streamed, then nothing is requested or delivered."""
     sandbox = Sandbox(calls=0, start=START, end=END)
     sandbox.add([{"call_start": f"{END} 23:59:59"}])
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
@@ -208,7 +200,7 @@ async def test_an_end_before_this_month_leaves_nothing_where_the_start_is_left_o
 
 
 async def test_an_empty_range_is_one_request(open_session):
-    """Nothing there is nothing asked twice."""
+    """Given a range without calls, when it is streamed, then one request is sent."""
     sandbox = Sandbox(calls=0, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         stream = insights.stream(START, END)
@@ -217,8 +209,8 @@ async def test_an_empty_range_is_one_request(open_session):
 
 
 @pytest.mark.fault(44, 47)
-async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session):
-    """A hundred thousand calls and a reader who takes his time: the bound holds."""
+async def test_at_most_twice_the_concurrency_plus_one_pages_are_in_memory(open_session):
+    """Given a slow reader, when 100,000 calls are streamed, then at most `2 * concurrency + 1` pages are in memory."""
     sandbox = Sandbox(calls=100_000, start=START, end=END)
     concurrency = 4
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
@@ -236,7 +228,7 @@ async def test_at_most_twice_the_concurrency_and_one_page_are_held(open_session)
 
 
 class Queue(RequestThrottle):
-    """A gate that keeps account of who waits for a place, and of who was given one."""
+    """A throttle that records which stream waits for a slot, and which gets one."""
 
     def __init__(self, concurrency):
         super().__init__(concurrency)
@@ -251,8 +243,8 @@ class Queue(RequestThrottle):
         self.given.append(name)
 
 
-async def test_a_long_stream_and_short_ones_take_places_in_turn(open_session):
-    """A stream waits for one place at a time, and gets it after exactly those who were waiting when it asked."""
+async def test_streams_get_request_slots_in_turn(open_session):
+    """Given one long and many short streams, when they share a session, then each waits for one slot at a time, first come first served."""
     with contextlib.closing(Sandbox(calls=2_000, start=START, end=END)) as sandbox:
         transport = httpx.ASGITransport(sandbox.app)
         async with open_session(transport=transport, page_size=20) as insights:
@@ -270,31 +262,28 @@ async def test_a_long_stream_and_short_ones_take_places_in_turn(open_session):
         assert long.result() == sandbox.ids()
         assert [task.result() for task in short] == [sandbox.ids(day, day) for day in days]
     assert throttle.given.count("long") > 100
-    assert max(ahead for name, _, ahead, _ in throttle.turns if name == "long") >= 50, "there was a queue"
+    assert max(ahead for name, _, ahead, _ in throttle.turns if name == "long") >= 50, "no stream had to wait"
     for name, others, ahead, passed in throttle.turns:
         assert (name, others, passed) == (name, 0, ahead)
 
 
 @pytest.mark.fault(47)
-async def test_a_slow_reader_stops_the_requests(open_session):
-    """Back-pressure: while nobody reads, no more than the bound is asked for."""
+async def test_a_reader_that_stops_stops_the_requests(open_session):
+    """Given a reader that stops, when the buffer is full, then no more requests are sent."""
     sandbox = Sandbox(calls=20_000, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=2) as insights:
         async with insights.stream(START, END, page_size=300) as calls:
             async for _ in calls:
                 break
-            before = -1
-            while before != sandbox.stats.requests:
-                before = sandbox.stats.requests
-                await asyncio.sleep(0.03)
+            await until(lambda: calls.stats.in_flight == 0)
             assert calls.stats.buffered_pages <= 2 * 2
-            assert before <= 2 * 2 + 2
+            assert sandbox.stats.requests <= 2 * 2 + 2
 
 
 @pytest.mark.fault(46, 48)
 @pytest.mark.parametrize("way", ["break", "async with", "error", "cancel", "aclose"])
 async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
-    """However a reader goes, all work ends and the session can be used again."""
+    """Given requests in flight, when the stream is left in any way, then no task or request is left, and the session can be used again."""
     sandbox = Sandbox(calls=5_000, start=START, end=END, faults=Faults(latency=0.005))
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         before = asyncio.all_tasks()
@@ -309,7 +298,7 @@ async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
                     if way == "async with":
                         break
                     if way == "error":
-                        raise LookupError("the reader's own")
+                        raise LookupError("from the caller")
                     if way == "aclose":
                         await calls.aclose()
                         break
@@ -318,8 +307,7 @@ async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
 
         if way == "cancel":
             task = asyncio.create_task(read())
-            while not sandbox.stats.answered:
-                await asyncio.sleep(0.001)
+            await until(lambda: sandbox.stats.answered)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -329,13 +317,9 @@ async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
         else:
             await read()
         gc.collect()
-        for _ in range(1000):
-            if asyncio.all_tasks() <= before:
-                break
-            await asyncio.sleep(0.001)
-        assert asyncio.all_tasks() <= before
+        await until(lambda: asyncio.all_tasks() <= before)
         assert requests_in_flight(insights) == 0
-        await settled(sandbox)
+        await until(lambda: not sandbox.stats.active_requests)
         assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
 
 
@@ -356,10 +340,8 @@ async def test_an_error_in_the_middle_arrives_bare_typed_and_with_a_position(ope
         assert ids + [call.id async for call in rest] == sandbox.ids()
 
 
-async def test_a_fault_of_ours_in_a_worker_raises_instead_of_ending_the_stream_short(
-    open_session, monkeypatch
-):
-    """The worst failure a backfill can have is a quiet short stream."""
+async def test_an_internal_error_is_raised_and_does_not_end_the_stream_early(open_session, monkeypatch):
+    """Given an internal error in a request, when the stream is read, then that error is raised."""
     sandbox = Sandbox(calls=3_000, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         answered = 0
@@ -377,8 +359,8 @@ async def test_a_fault_of_ours_in_a_worker_raises_instead_of_ending_the_stream_s
             await insights.stream(START, END, page_size=200).collect()
 
 
-async def test_a_position_after_any_call_goes_on_exactly_there(open_session):
-    """Every place of a stream with many ties, both directions, while calls arrive behind the position."""
+async def test_a_stream_resumes_after_any_call(open_session):
+    """Given many ties, when a stream is resumed after any call in either direction, then exactly the calls after it are delivered."""
     sandbox = Sandbox(calls=0, start=START, end="2024-01-01")
     sandbox.add(
         {"call_start": f"2024-01-01 00:00:{second:02}"} for second in (1, 1, 1, 2, 3, 3, 3, 3, 4, 9, 9)
@@ -395,8 +377,8 @@ async def test_a_position_after_any_call_goes_on_exactly_there(open_session):
                 assert [call.id async for call in rest] == truth[place + 1 :]
 
 
-async def test_a_position_is_refused_by_another_query(open_session):
-    """Filters, order, fields and dates must be the same; dates left out come from the position."""
+async def test_a_position_is_rejected_by_another_query(open_session):
+    """Given a position, when it is passed with other filters, order, fields or dates, then a QueryError is raised."""
     sandbox = Sandbox(calls=50, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         stream = insights.stream(START, END, call_result="ANSWERED")
@@ -422,8 +404,8 @@ async def test_a_position_is_refused_by_another_query(open_session):
 
 
 @pytest.mark.fault(29, 30)
-async def test_a_server_that_ignores_page_or_dates_is_an_error_and_not_a_loop(open_session):
-    """Exactness stands on both; without them the truth cannot be read, and that is said."""
+async def test_ignored_page_numbers_or_dates_are_an_error(open_session):
+    """Given a server that ignores page numbers or dates, when a range is streamed, then a PagingError is raised."""
     sandbox = Sandbox(calls=500, start=START, end=END, faults=Faults(ignore_page=True))
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         with pytest.raises(PagingError, match="ignores the page number"):
@@ -436,8 +418,8 @@ async def test_a_server_that_ignores_page_or_dates_is_an_error_and_not_a_loop(op
 
 
 @pytest.mark.fault(50)
-async def test_a_stream_is_read_in_one_way_only(quarter, open_session):
-    """Two ways at once would share the calls out by chance."""
+async def test_a_stream_has_one_mode(quarter, open_session):
+    """Given a stream read as calls, when it is read as pages, then a SessionError is raised."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
         async with insights.stream(START, END) as calls:
             async for _ in calls:
@@ -449,8 +431,8 @@ async def test_a_stream_is_read_in_one_way_only(quarter, open_session):
 
 
 @pytest.mark.fault(51)
-async def test_a_closed_session_says_so(quarter, open_session):
-    """Streams and pages alike, before and during."""
+async def test_a_closed_session_is_an_error(quarter, open_session):
+    """Given a closed session, when a stream or a page is read, then a SessionError is raised."""
     async with quarter.serve() as base_url:
         async with open_session(base_url) as insights:
             stream = insights.stream(START, END, page_size=100)

@@ -1,4 +1,4 @@
-"""Positions: a short string that says exactly what is left of one query, and is refused by any other."""
+"""Cursors: their string form, and the check against the query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iovox_async._paging.cursor import Cursor
 from iovox_async.errors import IovoxError, QueryError
 
 START, END = datetime(2024, 1, 1), datetime(2024, 3, 31, 23, 59, 59)
-KNOWN = Cursor(
+CURSOR = Cursor(
     descending=False,
     start=START,
     end=END,
@@ -23,11 +23,11 @@ KNOWN = Cursor(
     fingerprint="0123456789",
 )
 
-seconds = st.datetimes().map(lambda moment: moment.replace(microsecond=0))
+seconds = st.datetimes().map(lambda value: value.replace(microsecond=0))
 
 
 @st.composite
-def positions(draw: st.DrawFn) -> Cursor:
+def cursors(draw: st.DrawFn) -> Cursor:
     start, second, end = sorted(draw(st.tuples(seconds, seconds, seconds)))
     number = draw(st.none() | st.integers(-(10**20), 10**20))
     query = draw(st.text("0123456789abcdef", min_size=10, max_size=10))
@@ -35,9 +35,9 @@ def positions(draw: st.DrawFn) -> Cursor:
 
 
 @examples(300)
-@given(position=positions())
-def test_a_position_comes_back_as_it_was(position: Cursor):
-    """For any dates of our calendar, any id or none, and any query."""
+@given(position=cursors())
+def test_a_cursor_survives_its_string_form(position: Cursor):
+    """Given any cursor, when its string is parsed, then the same cursor is returned."""
     text = str(position)
     assert Cursor.parse(text) == position
     assert len(text) < 110
@@ -45,11 +45,11 @@ def test_a_position_comes_back_as_it_was(position: Cursor):
     assert " " not in text
 
 
-def test_its_form_is_short_and_stable():
-    """Positions are kept in files and databases: the form is a promise."""
-    assert str(KNOWN) == "1a-20240101T000000-20240331T235959-20240229T120001-30683207599876-0123456789"
-    assert str(evolve(KNOWN, descending=True, id=None)).startswith("1d-")
-    assert str(evolve(KNOWN, id=None)).endswith("-20240229T120001--0123456789")
+def test_the_string_form_is_stable():
+    """Given a cursor, when it is formatted, then the form is the documented one, because programs store it."""
+    assert str(CURSOR) == "1a-20240101T000000-20240331T235959-20240229T120001-30683207599876-0123456789"
+    assert str(evolve(CURSOR, descending=True, id=None)).startswith("1d-")
+    assert str(evolve(CURSOR, id=None)).endswith("-20240229T120001--0123456789")
 
 
 @pytest.mark.parametrize(
@@ -57,30 +57,30 @@ def test_its_form_is_short_and_stable():
     [
         pytest.param("", id="nothing"),
         pytest.param("2024-01-01", id="a date"),
-        pytest.param(str(KNOWN)[:-1], id="cut"),
-        pytest.param(str(KNOWN) + "0", id="too long"),
-        pytest.param(str(KNOWN) + "\n", id="a newline"),
-        pytest.param(" " + str(KNOWN), id="a space"),
-        pytest.param(str(KNOWN).upper(), id="capitals"),
-        pytest.param(str(KNOWN).replace("1a", "2a", 1), id="a later form"),
-        pytest.param(str(KNOWN).replace("1a", "1b", 1), id="no direction"),
-        pytest.param(str(KNOWN).replace("0229", "0230"), id="no such day"),
-        pytest.param(str(KNOWN).replace("0229T12", "0229T24"), id="no such hour"),
-        pytest.param(str(KNOWN).replace("20240229", "00000229"), id="the year 0"),
-        pytest.param(str(KNOWN).replace("20240229", "20230228"), id="before its range"),
-        pytest.param(str(KNOWN).replace("20240229", "20250228"), id="behind its range"),
-        pytest.param(str(KNOWN).replace("20240101", "20260101"), id="a range from end to start"),
-        pytest.param(str(KNOWN).replace("30683207599876", "-"), id="a sign and no number"),
-        pytest.param(str(KNOWN).replace("30683207599876", "9" * 5000), id="an id of 5000 digits"),
-        pytest.param(str(KNOWN).replace("30683207599876", "\uff11\uff12"), id="digits of another script"),
-        pytest.param(str(KNOWN).replace("20240101", "\uff12\uff10240101"), id="a date in another script"),
+        pytest.param(str(CURSOR)[:-1], id="cut"),
+        pytest.param(str(CURSOR) + "0", id="too long"),
+        pytest.param(str(CURSOR) + "\n", id="a newline"),
+        pytest.param(" " + str(CURSOR), id="a space"),
+        pytest.param(str(CURSOR).upper(), id="capitals"),
+        pytest.param(str(CURSOR).replace("1a", "2a", 1), id="a later form"),
+        pytest.param(str(CURSOR).replace("1a", "1b", 1), id="no direction"),
+        pytest.param(str(CURSOR).replace("0229", "0230"), id="no such day"),
+        pytest.param(str(CURSOR).replace("0229T12", "0229T24"), id="no such hour"),
+        pytest.param(str(CURSOR).replace("20240229", "00000229"), id="the year 0"),
+        pytest.param(str(CURSOR).replace("20240229", "20230228"), id="before its range"),
+        pytest.param(str(CURSOR).replace("20240229", "20250228"), id="behind its range"),
+        pytest.param(str(CURSOR).replace("20240101", "20260101"), id="a range from end to start"),
+        pytest.param(str(CURSOR).replace("30683207599876", "-"), id="a sign and no number"),
+        pytest.param(str(CURSOR).replace("30683207599876", "9" * 5000), id="an id of 5000 digits"),
+        pytest.param(str(CURSOR).replace("30683207599876", "\uff11\uff12"), id="digits of another script"),
+        pytest.param(str(CURSOR).replace("20240101", "\uff12\uff10240101"), id="a date in another script"),
         pytest.param(None, id="None"),
         pytest.param(7, id="a number"),
-        pytest.param(str(KNOWN).encode(), id="bytes"),
+        pytest.param(str(CURSOR).encode(), id="bytes"),
     ],
 )
-def test_what_is_no_position_is_refused(text: object):
-    """One typed error, before any request."""
+def test_a_string_that_is_not_a_cursor_is_an_error(text: object):
+    """Given something else, when it is parsed, then a QueryError about `resume` is raised."""
     with pytest.raises(QueryError, match="is not a position") as caught:
         Cursor.parse(text)  # type: ignore[arg-type]
     assert caught.value.parameter == "resume"
@@ -91,13 +91,13 @@ def test_what_is_no_position_is_refused(text: object):
     text=st.text(max_size=90)
     | st.from_regex(r"\A1[ad]-\d{8}T\d{6}-\d{8}T\d{6}-\d{8}T\d{6}--?\d*-[0-9a-f]{10}\Z")
     | st.builds(
-        lambda place, other: str(KNOWN)[:place] + other + str(KNOWN)[place + 1 :],
+        lambda place, other: str(CURSOR)[:place] + other + str(CURSOR)[place + 1 :],
         st.integers(0, 80),
         st.characters(),
     )
 )
-def test_any_text_is_a_position_or_refused(text: str):
-    """No other exception; and what is read says again what was read."""
+def test_any_string_is_a_cursor_or_an_error(text: str):
+    """Given any string, when it is parsed, then it is a cursor or a QueryError is raised."""
     try:
         position = Cursor.parse(text)
     except QueryError:
@@ -106,11 +106,11 @@ def test_any_text_is_a_position_or_refused(text: str):
     assert position.start <= position.second <= position.end
 
 
-def test_it_fits_its_own_query():
-    """The same query, order and dates, or dates left out."""
-    KNOWN.check(fingerprint="0123456789", descending=False, start=None, end=None)
-    KNOWN.check(fingerprint="0123456789", descending=False, start=START, end=None)
-    KNOWN.check(fingerprint="0123456789", descending=False, start=START, end=END)
+def test_a_cursor_is_accepted_by_its_own_query():
+    """Given a cursor, when it is checked against its query with or without dates, then nothing is raised."""
+    CURSOR.check(fingerprint="0123456789", descending=False, start=None, end=None)
+    CURSOR.check(fingerprint="0123456789", descending=False, start=START, end=None)
+    CURSOR.check(fingerprint="0123456789", descending=False, start=START, end=END)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_it_fits_its_own_query():
         ),
     ],
 )
-def test_it_is_refused_by_any_other_question(other: dict, says: str):
-    """With the part that differs."""
-    question = {"fingerprint": "0123456789", "descending": False, "start": None, "end": None} | other
+def test_a_cursor_is_rejected_by_another_query(other: dict, says: str):
+    """Given a cursor, when it is checked against another query or range, then the QueryError names the difference."""
+    arguments = {"fingerprint": "0123456789", "descending": False, "start": None, "end": None} | other
     with pytest.raises(QueryError, match=says) as caught:
-        KNOWN.check(**question)
+        CURSOR.check(**arguments)
     assert caught.value.parameter == "resume"
     assert isinstance(caught.value, IovoxError)

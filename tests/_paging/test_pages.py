@@ -1,4 +1,4 @@
-"""The page plan: exact while the data stands still, bounded in what it wastes, and shown losing rows when it moves."""
+"""The page plan: exact while the data does not change, with few wasted requests; it loses rows when the data changes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ def plan_of(limit: int, ahead: int, *, span: int = 1000, order: str = "id_ASC", 
     patient=st.booleans(),
     known=st.booleans(),
 )
-def test_every_record_comes_once_and_in_order(seed, rows, limit, cap, offset, concurrency, patient, known):
-    """For any number of records, page size, cap, reading of page numbers, concurrency and order of arrival."""
+def test_every_row_is_delivered_once_and_in_order(
+    seed, rows, limit, cap, offset, concurrency, patient, known
+):
+    """Given data that does not change, when it is read by page numbers, then each row is delivered once and in order, with few requests."""
     server = Server(random.Random(seed), 1000, cap=cap, offset=offset)
     server.fill(at(server.rng.randrange(1000)) for _ in range(rows))
     most = min(cap or MAX_PAGE_ROWS, 10) if known else 0
@@ -60,8 +62,8 @@ def test_every_record_comes_once_and_in_order(seed, rows, limit, cap, offset, co
 @pytest.mark.parametrize(
     ("rows", "requests"), [(0, 1), (1, 2), (9, 2), (10, 2), (11, 2), (19, 2), (20, 3), (95, 10), (100, 11)]
 )
-def test_requests_are_counted_precisely(rows: int, requests: int, concurrency: int):
-    """What is needed and the proof of the end, and at most `concurrency - 1` beyond."""
+def test_the_number_of_requests_is_exact(rows: int, requests: int, concurrency: int):
+    """Given a number of rows, when they are read, then the requests are those needed and at most `concurrency - 1` more."""
     server = Server(random.Random(1), 1000)
     server.fill(map(at, range(rows)))
     found = pull(plan_of(10, concurrency), server, concurrency=concurrency, patient=False)
@@ -71,8 +73,8 @@ def test_requests_are_counted_precisely(rows: int, requests: int, concurrency: i
         assert found.requests == requests
 
 
-def test_the_first_page_goes_alone_and_sets_the_size():
-    """A short first page may be a cap; from there on the limit is what it held."""
+def test_page_1_is_requested_alone_and_sets_the_limit():
+    """Given a short page 1, when it is accepted, then its length is the limit of all later pages."""
     plan = plan_of(100, 8)
     request = plan.next_request()
     assert request == PageRequest(at(0), at(999), "id_ASC", 100, page=1)
@@ -81,7 +83,7 @@ def test_the_first_page_goes_alone_and_sets_the_size():
     assert plan.limit == 40
     second = plan.next_request()
     assert (second.page, second.limit) == (2, 40)
-    assert not plan.can_request(ahead=True), "whether there is a second page is not known yet"
+    assert not plan.can_request(ahead=True), "it is not known yet whether there is a page 2"
     plan.accept(second, page(*range(40, 80)))
     assert [plan.next_request().page for _ in range(3)] == [3, 4, 5]
 
@@ -91,8 +93,8 @@ def page(*ids: int | None) -> PageResult:
     return PageResult([at(0)] * len(ids), rows, lambda: list(ids))
 
 
-def test_pages_beyond_the_end_are_forgotten():
-    """Answers that come later than the proof of the end change nothing."""
+def test_pages_after_the_last_are_dropped():
+    """Given requests after the last page, when their pages are received, then they change nothing."""
     plan = plan_of(2, 4)
     plan.accept(plan.next_request(), page(1, 2))
     requests_sent = [plan.next_request() for _ in range(4)]
@@ -111,12 +113,12 @@ def test_pages_beyond_the_end_are_forgotten():
     assert plan.buffered == plan.in_flight == 0
 
 
-def test_without_room_only_the_page_that_the_reader_waits_for_may_be_asked():
-    """So later pages can never starve it."""
+def test_only_the_next_page_may_start_when_the_buffer_is_full():
+    """Given a full buffer, when a request may start, then it is only the one for the next page to deliver."""
     plan = plan_of(1, 2)
     assert plan.can_request(ahead=False)
     plan.accept(plan.next_request(), page(1))
-    assert not plan.can_request(ahead=False), "the reader has a page to read"
+    assert not plan.can_request(ahead=False), "a page is ready for delivery"
     assert plan.can_request(ahead=True)
     assert plan.next_rows() is not None
     assert plan.can_request(ahead=False)
@@ -124,14 +126,14 @@ def test_without_room_only_the_page_that_the_reader_waits_for_may_be_asked():
     assert not plan.can_request(ahead=False)
     assert plan.can_request(ahead=True)
     plan.next_request()
-    assert not plan.can_request(ahead=True), "two ahead are enough"
+    assert not plan.can_request(ahead=True), "two pages ahead are the limit"
 
 
 @pytest.mark.fault(29)
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("rows", [3, 5, 50])
-def test_a_server_that_ignores_page_is_found_out(rows: int, concurrency: int):
-    """An identical page twice is an error that names the way out, not an endless loop."""
+def test_ignored_page_numbers_are_an_error(rows: int, concurrency: int):
+    """Given a server that ignores page numbers, when the same page is received twice, then the PagingError names paging="windows"."""
     server = Server(random.Random(1), 1000, cap=5, ignores=frozenset({"page"}))
     server.fill(map(at, range(rows)))
     with pytest.raises(PagingError, match=r"pages 1 and \d are the same.*paging=\"windows\""):
@@ -139,8 +141,8 @@ def test_a_server_that_ignores_page_is_found_out(rows: int, concurrency: int):
 
 
 @pytest.mark.fault(38)
-def test_pages_without_ids_are_not_taken_for_one_another():
-    """Where no ids were asked for, rows cannot be told apart, and all are handed out."""
+def test_pages_without_ids_are_not_compared():
+    """Given rows without ids, when equal pages are received, then all rows are delivered."""
     plan = plan_of(2, 1)
     for _ in range(3):
         plan.accept(plan.next_request(), page(None, None))
@@ -151,8 +153,8 @@ def test_pages_without_ids_are_not_taken_for_one_another():
     assert plan.duplicates == 0
 
 
-def test_ids_that_come_twice_are_dropped_and_counted():
-    """A call that an insert pushed onto the next page is handed out once."""
+def test_rows_with_a_repeated_id_are_dropped_and_counted():
+    """Given a row that an insert moved to the next page, when both are received, then it is delivered once."""
     plan = plan_of(3, 2)
     plan.accept(plan.next_request(), page(1, 2, 3))
     plan.accept(plan.next_request(), page(3, 4, 4))
@@ -164,16 +166,16 @@ def test_ids_that_come_twice_are_dropped_and_counted():
     assert plan.duplicates == 2
 
 
-def test_a_page_is_never_halved():
-    """A smaller page would be another place in the list."""
+def test_a_page_is_never_split():
+    """Given a page request that fails, when it is split, then nothing happens, because a smaller limit would move every later page."""
     plan = plan_of(3, 2)
     request = plan.next_request()
     assert plan.splits_left(request) == 0
     assert not plan.split(request, 5)
 
 
-def test_progress_is_all_or_nothing():
-    """How many pages there are is not known until the last."""
+def test_seconds_left_changes_only_at_the_end():
+    """Given pages, when they are delivered, then `seconds_left` is the whole range until the last."""
     plan = plan_of(3, 2, span=60)
     assert plan.seconds_left == 60
     plan.accept(plan.next_request(), page())
@@ -195,11 +197,8 @@ def moving_server(seed: int) -> Server:
 
 
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
-def test_page_numbers_lose_calls_while_the_list_moves_and_windows_lose_none(order: str):
-    """Of 100 pulls of a live list by page numbers nearly all lose calls that were there all the time; by windows none.
-
-    This is the figure that the README and `paging=` quote.
-    """
+def test_page_numbers_lose_calls_while_data_changes_and_windows_do_not(order: str):
+    """Given data that changes, when it is read 100 times, then page numbers lose calls in nearly every read and windows in none (quoted in the README and for `paging=`)."""
     lossy = {"pages": 0, "windows": 0}
     lost = {"pages": 0, "windows": 0}
     for seed in range(PULLS):

@@ -1,4 +1,4 @@
-"""One second, fuller than a page, while calls come and go in it: whole, or given up with an error."""
+"""Reading one second that is larger than a page while its calls change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from iovox_async.errors import PagingError
 
 @dataclass
 class SecondRead:
-    """What came of reading one second."""
+    """The rows of a second and the requests for it."""
 
     rows: list[Row] = field(default_factory=list)
     requests_sent: list[PageRequest] = field(default_factory=list)
@@ -42,7 +42,7 @@ def read(
         starts = fill_missing_starts(answer.starts, request)
         server_limit.record(len(starts), request.limit)
         if second is None:
-            # What the window plan sees for itself.
+            # What the window plan checks itself.
             own = [row for row in answer.body if row.start < at(1)]
             if request.is_last_page(len(starts)) or len(own) < len(starts):
                 found.rows = own
@@ -69,38 +69,38 @@ def steps(reading: SecondRead) -> list[tuple[str, int, int]]:
 ASC, ID = "call_start_ASC", "id_ASC"
 
 
-# The steps, each only when the one before proved nothing.
+# The steps; each is taken only if the one before proved nothing.
 
 
-def test_an_empty_page_2_and_page_1_again_prove_a_second():
-    """A page that the second just fills: nothing behind it, and the same calls before and after."""
+def test_an_empty_page_2_and_an_unchanged_page_1_prove_a_second():
+    """Given a second that just fills a page, when page 2 is empty and page 1 unchanged, then it is complete."""
     reading = read(server_of(4), limit=4)
     assert steps(reading) == [(ASC, 4, 1), (ASC, 4, 2), (ASC, 4, 1)]
     assert len(reading.rows) == 4
 
 
-def test_page_2_begins_right_behind_page_1_however_short_that_was():
-    """Its limit is what page 1 held, so that both readings of a page number mean the same place."""
+def test_page_2_starts_right_after_page_1():
+    """Given a page 1 shorter than its limit, when page 2 is requested, then its limit is the length of page 1."""
     reading = read(server_of(3), limit=10)
     assert steps(reading) == [(ASC, 10, 1), (ASC, 3, 2), (ASC, 10, 1)]
 
 
-def test_a_fuller_second_is_asked_for_with_the_largest_page():
-    """Page 2 held something: one snapshot may still hold all."""
+def test_a_fuller_second_is_requested_with_the_largest_limit():
+    """Given rows in page 2, when the next request is made, then it has the largest limit."""
     reading = read(server_of(25), limit=10)
     assert steps(reading)[:3] == [(ASC, 10, 1), (ASC, 10, 2), (ASC, MAX_PAGE_ROWS, 1)]
     assert steps(reading)[3:] == [(ASC, 25, 2), (ASC, MAX_PAGE_ROWS, 1)]
     assert len(reading.rows) == 25
 
 
-def test_the_largest_page_may_prove_itself():
-    """Shorter than an answer that was known before: no more requests."""
+def test_the_largest_page_can_prove_a_second():
+    """Given a longer page received before, when the largest page is shorter, then the second is complete."""
     reading = read(server_of(25), limit=10, largest_page=100)
     assert steps(reading) == [(ASC, 10, 1), (ASC, 10, 2), (ASC, MAX_PAGE_ROWS, 1)]
 
 
-def test_a_call_of_the_next_second_in_the_largest_page_proves_it():
-    """What is ordered behind it shows that the second came to its end, and is dropped."""
+def test_a_row_of_the_next_second_proves_a_second():
+    """Given a row of the next second in the largest page, when it is accepted, then the second is complete and that row is dropped."""
     server = server_of(25)
     server.fill([at(1)] * 3)
     reading = read(server, limit=10)
@@ -110,10 +110,8 @@ def test_a_call_of_the_next_second_in_the_largest_page_proves_it():
 
 @pytest.mark.parametrize("offset", ["limit", "cap"])
 @pytest.mark.parametrize(("rows", "pages"), [(25, 3), (20, 3), (21, 3), (19, 2)])
-def test_a_second_fuller_than_the_largest_page_is_read_by_id_until_two_passes_agree(
-    offset: str, rows: int, pages: int
-):
-    """Page by page in an order without ties; a full last page is followed by an empty one."""
+def test_a_second_larger_than_a_page_is_read_by_id_until_two_passes_agree(offset: str, rows: int, pages: int):
+    """Given a second larger than any page, when it is read, then passes by id are made until two agree."""
     reading = read(server_of(rows, cap=10, offset=offset), limit=10)
     assert steps(reading)[:4] == [(ASC, 10, 1), (ASC, 10, 2), (ASC, MAX_PAGE_ROWS, 1), (ASC, 10, 2)]
     assert steps(reading)[4:] == [(ID, 10, page) for page in range(1, pages + 1)] * 2
@@ -124,8 +122,8 @@ def test_a_second_fuller_than_the_largest_page_is_read_by_id_until_two_passes_ag
     )
 
 
-def test_the_next_second_is_left_out_of_a_pass():
-    """A server that reads the end as inclusive mixes it in."""
+def test_rows_of_the_next_second_are_left_out_of_a_pass():
+    """Given a server with an inclusive end, when passes by id are made, then rows of the next second are dropped."""
     server = server_of(15, cap=10)
     server.fill([at(1)] * 15)
     reading = read(server, limit=10)
@@ -133,11 +131,11 @@ def test_the_next_second_is_left_out_of_a_pass():
     assert {row.start for row in reading.rows} == {at(0)}
 
 
-# Attacks.
+# Changes at the worst moments.
 
 
-def test_a_call_that_moves_up_behind_an_empty_page_2_is_not_lost():
-    """Page 1, then one of it vanishes, then page 2 is empty although a call of the second was never seen."""
+def test_a_call_that_moves_up_before_page_2_is_not_lost():
+    """Given a call deleted after page 1, when page 2 is empty because another moved up, then that one is delivered."""
     server = server_of(4)
     stable = server.live[3]
 
@@ -151,8 +149,8 @@ def test_a_call_that_moves_up_behind_an_empty_page_2_is_not_lost():
     assert stable in reading.rows
 
 
-def test_calls_that_vanish_from_the_next_second_cannot_hide_one_of_this():
-    """In each pass a call of the next second goes, and one of this moves from page 2 to page 1 unseen."""
+def test_deletes_in_the_next_second_do_not_lose_a_call():
+    """Given calls of the next second deleted in each pass, when a call moves between pages, then it is delivered or an error is raised."""
     server = server_of(0, cap=2, motion=Motion(growing=False))
     stable = [Row(at(0), number) for number in (11, 12, 13, 14, 15, 16)]
     # Before each of the six comes one of the next second, to be taken away at the right moment.
@@ -173,8 +171,8 @@ def test_calls_that_vanish_from_the_next_second_cannot_hide_one_of_this():
 
 
 @pytest.mark.parametrize("step", range(8))
-def test_a_call_that_vanishes_before_any_request_hides_no_other(step: int):
-    """Whenever one goes, the others come."""
+def test_a_delete_before_any_request_loses_no_other_call(step: int):
+    """Given a call deleted before a request, when the second is read, then all others are delivered once."""
     for size, cap in ((3, None), (3, 3), (2, 3)):
         for seed in range(20):
             server = server_of(7, cap=cap)
@@ -206,10 +204,10 @@ def test_a_call_that_vanishes_before_any_request_hides_no_other(step: int):
     growing=st.booleans(),
     left=st.integers(0, 40),
 )
-def test_a_second_is_whole_or_given_up(
+def test_a_second_is_complete_or_an_error(
     seed, rows, behind, limit, cap, cap_moves, offset, end, inserts, deletes, growing, left
 ):
-    """Every call that stays comes once, however others come and go in this second and the next."""
+    """Given inserts and deletes, when a second is read, then each stable call is delivered once, or a PagingError is raised."""
     motion = Motion(inserts, deletes, near=False, growing=growing, left=left)
     server = Server(
         random.Random(seed), 2, end=end, cap=cap, cap_moves=cap_moves, offset=offset, motion=motion
@@ -221,18 +219,18 @@ def test_a_second_is_whole_or_given_up(
     try:
         reading = read(server, limit=limit)
     except PagingError:
-        assert deletes or (inserts and not growing), "nothing changed that could have kept it from being read"
+        assert deletes or (inserts and not growing), "an error although nothing changed"
         return
     assert len({row.id for row in reading.rows}) == len(reading.rows)
     assert before & server.within(at(0), at(1)) <= set(reading.rows)
     assert all(at(0) <= row.start < at(1) for row in reading.rows)
 
 
-# Giving up.
+# Errors.
 
 
-def test_a_second_that_changes_between_all_requests_is_given_up():
-    """Not read wrongly, and not for ever."""
+def test_a_second_that_always_changes_is_an_error():
+    """Given a second that changes between all requests, when it is read, then a PagingError is raised after a bounded number of requests."""
     server = server_of(20, cap=5)
 
     def before_request(number: int) -> None:
@@ -245,8 +243,8 @@ def test_a_second_that_changes_between_all_requests_is_given_up():
     assert len(server.served) <= 4 + 2 * MAX_ROUNDS * 6
 
 
-def test_a_second_into_which_low_ids_come_is_not_taken_for_a_server_without_pages():
-    """Each pass ends at page 2, where a call came again, but never the whole page."""
+def test_inserts_of_low_ids_are_not_mistaken_for_ignored_page_numbers():
+    """Given inserts of low ids, when passes repeat rows of page 2, then the error names the changes."""
     server = server_of(20, cap=5)
 
     def before_request(number: int) -> None:
@@ -259,8 +257,8 @@ def test_a_second_into_which_low_ids_come_is_not_taken_for_a_server_without_page
     assert max(request.page for request in server.served) == 2
 
 
-def test_a_second_into_which_calls_pour_is_given_up():
-    """A pass that never comes to its end is ended."""
+def test_a_pass_that_does_not_end_is_an_error():
+    """Given inserts as fast as pages are read, when a pass does not end, then a PagingError is raised."""
     server = server_of(4, cap=1)
     with pytest.raises(PagingError, match="change faster"):
         read(server, limit=1, before_request=lambda number: server.fill([at(0)]))
@@ -268,14 +266,14 @@ def test_a_second_into_which_calls_pour_is_given_up():
 
 
 @pytest.mark.parametrize("rows", [1, 5, 9])
-def test_a_server_that_ignores_page_is_named(rows: int):
-    """The same page under any number proves nothing."""
+def test_ignored_page_numbers_are_an_error(rows: int):
+    """Given a server that ignores page numbers, when a full second is read, then the PagingError says so."""
     with pytest.raises(PagingError, match="ignores the page number"):
         read(server_of(rows, cap=5, ignores=frozenset({"page"})), limit=5)
 
 
-def test_a_page_2_that_is_never_the_same_twice_ends_in_passes():
-    """Where page 1 is another one each time, reading by id comes to the rescue."""
+def test_a_page_1_that_always_changes_leads_to_passes():
+    """Given a page 1 that is different each time, when the rounds are used up, then the second is read by id."""
     server = server_of(3)
 
     def before_request(number: int) -> None:
@@ -289,11 +287,11 @@ def test_a_page_2_that_is_never_the_same_twice_ends_in_passes():
     assert (ID, 3, 1) in steps(reading)
 
 
-# Rows that cannot be told apart.
+# Duplicate rows.
 
 
-def test_a_call_that_is_listed_twice_in_one_page_is_no_proof_of_less():
-    """Twins count as two, so that page 2 still begins behind page 1."""
+def test_a_call_listed_twice_counts_as_two_rows():
+    """Given a call listed twice, when page 1 is compared, then both rows count."""
     rows = [Row(at(0), 1), Row(at(0), 1), Row(at(0), 2)]
     server_limit = ServerPageLimit()
     request = PageRequest(at(0), at(0) + SECOND, ASC, 3)
@@ -306,7 +304,7 @@ def test_a_call_that_is_listed_twice_in_one_page_is_no_proof_of_less():
     )
     other = PageResult([at(0)] * 3, rows, lambda: [1, 2, 2])
     assert second.accept(second.next_request(), other, [at(0)] * 3) is None, (
-        "one of the twins has gone: no proof"
+        "one of the duplicates is gone: no proof"
     )
     assert second.accept(second.next_request(), PageResult([], [], list), []) is None
     assert second.accept(second.next_request(), other, [at(0)] * 3) == [(rows, [0, 1, 2])]

@@ -1,4 +1,4 @@
-"""The window plan against a server that never holds still: each call exactly once, whatever happens in between."""
+"""The window plan against a simulated server whose data changes between any two requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Case:
-    """A server, a plan, and how they meet."""
+    """A server, a plan, and the order of events."""
 
     seed: int
     span: int
@@ -66,7 +66,7 @@ class Case:
         return server
 
     def _second(self, rng: random.Random) -> int:
-        # Some lie just outside of the range: they must stay there.
+        # Some lie just outside the range and must not be delivered.
         match self.layout:
             case "even":
                 return rng.randrange(-2, self.span + 3)
@@ -79,7 +79,7 @@ class Case:
 
     @property
     def most(self) -> int:
-        """What an earlier plan of the session saw."""
+        """The largest page that an earlier plan of the session received."""
         return (self.cap or 1) if self.known else 0
 
     def plan(self) -> WindowPlan:
@@ -94,7 +94,7 @@ class Case:
         )
 
     def run(self) -> tuple[Server, Pull, set[Row]]:
-        """The server, what came of the pull, and the calls that existed all the while."""
+        """Returns the server, the read, and the calls that existed during the whole read."""
         server, plan = self.server(), self.plan()
 
         def resize() -> None:
@@ -145,10 +145,10 @@ def cases(motion: st.SearchStrategy[tuple[int, int, bool, bool]]) -> st.SearchSt
 
 
 def check(case: Case, server: Server, found: Pull, stable: set[Row]) -> None:
-    """What the theorem says of a pull that ended well."""
+    """Checks that a read delivered each stable call exactly once."""
     rows = found.rows
     twice = [number for number, times in Counter(row.id for row in rows).items() if times > 1]
-    assert not twice, f"came twice: {twice}"
+    assert not twice, f"delivered twice: {twice}"
     assert stable <= set(rows), f"lost: {stable - set(rows)}"
     assert set(rows) <= server.ever
     assert all(at(0) <= row.start < at(case.span) for row in rows)
@@ -157,14 +157,14 @@ def check(case: Case, server: Server, found: Pull, stable: set[Row]) -> None:
         assert seconds == sorted(seconds, reverse=case.descending)
 
 
-# The theorem.
+# Exactly once.
 
 
 @pytest.mark.fault(32, 33, 36, 40)
 @examples(1500)
 @given(case=cases(moving))
-def test_every_call_that_stays_comes_exactly_once_while_others_come_and_go(case: Case):
-    """The theorem, under inserts, deletes, tie shuffles, caps, failures and any order of arrival."""
+def test_stable_calls_are_delivered_exactly_once_while_others_change(case: Case):
+    """Given inserts, deletes, reordered ties, page limits and failures, when a range is read, then each stable call is delivered once."""
     try:
         server, found, stable = case.run()
     except PagingError:
@@ -176,8 +176,8 @@ def test_every_call_that_stays_comes_exactly_once_while_others_come_and_go(case:
 
 @examples(600)
 @given(case=cases(still))
-def test_a_list_at_rest_is_read_whole_and_never_given_up(case: Case):
-    """Without motion exactly the calls of the range come, however full a second is."""
+def test_a_range_that_does_not_change_is_read_completely(case: Case):
+    """Given data that does not change, when a range is read, then exactly its calls are delivered, however full a second is."""
     server, found, stable = case.run()
     check(case, server, found, stable)
     assert set(found.rows) == stable
@@ -185,16 +185,16 @@ def test_a_list_at_rest_is_read_whole_and_never_given_up(case: Case):
 
 @examples(500)
 @given(case=cases(growing))
-def test_a_second_that_only_grows_is_never_given_up(case: Case):
-    """Calls that arrive with growing ids cannot keep a crowded second from being read."""
+def test_a_second_that_only_grows_is_read_completely(case: Case):
+    """Given calls that are inserted with growing ids, when a full second is read, then no error is raised."""
     server, found, stable = case.run()
     check(case, server, found, stable)
 
 
 @examples(300)
 @given(case=cases(moving))
-def test_what_is_held_is_bounded(case: Case):
-    """Requests in flight and answers that wait are at most twice the concurrency, and one for the reader."""
+def test_pages_in_flight_or_buffered_are_bounded(case: Case):
+    """Given any server, when a range is read, then at most `2 * concurrency + 1` pages are in flight or buffered."""
     try:
         _, found, _ = case.run()
     except PagingError:
@@ -205,8 +205,8 @@ def test_what_is_held_is_bounded(case: Case):
 
 @examples(300)
 @given(case=cases(still))
-def test_page_numbers_are_used_only_for_a_second_fuller_than_an_answer(case: Case):
-    """Page 2 is asked for only where one second alone fills the longest answer that was known."""
+def test_page_numbers_are_used_only_for_a_second_that_fills_a_page(case: Case):
+    """Given any server, when a page other than 1 is requested, then one second alone fills the largest page received."""
     server, found, _ = case.run()
     assert case.run()[0].served == server.served, "a run is not decided by its seed"
     counts = Counter(row.second for row in server.live)
@@ -219,8 +219,8 @@ def test_page_numbers_are_used_only_for_a_second_fuller_than_an_answer(case: Cas
 
 @examples(300)
 @given(case=cases(still), one=st.integers(1, 16), other=st.integers(1, 16))
-def test_concurrency_and_page_size_change_nothing_but_the_requests(case: Case, one: int, other: int):
-    """The same list is read as the same calls with any page size and concurrency, in one stretch or two."""
+def test_concurrency_and_page_size_do_not_change_the_calls(case: Case, one: int, other: int):
+    """Given the same data, when it is read with other page sizes and concurrency, or as two ranges, then the calls are the same."""
     whole = Case(**{**vars(case), "concurrency": one}).run()[1]
     again = Case(**{**vars(case), "concurrency": other, "limit": other, "resize": False}).run()[1]
     assert {row.id for row in whole.rows} == {row.id for row in again.rows}
@@ -241,8 +241,8 @@ def test_concurrency_and_page_size_change_nothing_but_the_requests(case: Case, o
         ordered=True, concurrency=1, failing=0.0, patient=False, known=False,
     )
 )  # fmt: skip
-def test_no_motion_makes_the_plan_run_away(case: Case):
-    """However a list moves, the requests are bounded by its seconds and its calls."""
+def test_the_number_of_requests_is_bounded_while_data_changes(case: Case):
+    """Given data that changes, when a range is read, then the requests are bounded by its seconds and calls."""
     try:
         server, found, _ = case.run()
     except PagingError:
@@ -252,7 +252,7 @@ def test_no_motion_makes_the_plan_run_away(case: Case):
     assert found.requests <= 2 * case.concurrency * (seconds + 2) + passes + 4 * found.failures
 
 
-# How many requests it takes.
+# The number of requests.
 
 
 def smooth(rng: random.Random, rows: int, days: int) -> list[int]:
@@ -272,8 +272,8 @@ def daily(rng: random.Random, rows: int, days: int) -> list[int]:
 @pytest.mark.parametrize("concurrency", [1, 4, 8, 16])
 @pytest.mark.parametrize(("rows", "days", "size"), [(12_000, 90, 400), (6_000, 365, 500), (3_000, 7, 100)])
 @pytest.mark.parametrize("shape", [smooth, daily])
-def test_requests_are_few(shape, rows: int, days: int, size: int, concurrency: int, descending: bool):
-    """At most 1.6 x the ideal number of requests and one for each worker, none with a page number."""
+def test_few_requests_are_needed(shape, rows: int, days: int, size: int, concurrency: int, descending: bool):
+    """Given smooth or daily density, when a range is read, then at most 1.6 times the ideal requests plus the concurrency are sent."""
     rng = random.Random(rows + concurrency)
     server = Server(rng, days * DAY)
     server.fill(map(at, shape(rng, rows, days)))
@@ -310,10 +310,10 @@ def every(step: int, begin: int = 0, end: int = 365 * DAY) -> list[int]:
         ),
     ],
 )  # fmt: skip
-def test_no_data_makes_the_plan_run_away(
+def test_bursts_and_gaps_do_not_multiply_requests(
     seconds: list[int], size: int, most: int, concurrency: int, descending: bool
 ):
-    """Bursts and jumps in density by a factor of 1000 cost requests in proportion to their calls, not to time."""
+    """Given bursts and jumps in density by a factor of 1000, when a year is read, then requests grow with the calls and not with time."""
     server = Server(random.Random(7), 365 * DAY)
     server.fill(map(at, sorted(seconds)))
     plan = WindowPlan(at(0), at(365 * DAY), descending=descending, limit=size)
@@ -323,8 +323,8 @@ def test_no_data_makes_the_plan_run_away(
 
 
 @pytest.mark.parametrize("known", [0, 1, 500], ids=["new session", "saw one call", "saw many"])
-def test_a_small_range_takes_two_requests_or_one(known: int):
-    """A short first answer is not the end until the session knows that an answer can be longer."""
+def test_a_small_range_takes_one_or_two_requests(known: int):
+    """Given a short first page, when the client has received longer ones before, then it is the last; else one more is requested."""
     server = Server(random.Random(1), 100)
     server.fill([at(10), at(20), at(30)])
     found = pull(WindowPlan(at(0), at(100), server_limit=ServerPageLimit(largest_page=known)), server)
@@ -334,11 +334,8 @@ def test_a_small_range_takes_two_requests_or_one(known: int):
 
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("calls", [1, 7])
-def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(descending: bool, calls: int):
-    """Its page 1 has come already, so page 2, page 1 again, and the rest of the range are left to request.
-
-    Descending, the rest begins with the calls of that second again, which proves nothing about the second before it: two more.
-    """
+def test_a_single_full_second_reuses_the_page_that_found_it(descending: bool, calls: int):
+    """Given one second with calls, when it is read, then its first page is used; descending takes two requests more."""
     server = Server(random.Random(1), 100)
     server.fill([at(30)] * calls)
     found = pull(WindowPlan(at(0), at(100), descending=descending), server)
@@ -349,8 +346,8 @@ def test_one_second_with_calls_is_proven_with_the_answer_that_found_it(descendin
 # The rules one by one.
 
 
-def test_what_an_answer_can_hold_is_learned_from_answers():
-    """The longest answer counts; one shorter than it was allowed to be may have been capped."""
+def test_the_server_limit_is_the_largest_page_received():
+    """Given pages of several lengths, when they are recorded, then the largest counts, and one shorter than its limit may be capped."""
     server_limit = ServerPageLimit()
     assert server_limit.full_page(100) == 100
     server_limit.record(50, 100)
@@ -367,8 +364,8 @@ def test_what_an_answer_can_hold_is_learned_from_answers():
     assert (server_limit.largest_page, server_limit.full_page(100)) == (60, 100)
 
 
-def test_an_answer_is_judged_by_what_was_known_when_it_was_asked_for():
-    """Empty, or shorter than both the limit and the longest answer known."""
+def test_a_page_is_the_last_if_empty_or_shorter_than_limit_and_largest_page():
+    """Given a request, when its page is empty or shorter than its limit and the largest page before, then it is the last."""
     request = PageRequest(at(0), at(9), "call_start_ASC", 100, largest_page=50)
     assert [request.is_last_page(rows) for rows in (0, 1, 49, 50, 99, 100)] == [
         True,
@@ -395,15 +392,15 @@ def answer(*seconds: float) -> PageResult:
     return PageResult([row.start for row in rows], rows, lambda: [row.id for row in rows])
 
 
-def test_the_first_request_asks_for_the_whole_range_with_a_small_page():
-    """It measures the density, and the first record arrives after one small page."""
+def test_the_first_request_covers_the_range_with_a_small_limit():
+    """Given a new plan, when the first request is made, then it covers the range with a small limit, and nothing else may start."""
     plan = WindowPlan(at(0), at(1000))
     assert plan.next_request() == PageRequest(at(0), at(1000), "call_start_ASC", 250)
     assert not plan.can_request(ahead=True)
 
 
-def test_what_stopped_in_a_second_keeps_only_the_seconds_before():
-    """An answer that proves nothing hands out what it finished; its last second belongs to what remains."""
+def test_a_truncated_page_keeps_only_complete_seconds():
+    """Given a page that may be truncated, when it is accepted, then its last second is requested again."""
     plan = WindowPlan(at(0), at(1000), first_page_rows=4)
     plan.accept(plan.next_request(), answer(3, 5, 9, 9))
     rows_slice = plan.next_rows()
@@ -411,8 +408,8 @@ def test_what_stopped_in_a_second_keeps_only_the_seconds_before():
     assert plan.next_request().start == at(9)
 
 
-def test_descending_keeps_the_seconds_above_the_one_where_it_stopped():
-    """The mirror image: the last second of the answer is the top of what remains."""
+def test_a_truncated_descending_page_keeps_only_complete_seconds():
+    """Given a descending page that may be truncated, when it is accepted, then its last second is requested again."""
     plan = WindowPlan(at(0), at(1000), descending=True, first_page_rows=4)
     plan.accept(plan.next_request(), answer(900, 800, 700, 700))
     rows_slice = plan.next_rows()
@@ -420,16 +417,16 @@ def test_descending_keeps_the_seconds_above_the_one_where_it_stopped():
     assert plan.next_request().stop == at(701)
 
 
-def test_rows_of_the_second_behind_the_window_prove_it_and_are_dropped():
-    """A server that reads the end as inclusive hands the next window's first calls out too early."""
+def test_rows_of_the_second_after_the_window_prove_it_complete():
+    """Given rows of the second after the window, when they are accepted, then the window is complete and they are dropped."""
     plan = WindowPlan(at(0), at(10), first_page_rows=3)
     plan.accept(plan.next_request(), answer(2, 10, 10))
     assert [list(rows_slice.rows) for rows_slice in iter(plan.next_rows, None)] == [[0]]
     assert plan.done
 
 
-def test_a_crowded_second_behind_a_descending_window_is_got_out_of_the_way():
-    """Nothing but calls of the second after the window: its last second is read on its own, ascending."""
+def test_a_full_second_after_a_descending_window_does_not_block_it():
+    """Given a page of nothing but the second after the window, when reading descending, then the window's last second is read alone."""
     server = Server(random.Random(3), 100)
     server.fill([at(100)] * 50 + [at(99)] * 3 + [at(5)])
     found = pull(WindowPlan(at(0), at(100), descending=True, limit=10), server)
@@ -437,8 +434,8 @@ def test_a_crowded_second_behind_a_descending_window_is_got_out_of_the_way():
     assert found.requests <= 6
 
 
-def test_what_remains_goes_ahead_of_windows_in_flight():
-    """A remainder is asked for before later windows, so that the reader is never starved by them."""
+def test_the_rest_of_a_window_is_requested_before_later_windows():
+    """Given windows in flight, when the first is truncated, then its rest is requested next."""
     plan = WindowPlan(at(0), at(1000), first_page_rows=4, limit=4)
     plan.accept(plan.next_request(), answer(0, 10, 20, 30))
     first, second = plan.next_request(), plan.next_request()
@@ -448,8 +445,8 @@ def test_what_remains_goes_ahead_of_windows_in_flight():
     assert at(33) == third.start < third.stop <= first.stop
 
 
-def test_a_later_answer_waits_for_its_turn_unless_order_is_no_matter():
-    """`ordered=False` hands windows over as they finish."""
+def test_a_later_page_is_buffered_unless_unordered():
+    """Given a later page, when the first is missing, then it is buffered if ordered, and delivered if not."""
     for ordered in (True, False):
         plan = WindowPlan(at(0), at(1000), first_page_rows=4, limit=4, ordered=ordered)
         plan.accept(plan.next_request(), answer(0, 10, 20, 30))
@@ -461,8 +458,8 @@ def test_a_later_answer_waits_for_its_turn_unless_order_is_no_matter():
         assert (plan.next_rows() is None) is ordered
 
 
-def test_without_room_only_the_first_stretch_may_be_asked():
-    """When as much is held as may be, only what the reader waits for is let in."""
+def test_only_the_next_page_may_start_when_the_buffer_is_full():
+    """Given a full buffer, when a request may start, then it is only the one for the rows to deliver next."""
     plan = WindowPlan(at(0), at(1000), first_page_rows=4, limit=4)
     plan.accept(plan.next_request(), answer(0, 10, 20, 30))
     assert plan.can_request(ahead=True)
@@ -474,8 +471,8 @@ def test_without_room_only_the_first_stretch_may_be_asked():
     assert not plan.can_request(ahead=False)
 
 
-def test_an_answer_that_was_overtaken_proves_nothing_by_what_came_later():
-    """Whether an answer is short is judged by what was known when it was asked for."""
+def test_a_page_is_not_judged_by_pages_received_after_its_request():
+    """Given a larger page received in between, when an earlier request is answered, then its page does not count as the last."""
     server_limit = ServerPageLimit()
     plan = WindowPlan(at(0), at(1000), first_page_rows=2, limit=100, server_limit=server_limit)
     plan.accept(plan.next_request(), answer(0, 500))
@@ -486,8 +483,8 @@ def test_an_answer_that_was_overtaken_proves_nothing_by_what_came_later():
     assert plan.next_request().start == at(600)
 
 
-def test_an_empty_range_asks_for_nothing():
-    """No seconds, no request."""
+def test_an_empty_range_makes_no_request():
+    """Given a range of no seconds, when a plan is made, then it is done and makes no request."""
     plan = WindowPlan(at(5), at(5))
     assert plan.done
     assert plan.exhausted
@@ -496,8 +493,8 @@ def test_an_empty_range_asks_for_nothing():
     assert plan.seconds_left == 0
 
 
-def test_progress_counts_the_seconds_that_are_handed_out():
-    """`seconds_left` falls from the whole range to nothing."""
+def test_seconds_left_falls_as_rows_are_delivered():
+    """Given a range, when rows are delivered, then `seconds_left` falls from its length to 0."""
     plan = WindowPlan(at(0), at(1000), first_page_rows=4)
     assert plan.seconds_left == 1000
     plan.accept(plan.next_request(), answer(3, 5, 9, 9))
@@ -508,8 +505,8 @@ def test_progress_counts_the_seconds_that_are_handed_out():
     assert plan.seconds_left == 0
 
 
-def test_windows_are_as_long_as_the_calls_seen_last_suggest():
-    """Two and a half pages ahead, measured from the first row seen; the rest stays one stretch."""
+def test_windows_are_sized_by_the_latest_density():
+    """Given a page, when the next windows are made, then each has the seconds of two and a half pages."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
     request = plan.next_request()
@@ -520,8 +517,8 @@ def test_windows_are_as_long_as_the_calls_seen_last_suggest():
     assert (later.start, later.stop - later.start) == (request.stop, timedelta(seconds=45))
 
 
-def test_an_empty_answer_makes_the_next_window_all_that_is_left():
-    """Nothing for as far as was looked: there is no telling where the next call is."""
+def test_after_an_empty_page_the_next_window_is_the_rest():
+    """Given an empty page, when the next window is made, then it is the whole rest."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
     plan.accept(plan.next_request(), answer(510))
@@ -529,8 +526,8 @@ def test_an_empty_answer_makes_the_next_window_all_that_is_left():
     assert plan.next_request().stop == at(100_000)
 
 
-def test_a_quiet_stretch_does_not_send_the_next_window_far_away():
-    """Windows are never cut as if calls were much sparser than on the average so far."""
+def test_a_quiet_time_does_not_make_the_next_window_too_long():
+    """Given a quiet window, when the next one is made, then it assumes at least three tenths of the average density."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(11)))
     quiet = plan.next_request()
@@ -542,16 +539,16 @@ def test_a_quiet_stretch_does_not_send_the_next_window_far_away():
     assert following.stop - following.start == timedelta(seconds=int(50 / (0.3 * 12 / 55)))
 
 
-def test_a_rest_that_would_be_a_sliver_goes_along():
-    """A last window a fifth longer costs less than one request more."""
+def test_a_small_rest_is_included_in_the_last_window():
+    """Given a rest a fifth of a window long, when the window is made, then it includes the rest."""
     for span, stop in ((561, 561), (580, 555)):
         plan = WindowPlan(at(0), at(span), first_page_rows=11, limit=20)
         plan.accept(plan.next_request(), answer(*range(500, 511)))
         assert plan.next_request().stop == at(stop)
 
 
-def test_order_is_kept_and_pages_are_large_by_default():
-    """What a plan does when it is told nothing but the range."""
+def test_by_default_pages_are_large_and_ordered():
+    """Given a plan without options, when it is read, then pages have the largest limit and are delivered in order."""
     plan = WindowPlan(at(0), at(1000), server_limit=ServerPageLimit(largest_page=MAX_PAGE_ROWS))
     plan.accept(plan.next_request(), answer(*range(250)))
     first, second = plan.next_request(), plan.next_request() if plan.can_request(ahead=True) else None
@@ -566,11 +563,11 @@ def test_order_is_kept_and_pages_are_large_by_default():
     assert plan.next_rows() is None, "the reader waits for the first window"
 
 
-# Halving.
+# Splitting.
 
 
-def test_a_failing_window_is_halved_twice_and_then_given_up():
-    """At most two halvings without a success in between; what was used up is carried along."""
+def test_a_failing_window_is_split_twice():
+    """Given a window that keeps failing, when it is split twice without a success, then it is not split again; attempts are carried over."""
     plan = WindowPlan(at(0), at(1000), limit=100)
     request = plan.next_request()
     assert plan.splits_left(request) == 2
@@ -588,15 +585,15 @@ def test_a_failing_window_is_halved_twice_and_then_given_up():
     assert plan.splits_left(other) == 2, "a success makes new halvings possible"
 
 
-def test_halving_descending_keeps_the_order_of_delivery():
-    """The upper half comes first."""
+def test_a_descending_window_is_split_in_order_of_delivery():
+    """Given a descending window, when it is split, then its later half is requested first."""
     plan = WindowPlan(at(0), at(1000), descending=True)
     assert plan.split(plan.next_request(), 1)
     assert (plan.next_request().start, plan.next_request().stop) == (at(500), at(500))
 
 
-def test_a_window_of_one_second_is_halved_in_rows_only():
-    """There are no fewer seconds; fewer rows there are, descending to one."""
+def test_a_window_of_one_second_is_split_by_rows_only():
+    """Given a window of one second, when it is split, then only its limit is halved, down to one row."""
     plan = WindowPlan(at(0), at(1), limit=2)
     assert plan.split(plan.next_request(), 1)
     request = plan.next_request()
@@ -604,7 +601,7 @@ def test_a_window_of_one_second_is_halved_in_rows_only():
     assert plan.splits_left(request) == 0
 
 
-# A server that does something else.
+# Servers that do not do what was requested.
 
 
 @pytest.mark.parametrize(
@@ -619,10 +616,8 @@ def test_a_window_of_one_second_is_halved_in_rows_only():
         pytest.param((5.2, 5.1), False, "order call_start_ASC", id="out of order within a second"),
     ],
 )
-def test_rows_that_were_not_asked_for_are_an_error_that_names_the_way_out(
-    seconds, descending: bool, says: str
-):
-    """Never a silent drop: the error names paging="pages"."""
+def test_rows_outside_the_window_or_out_of_order_are_an_error(seconds, descending: bool, says: str):
+    """Given rows outside the window or out of order, when they are accepted, then the PagingError names paging="pages"."""
     plan = WindowPlan(at(0), at(100), descending=descending)
     with pytest.raises(PagingError, match=says) as caught:
         plan.accept(plan.next_request(), answer(*seconds))
@@ -632,8 +627,8 @@ def test_rows_that_were_not_asked_for_are_an_error_that_names_the_way_out(
 @pytest.mark.fault(30)
 @pytest.mark.parametrize("ignored", ["order", "filter"])
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
-def test_a_server_that_ignores_a_parameter_is_found_out(ignored: str, descending: bool):
-    """A server that does not filter or order cannot be read by windows, and is not read wrongly."""
+def test_a_server_that_ignores_order_or_dates_is_an_error(ignored: str, descending: bool):
+    """Given a server that does not filter or order, when a range is read, then a PagingError is raised."""
     server = Server(random.Random(2), 1000, ignores=frozenset({ignored}))
     server.fill(at(second) for second in range(-500, 1500, 7))
     with pytest.raises(PagingError):
@@ -641,8 +636,8 @@ def test_a_server_that_ignores_a_parameter_is_found_out(ignored: str, descending
 
 
 @pytest.mark.parametrize("rows", [1, 10, 25], ids=["one call", "a page", "more than a page"])
-def test_a_server_that_ignores_page_is_found_out_and_never_asked_for_ever(rows: int):
-    """Where only page numbers could prove a second, a server without them ends in an error."""
+def test_a_server_that_ignores_the_page_number_is_an_error(rows: int):
+    """Given a server that ignores page numbers, when a full second is read, then a PagingError is raised after a bounded number of requests."""
     server = Server(random.Random(2), 1000, cap=10, ignores=frozenset({"page"}))
     server.fill([at(500)] * rows)
     with pytest.raises(PagingError, match="ignores the page number"):
@@ -658,8 +653,8 @@ def starts(*seconds: float | None) -> PageResult:
 
 
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
-def test_rows_whose_start_cannot_be_read_go_with_their_neighbours(descending: bool):
-    """They are handed out, so that they fail in their turn."""
+def test_rows_with_an_unreadable_start_are_delivered_with_their_neighbours(descending: bool):
+    """Given rows whose start cannot be read, when their page is accepted, then they are delivered, so that decoding reports them."""
     plan = WindowPlan(at(0), at(100), descending=descending, server_limit=ServerPageLimit(largest_page=50))
     seconds = (None, 5, None, 9, None)
     plan.accept(plan.next_request(), starts(*(seconds[::-1] if descending else seconds)))
@@ -667,8 +662,8 @@ def test_rows_whose_start_cannot_be_read_go_with_their_neighbours(descending: bo
     assert plan.done
 
 
-def test_an_answer_without_a_readable_start_proves_nothing_and_ends_the_pull():
-    """Where no row can be placed, windows cannot go on; a proven answer can still be handed out."""
+def test_a_truncated_page_without_a_readable_start_is_an_error():
+    """Given a page without a readable start, when it may be truncated, then a PagingError is raised; when it is the last, it is delivered."""
     plan = WindowPlan(at(0), at(100), first_page_rows=2)
     with pytest.raises(PagingError, match=r'call_start.*paging="pages"'):
         plan.accept(plan.next_request(), starts(None, None))
@@ -677,8 +672,8 @@ def test_an_answer_without_a_readable_start_proves_nothing_and_ends_the_pull():
     assert list(plan.next_rows().rows) == [0, 1]
 
 
-def test_a_window_of_one_second_needs_no_start_to_be_placed():
-    """There the rows can only lie in that second; two seconds are too many to tell."""
+def test_a_window_of_one_second_needs_no_readable_start():
+    """Given a page without a readable start, when its window is one second, then it is delivered; with two, a PagingError is raised."""
     plan = WindowPlan(at(0), at(2))
     with pytest.raises(PagingError, match="call_start"):
         plan.accept(plan.next_request(), starts(None))
@@ -689,15 +684,15 @@ def test_a_window_of_one_second_needs_no_start_to_be_placed():
     assert plan.done
 
 
-def test_a_call_that_is_listed_twice_in_one_answer_does_no_harm_to_others():
-    """The plan knows nothing of calls; telling twins apart is its reader's matter."""
+def test_a_call_listed_twice_in_a_page_does_not_affect_others():
+    """Given a call listed twice, when its page is accepted, then both rows are delivered (the reader drops one)."""
     plan = WindowPlan(at(0), at(100), first_page_rows=4)
     plan.accept(plan.next_request(), answer(3, 3, 8, 8))
     assert list(plan.next_rows().rows) == [0, 1]
     assert plan.next_request().start == at(8)
 
 
-# Any sequence of deeds.
+# Any sequence of events.
 
 
 class Live(RuleBasedStateMachine):
@@ -731,12 +726,12 @@ class Live(RuleBasedStateMachine):
         self.found: list[Row] = []
 
     @rule(second=st.integers(0, 20))
-    def a_call_arrives(self, second):
+    def a_call_is_inserted(self, second):
         self.server.fill([at(second)])
 
     @precondition(lambda self: self.server.live)
     @rule(data=st.data())
-    def a_call_vanishes(self, data):
+    def a_call_is_deleted(self, data):
         row = data.draw(st.sampled_from(self.server.live))
         self.server._remove(row)
         self.stable.discard(row)
@@ -773,7 +768,7 @@ class Live(RuleBasedStateMachine):
 
     @precondition(lambda self: self.answered)
     @rule(data=st.data())
-    def an_answer_is_lost_for_good(self, data):
+    def a_request_fails_for_good(self, data):
         place = data.draw(st.integers(0, len(self.answered) - 1))
         request = self.answered[place][0]
         if self.plan.splits_left(request):
@@ -781,7 +776,7 @@ class Live(RuleBasedStateMachine):
             del self.answered[place]
 
     @rule()
-    def the_reader_takes_a_piece(self):
+    def the_reader_takes_rows(self):
         rows_slice = self.plan.next_rows()
         if rows_slice is not None:
             rows = [rows_slice.body[row] for row in rows_slice.rows]
@@ -801,7 +796,7 @@ class Live(RuleBasedStateMachine):
                 assert seconds == sorted(seconds, reverse=self.descending)
 
     def teardown(self):
-        """The world comes to rest, and the pull is read to its end."""
+        """Reads to the end while nothing changes any more."""
         if not hasattr(self, "plan"):
             return
         for _ in range(2000):
@@ -824,8 +819,8 @@ TestLive = Live.TestCase
 TestLive.settings = examples(150)
 
 
-def test_large_windows_are_cheap_to_plan():
-    """A century of seconds is a handful of cells, not a list of seconds."""
+def test_a_century_takes_few_windows():
+    """Given a century with one full second, when it is read, then fewer than 30 requests are made."""
     plan = WindowPlan(at(0), at(0) + timedelta(days=36_500), limit=1000)
     server = Server(random.Random(0), 1)
     server.fill([at(5)] * 1000)

@@ -1,8 +1,7 @@
-"""A model of the endpoint for tests of the plans: pure, deterministic by seed, and in constant motion.
+"""Simulates the endpoint for tests of the plans: no I/O, and the same behaviour for the same seed.
 
-It shares nothing with the package but the words `PageRequest` and `PageResult`. Every request is served at an instant of its own;
-between any two of them calls arrive and vanish, calls of one second trade places, and the cap may change, though never
-below what an answer has held.
+It uses only the values `PageRequest` and `PageResult` of the package. Between any two requests calls are inserted and
+deleted, calls of one second change places, and the page limit may change, though never below the largest page served.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ if TYPE_CHECKING:
     from iovox_async._paging import PagePlan, RowSlice, WindowPlan
 
 BASE = datetime(2024, 1, 1)
-#: How many times as many examples a nightly run (HYPOTHESIS_PROFILE=nightly) tries.
-NIGHTLY = 25
+#: Factors for the number of examples, by HYPOTHESIS_PROFILE.
+FACTORS = {"nightly": 25.0, "thorough": 1.0}
 
 
 def examples(number: int) -> settings:
-    """Settings for so many examples of a property, or many more at night."""
-    factor = NIGHTLY if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 1
+    """Settings for a quarter of `number` examples; for all or more of them in a thorough or nightly run."""
+    factor = FACTORS.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 0.25)
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    return settings(max_examples=number * factor, deadline=None, suppress_health_check=checks)
+    return settings(max_examples=int(number * factor), deadline=None, suppress_health_check=checks)
 
 
 by_start = attrgetter("start")
@@ -41,13 +40,13 @@ by_id = attrgetter("id")
 
 
 def at(second: float) -> datetime:
-    """The instant so many seconds after the model's first."""
+    """The datetime `second` seconds after the first one of the simulation."""
     return BASE + timedelta(seconds=second)
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A call, as far as a plan cares."""
+    """A call: its start and id."""
 
     start: datetime
     id: int
@@ -62,14 +61,14 @@ class Row:
 
 @dataclass
 class Motion:
-    """What happens between two requests.
+    """The changes between two requests.
 
     Attributes:
-        inserts: calls that arrive between two requests, at most.
-        deletes: calls that vanish, at most.
-        near: it happens where the last answer began and ended, and not anywhere.
-        growing: ids grow with time; else they are in no order.
-        left: how much more may happen, so that every pull has an end.
+        inserts: the most calls inserted between two requests.
+        deletes: the most calls deleted between two requests.
+        near: changes are made around the first and last row of the latest page; else anywhere.
+        growing: new ids are larger than all before; else they are random.
+        left: the number of changes left, so that every read ends.
     """
 
     inserts: int = 0
@@ -79,7 +78,7 @@ class Motion:
     left: int = 100
 
     def some(self, rng: random.Random, most: int) -> int:
-        """How many of so many happen now."""
+        """Returns how many of at most `most` changes to make now."""
         number = min(self.left, rng.randint(0, most)) if most else 0
         self.left -= number
         return number
@@ -87,17 +86,17 @@ class Motion:
 
 @dataclass(repr=False)
 class Server:
-    """The endpoint: rows of a list, filtered by second, ordered with shuffled ties, limited, capped.
+    """The endpoint: filters rows by second, orders them with shuffled ties, and limits pages.
 
     Attributes:
-        rng: decides all that is left open.
-        span: seconds in which calls arrive.
-        end: how the end of a window is read; "second" counts the whole last second in.
-        cap: rows an answer holds at most, whatever was asked for.
-        cap_moves: the cap may change between requests, but never below what was served.
-        offset: what a page number counts: steps of the limit that was asked for, or of the one that was used.
-        cut: starts are shown without their microseconds.
-        ignores: what the server does not do although it was asked to.
+        rng: makes all random choices.
+        span: the seconds in which calls are inserted.
+        end: how `end_date` is read; "second" includes the whole last second.
+        cap: the server's own page limit.
+        cap_moves: the page limit may change between requests, but not below the largest page served.
+        offset: what page numbers count in: the limit requested, or the one used.
+        cut: starts have no microseconds.
+        ignores: parameters that the server ignores.
     """
 
     rng: random.Random
@@ -120,7 +119,7 @@ class Server:
     _ids: set[int] = field(default_factory=set)
 
     def fill(self, starts: Iterable[datetime]) -> None:
-        """Adds calls that begin then."""
+        """Inserts calls with these starts."""
         new = [Row(start, self._new_id()) for start in starts]
         self.live = sorted(self.live + new, key=by_start)
         self.ever.update(new)
@@ -134,13 +133,13 @@ class Server:
         self._ids.add(number)
         return number
 
-    def within(self, lo: datetime, hi: datetime) -> set[Row]:
-        """The calls that exist now and began in `lo .. hi-1`."""
-        begin, end = bisect_left(self.live, lo, key=by_start), bisect_left(self.live, hi, key=by_start)
+    def within(self, start: datetime, stop: datetime) -> set[Row]:
+        """The calls that exist now and start in `[start, stop)`."""
+        begin, end = bisect_left(self.live, start, key=by_start), bisect_left(self.live, stop, key=by_start)
         return set(self.live[begin:end])
 
     def serve(self, request: PageRequest) -> PageResult:
-        """Answers one request, after which the world moves on."""
+        """Returns the page for a request, and then changes the data."""
         self.served.append(request)
         limit = request.limit if self.cap is None else min(request.limit, self.cap)
         skip = (request.page - 1) * (request.limit if self.offset == "limit" else limit)
@@ -174,7 +173,7 @@ class Server:
         ]
 
     def _ordered(self, begin: int, end: int, wanted: int, *, descending: bool) -> list[Row]:
-        """The first rows between two places, ties in an order of this moment, and perhaps more."""
+        """The first rows between two indexes, with ties in a random order, and perhaps more rows."""
         if descending:
             first = max(begin, end - wanted)
             while first > begin and self.live[first - 1].start == self.live[first].start:
@@ -197,9 +196,9 @@ class Server:
 
     def _move(self, rows: Sequence[Row]) -> None:
         for _ in range(self.motion.some(self.rng, self.motion.deletes)):
-            victims = self._neighbours(rows) if self.motion.near else self.live
-            if victims:
-                self._remove(self.rng.choice(victims))
+            candidates = self._neighbours(rows) if self.motion.near else self.live
+            if candidates:
+                self._remove(self.rng.choice(candidates))
         for _ in range(self.motion.some(self.rng, self.motion.inserts)):
             if self.motion.near and rows:
                 start = (
@@ -216,8 +215,8 @@ class Server:
     def _neighbours(self, rows: Sequence[Row]) -> list[Row]:
         if not rows:
             return []
-        lo, hi = sorted((rows[0].second, rows[-1].second))
-        return sorted(self.within(lo, lo + SECOND) | self.within(hi, hi + SECOND), key=by_id)
+        first, last = sorted((rows[0].second, rows[-1].second))
+        return sorted(self.within(first, first + SECOND) | self.within(last, last + SECOND), key=by_id)
 
     def _remove(self, row: Row) -> None:
         place = bisect_left(self.live, row.start, key=by_start)
@@ -228,7 +227,7 @@ class Server:
 
 @dataclass
 class Pull:
-    """What came of a pull."""
+    """The result of reading a plan to its end."""
 
     slices: list[RowSlice] = field(default_factory=list)
     requests_sent: list[PageRequest] = field(default_factory=list)
@@ -237,7 +236,7 @@ class Pull:
 
     @property
     def rows(self) -> list[Row]:
-        """The calls, as they were handed out."""
+        """The calls in the order of delivery."""
         return [rows_slice.body[row] for rows_slice in self.slices for row in rows_slice.rows]
 
     @property
@@ -255,61 +254,61 @@ def pull(
     most: int = 5_000,
     before_request: Callable[[], None] | None = None,
 ) -> Pull:
-    """Reads a plan as the pump does, with everything that may happen in any order in a random one.
+    """Reads a plan as `PageFetcher` does, with events in a random order.
 
     Args:
         plan: the plan.
-        server: who answers; its `rng` also decides what happens next.
+        server: returns the pages; its `rng` also chooses the next event.
         concurrency: requests in flight, at most.
-        failing: the share of requests that fail for good, and are halved where they may be.
-        patient: the reader takes its time; else it takes what there is at once.
-        most: requests after which the plan is taken for a runaway.
+        failing: the share of requests that fail for good, and are split where possible.
+        patient: the reader takes rows at random times; else as soon as there are any.
+        most: fail after so many requests.
         before_request: called before each request.
     """
-    rng, found = server.rng, Pull()
+    rng, result = server.rng, Pull()
     sent: list[PageRequest] = []
-    answered: list[tuple[PageRequest, PageResult]] = []
+    received: list[tuple[PageRequest, PageResult]] = []
 
-    def may_ask() -> bool:
+    def can_request() -> bool:
         room = plan.in_flight + plan.buffered < 2 * concurrency
-        return len(sent) + len(answered) < concurrency and plan.can_request(ahead=room)
+        return len(sent) + len(received) < concurrency and plan.can_request(ahead=room)
 
     def take() -> bool:
         rows_slice = plan.next_rows()
         if rows_slice is not None:
-            found.slices.append(rows_slice)
+            result.slices.append(rows_slice)
         return rows_slice is not None
 
     while not plan.done:
-        # Requests leave as soon as they may, like in the pump; answers and the reader come when they like.
-        while not plan.exhausted and may_ask():
+        # Requests start as soon as they may, as in the fetcher. Pages and the reader come at random.
+        while not plan.exhausted and can_request():
             if before_request is not None:
                 before_request()
             request = plan.next_request()
-            found.requests_sent.append(request)
+            result.requests_sent.append(request)
             sent.append(request)
-            found.peak = max(found.peak, plan.in_flight + plan.buffered)
-            assert len(found.requests_sent) <= most, f"a runaway: {most} requests"
-            assert plan.in_flight == len(sent) + len(answered)
+            result.peak = max(result.peak, plan.in_flight + plan.buffered)
+            assert len(result.requests_sent) <= most, f"more than {most} requests"
+            assert plan.in_flight == len(sent) + len(received)
         if not patient:
             while take():
                 pass
-        deeds = ["serve"] * bool(sent) + ["deliver"] * bool(answered) + ["take"] * patient
-        deed = rng.choice(deeds) if deeds else "take"
-        if deed == "serve":
+        actions = ["serve"] * bool(sent) + ["deliver"] * bool(received) + ["take"] * patient
+        action = rng.choice(actions) if actions else "take"
+        if action == "serve":
             request = sent.pop(rng.randrange(len(sent)))
-            answer = server.serve(request)
+            page = server.serve(request)
             if failing and rng.random() < failing and plan.splits_left(request) > 0:
                 assert plan.split(request, request.attempts + 1)
-                found.failures += 1
+                result.failures += 1
             else:
-                answered.append((request, answer))
-        elif deed == "deliver":
-            plan.accept(*answered.pop(rng.randrange(len(answered))))
-        elif not take() and not sent and not answered and not plan.done:
-            assert may_ask(), "nothing is under way, nothing may be asked, and nothing is there: a deadlock"
+                received.append((request, page))
+        elif action == "deliver":
+            plan.accept(*received.pop(rng.randrange(len(received))))
+        elif not take() and not sent and not received and not plan.done:
+            assert can_request(), "deadlock: nothing is in flight or buffered, and nothing may be requested"
         if plan.exhausted:
-            # Pages beyond the end: the pump cancels them.
+            # Pages after the last: the fetcher cancels their requests.
             sent.clear()
-            answered.clear()
-    return found
+            received.clear()
+    return result
