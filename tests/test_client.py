@@ -211,9 +211,7 @@ async def test_a_proxy_is_read_from_the_environment_only_on_request(monkeypatch,
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "environment"])
 def test_a_proxy_with_a_transport_is_an_error(proxy, open_session):
     """Given a transport, when a proxy is passed too, then a ConfigurationError with a hint is raised."""
-    with pytest.raises(
-        ConfigurationError, match="proxy cannot be combined with transport"
-    ):
+    with pytest.raises(ConfigurationError, match="proxy cannot be combined with transport"):
         open_session(proxy=proxy, transport=httpx.AsyncHTTPTransport(proxy="http://127.0.0.1:9"))
 
 
