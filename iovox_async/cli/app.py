@@ -15,7 +15,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from . import DONE, INTERRUPTED
-from .console import HELP_CONFIG, with_examples
+from .console import HELP_CONFIG, discard_stdout, start_log, with_examples
 
 #: Each command with the first sentence of its help, in the order of the list.
 COMMANDS = {
@@ -27,7 +27,6 @@ COMMANDS = {
     "fields": "List the 56 response fields: name, type, path in the response, preset.",
     "sandbox": "Serve a local sandbox of the endpoint until Ctrl-C: generated calls, faults on request.",
 }
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 EPILOG = """\
 [bold]Credentials[/bold] are read from IOVOX_USERNAME and IOVOX_SECURE_KEY. If one is missing, a terminal prompts for it; no
@@ -94,8 +93,6 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        from .console import discard_stdout
-
         discard_stdout()
         raise Exit(DONE) from None
     except (KeyboardInterrupt, click.Abort):
@@ -128,7 +125,7 @@ def _exit_codes() -> Iterator[None]:
 )
 @click.option(
     "--log-level",
-    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="warning",
     envvar="IOVOX_LOG",
     show_envvar=True,
@@ -136,8 +133,6 @@ def _exit_codes() -> Iterator[None]:
 )
 def iovox(log_level: str) -> None:
     """The root command."""
-    from .console import start_log
-
     start_log(log_level)
 
 

@@ -36,13 +36,7 @@ def collect_options(
     names: Collection[str],
     collect: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> Callable[[F], F]:
-    """A decorator that adds options to a command and passes their values as one argument.
-
-    Args:
-        options: the options, as decorators.
-        names: the names of their values.
-        collect: from the values by name to the arguments that the command gets instead.
-    """
+    """A decorator that adds options to a command, which gets `collect(values by name)` as arguments instead of `names`."""
 
     def decorate(command: F) -> F:
         @functools.wraps(command)

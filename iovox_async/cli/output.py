@@ -15,7 +15,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -115,12 +115,8 @@ class Output:
             BrokenPipeError: the reader has closed the pipe.
             click.ClickException: the operating system refuses; the message says why.
         """
-        try:
+        with self._os_errors():
             await run_in_thread(self._write, data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise self._error(error) from error
 
     def _write(self, data: bytes) -> None:
         remaining = memoryview(data)
@@ -132,14 +128,18 @@ class Output:
                 remaining = remaining[written:]
         self.writes += 1
 
-    def _error(self, error: OSError) -> click.ClickException:
-        return click.ClickException(f"Cannot write {self.name}: {error.strerror or error}.")
+    @contextlib.contextmanager
+    def _os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise click.ClickException(f"Cannot write {self.name}: {error.strerror or error}.") from error
 
     async def __aenter__(self) -> Self:
-        try:
+        with self._os_errors():
             await self._open()
-        except OSError as error:
-            raise self._error(error) from error
         return self
 
     async def _open(self) -> None:
@@ -148,10 +148,8 @@ class Output:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with self._os_errors():
             await self._close(commit=error is None)
-        except OSError as failure:
-            raise self._error(failure) from failure
 
     async def _close(self, *, commit: bool) -> None:
         pass

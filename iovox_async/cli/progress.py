@@ -173,6 +173,10 @@ def _percent(figures: Figures) -> int:
     return min(99, int(figures.progress * 100))
 
 
+def _nonzero(*counts: tuple[int, str, str]) -> list[str]:
+    return [format_count(*count) for count in counts if count[0]]
+
+
 def format_progress(figures: Figures, rate: RateEstimator) -> str:
     """The figures beside a bar: `2024-01-05  1,000 calls  100/s  2.0 MB  1 retry  00:10 left`."""
     parts = [
@@ -181,10 +185,7 @@ def format_progress(figures: Figures, rate: RateEstimator) -> str:
         f"{format_count(rate.calls_per_second)}/s",
         format_bytes(figures.bytes_received),
     ]
-    if figures.retries:
-        parts.append(format_count(figures.retries, "retry", "retries"))
-    if figures.skipped:
-        parts.append(f"{format_count(figures.skipped)} skipped")
+    parts += _nonzero((figures.retries, "retry", "retries"), (figures.skipped, "skipped", "skipped"))
     if rate.seconds_left is not None:
         parts.append(f"{format_duration(rate.seconds_left)} left")
     return "  ".join(filter(None, parts))
@@ -221,7 +222,7 @@ def backfill_summary(report: BackfillReport, directory: str, *, with_total: bool
     elif skipped and not report.partitions:
         lines = [f"{format_count(skipped, 'partition')} already complete, nothing to download"]
     else:
-        written = format_count(report.partitions, "partition") + " written"
+        written = format_count(report.partitions, "partition written", "partitions written")
         complete = f", {format_count(skipped)} already complete" if skipped else ""
         lines = [f"{written}{complete}: {format_count(report.calls, 'call')}, {_cost(report)}"]
     if with_total:
@@ -233,10 +234,9 @@ def backfill_summary(report: BackfillReport, directory: str, *, with_total: bool
 
 def _cost(report: BackfillReport) -> str:
     parts = [f"{format_bytes(report.bytes_received)} in {format_count(report.requests, 'request')}"]
-    if report.retries:
-        parts.append(format_count(report.retries, "retry", "retries"))
-    if report.window_splits:
-        parts.append(format_count(report.window_splits, "window split"))
-    if report.skipped:
-        parts.append(f"{format_count(report.skipped, 'record')} skipped")
+    parts += _nonzero(
+        (report.retries, "retry", "retries"),
+        (report.window_splits, "window split", "window splits"),
+        (report.skipped, "record skipped", "records skipped"),
+    )
     return ", ".join([*parts, f"{report.elapsed:.1f} s"])

@@ -28,7 +28,7 @@ from .. import FAILED, UNFINISHED, options
 from ..app import COMMANDS
 from ..console import format_count, print_error, print_note, return_to_line_start, with_examples
 from ..errors import format_error, run
-from ..progress import backfill_summary, can_draw_bar, show_progress, write_event
+from ..progress import Mode, backfill_summary, can_draw_bar, show_progress, write_event
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -96,13 +96,8 @@ class BackfillCommand:
                 raise Exit(UNFINISHED) from None
 
     def _show_progress(self, job: Backfill) -> AbstractAsyncContextManager[None]:
-        text_mode: Literal["bar", "text"] = "bar" if can_draw_bar() else "text"
-        return show_progress(
-            lambda: job.progress,
-            "json" if self.log_format == "json" else text_mode,
-            period=_RATE_PERIOD,
-            interval=_LINE_INTERVAL,
-        )
+        mode: Mode = "bar" if self.log_format == "text" and can_draw_bar() else self.log_format
+        return show_progress(lambda: job.progress, mode, period=_RATE_PERIOD, interval=_LINE_INTERVAL)
 
     def _print_report(self, report: BackfillReport, event: str) -> None:
         if self.log_format == "json":

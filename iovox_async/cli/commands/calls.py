@@ -21,7 +21,7 @@ from ..app import COMMANDS
 from ..console import format_count, is_terminal, print_error, print_note, return_to_line_start, with_examples
 from ..errors import format_error, run
 from ..output import Output, encode_page, open_output
-from ..progress import can_draw_bar, show_progress, stream_summary
+from ..progress import Mode, can_draw_bar, show_progress, stream_summary
 
 if TYPE_CHECKING:
     from iovox_async import CallStream, Field, StreamStats
@@ -49,13 +49,10 @@ class CallsCommand:
     async def run(self) -> None:
         """Reads and writes all calls."""
         started = time.monotonic()
-        draw_bar = can_draw_bar(data_to_stdout=self.output.keeps_partial_data)
+        mode: Mode | None = "bar" if can_draw_bar(data_to_stdout=self.output.keeps_partial_data) else None
         async with self.account.client() as insights, insights.stream(**self.arguments) as stream:
             try:
-                async with (
-                    self.output,
-                    show_progress(lambda: self._figures(stream), "bar" if draw_bar else None),
-                ):
+                async with self.output, show_progress(lambda: self._figures(stream), mode):
                     await self._copy(stream)
             except IovoxError as error:
                 print_error(format_error(error))
@@ -66,9 +63,8 @@ class CallsCommand:
                 raise
         stats = stream.stats
         if stats.skipped:
-            print_note(
-                f"{format_count(stats.skipped, 'record')} skipped: they could not be decoded.", style="yellow"
-            )
+            skipped = format_count(stats.skipped, "record")
+            print_note(f"{skipped} skipped: they could not be decoded.", style="yellow")
         if is_terminal("stderr"):
             print_note(stream_summary(stats, time.monotonic() - started), style="dim")
 

@@ -68,8 +68,7 @@ def demo(*, calls: int, seed: int) -> None:
     stats, elapsed, first_call = run(lambda: _measure(calls, seed))
     _print_result(stats, elapsed, first_call)
     if stats.calls != calls:
-        received = format_count(stats.calls)
-        print_error(f"The sandbox contains {format_count(calls, 'call')}, but {received} were received.")
+        print_error(f"The sandbox contains {calls:,} calls, but {stats.calls:,} were received.")
         raise Exit(FAILED)
 
 

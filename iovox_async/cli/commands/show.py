@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -48,7 +47,7 @@ def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - t
         print_error(f"There is no call {id} in this account.")
         raise Exit(FAILED)
     if as_json:
-        click.echo(msgspec.json.encode(calls[0].to_dict()), file=sys.stdout)
+        click.echo(msgspec.json.encode(calls[0].to_dict()))
     else:
         print_page(render_call(calls[0]))
 
