@@ -12,7 +12,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -41,16 +41,6 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _json_encoder = msgspec.json.Encoder()
 
 
-class CallEncoder(Protocol):
-    """Turns calls into the bytes of one text format."""
-
-    def header(self) -> bytes:
-        """The bytes before the first call; may be empty."""
-
-    def encode(self, calls: Sequence[Call]) -> bytes:
-        """The bytes of these calls."""
-
-
 def encode_json(call: Call) -> bytes:
     """One call as a JSON document, without a line end."""
     return _json_encoder.encode(call.to_dict())
@@ -63,9 +53,11 @@ class JsonLinesEncoder:
         """A document holds the fields that the call holds; `fields` is accepted for the sake of `CsvEncoder`."""
 
     def header(self) -> bytes:
+        """The bytes before the first call."""
         return b""
 
     def encode(self, calls: Sequence[Call]) -> bytes:
+        """The bytes of these calls."""
         return _json_encoder.encode_lines([call.to_dict() for call in calls])
 
 
@@ -106,6 +98,9 @@ def csv_cell(value: Any) -> str:
 def escape_formula(text: str) -> str:
     """The text with a `'` in front if a spreadsheet would evaluate it; numbers, also phone numbers, are unchanged."""
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+CallEncoder: TypeAlias = JsonLinesEncoder | CsvEncoder
 
 
 def encode_in_slices(encoder: CallEncoder, calls: Sequence[Call]) -> Iterator[bytes]:

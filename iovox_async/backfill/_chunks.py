@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from attrs import frozen
 
@@ -53,30 +53,9 @@ class IdChecksum:
         return f"{self.total:016x}{self.squares:016x}"
 
 
-class Chunk(Protocol):
-    """Some calls."""
-
-    @property
-    def rows(self) -> int:
-        """The number of calls."""
-
-    @property
-    def data(self) -> Any:
-        """The calls, as a `FileWriter` takes them."""
-
-    def start(self, row: int) -> datetime:
-        """When a call started, in the account's local time."""
-
-    def slice(self, start: int, stop: int) -> Chunk:
-        """The calls of these rows."""
-
-    def ids(self) -> IdChecksum:
-        """The checksum of the calls' ids."""
-
-
 @frozen
 class CallChunk:
-    """Calls as records."""
+    """Calls as records. `ArrowChunk` has the same methods."""
 
     data: Sequence[Call]
 
@@ -85,6 +64,7 @@ class CallChunk:
         return len(self.data)
 
     def start(self, row: int) -> datetime:
+        """When a call started, in the account's local time."""
         return self.data[row].call_start.replace(tzinfo=None)
 
     def slice(self, start: int, stop: int) -> CallChunk:
@@ -126,6 +106,9 @@ class ArrowChunk:
         ids = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + self.rows]
         # NumPy's sums wrap at 64 bits, as the mask does.
         return IdChecksum(self.rows, int(ids.sum()) & _MASK, int((ids * ids).sum()) & _MASK)
+
+
+Chunk: TypeAlias = CallChunk | ArrowChunk
 
 
 def find_start(chunk: Chunk, row: int, time: datetime) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from attrs import frozen
 
@@ -18,7 +18,7 @@ from ..errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from ..models import Call
 
-__all__ = ["FORMATS", "FileFormat", "FileWriter", "ParquetWriter", "get_format"]
+__all__ = ["FORMATS", "FileFormat", "ParquetWriter", "get_format"]
 
 #: Rows of a Parquet row group: enough to compress well, few enough for parallel readers.
 ROW_GROUP_ROWS: Final = 1 << 17
@@ -26,16 +26,6 @@ ROW_GROUP_ROWS: Final = 1 << 17
 ROW_GROUP_BYTES: Final = 32 << 20
 #: Columns by which readers skip row groups; statistics of the others cost more than they save.
 _STATISTICS: Final = frozenset({"id", "call_start", "call_end"})
-
-
-class FileWriter(Protocol):
-    """Writes the calls of one file."""
-
-    def write(self, data: Any) -> None:
-        """Writes calls: a record batch where the format has `arrow`, else a sequence of `Call`."""
-
-    def finish(self) -> None:
-        """Writes the end of the file, and leaves the file open."""
 
 
 class ParquetWriter:
@@ -57,6 +47,7 @@ class ParquetWriter:
             self._flush()
 
     def finish(self) -> None:
+        """Writes the end of the file, and leaves the file open."""
         self._flush()
         if self._writer is not None:
             self._writer.close()
@@ -142,6 +133,9 @@ class _KeepOpen(io.RawIOBase):
     def write(self, data: Any) -> int:
         written: int = self._file.write(data)
         return written
+
+
+FileWriter: TypeAlias = ParquetWriter | TextWriter
 
 
 @frozen

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -23,31 +23,6 @@ from ._storage import storage_errors
 __all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock"]
 
 LOCK_FILE: Final = ".lock"
-
-
-class Lock(Protocol):
-    """A lock on a directory."""
-
-    #: Seconds after which the holder must renew it, or None if it need not. `renew` writes only when half of that has
-    #: passed, so it may be called before each important write.
-    renew_interval: float | None
-
-    def acquire(self) -> None:
-        """Acquires the lock without waiting.
-
-        Raises:
-            BackfillLockedError: another process holds it.
-        """
-
-    def renew(self) -> None:
-        """Checks that this process still holds the lock, and extends it.
-
-        Raises:
-            BackfillLockedError: another process took it over.
-        """
-
-    def release(self) -> None:
-        """Releases the lock; no effect if it is not held."""
 
 
 class _Holder(msgspec.Struct):
@@ -77,8 +52,9 @@ def _locked_error(location: object, holder: _Holder) -> BackfillLockedError:
 
 
 class DirectoryLock:
-    """A lock of the operating system on a file in the directory."""
+    """A lock of the operating system on a file in the directory. `LeaseLock` has the same methods."""
 
+    #: Seconds after which the holder must renew the lock; None if it need not.
     renew_interval: float | None = None
 
     def __init__(self, directory: Path) -> None:
@@ -86,6 +62,11 @@ class DirectoryLock:
         self._file: Any = None
 
     def acquire(self) -> None:
+        """Acquires the lock without waiting.
+
+        Raises:
+            BackfillLockedError: another process holds it.
+        """
         try:
             file = (self._directory / LOCK_FILE).open("a+b")
         except OSError as error:
@@ -116,9 +97,10 @@ class DirectoryLock:
             file.flush()
 
     def renew(self) -> None:
-        pass
+        """Does nothing: the operating system keeps the lock."""
 
     def release(self) -> None:
+        """Releases the lock; no effect if it is not held."""
         # The file stays: if it were removed, two processes that opened it at different times could both lock it.
         if self._file is not None:
             file, self._file = self._file, None
@@ -177,6 +159,11 @@ class LeaseLock:
                 raise
 
     def renew(self) -> None:
+        """Extends the lease. Cheap if it was extended lately, so it may be called before each important write.
+
+        Raises:
+            BackfillLockedError: another process took it over.
+        """
         with storage_errors("renew the lock", Exception):
             holder = self._read_own()
             if holder is None:
@@ -236,3 +223,6 @@ def _is_running(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+Lock: TypeAlias = DirectoryLock | LeaseLock

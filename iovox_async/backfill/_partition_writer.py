@@ -10,8 +10,6 @@ import io
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from ._chunks import Chunk, IdChecksum, split_at
 from ._manifest import ManifestEntry
 from ._partitions import PartitionRange, partition_path
@@ -54,7 +52,10 @@ class PartitionWriter:
         self._stops = [part.stop for part in ranges]
         self._final_before = final_before
         self._index = 0
-        self._file: _PartitionFile | None = None
+        self._file: AtomicFile | None = None
+        self._buffer: Any = None
+        self._writer: Any = None
+        self._ids = IdChecksum()
 
     def write(self, chunk: Chunk) -> Iterator[ManifestEntry]:
         """Writes calls, and yields the entry of each partition that this finishes.
@@ -66,9 +67,13 @@ class PartitionWriter:
             while self._index < index:
                 yield self._finish_partition()
             if self._file is None:
-                path = partition_path(self._ranges[index].name, self._format.suffix)
-                self._file = _PartitionFile(self._storage.create(path), self._format, self._fields)
-            self._file.write(calls)
+                self._file = self._storage.create(
+                    partition_path(self._ranges[index].name, self._format.suffix)
+                )
+                self._buffer = io.BufferedWriter(self._file, _BUFFER_SIZE)
+                self._writer = self._format.open_writer(self._buffer, self._fields)
+            self._ids += calls.ids()
+            self._writer.write(calls.data)
 
     def finish(self) -> Iterator[ManifestEntry]:
         """Finishes the remaining partitions, and yields their entries.
@@ -81,49 +86,25 @@ class PartitionWriter:
 
     def discard(self) -> None:
         """Removes the file that is being written, if there is one."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.target.discard()
+        if self._file is not None:
+            self._file.discard()
 
     def _finish_partition(self) -> ManifestEntry:
-        part = self._ranges[self._index]
-        entry = ManifestEntry(
+        part, file, ids = self._ranges[self._index], self._file, self._ids
+        if file is not None:
+            self._writer.finish()
+            self._buffer.flush()
+            file.commit()
+        self._file, self._buffer, self._writer, self._ids = None, None, None, IdChecksum()
+        self._index += 1
+        return ManifestEntry(
             partition=part.name,
             start=part.start,
             stop=part.stop,
             final=part.stop <= self._final_before,
-            ids=str(IdChecksum()),
-        )
-        if self._file is not None:
-            entry = self._file.finish(entry)
-            self._file = None
-        self._index += 1
-        return entry
-
-
-class _PartitionFile:
-    """The file of a partition while it is written."""
-
-    def __init__(self, target: AtomicFile, file_format: FileFormat, fields: Sequence[str]) -> None:
-        self.target = target
-        self._ids = IdChecksum()
-        self._buffer: Any = io.BufferedWriter(target, _BUFFER_SIZE)
-        self._writer = file_format.open_writer(self._buffer, fields)
-
-    def write(self, chunk: Chunk) -> None:
-        self._ids += chunk.ids()
-        self._writer.write(chunk.data)
-
-    def finish(self, entry: ManifestEntry) -> ManifestEntry:
-        """Commits the file, and returns the entry with what the file holds."""
-        self._writer.finish()
-        self._buffer.flush()
-        self.target.commit()
-        return msgspec.structs.replace(
-            entry,
-            rows=self._ids.rows,
-            ids=str(self._ids),
-            file=self.target.path,
-            bytes=self.target.size,
-            sha256=self.target.sha256,
+            rows=ids.rows,
+            ids=str(ids),
+            file=file.path if file is not None else None,
+            bytes=file.size if file is not None else 0,
+            sha256=file.sha256 if file is not None else "",
         )

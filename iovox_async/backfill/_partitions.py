@@ -1,16 +1,19 @@
-"""Computes the partitions of a date range, and which of them have to be read."""
+"""Resolves the date range of a run, its partitions, and which of them have to be read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from ..errors import ConfigurationError
+from .._paging import SECOND
+from .._paging.spec import resolve, to_local_time
+from ..errors import ConfigurationError, QueryError
 
 if TYPE_CHECKING:
+    from ..query import InsightsQuery
     from ._manifest import ManifestEntry
 
 __all__ = [
@@ -21,6 +24,8 @@ __all__ = [
     "partition_path",
     "partitions_in",
     "partitions_to_read",
+    "requested_start",
+    "resolve_range",
     "total_seconds",
 ]
 
@@ -52,6 +57,41 @@ def check_partitioning(value: str) -> Partitioning:
     if value not in get_args(Partitioning):
         raise ConfigurationError("partition", f'must be "day" or "month", got {value!r}')
     return value  # type: ignore[return-value] # checked above
+
+
+def requested_start(query: InsightsQuery, now: datetime, timezone: tzinfo | None) -> datetime | None:
+    """The first second that the query requests, or None where it has no start."""
+    if query.start_date is None and query.date_constant is None:
+        return None
+    return resolve(query, now=now, timezone=timezone).start
+
+
+def resolve_range(
+    query: InsightsQuery, start: datetime, now: datetime, latest: datetime, timezone: tzinfo | None
+) -> tuple[datetime, datetime]:
+    """The first second of the range and the second after its last, which is not in the future.
+
+    Args:
+        query: the requested calls.
+        start: the first second, where the query has no start.
+        now: the account's local time, which is the end where the query has none.
+        latest: the latest time it may be there.
+        timezone: the account's time zone.
+
+    Raises:
+        QueryError: the end is before the start.
+    """
+    if query.date_constant is None and query.start_date is None:
+        end = to_local_time(query, timezone).end_date
+        if end is not None and end < start:
+            raise QueryError(
+                "end_date",
+                f"({end}) is before {start}, where a backfill without a start begins",
+                hint="Give a start.",
+            )
+        query = evolve(query, start_date=start)
+    spec = resolve(query, now=now, timezone=timezone)
+    return spec.start, min(spec.stop, latest + SECOND)
 
 
 def partition_path(name: str, suffix: str) -> str:

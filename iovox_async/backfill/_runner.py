@@ -18,7 +18,7 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from .._paging import SECOND
-from .._paging.spec import FINALITY_DELAY, resolve, to_local_time
+from .._paging.spec import FINALITY_DELAY
 from .._parsing.decoder import OnError, checked_on_error
 from .._runtime import current_runtime
 from ..errors import BackfillError, BackfillLockedError, QueryError
@@ -36,6 +36,8 @@ from ._partitions import (
     check_partitioning,
     partitions_in,
     partitions_to_read,
+    requested_start,
+    resolve_range,
     total_seconds,
 )
 from ._storage import open_storage
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
 
     from ..client import AsyncInsights
     from ..query import InsightsQuery
-    from ..stream import CallStream
     from ._manifest import ManifestEntry
 
 __all__ = ["Backfill"]
@@ -214,11 +215,13 @@ class Backfill:
         try:
             now, final_before, latest = self._resolve_times()
             month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-            start = self._requested_start(now)
+            start = requested_start(self._query, now, self._timezone)
             await _run_in_thread(
                 partial(directory.open, start, month, repair=repair, check_files=check_files)
             )
-            start, stop = self._resolve_range(start or directory.manifest.start, now, latest)
+            start, stop = resolve_range(
+                self._query, start or directory.manifest.start, now, latest, self._timezone
+            )
             mismatched = await work(directory, _Plan(start, stop, final_before))
             self._counters.finished = True
             self._publish_progress()
@@ -285,26 +288,18 @@ class Backfill:
     ) -> None:
         writer = PartitionWriter(self._storage, self._format, self._fields, group, plan.final_before)
 
-        def write_in_thread(chunk: Chunk | None, finished: list[ManifestEntry]) -> None:
-            directory.heartbeat()
-            for entry in writer.finish() if chunk is None else writer.write(chunk):
+        def commit(entries: Iterable[ManifestEntry]) -> None:
+            for entry in entries:
                 directory.commit(entry)
-                finished.append(entry)
+                self._counters.partition_finished(entry)
 
-        async def write(chunk: Chunk | None) -> None:
-            finished: list[ManifestEntry] = []
-            try:
-                await to_thread.run_sync(write_in_thread, chunk, finished)
-            finally:
-                self._counters.partitions_finished(finished)
+        def write(chunk: Chunk) -> None:
+            directory.heartbeat()
+            commit(writer.write(chunk))
 
         try:
-            async with self._open_stream(group, self._fields) as stream:
-                source, to_chunk = self._chunk_source(stream, arrow=self._format.arrow)
-                async for data in source:
-                    await write(to_chunk(data))
-                    self._publish_progress()
-            await write(None)
+            await self._stream_chunks(group, self._fields, write, arrow=self._format.arrow)
+            await to_thread.run_sync(lambda: commit(writer.finish()))
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(writer.discard)
@@ -325,40 +320,31 @@ class Backfill:
                 last_index = index
                 checksums[group[index].name] += calls.ids()
 
-        async with self._open_stream(group, _KEYS) as stream:
-            source, to_chunk = self._chunk_source(stream, arrow=self._format.needs_arrow)
-            async for data in source:
-                await to_thread.run_sync(add, to_chunk(data))
-                self._publish_progress()
+        await self._stream_chunks(group, _KEYS, add, arrow=self._format.needs_arrow)
         return checksums
 
-    @contextlib.asynccontextmanager
-    async def _open_stream(
-        self, group: list[PartitionRange], fields: tuple[Field, ...]
-    ) -> AsyncIterator[CallStream]:
-        """A stream of the calls in these adjacent partitions."""
-        query = evolve(
-            self._query,
-            start_date=group[0].start,
-            end_date=group[-1].stop - SECOND,
-            date_constant=None,
-            fields=fields,
-        )
+    async def _stream_chunks(
+        self,
+        group: list[PartitionRange],
+        fields: tuple[Field, ...],
+        consume: Callable[[Chunk], None],
+        *,
+        arrow: bool,
+    ) -> None:
+        """Reads the calls of adjacent partitions, and calls `consume` with each chunk of them in a thread."""
+        start, end = group[0].start, group[-1].stop - SECOND
+        query = evolve(self._query, start_date=start, end_date=end, date_constant=None, fields=fields)
         stream = self._insights.stream(query=query, fields=fields, on_error=self._on_error)
+        source: AsyncIterator[Any] = stream.arrow() if arrow else stream.pages()
         self._counters.stream_opened(stream, total_seconds(group))
         try:
             async with stream:
-                yield stream
+                async for data in source:
+                    chunk = ArrowChunk(data, self._timezone) if arrow else CallChunk(data.calls)
+                    await to_thread.run_sync(consume, chunk)
+                    self._publish_progress()
         finally:
             self._counters.stream_closed(stream)
-
-    def _chunk_source(
-        self, stream: CallStream, *, arrow: bool
-    ) -> tuple[AsyncIterator[Any], Callable[[Any], Chunk]]:
-        """The pages or batches of a stream, and the function that makes a chunk of one."""
-        if arrow:
-            return stream.arrow(), lambda batch: ArrowChunk(batch, self._timezone)
-        return stream.pages(), lambda page: CallChunk(page.calls)
 
     def _publish_progress(self) -> None:
         if self._on_progress is not None:
@@ -373,27 +359,6 @@ class Backfill:
             return now, now - self._finality_delay, now
         now, utc = self._insights.now(), self._runtime.utcnow().replace(tzinfo=None, microsecond=0)
         return now, min(now, utc - _MAX_BEHIND_UTC) - self._finality_delay, max(now, utc + _MAX_AHEAD_OF_UTC)
-
-    def _requested_start(self, now: datetime) -> datetime | None:
-        """The first second that the query requests, or None where it has no start."""
-        if self._query.start_date is None and self._query.date_constant is None:
-            return None
-        return resolve(self._query, now=now, timezone=self._timezone).start
-
-    def _resolve_range(self, start: datetime, now: datetime, latest: datetime) -> tuple[datetime, datetime]:
-        """The first second of the range and the second after its last, which is not in the future."""
-        query = self._query
-        if query.date_constant is None and query.start_date is None:
-            end = to_local_time(query, self._timezone).end_date
-            if end is not None and end < start:
-                raise QueryError(
-                    "end_date",
-                    f"({end}) is before {start}, where a backfill without a start begins",
-                    hint="Give a start.",
-                )
-            query = evolve(query, start_date=start)
-        spec = resolve(query, now=now, timezone=self._timezone)
-        return spec.start, min(spec.stop, latest + SECOND)
 
 
 # Tasks and threads.

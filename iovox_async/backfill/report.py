@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,7 @@ class RunCounters:
     _closed_streams: dict[str, int] = field(factory=lambda: dict.fromkeys(_STREAM_COUNTERS, 0))
     _closed_seconds: float = 0.0
     _open_streams: dict[CallStream, float] = field(factory=dict)
+    _mutex: threading.Lock = field(factory=threading.Lock)
 
     def add_partitions_to_read(self, ranges: Sequence[PartitionRange]) -> None:
         self.partitions_total += len(ranges)
@@ -126,8 +128,9 @@ class RunCounters:
         self._closed_seconds += self._open_streams.pop(stream) * stream.stats.progress
         _add_stats(self._closed_streams, stream)
 
-    def partitions_finished(self, entries: Iterable[ManifestEntry]) -> None:
-        for entry in entries:
+    def partition_finished(self, entry: ManifestEntry) -> None:
+        """Counts a partition that is in the directory; may be called in any thread."""
+        with self._mutex:
             self.partitions += 1
             self.calls_written += entry.rows
             self.last_partition = entry.partition
