@@ -69,10 +69,6 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     start: datetime
 
 
-class _Version(msgspec.Struct, frozen=True):
-    backfill: int
-
-
 class _Footer(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
 
@@ -180,12 +176,11 @@ def _decode(body: bytes | None, kind: type[T]) -> T | None:
 
 
 def _check_version(header_json: bytes, location: object) -> None:
-    header = _decode(header_json, _Version)
-    if header is None or header.backfill == VERSION:
-        return
-    newer = header.backfill > VERSION
-    raise BackfillError(
-        f"{MANIFEST} in {location} has format {header.backfill}, written by {'a newer' if newer else 'an older'} version "
-        f"of this package; this version reads format {VERSION}",
-        hint='Run pip install --upgrade "iovox-async".' if newer else "Choose another directory.",
-    )
+    version = msgspec.json.decode(header_json)["backfill"]
+    if version != VERSION:
+        newer = version > VERSION
+        raise BackfillError(
+            f"{MANIFEST} in {location} has format {version}, written by {'a newer' if newer else 'an older'} version of "
+            f"this package; this version reads format {VERSION}",
+            hint='Run pip install --upgrade "iovox-async".' if newer else "Choose another directory.",
+        )

@@ -266,8 +266,6 @@ class Backfill:
         await self._read(directory, plan, sorted(entries[name].range for name in mismatched))
         return mismatched
 
-    # Reading.
-
     async def _read(self, directory: BackfillDirectory, plan: _Plan, ranges: list[PartitionRange]) -> None:
         """Reads these partitions and replaces their files."""
         self._counters.add_partitions_to_read(ranges)
@@ -350,8 +348,6 @@ class Backfill:
         if self._on_progress is not None:
             self._on_progress(self._counters.progress())
 
-    # Dates.
-
     def _resolve_times(self) -> tuple[datetime, datetime, datetime]:
         """The account's local time, the time before which partitions are final, and the latest time it may be there."""
         if self._local_now is not None:
@@ -359,9 +355,6 @@ class Backfill:
             return now, now - self._finality_delay, now
         now, utc = self._insights.now(), self._runtime.utcnow().replace(tzinfo=None, microsecond=0)
         return now, min(now, utc - _MAX_BEHIND_UTC) - self._finality_delay, max(now, utc + _MAX_AHEAD_OF_UTC)
-
-
-# Tasks and threads.
 
 
 async def _run_in_thread(function: Callable[[], object]) -> None:

@@ -6,7 +6,7 @@ import anyio
 import attrs
 import httpx
 import pytest
-from support.backfill import QUERY, change_line, flip_bit, ids_in, truncate
+from support.backfill import JOB, QUERY, START, change_line, flip_bit, ids_in, truncate
 
 from iovox_async import (
     BackfillError,
@@ -97,7 +97,7 @@ class TestOtherJobs:
         await job().run()
         path = out / "manifest.jsonl"
         lines = path.read_bytes().split(b"\n")
-        lines[0] = _manifest._encode_line(_manifest._Version(version))
+        lines[0] = _manifest._encode_line(_manifest._Header(backfill=version, job=JOB, start=START))
         path.write_bytes(b"\n".join(lines))
         with pytest.raises(BackfillError, match=message):
             await job().run(repair=True)
