@@ -1,20 +1,15 @@
 """Makes the record batches of a stream, in threads.
 
-Invariants:
-
-- The rows and their order are those of the stream's records.
-- The event loop waits for none of the work.
-
 One row slice becomes one batch. A large one is decoded some megabytes at a time, and the last second of each block is carried
-over to the next, since calls of one second are ordered by id.
+over to the next, since calls of one second are ordered by id. The rows and their order are those of the stream's records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -43,15 +38,10 @@ BLOCK_BYTES: Final = 4 * 1024 * 1024
 #: After so many segments in a row that the JSON decoder does not support, the rest of a block is decoded by way of records.
 _MAX_FAILURES: Final = 2
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
 #: Start and id of a call, as far as they are read.
 SortKey = tuple[datetime | None, int | None]
-#: Segments, each with the index of its first row in the page.
-IndexedSegments = Iterator[tuple[int, Segment]]
-#: The rest of a row slice.
-Remaining = IndexedSegments | Columns
+#: The rest of a row slice: columns, or segments, each with the index of its first row in the page.
+Remaining = Columns | Iterator[tuple[int, Segment]]
 
 
 @define
@@ -87,7 +77,7 @@ class ColumnPageBuilder:
         Raises:
             DecodeError: the bytes are not a list of calls.
         """
-        return await self._reader.run(self.build, wire_bytes)
+        return await to_thread.run_sync(self.build, wire_bytes, limiter=self._reader.limiter)
 
     def build(self, wire_bytes: int) -> RawPage:
         """Blocks for some milliseconds; see `finish`."""
@@ -100,7 +90,8 @@ class ColumnPageBuilder:
         assert columns.starts is not None
         microseconds = np.frombuffer(columns.starts.buffers()[1], np.int64)[columns.starts.offset :]
         starts = microseconds[: columns.batch.num_rows].view("M8[us]").tolist()
-        return ColumnPage((), starts, sum(map(len, self._body)), wire_bytes, columns)
+        size = sum(map(len, self._body))
+        return ColumnPage((), starts, size, wire_bytes, Columns(columns.batch, columns.coerced))
 
 
 class BatchReader:
@@ -132,12 +123,8 @@ class BatchReader:
         )
         #: The decoders reuse their memory, so one page at a time is decoded. Not the shared limit of threads: if other work
         #: used all of them, the deadline of an attempt could pass while its page waits.
-        self._limiter = CapacityLimiter(1)
+        self.limiter = CapacityLimiter(1)
         self._carried_over: pa.RecordBatch | None = None
-
-    async def run(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
-        """Runs a function in a thread, one at a time."""
-        return await to_thread.run_sync(function, *args, limiter=self._limiter)
 
     @staticmethod
     def rest(page: RawPage, rows: Sequence[int]) -> Remaining:
@@ -154,7 +141,7 @@ class BatchReader:
         Raises:
             RecordError: a record is invalid, and `on_error` is `raise`.
         """
-        return await self.run(self.read_blocking, remaining, calls)
+        return await to_thread.run_sync(self.read_blocking, remaining, calls, limiter=self.limiter)
 
     def read_blocking(self, remaining: Remaining, calls: int) -> tuple[pa.RecordBatch, SortKey, bool]:
         """Blocks for some milliseconds; see `read`."""
@@ -192,7 +179,7 @@ class BatchReader:
         for columns in decoded:
             self._decoder.coerced += len(columns.coerced)
             batches.append(columns.batch)
-        rows = self._concatenate(batches)
+        rows = _concatenate(batches)
         if self._spec.by_windows:
             if more and rows.num_rows:
                 rows, self._carried_over = _split_last_second(rows)
@@ -202,14 +189,6 @@ class BatchReader:
             more = more and rows.num_rows < remaining_calls
             rows = rows.slice(0, remaining_calls)
         return rows.select(self.schema.names), self._last_key(rows), more
-
-    def _concatenate(self, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-        if len(batches) == 1:
-            return batches[0]
-        keys = [pa.field(key, pa.int64()) for key in SORT_KEYS if self._has_sort_keys]
-        table = pa.Table.from_batches(batches, pa.schema([*self.schema, *keys])).combine_chunks()
-        columns = [column.combine_chunks() for column in table.columns]
-        return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
     def _sort(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Orders rows by second and id; usually they are in order already."""
@@ -240,6 +219,15 @@ class BatchReader:
             return None, None
         second, call_id = (rows.column(key)[-1].as_py() for key in SORT_KEYS)
         return from_microseconds(MIN_MICROSECONDS + second * SECOND).replace(tzinfo=self._zone), call_id
+
+
+def _concatenate(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    table = pa.Table.from_batches(batches)
+    return pa.RecordBatch.from_arrays(
+        [column.combine_chunks() for column in table.columns], schema=table.schema
+    )
 
 
 def _split_last_second(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:

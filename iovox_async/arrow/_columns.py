@@ -22,7 +22,7 @@ from .._parsing.compiled import UnsupportedByFastPath
 from .._parsing.lenient import LenientConverter
 from ..models import Call
 from ._arrays import bool_array, int_array, int_scalar, str_scalar
-from ._timezones import MIN_MICROSECONDS, OffsetTable
+from ._timezones import MICROSECOND, MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 
 #: The columns by which rows are ordered, after those of the schema: the second of the start in local time, and the id.
@@ -34,7 +34,6 @@ _MAX_CACHED_VALUES: Final = 4096
 #: A date and a time to the second. Arrow reads shorter forms too, but a record counts them as coerced.
 _FULL_DATE_LENGTH: Final = len("2024-02-26 04:39:59")
 _DURATION_LENGTH: Final = len("00:02:05")
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 #: What the fast decoders raise for a page that they do not support.
 FAST_PATH_ERRORS: Final = (UnsupportedByFastPath, RecursionError, pa.ArrowException)
@@ -62,7 +61,7 @@ class Columns:
             batch = self.batch.slice(rows.start, len(rows))
         else:
             batch = self.batch.take(int_array(rows))
-        return Columns(batch, self.coerced.intersection(rows))
+        return Columns(batch, self.coerced and self.coerced.intersection(rows))
 
 
 def with_sort_keys(batch: pa.RecordBatch, starts: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
@@ -172,7 +171,7 @@ class ColumnConverter:
         except InvalidValue:
             raise UnsupportedByFastPath from None
         if isinstance(value, timedelta):
-            value //= _MICROSECOND
+            value //= MICROSECOND
         return value, self._lenient.coerced > coerced_before
 
     def _convert_list(self, array: pa.ListArray, column: ColumnType, mark: MarkCoerced) -> pa.ListArray:

@@ -7,7 +7,7 @@ beyond 64 bits, is a `RecordError`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from ..models import Call
 from ._arrays import bool_array, int_array, offset_array, str_array
 from ._columns import Columns, with_sort_keys
 from ._from_json import json_text
-from ._timezones import to_microseconds
+from ._timezones import MICROSECOND, to_microseconds
 from .schema import EXTRA, ColumnType, column_types, schema_for, zone_name
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 _BATCH_ROWS: Final = 1000
 #: The errors of values that do not fit a column.
 _VALUE_ERRORS: Final = (ValueError, TypeError, OverflowError, AttributeError, RecursionError)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _EXTRA: Final = ColumnType("extra")
-_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - account-local
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -116,7 +114,7 @@ class RecordColumns:
                 instants = [None if value is None else self._microseconds(value) for value in values]
                 return int_array(instants).view(self._datetime)
             case "duration":
-                durations = [None if value is None else value // _MICROSECOND for value in values]
+                durations = [None if value is None else value // MICROSECOND for value in values]
                 return int_array(durations).view(column.arrow_type())
             case "json":
                 return str_array([json_text(list(value)) for value in values])
@@ -146,9 +144,9 @@ class RecordColumns:
         The difference of two aware dates follows the folds and gaps of their time zone.
         """
         if self._zone is None:
-            return (value.replace(tzinfo=None) - _NAIVE_EPOCH) // _MICROSECOND
+            return to_microseconds(value.replace(tzinfo=None))
         aware = value if value.tzinfo is not None else value.replace(tzinfo=self._zone)
-        return (aware - _EPOCH) // _MICROSECOND
+        return (aware - _EPOCH) // MICROSECOND
 
 
 def table_from_calls(

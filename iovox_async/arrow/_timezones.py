@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from ._arrays import int_scalar
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
-_MICROSECOND: Final = timedelta(microseconds=1)
+MICROSECOND: Final = timedelta(microseconds=1)
 #: The first datetime that Python supports, in microseconds from 1970. (Arrow's calendar has a year 0.)
-MIN_MICROSECONDS: Final = (datetime(1, 1, 1) - _EPOCH) // _MICROSECOND  # noqa: DTZ001 - as above
-_DAY: Final = timedelta(days=1) // _MICROSECOND
+MIN_MICROSECONDS: Final = (datetime(1, 1, 1) - _EPOCH) // MICROSECOND  # noqa: DTZ001 - as above
+_DAY: Final = timedelta(days=1) // MICROSECOND
 #: No time zone in the database changed its offset twice within this time.
-_STEP: Final = timedelta(minutes=30) // _MICROSECOND
+_STEP: Final = timedelta(minutes=30) // MICROSECOND
 #: Days whose offsets are cached: eleven years.
 _MAX_CACHED_DAYS: Final = 4096
 
@@ -34,7 +34,7 @@ OffsetChange = tuple[int, int]
 
 def to_microseconds(local: datetime) -> int:
     """Microseconds from 1970 to a naive datetime."""
-    return (local - _EPOCH) // _MICROSECOND
+    return (local - _EPOCH) // MICROSECOND
 
 
 def from_microseconds(microseconds: int) -> datetime:
@@ -90,4 +90,4 @@ class OffsetTable:
 
     def _offset_at(self, local: int) -> int:
         offset = from_microseconds(local).replace(tzinfo=self._zone).utcoffset()
-        return 0 if offset is None else offset // _MICROSECOND
+        return 0 if offset is None else offset // MICROSECOND
