@@ -19,10 +19,12 @@ from benchmarks.programs._records import converter
 from iovox_async import Fields, InsightsQuery
 from iovox_async._parsing.decoder import CallDecoder
 from iovox_async._parsing.gzip import GzipDecoder
-from iovox_async._parsing.splitter import PageSplitter, RawPage
+from iovox_async._parsing.splitter import PageSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from iovox_async._parsing.page import RawPage
 
 CHUNK = 64 * 1024  # what httpx reads from a socket at once
 ROW_KINDS = {"default": (10_000, Fields.DEFAULT), "insights": (200, Fields.ALL)}
@@ -61,7 +63,7 @@ def split(body: bytes) -> RawPage:
     reader = PageSplitter()
     for place in range(0, len(body), CHUNK):
         reader.feed(body[place : place + CHUNK])
-    return reader.close()
+    return reader.build()
 
 
 def test_split_a_page(timed, body, rows):

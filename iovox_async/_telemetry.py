@@ -27,7 +27,7 @@ class _Page(Protocol):
     @property
     def rows(self) -> int: ...
     @property
-    def wire(self) -> int: ...
+    def wire_bytes(self) -> int: ...
 
 
 E = TypeVar("E")
@@ -116,7 +116,7 @@ class Telemetry:
             raise
         duration = self._clock() - started
         event = RequestFinished(
-            self.stream, window, page, attempt, duration, 200, response.rows, response.wire
+            self.stream, window, page, attempt, duration, 200, response.rows, response.wire_bytes
         )
         self._notify(self.observer.on_request_finished, event)
         return response
@@ -140,7 +140,7 @@ class Telemetry:
     ) -> None:
         """Reports that a page has become part of the stream."""
         if self.observer is not None and self.stream is not None:
-            event = PageAccepted(self.stream, window, page, attempts, response.rows, response.wire)
+            event = PageAccepted(self.stream, window, page, attempts, response.rows, response.wire_bytes)
             self._notify(self.observer.on_page_accepted, event)
 
     def stream_finished(self, stats: StreamStats, *, complete: bool, error: Exception | None) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .._http.tasks import TaskSupervisor
     from .._http.throttle import RequestThrottle
     from .._http.transport import Endpoint
-    from .._parsing.splitter import RawPage
+    from .._parsing.page import RawPage
     from .._runtime import Runtime
     from ..events import Observer
     from ..fields import Field

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .._paging import PageRequest, Plan, RowSlice
     from .._paging.spec import ReadSpec
-    from .._parsing.splitter import PageFormat, RawPage
+    from .._parsing.page import PageFormat, RawPage
     from .connection import Connection
 
 __all__ = ["PageFetcher"]
@@ -245,7 +245,7 @@ class PageFetcher:
             split_after=max(request.attempts + 1, retry.max_attempts - self.plan.splits_left(request)),
             on_retry=on_retry,
         )
-        self.bytes_received += page.wire
+        self.bytes_received += page.wire_bytes
         self._page_sizes.record(page)
         if self._adjusts_limit:
             self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
@@ -259,5 +259,5 @@ class PageFetcher:
             format_window(request.window),
             request.page,
             page.rows,
-            page.wire,
+            page.wire_bytes,
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .._paging import RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
-    from .._parsing.splitter import Segment
+    from .._parsing.page import Segment
     from ..arrow._batches import BatchReader, Remaining
     from ..models import Call
     from .connection import Connection

@@ -24,7 +24,7 @@ import httpx
 
 from .._parsing.error_body import ERROR_BYTES, error_messages
 from .._parsing.gzip import GzipDecoder
-from .._parsing.splitter import PageSplitter, RawPage
+from .._parsing.splitter import PageSplitter
 from .._redaction import mask_secret
 from ..errors import ConfigurationError, DecodeError, RequestError, RequestTimeout
 from .exceptions import convert_exception
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from .._config import Sign
-    from .._parsing.splitter import PageBuilder
+    from .._parsing.page import PageBuilder, RawPage
 
 __all__ = ["MAX_BODY_BYTES", "Endpoint"]
 
@@ -206,12 +206,14 @@ class Endpoint:
                     builder.feed(block)
             return await builder.finish(body.received)
         except DecodeError as error:
-            problem = self._mask_key(error.args[0])
+            problem, hint = self._mask_key(error.args[0]), error.hint
         # Raised outside the except block: the decoder's exception, which may hold the page, must not become its context.
         is_html = "html" in response.headers.get("content-type", "")
         # A page that is too large stays too large. HTML comes from a gateway, and rarely changes.
         max_attempts = 1 if body.too_large else 2 if is_html else None
-        raise RetryableFailure(DecodeError(problem), splittable=not is_html, max_attempts=max_attempts)
+        raise RetryableFailure(
+            DecodeError(problem, hint=hint), splittable=not is_html, max_attempts=max_attempts
+        )
 
     async def _error_messages(self, response: httpx.Response) -> tuple[str, ...]:
         """The messages in an error body. Failures while reading it are ignored: the status decides."""

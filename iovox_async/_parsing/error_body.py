@@ -1,7 +1,7 @@
-"""What an error body says, in words that may be shown.
+"""Reads the messages in the body of an error response.
 
-The law of this room: any bytes end in a few short messages, without what may be a phone number; nothing in them is
-followed, fetched or expanded.
+Invariants:
+- Any bytes give a few short messages, without phone numbers; nothing in the bytes is fetched or expanded.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ import msgspec
 
 from .._redaction import mask_digits
 
-__all__ = ["ERROR_BYTES", "MESSAGES", "error_messages"]
+__all__ = ["ERROR_BYTES", "MAX_MESSAGES", "error_messages"]
 
-#: Bytes of an error body that are looked at.
+#: Bytes of an error body that are read.
 ERROR_BYTES: Final = 64 * 1024
-#: Messages that are taken from an error body.
-MESSAGES: Final = 8
+#: Messages of one error body, at most.
+MAX_MESSAGES: Final = 8
 
 
 def error_messages(body: bytes) -> tuple[str, ...]:
-    """What an error body says: from XML as the older pages show it, from JSON, or as text."""
+    """The messages in an error body: XML as the endpoint documents it, JSON, or else its text."""
     body = body[:ERROR_BYTES].strip()
-    found = _xml_messages(body) or _json_messages(body)
-    if not found:
-        text = re.sub(r"<[^<>]*>", " ", body.decode("utf-8", "replace"))
-        found = [text]
-    tidy = (" ".join(mask_digits(text).split())[:200] for text in found)
-    return tuple(text for text in tidy if text)[:MESSAGES]
+    messages = _xml_messages(body) or _json_messages(body)
+    if not messages:
+        messages = [re.sub(r"<[^<>]*>", " ", body.decode("utf-8", "replace"))]
+    shortened = (" ".join(mask_digits(message).split())[:200] for message in messages)
+    return tuple(message for message in shortened if message)[:MAX_MESSAGES]
 
 
 def _xml_messages(body: bytes) -> list[str]:
-    # A document type is where entity bombs live; an honest error has none.
+    # A document type may define entity bombs, and the endpoint's errors have none.
     if not body.startswith(b"<") or b"<!" in body:
         return []
     try:
-        root = ET.fromstring(body)  # noqa: S314 - capped in size and free of entities, see above
-    except (ET.ParseError, ValueError, LookupError):
-        # The last two: an encoding that it declares and the parser does not know.
+        root = ET.fromstring(body)  # noqa: S314 - limited in size and without entities, see above
+    except (ET.ParseError, ValueError, LookupError):  # the last two: an unknown encoding is declared
         return []
     return [
-        text for node in islice(root.iter("error"), MESSAGES) if (text := "".join(node.itertext()).strip())
+        text
+        for node in islice(root.iter("error"), MAX_MESSAGES)
+        if (text := "".join(node.itertext()).strip())
     ]
 
 
@@ -64,6 +64,6 @@ def _strings(data: object, depth: int = 4) -> list[str]:
             return [text for item in data for text in _strings(item, depth - 1)]
         case dict() if depth:
             names = ("error", "errors", "message", "messages", "detail", "error_description", "description")
-            known = [data[name] for name in names if name in data]
-            return [text for item in (known or list(data.values())) for text in _strings(item, depth - 1)]
+            values = [data[name] for name in names if name in data]
+            return [text for item in (values or list(data.values())) for text in _strings(item, depth - 1)]
     return []

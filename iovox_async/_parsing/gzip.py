@@ -1,4 +1,9 @@
-"""A strict gzip decoder."""
+"""A strict gzip decoder that works in steps.
+
+Invariants:
+- Data that is truncated or fails its checksum raises `DecodeError`.
+- A step gives at most `STEP_BYTES`, so that a caller can stop before a decompression bomb fills the memory.
+"""
 
 from __future__ import annotations
 
@@ -14,43 +19,47 @@ if TYPE_CHECKING:
 
 __all__ = ["STEP_BYTES", "GzipDecoder"]
 
-#: Bytes of decoded body handed on in one step.
+#: Bytes decompressed in one step, at most.
 STEP_BYTES: Final = 1024 * 1024
 
 
 @define
 class GzipDecoder:
-    """A strict gzip decoder: every member whole and checked, in steps that its caller can count and stop.
+    """Decompresses any number of gzip members: `feed` bytes, then `finish` to check that they are complete."""
 
-    Raises:
-        DecodeError: the stream is damaged or cut.
-    """
-
-    _engine: Any = field(factory=lambda: zlib.decompressobj(31))
-    _fresh: bool = True
+    _decompressor: Any = field(factory=lambda: zlib.decompressobj(31))
+    _between_members: bool = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that these bytes inflate to, in steps of at most `STEP_BYTES`."""
-        more = bool(data)
-        while more:
-            self._fresh = False
+        """Decompresses the next bytes, in steps of at most `STEP_BYTES`.
+
+        Raises:
+            DecodeError: the data is damaged.
+        """
+        pending = bool(data)
+        while pending:
+            self._between_members = False
             try:
-                out = self._engine.decompress(data, STEP_BYTES)
+                output = self._decompressor.decompress(data, STEP_BYTES)
             except zlib.error as error:
-                raise DecodeError(f"the page's gzip is damaged ({error})") from error
-            if out:
-                yield out
-            if self._engine.eof:
-                data = self._engine.unused_data
-                self._engine = zlib.decompressobj(31)
-                self._fresh = True
-                more = bool(data)
+                raise DecodeError(f"the gzip data of the page is damaged ({error})") from error
+            if output:
+                yield output
+            if self._decompressor.eof:
+                data = self._decompressor.unused_data
+                self._decompressor = zlib.decompressobj(31)
+                self._between_members = True
+                pending = bool(data)
             else:
-                data = self._engine.unconsumed_tail
-                # A full step may leave output inside the engine although all input was taken.
-                more = bool(data) or len(out) == STEP_BYTES
+                data = self._decompressor.unconsumed_tail
+                # After a full step, zlib may have more output although it took all input.
+                pending = bool(data) or len(output) == STEP_BYTES
 
     def finish(self) -> None:
-        """To be called at the end of the body."""
-        if not self._fresh:
-            raise DecodeError("the page's gzip ends before its trailer: it was cut on the way")
+        """Checks that the data ended with a complete member.
+
+        Raises:
+            DecodeError: the data is truncated.
+        """
+        if not self._between_members:
+            raise DecodeError("the gzip data of the page is truncated")

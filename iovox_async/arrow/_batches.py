@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from anyio import CapacityLimiter, to_thread
 from attrs import define
 
-from .._parsing.splitter import PageFormat, PageSplitter, RawPage, Segment
+from .._parsing.page import PageFormat, RawPage, Segment
+from .._parsing.splitter import PageSplitter
 from ._arrays import int_scalar
 from ._columns import SECOND, SORT_KEYS, ColumnConverter, Columns
 from ._from_fixed_layout import FixedLayoutDecoder
@@ -86,7 +87,7 @@ class ColumnPageBuilder:
             splitter = PageSplitter()
             for data in self._body:
                 splitter.feed(data)
-            return splitter.close(wire_bytes)
+            return splitter.build(wire_bytes)
         assert columns.starts is not None
         microseconds = np.frombuffer(columns.starts.buffers()[1], np.int64)[columns.starts.offset :]
         starts = microseconds[: columns.batch.num_rows].view("M8[us]").tolist()

@@ -28,7 +28,7 @@ from ._columns import FAST_PATH_ERRORS, ColumnConverter, Columns
 from .schema import column_types
 
 if TYPE_CHECKING:
-    from .._parsing.splitter import Segment
+    from .._parsing.page import Segment
 
 _START: Final = b'{"c":['
 _END: Final = b"]}"

@@ -25,7 +25,7 @@ from .schema import EXTRA, ColumnType, column_types, schema_for, zone_name
 
 if TYPE_CHECKING:
     from .._parsing.decoder import CallDecoder
-    from .._parsing.splitter import Segment
+    from .._parsing.page import Segment
 
 #: Records in one batch: a few milliseconds of work.
 _BATCH_ROWS: Final = 1000

@@ -74,7 +74,7 @@ def page_of(rows):
     """A page of rows, or of its bytes."""
     splitter = PageSplitter()
     splitter.feed(rows if isinstance(rows, bytes) else json.dumps(rows, ensure_ascii=False).encode())
-    return splitter.close()
+    return splitter.build()
 
 
 def reader_of(fields=Fields.ALL, timezone=None, on_error="raise", **options):
