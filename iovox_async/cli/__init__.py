@@ -12,11 +12,10 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "UNFINISHED", "USAGE", "main"]
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "UNFINISHED", "main"]
 
 DONE: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
 UNFINISHED: Final = 3
 INTERRUPTED: Final = 130
 

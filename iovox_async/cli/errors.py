@@ -38,9 +38,10 @@ _VARIABLES = {"base_url": "IOVOX_URL", "username": "IOVOX_USERNAME", "secure_key
 _HINT_SPELLINGS = (
     ("Pass the .position of a stream or of an error.", "Pass the position that an earlier run printed."),
     (" to AsyncInsights", ""),
-    ("Pass base_url= or set", "Set"),
-    ("Pass username= or set", "Set"),
-    ("Pass secure_key= or set", "Set"),
+    (", or pass a date or datetime", ""),
+    ("Pass a datetime with tzinfo for a date with a time zone.", "Write the account's local time."),
+    ("Pass a tzinfo or an IANA name", "Pass an IANA name"),
+    *((f"Pass {name}= or set", "Set") for name in _VARIABLES),
     ("base_url= or IOVOX_URL", "IOVOX_URL"),
     ("base_url", "IOVOX_URL"),
     ("(repair=True, --repair)", "(--repair)"),
@@ -56,7 +57,8 @@ def format_error(error: IovoxError | click.ClickException) -> str:
     hint = getattr(error, "hint", None) or ""
     message = str(error).removesuffix(hint)
     if isinstance(error, QueryError | ConfigurationError) and error.parameter:
-        message = _typed_name(error.parameter) + message.removeprefix(error.parameter)
+        problem = message.removeprefix(error.parameter).replace("start_date", _typed_name("start_date"))
+        message = _typed_name(error.parameter) + problem
     for argument, option in _HINT_SPELLINGS:
         hint = hint.replace(argument, option)
     return message + hint

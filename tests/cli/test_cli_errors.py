@@ -1,5 +1,7 @@
 """Errors: their wording, exit codes, credentials and the log."""
 
+import re
+
 import pytest
 import rich_click as click
 from support.cli import parse_lines
@@ -19,6 +21,7 @@ START, END = "2024-01-01", "2024-01-31"
         ("backfill", QueryError("start_date", "is wrong"), "--start is wrong"),
         ("follow", QueryError("start_date", "is wrong"), "--since is wrong"),
         ("calls", QueryError("end_date", "is wrong"), "END is wrong"),
+        ("calls", QueryError("end_date", "is before start_date", "Swap."), "END is before START. Swap."),
         ("calls", QueryError("id", "is wrong"), "--id is wrong"),
         ("calls", QueryError("response_fields", "is wrong"), "--fields is wrong"),
         ("calls", QueryError("node_name", "is wrong"), "--node-name is wrong"),
@@ -61,14 +64,15 @@ def test_errors_name_what_was_typed(command, error, message):
     [
         (["calls", END, START], "END"),
         (["calls", "yesterday"], "START"),
+        (["calls", f"{START}T00:00:00Z"], "START"),
         (["calls", START, "--tag-colour", "PINK"], "--tag-colour"),
         (["calls", START, "--iovox-number", "+44 1"], "--iovox-number"),
         (["calls", START, "--id", "x"], "--id"),
         (["calls", START, "--fields", "talk_tim"], "did you mean 'talk_time'"),
         (["calls", START, "--order", "talk_time"], "--order"),
         (["calls", START, "--resume", "x"], "--resume"),
-        (["calls", START, "--timezone", "Mars/Olympus"], "timezone"),
-        (["calls", START, "--proxy", "ftp://x"], "proxy"),
+        (["calls", START, "--timezone", "Mars/Olympus"], "--timezone "),
+        (["calls", START, "--proxy", "ftp://x"], "--proxy "),
         (["calls", START, "--page-size", "20001"], "--page-size"),
         (["follow", "--since", "soon"], "--since "),
         (["show", "x"], "ID"),
@@ -83,7 +87,7 @@ def test_usage_errors_name_the_option(run, sandbox, args, message):
     result = run(*args)
     assert result.exit_code == 2
     assert message in result.stderr
-    assert "Traceback" not in result.stderr
+    assert not re.search(r"Traceback|tzinfo|datetime", result.stderr)
     assert sandbox.stats.requests == 0
 
 

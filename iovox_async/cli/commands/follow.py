@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from iovox_async import Call
     from iovox_async.follow import CallFollower
 
-#: Seconds between two checks for failed polls.
-_CHECK_INTERVAL = 0.1
-
 
 @attrs.frozen
 class FollowCommand:
@@ -74,7 +71,7 @@ class FollowCommand:
         in_outage, failed_polls = False, 0
         poll_count = follower.poll_count
         while True:
-            await asyncio.sleep(_CHECK_INTERVAL)
+            await asyncio.sleep(0.1)
             if follower.poll_count == poll_count:
                 continue
             failing = follower.failed_polls > failed_polls
