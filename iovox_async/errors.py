@@ -341,7 +341,7 @@ class UnexpectedRedirectError(ResponseError):
     def __init__(self, status_code: int, location: str | None = None) -> None:
         super().__init__(status_code)
         target = f" to {location}" if location else ""
-        self.args = (
+        self.args: tuple[Any, ...] = (
             f"HTTP {status_code}: the redirect{target} was not followed, so no credential was sent there",
         )
         self.location = location

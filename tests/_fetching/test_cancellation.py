@@ -22,10 +22,10 @@ def sockets():
 
 @pytest.mark.fault(45, 52)
 @both_engines
-@pytest.mark.timeout(240)
-async def test_thousands_of_cancelled_reads_leave_the_session_working(engine, open_session):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("waves", [10, pytest.param(100, marks=pytest.mark.slow)])
+async def test_thousands_of_cancelled_reads_leave_the_session_working(waves, open_session):
     """Given pages and streams cancelled at random moments, when all have ended, then no slot, task or socket is lost."""
-    waves = 20
     rng = random.Random(4)
     sandbox = Sandbox(calls=400, start=START, end=END, faults=Faults(latency=0.004))
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=8) as insights:
@@ -37,14 +37,14 @@ async def test_thousands_of_cancelled_reads_leave_the_session_working(engine, op
             else:
                 await insights.stream(START, END, page_size=60).collect()
 
-        cancelled = most = 0
+        cancelled = peak_sockets = 0
         for wave in range(waves):
             tasks = [asyncio.create_task(pull(number)) for number in range(50)]
             rng.shuffle(tasks)
             for task in tasks:
                 if not task.done() and rng.random() < 0.3:
                     await asyncio.sleep(rng.random() * 0.0015)
-                    most = max(most, sockets())
+                    peak_sockets = max(peak_sockets, sockets())
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             cancelled += sum(isinstance(result, asyncio.CancelledError) for result in results)
@@ -57,13 +57,13 @@ async def test_thousands_of_cancelled_reads_leave_the_session_working(engine, op
         assert requests_waiting(insights) == 0
         stats = sandbox.stats
         assert stats.connections <= 8
-        assert 0 < most <= 8
+        assert 0 < peak_sockets <= 8
         unfinished = stats.requests - stats.answered
-        assert unfinished > 10  # how many got that far is the scheduler's choice
+        assert unfinished > 0  # the scheduler decides how many
         assert stats.abandoned >= 0.9 * unfinished
         assert await insights.stream(START, END).collect()
         sandbox.reset_stats()
-        sandbox.faults = Faults(latency=0.05)
+        sandbox.faults = Faults(latency=0.5)
         await asyncio.gather(*(insights.page(START, END, page_size=50) for _ in range(16)))
         assert sandbox.stats.peak_active_requests == 8
 

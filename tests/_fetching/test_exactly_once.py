@@ -1,4 +1,4 @@
-"""Exactly once while the data moves, over real sockets; and what page numbers do to the same data."""
+"""Exactly-once delivery over real sockets while the data changes, and what page numbers do to the same data."""
 
 import pytest
 
@@ -27,24 +27,24 @@ LIVE = [
 @pytest.mark.fault(28, 34, 36)
 @pytest.mark.parametrize(("order", "page_size", "concurrency", "faults"), LIVE)
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "as they finish"])
-async def test_no_stable_call_is_lost_or_repeated_while_calls_come_and_go(
+async def test_stable_calls_are_delivered_exactly_once_while_others_change(
     order, page_size, concurrency, faults, ordered, open_session
 ):
-    """Before every request calls arrive and vanish; who was there throughout comes once, and nobody twice."""
+    """Given calls inserted and deleted before every request, when a range is streamed, then each stable call is delivered once."""
     sandbox = Sandbox(
-        calls=1_500,
+        calls=500 if page_size == 10 else 1_500,
         start=START,
         end=END,
         faults=Faults(inserts_per_request=1.5, deletes_per_request=0.7, **faults),
     )
-    there = set(sandbox.ids())
+    initial_ids = set(sandbox.ids())
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
         stream = insights.stream(START, END, order=order, page_size=page_size, ordered=ordered)
         calls = await stream.collect()
     ids = [call.id for call in calls]
-    assert len(ids) == len(set(ids)), "a call came twice"
-    assert there - sandbox.deleted_ids <= set(ids), "a stable call was lost"
-    assert set(ids) <= there | sandbox.inserted_ids, "a call was invented"
+    assert len(ids) == len(set(ids)), "a call was delivered twice"
+    assert initial_ids - sandbox.deleted_ids <= set(ids), "a stable call was lost"
+    assert set(ids) <= initial_ids | sandbox.inserted_ids, "a call does not exist"
     if ordered:
         starts = [call.call_start for call in calls]
         assert starts == sorted(starts, reverse=order.endswith("DESC"))
@@ -52,9 +52,9 @@ async def test_no_stable_call_is_lost_or_repeated_while_calls_come_and_go(
 
 
 async def test_page_numbers_lose_calls_on_the_same_data(open_session):
-    """The README's claim is honest: the endpoint's own way, on a live server, is not exact."""
+    """Given calls inserted and deleted before every request, when a range is read by page numbers, then calls are lost (as the README says)."""
     lost = 0
-    for seed in range(10):
+    for seed in range(5):
         sandbox = Sandbox(
             calls=1_500,
             start=START,
@@ -62,17 +62,17 @@ async def test_page_numbers_lose_calls_on_the_same_data(open_session):
             seed=seed,
             faults=Faults(inserts_per_request=0.5, deletes_per_request=0.5),
         )
-        there = set(sandbox.ids())
+        initial_ids = set(sandbox.ids())
         async with sandbox.serve() as base_url, open_session(base_url) as insights:
             stream = insights.stream(START, END, paging="pages", page_size=50, fields=["id"])
             ids = {call.id async for call in stream}
-        lost += bool(there - sandbox.deleted_ids - ids)
-    assert lost >= 8
+        lost += bool(initial_ids - sandbox.deleted_ids - ids)
+    assert lost >= 4
 
 
 @pytest.mark.fault(31)
-async def test_a_second_fuller_than_a_page_is_read_whole(open_session):
-    """A burst in one second of a quiet month, larger than the server's cap, ties in any order."""
+async def test_a_second_larger_than_a_page_is_read_completely(open_session):
+    """Given a second with more calls than the page limit, when the range is streamed, then all its calls are delivered."""
     for order in ("call_start_ASC", "call_start_DESC"):
         sandbox = Sandbox(calls=40, start=START, end=END, faults=Faults(max_page_rows=100, shuffle_ties=True))
         sandbox.add([{"call_start": "2024-01-17 12:00:00"}] * 350)
@@ -82,22 +82,22 @@ async def test_a_second_fuller_than_a_page_is_read_whole(open_session):
         assert ids == (sandbox.ids() if order.endswith("ASC") else sandbox.ids()[::-1])
 
 
-async def test_a_large_pull_skips_no_row_and_wastes_few_requests(open_session):
-    """300,000 calls: no OFFSET at all, and at most 1.6 of the ideal number of requests plus the concurrency."""
-    sandbox = Sandbox(calls=300_000, start="2024-01-01", end="2024-12-31")
+async def test_a_large_read_makes_few_requests_and_the_server_skip_no_row(open_session):
+    """Given 30 pages of calls, when they are streamed, then at most 1.6 times 30 plus the concurrency are requested, and no row is skipped."""
+    sandbox = Sandbox(calls=60_000, start="2024-01-01", end="2024-12-31")
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         count = 0
         async for _ in insights.stream(
-            "2024-01-01", "2024-12-31", page_size=10_000, fields=["id", "call_start"]
+            "2024-01-01", "2024-12-31", page_size=2_000, fields=["id", "call_start"]
         ):
             count += 1
-    assert count == 300_000
+    assert count == 60_000
     assert sandbox.stats.offset_rows == 0
     assert sandbox.stats.requests <= 1.6 * 30 + 8
 
 
-async def test_calls_inserted_behind_a_position_do_not_disturb_what_is_left(open_session):
-    """Resuming yields exactly the rest, whatever arrived before the position meanwhile."""
+async def test_calls_inserted_before_a_position_do_not_change_the_rest(open_session):
+    """Given calls inserted before a position, when the stream is resumed, then exactly the rest is delivered."""
     sandbox = Sandbox(calls=800, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         stream = insights.stream(START, END, page_size=100, fields=Fields.DEFAULT)
@@ -108,5 +108,5 @@ async def test_calls_inserted_behind_a_position_do_not_disturb_what_is_left(open
                 break
         sandbox.add([{"call_start": "2024-01-01 00:00:00"}] * 50)
         rest = await insights.stream(START, END, page_size=100, resume=stream.position).collect()
-    whole = [call.id for call in first] + [call.id for call in rest]
-    assert whole == [one for one in sandbox.ids() if one not in sandbox.inserted_ids]
+    ids = [call.id for call in first] + [call.id for call in rest]
+    assert ids == [call_id for call_id in sandbox.ids() if call_id not in sandbox.inserted_ids]
