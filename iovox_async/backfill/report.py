@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, evolve, field, frozen
+from attrs import asdict, define, field, frozen
 
 from ._partitions import total_seconds
 
@@ -155,7 +155,8 @@ class RunCounters:
     def report(self, entries: Iterable[ManifestEntry], mismatched: Iterable[str] = ()) -> BackfillReport:
         """The report of the run, given the entries of the manifest after it."""
         progress, entries = self.progress(), list(entries)
-        report = BackfillReport(
+        totals = {name: getattr(progress, name) for name in _STREAM_COUNTERS} | {"calls": self.calls_written}
+        return BackfillReport(
             partitions=self.partitions,
             partitions_skipped=self.partitions_skipped,
             elapsed=round(progress.elapsed, 3),
@@ -163,9 +164,8 @@ class RunCounters:
             open_partitions=tuple(sorted(entry.partition for entry in entries if not entry.final)),
             verified=self.verified,
             mismatched_partitions=tuple(sorted(mismatched)),
-            **{name: getattr(progress, name) for name in _STREAM_COUNTERS},
+            **totals,
         )
-        return evolve(report, calls=self.calls_written)
 
 
 def _add_stats(totals: dict[str, int], stream: CallStream) -> None:

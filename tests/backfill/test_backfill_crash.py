@@ -130,7 +130,13 @@ SCENES = ["new directory", "open day", "part of a day", "open day lost its calls
 
 @pytest.mark.fault(56)
 @pytest.mark.fault(57)
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "stride",
+    [
+        pytest.param(7, id="every seventh change"),
+        pytest.param(1, id="every change", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("failure", DISK_FAILURES)
 async def test_a_failure_at_any_change_of_the_disk_loses_nothing(
