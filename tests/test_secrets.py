@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 from support.clock import fake_runtime
-from support.faults import RawServer, answering, both_engines, carrier, http_answer, nothing_left
+from support.faults import (
+    RawServer,
+    answering,
+    both_engines,
+    both_engines_aiohttp_slow,
+    carrier,
+    http_answer,
+    nothing_left,
+)
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
 from iovox_async._runtime import use_runtime
@@ -117,7 +125,7 @@ def _retries_take_no_time(clock):
 
 
 @pytest.mark.fault(63)
-@both_engines
+@both_engines_aiohttp_slow
 @pytest.mark.parametrize(
     ("kind", "form"),
     [*((kind, "xml") for kind in (*FAULT_KINDS, "none")), *(("401", form) for form in ("json", "text"))],

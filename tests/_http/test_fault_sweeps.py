@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 
 import anyio
 import pytest
-from support.faults import both_engines, nothing_left, struck
+from support.faults import both_engines, both_engines_aiohttp_slow, nothing_left, struck
 from support.sessions import endpoint, open_tasks, requests_in_flight, requests_waiting
 
 from iovox_async import (
@@ -83,7 +83,11 @@ RETRIED = [kind for kind in FAULT_KINDS if EXPECTED[kind][1]]
     ("kind", "engine"),
     [
         *((kind, "httpx") for kind in FAULT_KINDS),
-        *((kind, "aiohttp") for kind in FAULT_KINDS if not kind.isdigit()),
+        *(
+            pytest.param(kind, "aiohttp", marks=pytest.mark.slow)
+            for kind in FAULT_KINDS
+            if not kind.isdigit()
+        ),
     ],
 )
 async def test_a_fault_at_any_request_ends_in_all_calls_or_a_typed_error(kind, open_session):
@@ -92,7 +96,12 @@ async def test_a_fault_at_any_request_ends_in_all_calls_or_a_typed_error(kind, o
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in FAULT_KINDS if kind not in TIMEOUTS and not kind.isdigit()]
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in {"cut", "garbage"} else pytest.mark.slow)
+        for kind in FAULT_KINDS
+        if kind not in TIMEOUTS and not kind.isdigit()
+    ],
 )
 async def test_a_fault_at_any_request_of_an_arrow_stream_ends_in_all_calls_or_a_typed_error(
     kind, open_session
@@ -139,7 +148,7 @@ async def sweep(kind, open_session, read):
             assert number > 3 or kind in TIMEOUTS
 
 
-@both_engines
+@both_engines_aiohttp_slow
 @pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - TIMEOUTS))
 async def test_a_fault_at_one_request_of_page_and_get_is_retried_or_raised(kind, open_session):
     """Given a fault at one request, when page or get is used, then it is retried or raised as in a stream."""
@@ -157,7 +166,7 @@ async def test_a_fault_at_one_request_of_page_and_get_is_retried_or_raised(kind,
 LENGTHS = [(0, 50, 8), (1, 50, 1), (50, 50, 4), (51, 50, 8), (400, 20, 1), (3_000, 50, 8)]
 
 
-@both_engines
+@both_engines_aiohttp_slow
 @pytest.mark.parametrize(("calls", "page_size", "concurrency"), LENGTHS)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 async def test_a_stream_is_exact_when_every_seventh_request_fails(
@@ -239,7 +248,7 @@ async def test_a_rejected_account_gets_no_more_requests(open_session, clock):
 
 
 @pytest.mark.fault(25)
-@both_engines
+@both_engines_aiohttp_slow
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("kind", ["500", "504", "reset", "cut"])
 async def test_a_failing_window_is_split_and_the_size_is_remembered(kind, concurrency, open_session):
@@ -278,7 +287,7 @@ RETRY_AFTER = {
 
 
 @pytest.mark.fault(24)
-@both_engines
+@both_engines_aiohttp_slow
 @pytest.mark.parametrize(("value", "wait"), RETRY_AFTER.values(), ids=RETRY_AFTER.keys())
 @pytest.mark.parametrize("kind", ["429", "503"])
 async def test_a_valid_retry_after_is_observed(kind, value, wait, open_session, clock):
@@ -358,8 +367,16 @@ async def _block(stream):
 
 
 @pytest.mark.fault(45)
-@both_engines
-@pytest.mark.parametrize("way", ["thrown in its place", "thrown as it resumes", "task.cancel", "anyio scope"])
+@both_engines_aiohttp_slow
+@pytest.mark.parametrize(
+    "way",
+    [
+        "thrown in its place",
+        pytest.param("thrown as it resumes", marks=pytest.mark.slow),
+        "task.cancel",
+        "anyio scope",
+    ],
+)
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
 async def test_cancellation_at_any_await_leaves_the_client_usable(work, way, open_session):
     """Given a cancellation at await 1, 2, 3, ..., when work is repeated, then nothing is swallowed, and no task, slot or connection leaks."""

@@ -7,10 +7,11 @@ import ssl
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.clock import Clock, fake_runtime
 from support.faults import RawServer, both_engines, carrier, nothing_left
+from support.model_server import examples
 from support.sessions import requests_in_flight
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
@@ -179,7 +180,7 @@ failures = st.one_of(
 @example(429, [(b"retry-after", b"Fri, 31 Dec 9999 23:59:59 -2359")], b"", 1)
 @example(503, [(b"retry-after", b"Mon, 01 Jan 0001 00:00:00 +2359")], b"", 1)
 @example(302, [(b"location", b"http://[")], b"", 1)
-@settings(max_examples=90)
+@examples(40)
 async def test_any_response_ends_in_calls_or_in_an_iovox_error(status, heads, body, step):
     """Given any status, headers and body in blocks of any size, when calls are read, then only an IovoxError is raised."""
     blocks = [body[offset : offset + step] for offset in range(0, len(body), max(step, len(body) // 200))]
@@ -190,7 +191,7 @@ async def test_any_response_ends_in_calls_or_in_an_iovox_error(status, heads, bo
 
 
 @given(statuses, headers, bodies, failures, st.booleans())
-@settings(max_examples=60)
+@examples(30)
 async def test_any_exception_of_a_transport_ends_in_an_iovox_error(status, heads, body, failure, early):
     """Given any exception before or in a response, when calls are read, then only an IovoxError is raised."""
     insights, clock = session(RespondingTransport(status, heads, [body], failure, early=early))
@@ -238,7 +239,7 @@ wire = st.one_of(
 @both_engines
 @given(answers=st.lists(wire, min_size=1, max_size=3))
 @example(answers=[b"", b"", b"HTTP/0.0 200\n\n"])
-@settings(max_examples=40)
+@examples(15)
 async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_iovox_error(engine, answers):
     """Given any bytes from a real socket, when calls are read, then only an IovoxError is raised."""
 

@@ -157,7 +157,7 @@ faults = st.lists(
 
 
 @pytest.mark.fault(54)
-@examples(120)
+@examples(60)
 @given(
     schedules=st.lists(faults, min_size=1, max_size=60),
     attempts=st.integers(1, 50),

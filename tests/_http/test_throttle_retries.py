@@ -248,7 +248,7 @@ def test_a_retry_after_beyond_the_maximum_is_raised_at_once(wait: float):
     run_skipping_time(main)
 
 
-@examples(150)
+@examples(75)
 @given(
     total=st.floats(0.1, 50),
     duration=st.floats(0, 5),

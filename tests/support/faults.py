@@ -1,7 +1,4 @@
-"""What the tests of faults share: servers that answer bytes, proxies, steps of a coroutine, and a check for leaks.
-
-The law of this room: it knows sockets and bytes, and of the client only what may carry its requests.
-"""
+"""Helpers for tests of faults: servers that send raw bytes, proxies, cancellation at a given await, and a leak check."""
 
 import asyncio
 import contextlib
@@ -18,16 +15,20 @@ import pytest
 
 from iovox_async._http import transport as http
 
-#: For a promise that holds whatever carries the requests: `open_session` obeys it, and `carrier`.
+#: Runs a test with each HTTP library; the fixture `open_session` and `carrier` use it.
 both_engines = pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
+#: The same for long tests: aiohttp only in the slow run.
+both_engines_aiohttp_slow = pytest.mark.parametrize(
+    "engine", ["httpx", pytest.param("aiohttp", marks=pytest.mark.slow)]
+)
 
 
 def carrier(engine):
-    """The `transport=` of an engine, as the docstring of `AsyncInsights` has it; None for the session's own."""
+    """The `transport=` argument for an engine; None for the client's own."""
     if engine == "httpx":
         return None
     transport = pytest.importorskip("httpx_aiohttp").AiohttpTransport
-    # With the certificates that are loaded once for all tests, and no more slots than a session has: one lost is missed.
+    # Certificates are loaded once for all tests. The pool is as small as the client's, so that a leaked slot is noticed.
     limits = httpx.Limits(max_connections=8, keepalive_expiry=30)
     return transport(verify=http.ssl_context(), trust_env=False, limits=limits)
 
@@ -36,19 +37,19 @@ FILES = Path("/proc/self/fd")
 
 
 def _open_files():
-    """The sockets and files that are open, each with its number of handles."""
-    found = Counter()
+    """The open sockets and files, each with its number of handles."""
+    opened = Counter()
     for handle in FILES.iterdir() if FILES.exists() else ():
         with contextlib.suppress(OSError):
             target = str(handle.readlink())
             if target.startswith(("socket:", "/")):
-                found[target] += 1
-    return found
+                opened[target] += 1
+    return opened
 
 
 @contextlib.asynccontextmanager
 async def nothing_left():
-    """What runs within leaves no task, socket or file behind."""
+    """Checks that the block leaves no task, socket or file open."""
     tasks, files = asyncio.all_tasks(), _open_files()
     yield
     for turn in range(400):
@@ -59,13 +60,13 @@ async def nothing_left():
         if turn == 20:
             gc.collect()
         await asyncio.sleep(0.005 if turn > 5 else 0)
-    assert not running, f"tasks are left: {running}"
-    assert not opened, f"sockets or files are left: {opened}"
+    assert not running, f"tasks still running: {running}"
+    assert not opened, f"sockets or files still open: {opened}"
 
 
 @attrs.define
 class Connection:
-    """One accepted connection, as its handler sees it."""
+    """An accepted connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -74,7 +75,7 @@ class Connection:
     server: "RawServer"
 
     async def request(self):
-        """The head of the next request, or None when the client has left; kept in the server's inbox."""
+        """Reads the head of the next request, and adds it to the server's inbox; None if the client has disconnected."""
         try:
             head = await self.reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
@@ -83,19 +84,19 @@ class Connection:
         return head
 
     async def send(self, data):
-        """Sends bytes as they are."""
+        """Sends raw bytes."""
         self.writer.write(data)
         await self.writer.drain()
 
     def reset(self):
-        """Closes by a reset."""
+        """Resets the connection."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
 class RawServer:
-    """A server on a loopback port whose handler speaks bytes; `inbox` holds the heads of all requests."""
+    """A server on a loopback port with a handler for raw connections; `inbox` has the heads of all requests."""
 
     def __init__(self, handler, *, tls=None):
         self._handler, self._tls = handler, tls
@@ -105,7 +106,6 @@ class RawServer:
         self.port = 0
 
     async def __aenter__(self):
-        # A backlog for all clients of a test at once.
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=500)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -118,7 +118,7 @@ class RawServer:
 
     @property
     def base_url(self):
-        """The address of the endpoint's base there."""
+        """The base URL of the endpoint on this server."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/rest/v1"
 
     def _accept(self, reader, writer):
@@ -137,37 +137,37 @@ class RawServer:
 
 
 def http_answer(body=b"[]", status=b"200 OK", *headers):
-    """An answer, whole and right."""
+    """A complete, valid response."""
     lines = [b"HTTP/1.1 " + status, b"content-length: %d" % len(body), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
 def answering(*answers):
-    """A handler that gives these answers in turn over all connections, the last one for ever."""
-    left = list(answers)
+    """A handler that sends these responses in turn over all connections, and repeats the last."""
+    remaining = list(answers)
 
     async def handler(connection):
         while await connection.request() is not None:
-            await connection.send(left.pop(0) if len(left) > 1 else left[0])
+            await connection.send(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
     return handler
 
 
 async def pipe(one, other):
-    """Carries bytes both ways until one side ends."""
+    """Copies bytes in both directions until one side closes."""
 
-    async def carry(reader, writer):
+    async def copy(reader, writer):
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
         writer.transport.close()
 
-    await asyncio.gather(carry(one[0], other[1]), carry(other[0], one[1]))
+    await asyncio.gather(copy(one[0], other[1]), copy(other[0], one[1]))
 
 
 async def tunnel(connection, port):
-    """Carries a connection on to a local port."""
+    """Connects a connection to a local port."""
     onward = await asyncio.open_connection("127.0.0.1", port)
     try:
         await pipe((connection.reader, connection.writer), onward)
@@ -177,10 +177,9 @@ async def tunnel(connection, port):
 
 @types.coroutine
 def struck(coroutine, turn, strike, *, late=False):
-    """Runs a coroutine and strikes at its `turn`-th suspension: `strike()` is called, and may return an error.
+    """Runs a coroutine and calls `strike()` at its `turn`-th suspension. Returns the number of suspensions.
 
-    An error is thrown into the coroutine where it would wait; `late`: after it has waited, in the place of what it
-    would have got. Without one it goes on. Gives how often it was suspended.
+    If `strike()` returns an error, it is thrown into the coroutine before it waits, or after if `late`.
     """
     turns, error = 0, None
     while True:
@@ -198,7 +197,7 @@ def struck(coroutine, turn, strike, *, late=False):
                 continue
         try:
             yield future
-        except BaseException as thrown:  # noqa: BLE001 - whatever is thrown at the task is for the coroutine
+        except BaseException as thrown:  # noqa: BLE001 - passed on to the coroutine
             error = thrown
         if turns == turn and late:
             error = strike()
