@@ -1,6 +1,7 @@
 """Tests of single requests: what is sent, and how each response is handled."""
 
 import gzip
+import importlib.util
 import json
 import ssl
 from datetime import datetime
@@ -340,3 +341,10 @@ def test_httpx_does_not_encode_a_query_string_again(node_name):
         return
     url = httpx.URL(f"https://rest.iovox.com/rest/v1/calls/insights?{params}")
     assert url.raw_path == b"/rest/v1/calls/insights?" + params.encode()
+
+
+def test_the_private_module_of_anyio_that_is_imported_early_exists():
+    """Given the installed anyio (checked with 4.16), then the backend that `transport` imports at load time exists."""
+    assert importlib.util.find_spec("anyio._backends._asyncio"), (
+        "see the import in iovox_async/_http/transport.py"
+    )

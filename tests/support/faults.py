@@ -52,7 +52,7 @@ async def nothing_left():
     """Checks that the block leaves no task, socket or file open."""
     tasks, files = asyncio.all_tasks(), _open_files()
     yield
-    for turn in range(400):
+    for turn in range(4000):
         running = {task for task in asyncio.all_tasks() - tasks if task is not asyncio.current_task()}
         opened = _open_files() - files
         if not running and not opened:
