@@ -110,12 +110,7 @@ class AsyncInsights:
         runtime = current_runtime()
         self._connection = Connection(
             endpoint=Endpoint(
-                url,
-                sign,
-                concurrency=concurrency,
-                timeout=attempt_seconds,
-                proxy=proxy,
-                transport=transport,
+                url, sign, concurrency=concurrency, timeout=attempt_seconds, proxy=proxy, transport=transport
             ),
             throttle=RequestThrottle(
                 concurrency, clock=runtime.clock, sleep=runtime.sleep, random=runtime.random

@@ -50,19 +50,11 @@ class PollState:
 
     Attributes:
         read: opens a stream from a second on.
-        now: returns the account's local time.
-        sleep: waits for a number of seconds.
-        since: the first second to follow.
-        interval: seconds between polls.
-        lookback: the time before the latest call that each poll reads again.
-        include_updates: deliver a call again when its content has changed.
-        added_fields: fields requested in addition, to be removed before delivery.
+        added_fields: sort keys that the caller did not request; they are removed before delivery.
         latest: the start of the latest call so far; `since` before the first.
         delivered: start and content digest of the calls within the look-back, by id.
-        polls: polls that have ended.
-        failed_polls: polls that failed.
         stream: what the current poll reads, or None.
-        pause: the scope of the pause after the current poll. Another task may cancel it.
+        pause: the scope of the pause after a poll, for another task to cancel.
     """
 
     read: Callable[[datetime], CallStream]

@@ -49,14 +49,7 @@ class PageSizeEstimator:
 class Connection:
     """What the requests of one client share.
 
-    Attributes:
-        endpoint: sends single attempts.
-        throttle: limits concurrency and retries.
-        supervisor: owns the tasks.
-        retry: how often and how long a request is retried.
-        observer: receives events, or None.
-        timezone: the account's time zone, or None if it is unknown.
-        runtime: clock, sleep and current time.
+    The endpoint sends single attempts, the throttle limits and retries them, and the supervisor owns their tasks.
     """
 
     endpoint: Endpoint

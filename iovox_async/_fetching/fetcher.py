@@ -47,19 +47,7 @@ def _identity(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]
 class PageFetcher:
     """The requests of one stream; they start when this is created.
 
-    Args:
-        spec: what to read.
-        connection: what all requests of the client share.
-        page_format: how pages are built, and how large they should be.
-
-    Attributes:
-        plan: decides which page to request next.
-        telemetry: logs the stream and calls the observer.
-        requests: attempts sent.
-        retries: attempts that repeated an earlier one.
-        window_splits: windows that were split because they kept failing.
-        bytes_received: bytes of the pages received, as sent by the server.
-        peak_buffered: the most pages that were in flight or buffered at a time.
+    The counters are those of `StreamStats`; `peak_buffered` is the most pages in flight or buffered at a time.
     """
 
     def __init__(self, spec: ReadSpec, connection: Connection, page_format: PageFormat) -> None:

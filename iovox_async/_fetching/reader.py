@@ -55,14 +55,10 @@ class StreamReader:
     """The state of a stream. It does not refer to its `CallStream`, so that dropping the `CallStream` ends it.
 
     Attributes:
-        spec: what to read.
-        connection: what all requests of the client share.
-        decoder: decodes records, and counts skipped and coerced ones.
-        calls: calls delivered.
-        last: the start and id of the last call delivered.
-        mode: "calls", "pages" or "arrow"; None until the first is chosen.
-        closed: reading has ended, or was ended.
-        finished: all rows were delivered.
+        calls: the number of calls delivered.
+        last: the start and id of the last of them.
+        mode: "calls", "pages" or "arrow"; None until reading starts.
+        finished: all calls were delivered.
     """
 
     spec: ReadSpec
