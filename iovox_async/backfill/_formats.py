@@ -1,11 +1,10 @@
 """Writes the file formats of a backfill: Parquet, JSON Lines (plain or compressed), CSV.
 
-A writer buffers at most one row group. It writes to a file that its caller opens, commits and closes.
+A writer buffers at most one row group.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -47,7 +46,7 @@ class ParquetWriter:
             self._flush()
 
     def finish(self) -> None:
-        """Writes the end of the file, and leaves the file open."""
+        """Writes the end of the file; may close it."""
         self._flush()
         if self._writer is not None:
             self._writer.close()
@@ -113,26 +112,11 @@ class ZstdTextWriter(TextWriter):
     def __init__(self, file: Any, encoder: CallEncoder) -> None:
         import pyarrow as pa
 
-        self._stream = pa.CompressedOutputStream(pa.PythonFile(_KeepOpen(file), mode="w"), "zstd")
+        self._stream = pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd")
         super().__init__(self._stream, encoder)
 
     def finish(self) -> None:
         self._stream.close()
-
-
-class _KeepOpen(io.RawIOBase):
-    """Passes writes on to a file, and leaves that file open when it is closed itself."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__()
-        self._file = file
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        written: int = self._file.write(data)
-        return written
 
 
 FileWriter: TypeAlias = ParquetWriter | TextWriter

@@ -93,7 +93,7 @@ class PartitionWriter:
         part, file, ids = self._ranges[self._index], self._file, self._ids
         if file is not None:
             self._writer.finish()
-            self._buffer.flush()
+            self._buffer.close()
             file.commit()
         self._file, self._buffer, self._writer, self._ids = None, None, None, IdChecksum()
         self._index += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from attrs import evolve, frozen
@@ -103,25 +103,13 @@ def partitions_in(start: datetime, stop: datetime, partitioning: Partitioning) -
     """The whole partitions that overlap the seconds from `start` to before `stop`."""
     if start >= stop:
         return
-    first = start.date() if partitioning == "day" else start.date().replace(day=1)
-    while (partition_start := _midnight(first)) < stop:
-        following = _next_day(first) if partitioning == "day" else _next_month(first)
+    by_month = partitioning == "month"
+    day = start.date().replace(day=1) if by_month else start.date()
+    while (first := datetime.combine(day, time.min)) < stop:
+        day = (day + timedelta(days=31)).replace(day=1) if by_month else day + timedelta(days=1)
         # strftime writes years before 1000 with fewer digits, so names would not sort chronologically.
-        name = first.isoformat() if partitioning == "day" else first.isoformat()[:7]
-        yield PartitionRange(name, partition_start, _midnight(following))
-        first = following
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, datetime.min.time())
-
-
-def _next_day(day: date) -> date:
-    return day + timedelta(days=1)
-
-
-def _next_month(first: date) -> date:
-    return (first + timedelta(days=31)).replace(day=1)
+        name = first.date().isoformat()[: len("2024-01" if by_month else "2024-01-31")]
+        yield PartitionRange(name, first, datetime.combine(day, time.min))
 
 
 def partitions_to_read(

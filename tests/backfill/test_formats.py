@@ -21,9 +21,16 @@ from iovox_async.backfill._formats import FORMATS, ParquetWriter, _parquet_optio
 from iovox_async.models import Comment
 
 
+class Buffer(io.BytesIO):
+    """A file in memory whose bytes can be read after a writer has closed it."""
+
+    def close(self):
+        pass
+
+
 def write_file(name, data, fields=Fields.DEFAULT):
     """The bytes of a file in this format."""
-    file = io.BytesIO()
+    file = Buffer()
     writer = get_format(name).open_writer(file, tuple(map(str, fields)))
     for item in data:
         writer.write(item)
