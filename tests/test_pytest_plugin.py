@@ -1,4 +1,4 @@
-"""The fixtures, in suites of other people: under every plugin for async tests, and under none."""
+"""The fixtures of the pytest plugin, used by test suites under every plugin for async tests and under none."""
 
 import ast
 import importlib.metadata
@@ -19,11 +19,14 @@ INSTALLED = "iovox_async" in importlib.metadata.entry_points(group="pytest11").n
 STRICT = ["-o", "asyncio_mode=strict"]
 AUTO = ["-o", "asyncio_mode=auto"]
 ANYIO = ["-p", "no:asyncio"]
-WORLDS = [pytest.param(STRICT, "asyncio", id="asyncio strict"), pytest.param(ANYIO, "anyio", id="anyio")]
-WORLDS.insert(1, pytest.param(AUTO, None, id="asyncio auto"))
-#: After all tests, so that what was left open shows, and fails the run.
+ASYNC_PLUGINS = [pytest.param(STRICT, "asyncio", id="asyncio strict"), pytest.param(ANYIO, "anyio", id="anyio")]
+ASYNC_PLUGINS.insert(1, pytest.param(AUTO, None, id="asyncio auto"))
+#: Checks after each test, with warnings as errors, that nothing is left open.
 CONFTEST = """
     import gc, threading, pytest
+
+    # The tests of the suite around this one may have a sandbox of their own.
+    BEFORE = set(threading.enumerate())
 
     @pytest.fixture
     def anyio_backend():
@@ -33,18 +36,18 @@ CONFTEST = """
     def pytest_runtest_teardown(item):
         yield
         gc.collect()
-        assert not [thread for thread in threading.enumerate() if "iovox" in thread.name]
+        assert not [thread for thread in set(threading.enumerate()) - BEFORE if "iovox" in thread.name]
 """
 
 
 @pytest.fixture
 def run(pytester):
-    """Runs a suite of its own, in which every warning is an error."""
+    """Returns a function that runs a test suite in which warnings are errors."""
 
     def run(text, *options, conftest=CONFTEST):
         pytester.makeconftest(textwrap.dedent(conftest))
         pytester.makepyfile(textwrap.dedent(text))
-        # Where the package is installed, pytest loads the plugin by itself.
+        # If the package is installed, pytest loads the plugin itself.
         plugins = [] if INSTALLED else [pytest_plugin]
         quiet = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist"]
         if ANYIO[1] not in options:
@@ -56,9 +59,9 @@ def run(pytester):
     return run
 
 
-@pytest.mark.parametrize(("options", "mark"), WORLDS)
-def test_the_fixtures_work_in_every_world_of_async_tests(run, options, mark):
-    """Nothing has to be closed, whatever a test leaves behind: no socket, task or thread leaks, no warning comes."""
+@pytest.mark.parametrize(("options", "mark"), ASYNC_PLUGINS)
+def test_given_any_async_plugin_when_tests_use_the_fixtures_then_nothing_leaks(run, options, mark):
+    """Given pytest-asyncio or anyio, when tests leave streams and requests behind, then no socket, task or thread leaks."""
     text = """
         import asyncio, pytest
 
@@ -99,8 +102,8 @@ def test_the_fixtures_work_in_every_world_of_async_tests(run, options, mark):
     )
 
 
-def test_the_fixtures_work_in_plain_functions(run):
-    """A loop of the test's own, two of them with a session each, or none at all."""
+def test_given_plain_functions_when_they_use_the_fixtures_then_they_work_in_any_loop_or_none(run):
+    """Given functions with one, two or no event loops, when they use the fixtures, then these work."""
     run(
         """
         import asyncio, os, urllib.request
@@ -135,8 +138,8 @@ def test_the_fixtures_work_in_plain_functions(run):
     ).assert_outcomes(passed=4)
 
 
-def test_a_fastapi_application_is_tested_as_its_users_will(run):
-    """The application of the README, unchanged, against the sandbox."""
+def test_given_the_fastapi_application_of_the_readme_when_tested_then_it_reads_the_sandbox(run):
+    """Given the application of the README, when it is tested with TestClient, then it reads the sandbox."""
     run(
         """
         import json
@@ -157,14 +160,14 @@ def test_a_fastapi_application_is_tested_as_its_users_will(run):
                 response = client.get("/calls?start=2024-01-01&end=2024-03-31")
             assert [json.loads(line)["id"] for line in response.text.splitlines()] == iovox_sandbox.ids()
         """,
-        # Starlette's client would rather have another httpx.
+        # Starlette's client warns about httpx.
         "-W",
         "ignore:Using `httpx`",
     ).assert_outcomes(passed=1)
 
 
-def test_the_nearest_marker_counts(run):
-    """Options of a function come before those of its class and module; the rest is kept."""
+def test_given_several_markers_when_combined_then_the_nearest_overrides(run):
+    """Given markers on module, class and function, when options are combined, then the nearest marker overrides."""
     run(
         """
         import datetime, pytest
@@ -199,8 +202,8 @@ def test_the_nearest_marker_counts(run):
     ],
     ids=["unknown", "positional"],
 )
-def test_a_marker_with_another_option_says_which_there_are(run, marker, problem):
-    """A slip is no default in disguise."""
+def test_given_an_unknown_option_when_marked_then_the_error_lists_the_options(run, marker, problem):
+    """Given a marker with an unknown option, when the fixture is used, then the error lists the options."""
     result = run(
         f"""
         import pytest
@@ -214,16 +217,16 @@ def test_a_marker_with_another_option_says_which_there_are(run, marker, problem)
     result.stdout.fnmatch_lines([f"*pytest.mark.iovox {problem}*"])
 
 
-def test_the_marker_is_registered_and_the_fixtures_are_documented(run):
-    """`pytest --markers` and `pytest --fixtures` tell what there is."""
+def test_given_the_plugin_when_pytest_lists_markers_and_fixtures_then_ours_are_documented(run):
+    """Given the plugin, when `--markers` and `--fixtures` are used, then the marker and the fixtures are listed."""
     run("", "--markers").stdout.fnmatch_lines(["@pytest.mark.iovox(calls, concurrency, *"])
     result = run("", "--fixtures")
     result.stdout.fnmatch_lines(["iovox_sandbox*", "*A sandbox, served*"])
     result.stdout.fnmatch_lines(["iovox_insights*", "*needs no closing*"])
 
 
-def test_under_trio_a_test_is_skipped_with_the_reason(run):
-    """The package runs on asyncio; a suite for both backends stays green."""
+def test_given_trio_when_a_test_uses_the_client_then_it_is_skipped(run):
+    """Given anyio with trio, when a test uses the client, then it is skipped with the reason."""
     result = run(
         """
         import pytest
@@ -240,8 +243,8 @@ def test_under_trio_a_test_is_skipped_with_the_reason(run):
     result.stdout.fnmatch_lines(["*runs on asyncio only*"])
 
 
-def test_the_plugin_itself_imports_pytest_and_nothing_else():
-    """Everything else waits until a fixture is asked for."""
+def test_given_the_plugin_when_its_imports_are_listed_then_only_pytest_is_external():
+    """Given the source of the plugin, when its imports are listed, then only pytest is external."""
     tree = ast.parse(Path(pytest_plugin.__file__).read_text())
     names = []
     for node in tree.body:
@@ -252,8 +255,9 @@ def test_the_plugin_itself_imports_pytest_and_nothing_else():
     assert sorted(names) == ["__future__", "functools", "inspect", "pytest", "typing"]
 
 
-def test_a_suite_that_asks_for_no_fixture_pays_nothing(pytester, monkeypatch):
-    """No server, no client, no framework is loaded, and no thread runs."""
+@pytest.mark.subprocess
+def test_given_a_suite_without_our_fixtures_when_run_then_nothing_else_is_imported(pytester, monkeypatch):
+    """Given a suite that uses no fixture of ours, when it runs, then no other module is imported and no thread runs."""
     heavy = "uvicorn starlette aiohttp fastapi pyarrow opentelemetry httpx cattrs tenacity msgspec"
     pytester.makepyfile(
         f"""

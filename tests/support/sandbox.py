@@ -1,0 +1,58 @@
+"""What the tests of the sandbox share: credentials, a path, and functions of responses."""
+
+import socket
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
+
+CREDENTIALS = {"username": "demo", "secureKey": "demo-key"}
+RANGE = {"start_date": "2024-01-01", "end_date": "2024-03-31"}
+PATH = "/calls/insights?start_date=2024-01-01&end_date=2024-03-31"
+
+
+def ids(calls):
+    return [call["id"] for call in calls]
+
+
+def newest_first(calls):
+    return ids(sorted(calls, key=lambda call: (call["call_start"], call["id"]), reverse=True))
+
+
+def errors_of(response):
+    """The messages of an XML error body; checks that their status is that of the response."""
+    assert response.headers["content-type"] == "application/xml"
+    errors = ET.fromstring(response.content)
+    assert errors.tag == "errors"
+    assert {error.get("status") for error in errors} == {str(response.status_code)}
+    return [error.text for error in errors]
+
+
+def send_raw(base_url, timeout=60.0, path=PATH):
+    """Sends one request on a plain socket and returns the socket."""
+    address = urlsplit(base_url)
+    connection = socket.create_connection((address.hostname, address.port), timeout=timeout)
+    lines = [f"GET {address.path}{path} HTTP/1.1", f"host: {address.netloc}", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in CREDENTIALS.items()]
+    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+    return connection
+
+
+def request_raw(base_url, path=PATH, *, silent_after=None):
+    """Sends one request on a plain socket; returns the head, the body, and how the response ended.
+
+    With `silent_after`, it checks for a moment that nothing comes after so many bytes of the body; the end is then "timeout".
+    """
+    with send_raw(base_url, path=path) as connection:
+        received, end = b"", "closed"
+        try:
+            while True:
+                if silent_after is not None and len(received.partition(b"\r\n\r\n")[2]) >= silent_after:
+                    connection.settimeout(0.05)
+                if not (data := connection.recv(65_536)):
+                    break
+                received += data
+        except ConnectionResetError:
+            end = "reset"
+        except TimeoutError:
+            end = "timeout"
+    head, _, body = received.partition(b"\r\n\r\n")
+    return head.decode().lower(), body, end
