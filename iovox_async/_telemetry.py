@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TextIO, TypeVar
 
 from .errors import ConfigurationError, ResponseError
 from .events import PageAccepted, RequestFinished, RetryScheduled, StreamFinished, StreamStarted
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
+    from ._parsing.page import RawPage
     from .errors import RequestError
     from .events import Observer, Outcome
     from .results import StreamStats
@@ -23,15 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["LOG_LEVELS", "Telemetry", "enable_logging", "logger"]
 
 
-class _Page(Protocol):
-    @property
-    def rows(self) -> int: ...
-    @property
-    def wire_bytes(self) -> int: ...
-
-
 E = TypeVar("E")
-P = TypeVar("P", bound=_Page)
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
@@ -90,12 +83,12 @@ class Telemetry:
 
     async def track_request(
         self,
-        request: Awaitable[P],
+        request: Awaitable[RawPage],
         *,
         window: tuple[datetime, datetime] | None = None,
         page: int | None = None,
         attempt: int | None = None,
-    ) -> P:
+    ) -> RawPage:
         """Awaits one attempt and reports its result. Without `attempt`, calls are counted."""
         if self.observer is None:
             return await request
@@ -136,7 +129,7 @@ class Telemetry:
             self._notify(self.observer.on_retry, event)
 
     def page_accepted(
-        self, window: tuple[datetime, datetime], page: int, *, attempts: int, response: _Page
+        self, window: tuple[datetime, datetime], page: int, *, attempts: int, response: RawPage
     ) -> None:
         """Reports that a page has become part of the stream."""
         if self.observer is not None and self.stream is not None:

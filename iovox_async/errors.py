@@ -113,9 +113,7 @@ class ConfigurationError(IovoxError, ValueError):
         problem: the message without the parameter's name: `must be a positive integer, got 0`.
     """
 
-    def __init__(self, parameter: str | None, problem: str = "", hint: str | None = None) -> None:
-        if not problem:
-            parameter, problem = None, str(parameter)
+    def __init__(self, parameter: str | None, problem: str, hint: str | None = None) -> None:
         super().__init__(f"{parameter} {problem}" if parameter else problem, hint=hint)
         self.parameter = parameter
         self.problem = problem
@@ -184,22 +182,11 @@ class RequestError(IovoxError):
         page: the page number requested, from 1; None outside a stream.
     """
 
+    attempts: int = 1
+    window: tuple[datetime, datetime] | None = None
+    page: int | None = None
     #: True if a smaller request might succeed.
     _splittable = False
-
-    def __init__(
-        self,
-        problem: str,
-        *,
-        attempts: int = 1,
-        window: tuple[datetime, datetime] | None = None,
-        page: int | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(problem, hint=hint)
-        self.attempts = attempts
-        self.window = window
-        self.page = page
 
     def _message(self) -> str:
         attempts = f" after {self.attempts} attempts" if self.attempts > 1 else ""
@@ -227,27 +214,16 @@ class ResponseError(RequestError):
         status_code: the HTTP status code.
         messages: the server's error messages, from an XML, JSON or plain text body.
         retry_after: seconds from the server's `Retry-After` header, or None.
-        attempts: how many times the request was sent.
-        window: first and last second requested, as naive datetimes in the account's local time; None outside a stream.
-        page: the page number requested, from 1; None outside a stream.
     """
 
     hint: str | None = None
 
     def __init__(
-        self,
-        status_code: int,
-        messages: tuple[str, ...] = (),
-        *,
-        retry_after: float | None = None,
-        attempts: int = 1,
-        window: tuple[datetime, datetime] | None = None,
-        page: int | None = None,
+        self, status_code: int, messages: tuple[str, ...] = (), *, retry_after: float | None = None
     ) -> None:
         # Some of the endpoint's messages begin with the status themselves.
         text = "; ".join(message.removeprefix(f"HTTP {status_code}: ") for message in messages)
-        problem = f"HTTP {status_code}: {text}" if text else f"HTTP {status_code}"
-        super().__init__(problem, attempts=attempts, window=window, page=page)
+        super().__init__(f"HTTP {status_code}: {text}" if text else f"HTTP {status_code}")
         self.status_code = status_code
         self.messages: tuple[str, ...] = tuple(messages)
         self.retry_after = retry_after

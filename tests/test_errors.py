@@ -30,7 +30,8 @@ FACTORIES = {
     errors.UnexpectedRedirectError: lambda: errors.UnexpectedRedirectError(302, "https://elsewhere.example"),
     **{
         kind: lambda kind=kind: kind(
-            (kind is errors.BadRequestError and 400) or 503, ("message",), attempts=3, page=2
+            (kind is errors.BadRequestError and 400) or 503,
+            ("message",),
         )
         for kind in ERROR_CLASSES
         if issubclass(kind, errors.ResponseError) and kind is not errors.UnexpectedRedirectError

@@ -90,7 +90,7 @@ def test_the_last_error_is_raised_unwrapped_with_its_attempts(attempts: int):
         TLSError("not trusted"),
         DecodeError("no"),
         TransportError("cannot be sent"),
-        ConfigurationError("yours"),
+        ConfigurationError("timeout", "must be positive"),
         ValueError("a fault of ours"),
         KeyboardInterrupt(),
         SystemExit(3),
