@@ -56,7 +56,7 @@ class Model:
         added beside the fields.
         """
         data = dict(_extra_of(self))
-        for name, write in _writers_of(type(self)):
+        for name, write in _writers_of(type(self)).items():
             value = getattr(self, name)
             if value is not None and value != ():
                 data[name] = value if write is None else write(value)
@@ -167,7 +167,7 @@ class Tag(Model):
 
 @attrs.define(repr=False)
 class Keyword(Model):
-    """A keyword, and how often it was said."""
+    """A keyword, and how often it occurs."""
 
     keyword: str | None = None
     count: int | None = None
@@ -259,18 +259,17 @@ class Call(Model):
         return self.talk_time_sec
 
 
-_types: Final[dict[Any, dict[str, Any]]] = {}
-_writers: Final[dict[Any, tuple[tuple[str, Callable[[Any], Any] | None], ...]]] = {}
+_annotations: Final[dict[Any, dict[str, Any]]] = {}
+_writers: Final[dict[Any, dict[str, Callable[[Any], Any] | None]]] = {}
 
 
 def types_of(model: Any) -> dict[str, Any]:
     """The annotation of each field of a class, `extra` left out."""
-    if model not in _types:
+    if model not in _annotations:
         hints = get_type_hints(model)
-        _types[model] = {
-            field.name: hints[field.name] for field in attrs.fields(model) if field.name != "extra"
-        }
-    return _types[model]
+        names = [field.name for field in attrs.fields(model) if field.name != "extra"]
+        _annotations[model] = {name: hints[name] for name in names}
+    return _annotations[model]
 
 
 def item_type(annotation: Any) -> Any:
@@ -281,9 +280,9 @@ def item_type(annotation: Any) -> Any:
 # Conversion to JSON data.
 
 
-def _writers_of(model: Any) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+def _writers_of(model: Any) -> dict[str, Callable[[Any], Any] | None]:
     if model not in _writers:
-        _writers[model] = tuple((name, _writer(annotation)) for name, annotation in types_of(model).items())
+        _writers[model] = {name: _writer(annotation) for name, annotation in types_of(model).items()}
     return _writers[model]
 
 

@@ -68,8 +68,6 @@ _COMPANION_KEYS: Final = {"call_time": "call_time_sec", "talk_time": "talk_time_
 
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
 _DURATION: Final = re.compile(r"(-?)(\d{2,6}):([0-5]\d):([0-5]\d)", re.ASCII)
-#: A date with the account's time zone: five times as fast as `replace(tzinfo=tz)`.
-_AWARE: Final = "combine({}, x.time(), tz)"
 #: Size of the cache of durations: every call length up to an hour and more, in about 1 MB.
 _CACHED_DURATIONS: Final = 4096
 #: How msgspec reports an unknown key. Keys that are not plain names are left to the lenient converter.
@@ -175,24 +173,23 @@ def _compile(model: type[Model], spec: DecoderSpec) -> tuple[type[_Row], Callabl
         "unknown_keys": unknown_keys,
     }
     lines = ["def make(rows, tz):", "    records = []", "    for row in rows:", "        record = new(model)"]
+    members = []
     for name, annotation in annotations.items():
         expression = "()" if item_type(annotation) else "None"
-        if name in keys and name not in hidden:
-            expression = _expression(name, annotation, spec, names, required=name in required)
+        if name in keys:
+            member, value = _compile_field(name, annotation, spec, names, required=name in required)
+            members.append(member)
+            expression = expression if name in hidden else value
         lines.append(f"        record.{name} = {expression}")
-    # msgspec wants the members without a default first.
-    members = [
-        _member(name, annotations[name], names, required=name in required)
-        for name in sorted(keys, key=lambda name: name not in required)
-    ]
-    values = [f"unknown_{index}" for index in range(len(unknown_keys))]
+    members.sort(key=len)  # msgspec wants the members without a default first
+    unknown = [f"unknown_{index}" for index in range(len(unknown_keys))]
     members += [
-        (value, Any, msgspec.field(default=UNSET, name=key))
-        for value, key in zip(values, unknown_keys, strict=True)
+        (name, Any, msgspec.field(default=UNSET, name=key))
+        for name, key in zip(unknown, unknown_keys, strict=True)
     ]
-    if values:
-        sent = "".join(f"row.{value}, " for value in values)
-        lines.append(f"        record.extra = sent_keys(unknown_keys, ({sent}))")
+    if unknown:
+        values = "".join(f"row.{name}, " for name in unknown)
+        lines.append(f"        record.extra = sent_keys(unknown_keys, ({values}))")
     lines += ["        records.append(record)", "    return records"]
     row_type: Any = msgspec.defstruct(
         f"{model.__name__}Row", members, bases=(_Row,), module=__name__, gc=False
@@ -200,46 +197,35 @@ def _compile(model: type[Model], spec: DecoderSpec) -> tuple[type[_Row], Callabl
     return row_type, _define_make("\n".join(lines), model, names)
 
 
-def _member(name: str, annotation: Any, names: dict[str, Any], *, required: bool) -> tuple[Any, ...]:
-    """The member of a struct: its name, its type in JSON, and its default value."""
+def _compile_field(
+    name: str, annotation: Any, spec: DecoderSpec, names: dict[str, Any], *, required: bool
+) -> tuple[tuple[Any, ...], str]:
+    """The member of the struct for a field, and the expression for the attribute; adds what it calls to `names`."""
     options = set(get_args(annotation)) or {annotation}
-    if item_type(annotation):
-        item: Any = names.get(f"row_{name}", Any)
-        return name, list[item] | None, ()
     json_type: Any = str
-    if datetime in options:
+    value = f"row.{name}"
+    if item := item_type(annotation):
+        json_type, items = Any, "x"
+        if item is not Any:
+            json_type, names[f"make_{name}"] = _compile(item, spec)
+            items = f"make_{name}(x, tz)"
+        return (name, list[json_type] | None, ()), f"{items} if (x := {value}) else [] if x is None else x"
+    if Categories in options:
+        json_type, names["make_categories"] = _compile(Categories, spec)
+        value = f"None if (x := {value}) is None else make_categories((x,), tz)[0]"
+    elif datetime in options:
         json_type = _LocalTime
+        if spec.aware:
+            # Five times as fast as `replace(tzinfo=tz)`.
+            aware = f"combine(x := {value}, x.time(), tz)"
+            value = aware if required else f"None if {value} is None else {aware}"
+    elif timedelta in options:
+        value = f"durations[{value}]"
     elif bool in options:
-        json_type = Literal["TRUE", "FALSE"]
-    elif Categories in options:
-        json_type = names["row_categories"]
+        json_type, value = Literal["TRUE", "FALSE"], f"bools[{value}]"
     elif int in options:
         json_type = int
-    return (name, json_type) if required else (name, json_type | None, None)
-
-
-def _expression(
-    name: str, annotation: Any, spec: DecoderSpec, names: dict[str, Any], *, required: bool
-) -> str:
-    """The expression for one attribute of the record; adds the functions it calls to `names`."""
-    value = f"row.{name}"
-    item = item_type(annotation)
-    if item is Any:
-        return f"[] if (x := {value}) is None else x"
-    if item:
-        names[f"row_{name}"], names[f"make_{name}"] = _compile(item, spec)
-        return f"make_{name}(x, tz) if (x := {value}) else [] if x is None else x"
-    options = set(get_args(annotation)) or {annotation}
-    if Categories in options:
-        names["row_categories"], names["make_categories"] = _compile(Categories, spec)
-        return f"None if (x := {value}) is None else make_categories((x,), tz)[0]"
-    if datetime in options and spec.aware:
-        if required:
-            return _AWARE.format(f"x := {value}")
-        return f"None if (x := {value}) is None else {_AWARE.format('x')}"
-    if timedelta in options:
-        return f"durations[{value}]"
-    return f"bools[{value}]" if bool in options else value
+    return (name, json_type) if required else (name, json_type | None, None), value
 
 
 def _define_make(source: str, model: type[Model], names: dict[str, Any]) -> Any:
