@@ -93,38 +93,22 @@ def _seconds(name: str, column: str) -> Scalar:
     return Scalar(name, column + "_sec", "%d", (f"c.{column}",), f"c.{column}")
 
 
+_RECORDED = "iif(c.has_recording,'TRUE','FALSE')"
+#: In the order of the endpoint's table, which is the order of keys in a response and of columns in the store.
 SCALARS = {
     field.name: field
     for field in (
         Scalar("id", "id", "%d", ("c.id",), "c.id"),
-        _plain("call_start"),
-        _plain("call_end"),
-        _text("call_origin"),
-        _text("call_origin_location"),
-        _text("iovox_number"),
-        _text("call_destination"),
+        *map(_plain, ("call_start", "call_end")),
+        *map(_text, ("call_origin", "call_origin_location", "iovox_number", "call_destination")),
         _duration("call_time"),
         _seconds("call_time_seconds", "call_time"),
         _duration("talk_time"),
         _seconds("talk_time_seconds", "talk_time"),
-        _text("call_type"),
-        _text("call_result"),
-        _text("rule_result"),
-        _text("node_id"),
-        _text("node_name"),
-        _text("node_type"),
-        _text("link_id"),
-        _text("link_name"),
-        _text("link_type"),
-        Scalar(
-            "has_recording",
-            "has_recording",
-            '"%s"',
-            ("iif(c.has_recording,'TRUE','FALSE')",),
-            "c.has_recording",
-        ),
-        _text("email_alert"),
-        _text("direction"),
+        *map(_text, ("call_type", "call_result", "rule_result", "node_id", "node_name", "node_type")),
+        *map(_text, ("link_id", "link_name", "link_type")),
+        Scalar("has_recording", "has_recording", '"%s"', (_RECORDED,), "c.has_recording"),
+        *map(_text, ("email_alert", "direction")),
     )
 }
 
@@ -147,10 +131,7 @@ def _category(kind: str) -> Nested:
 NESTED = {
     nested.column: nested
     for nested in (
-        _category("link"),
-        _category("call"),
-        _category("node"),
-        _category("contact"),
+        *map(_category, ("link", "call", "node", "contact")),
         _nested(
             "comments",
             {"comment_id": "comment_id", **_parts("comment", "created", "username", "language", "text")},

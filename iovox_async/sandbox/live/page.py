@@ -176,26 +176,12 @@ class LiveState:
                 await asyncio.to_thread(self.inserter.insert)
 
 
-class ViewedCalls:
-    """The calls of a `CallFollower`; while they are read, calls are inserted."""
-
-    def __init__(self, live: LiveState, follower: CallFollower) -> None:
-        self._live = live
-        self._follower = follower
-        self._calls = self._read()
-
-    async def _read(self) -> AsyncGenerator[Call, None]:
-        with self._live.viewing():
-            async for call in self._follower:
+async def _follow_viewed(live: LiveState, follower: CallFollower) -> AsyncGenerator[Call, None]:
+    """Yields the calls of a follower; while it is read, calls are inserted."""
+    with live.viewing():
+        async with follower:
+            async for call in follower:
                 yield call
-
-    def __aiter__(self) -> AsyncIterator[Call]:
-        return self._calls
-
-    async def aclose(self) -> None:
-        """Stops following."""
-        await self._calls.aclose()
-        await self._follower.aclose()
 
 
 class _CountsResponse(StreamingResponse):
@@ -298,7 +284,7 @@ async def _call(insights: InsightsDep, call_id: int) -> Response:
 async def _events(insights: InsightsDep, live: _LiveDep, since: str) -> SSEResponse:
     """Sends inserted calls as server-sent events until the browser disconnects."""
     follower = insights.follow(since, interval=live.poll_interval, lookback=60, fields=ROW_FIELDS)
-    return SSEResponse(ViewedCalls(live, follower))
+    return SSEResponse(_follow_viewed(live, follower))
 
 
 def add_live_page(sandbox: Sandbox, *, arrival_interval: float = 2.0, poll_interval: float = 1.0) -> None:
