@@ -72,12 +72,9 @@ def with_sort_keys(batch: pa.RecordBatch, starts: pa.Int64Array, ids: pa.Int64Ar
 
 
 class ColumnConverter:
-    """Converts columns as they are in JSON.
+    """Converts the columns to read, as they are in JSON, to those of the schema, which are some of them and `extra`.
 
-    Args:
-        columns: the columns to read.
-        schema: the schema of batches: some of the columns, and `extra`.
-        zone: the account's time zone; if given, dates become instants.
+    With a time zone, dates become instants.
     """
 
     def __init__(self, columns: Sequence[str], schema: pa.Schema, zone: tzinfo | None) -> None:
@@ -98,9 +95,7 @@ class ColumnConverter:
         self._parse = lru_cache(_MAX_CACHED_VALUES)(self._parse_uncached)
 
     def convert(self, json_columns: Mapping[str, pa.Array], rows: int) -> Columns:
-        """The columns of a batch; columns that are missing are null or empty.
-
-        Columns beyond those to read are left out, but their values must be valid, as in records.
+        """The columns of a batch; missing ones are null or empty. Others are left out, but must be valid, as in records.
 
         Raises:
             UnsupportedByFastPath: a value is unusual.

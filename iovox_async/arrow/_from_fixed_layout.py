@@ -43,7 +43,7 @@ _BLANKS: Final = b" \t\r\n"
 _LIST_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?=\{)")
 _LIST_END: Final = re.compile(rb"\}[ \t\r\n]*\][ \t\r\n]*\Z")
 _QUOTE, _BLANK = b'" '
-#: Bytes before and after the rows: room for a copy of the first row, and for blanks at the end of a page.
+#: Bytes before and after the rows: space for a copy of the first row, and for blanks at the end of a page.
 _MARGIN: Final = 8192
 _TEXT_KINDS: Final = frozenset({"str", "datetime", "duration", "bool"})
 #: A row has few commas and four times as many quotes; but texts may contain commas.
@@ -74,11 +74,7 @@ class RowLayout:
 
 
 class FixedLayoutDecoder:
-    """Decodes pages whose rows are all written alike, in any one of the layouts of JSON.
-
-    Args:
-        converter: makes the columns of a batch from those of JSON.
-    """
+    """Decodes pages whose rows are all written alike."""
 
     def __init__(self, converter: ColumnConverter) -> None:
         types = column_types(Call)
@@ -95,11 +91,7 @@ class FixedLayoutDecoder:
         self._last_skipped = 0
 
     def decode(self, body: Sequence[bytes]) -> Columns | None:
-        """The columns of a page, or None if its rows are not all written alike.
-
-        Args:
-            body: the bytes of the page, as they arrived.
-        """
+        """The columns of a page with these bytes, or None if its rows are not all written alike."""
         if sum(map(len, body)) < _MIN_BYTES:
             return None
         if self._pages_to_skip:
@@ -152,13 +144,10 @@ class FixedLayoutDecoder:
             buffer[end : end + len(part)] = part
             end += len(part)
         list_start = _LIST_START.match(buffer, _MARGIN, end)
-        if list_start is None:
+        list_end = _LIST_END.search(buffer, max(_MARGIN, end - _MARGIN), end)
+        if list_start is None or list_end is None:
             raise UnsupportedByFastPath
-        start = list_start.end()
-        list_end = _LIST_END.search(buffer, max(start, end - _MARGIN), end)
-        if list_end is None:
-            raise UnsupportedByFastPath
-        stop = list_end.start() + 1
+        start, stop = list_start.end(), list_end.start() + 1
         row, separator = _first_row(buffer, start)
         before, after = row + separator, separator + row + separator
         if len(after) > _MARGIN or buffer.find(b"\\", start, stop) >= 0:
@@ -230,15 +219,9 @@ class _RowSplitter:
         self._rows = 0
 
     def split(self, data: memoryview, positions: npt.NDArray[np.int64], rows: int) -> dict[str, pa.Array]:
-        """The values of all rows but the first and the last, by their keys.
+        """The values by their keys; `positions` are those of all delimiters in `data`.
 
-        Args:
-            data: the rows.
-            positions: the positions of all delimiters.
-            rows: how many rows there are, without the first and the last.
-
-        Raises:
-            UnsupportedByFastPath: a literal differs from the layout's, or a value is no integer where one must be.
+        There are two more rows in `data` than in `rows`: the copies before and after them.
         """
         layout = self.layout
         values, step = rows * len(layout.values), layout.delimiters

@@ -54,11 +54,7 @@ def json_text(value: Any) -> str:
 
 
 class JsonColumnDecoder:
-    """Decodes segments of JSON.
-
-    Args:
-        converter: makes the columns of a batch from those of JSON.
-    """
+    """Decodes segments of JSON to the columns of a converter."""
 
     def __init__(self, converter: ColumnConverter) -> None:
         self._converter = converter

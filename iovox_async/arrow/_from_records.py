@@ -36,12 +36,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordColumns:
-    """Makes batches of calls.
-
-    Args:
-        schema: the schema of the batches.
-        zone: the account's time zone, for dates of records without one.
-    """
+    """Makes batches of calls; dates without a time zone are local times of the given one."""
 
     def __init__(self, schema: pa.Schema, zone: tzinfo | None) -> None:
         self._schema = schema
@@ -50,13 +45,7 @@ class RecordColumns:
         self._types = {name: column_types(Call).get(name, _EXTRA) for name in schema.names}
 
     def decode(self, segment: Segment, first_index: int, decoder: CallDecoder, *, sort_keys: bool) -> Columns:
-        """The columns of a segment, by way of its records.
-
-        Args:
-            segment: the segment.
-            first_index: the index of its first record in the page, for errors.
-            decoder: makes the records, and counts those that are skipped or have coerced values.
-            sort_keys: whether each row has the columns of `SORT_KEYS`.
+        """The columns of a segment, by way of its records, which the decoder makes and counts.
 
         Raises:
             RecordError: a record is invalid, and `on_error` is `raise`.

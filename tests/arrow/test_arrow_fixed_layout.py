@@ -98,10 +98,10 @@ TRAPS = {
         {"node_id": "b", "talk_time_sec": 60},
     ],
     "a row twice as long and one of nothing": '[{"node_id": "1"}, {"node_id": "1", "node_id": "1"}, {}]',
-    "more room in one row": '[{"id": 1, "node_id": "a"}, {"id":  1, "node_id": "a"}]',
-    "less room in one row": '[{"id": 1, "node_id": "a"}, {"id":1, "node_id": "a"}]',
+    "a blank more in one row": '[{"id": 1, "node_id": "a"}, {"id":  1, "node_id": "a"}]',
+    "a blank less in one row": '[{"id": 1, "node_id": "a"}, {"id":1, "node_id": "a"}]',
     "a key of the same length": [{"node_id": "a"}, {"link_id": "a"}],
-    "room at both ends": ' [ {"node_id": "a"}, {"node_id": "b"} ] ',
+    "blanks at both ends": ' [ {"node_id": "a"}, {"node_id": "b"} ] ',
 }
 
 
