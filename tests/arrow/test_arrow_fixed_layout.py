@@ -134,7 +134,7 @@ def rows_of_texts(*texts):
     return json.dumps(rows, ensure_ascii=False).encode()
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     page=st.sampled_from([rows_of_texts("a", "bc", "", "Grüße"), rows_of_texts("a, b", "{c}", "")]),
     position=st.integers(0, 400),
@@ -168,7 +168,7 @@ flat_values = {
 }
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     rows=st.lists(
         st.fixed_dictionaries({"id": integers, "call_start": dates, **flat_values}), min_size=1, max_size=4
