@@ -24,12 +24,13 @@ from iovox_async.arrow._from_fixed_layout import FixedLayoutDecoder
 
 DATA = Path(__file__).parents[1] / "data"
 FLAT = tuple(Fields.CALL)
+CONVERTER = converter_of(FLAT)
 START = '"call_start": "2024-02-26 04:39:59"'
 
 
 def decode(body):
     """The columns of a page with flat fields, by the fixed-layout decoder only; None if it does not support the page."""
-    columns = FixedLayoutDecoder(converter_of(FLAT)).decode([body])
+    columns = FixedLayoutDecoder(CONVERTER).decode([body])
     return None if columns is None else columns.batch
 
 
