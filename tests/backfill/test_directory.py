@@ -252,7 +252,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=12), st.sampled_from([0.0, 1.0, math.inf]))
 def test_final_partitions_are_intact_in_every_order_of_events(steps, interval):
     """Given any order of events, files match the manifest after each change, and flushed partitions survive a crash."""
