@@ -19,7 +19,10 @@ INSTALLED = "iovox_async" in importlib.metadata.entry_points(group="pytest11").n
 STRICT = ["-o", "asyncio_mode=strict"]
 AUTO = ["-o", "asyncio_mode=auto"]
 ANYIO = ["-p", "no:asyncio"]
-ASYNC_PLUGINS = [pytest.param(STRICT, "asyncio", id="asyncio strict"), pytest.param(ANYIO, "anyio", id="anyio")]
+ASYNC_PLUGINS = [
+    pytest.param(STRICT, "asyncio", id="asyncio strict"),
+    pytest.param(ANYIO, "anyio", id="anyio"),
+]
 ASYNC_PLUGINS.insert(1, pytest.param(AUTO, None, id="asyncio auto"))
 #: Checks after each test, with warnings as errors, that nothing is left open.
 CONFTEST = """

@@ -120,6 +120,6 @@ async def test_a_page_of_html_is_reported_without_its_text(open_session):
     """Given HTML instead of calls, when a page is requested, then the error says so, without the text."""
     async with RawServer(answering(http_answer(b"<html>Sign in, 447598455773</html>"))) as server:
         async with open_session(server.base_url) as insights:
-            with pytest.raises(DecodeError, match=r"HTML.*check the address") as caught:
+            with pytest.raises(DecodeError, match=r"HTML.*Check the address") as caught:
                 await insights.page(START, END)
     assert "447598455773" not in str(caught.value)

@@ -125,15 +125,15 @@ def test_the_cause_of_an_error_is_kept():
         async def exchange(_: float) -> None:
             raise broken() from cause
 
-        async def told(_: float) -> None:
+        async def with_explicit_cause(_: float) -> None:
             error = TransportError("cut")
             error.__cause__ = cause
             raise RetryableFailure(error)
 
-        for one, known in ((told, cause), (exchange, None)):
+        for send, expected in ((with_explicit_cause, cause), (exchange, None)):
             with pytest.raises(TransportError) as caught:
-                await new_throttle().run(one, RetryPolicy(max_attempts=2))
-            assert caught.value.__cause__ is known
+                await new_throttle().run(send, RetryPolicy(max_attempts=2))
+            assert caught.value.__cause__ is expected
 
     run_skipping_time(main)
 
