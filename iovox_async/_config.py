@@ -33,21 +33,20 @@ class Secret:
     def __repr__(self) -> str:
         return "<Secret>"
 
-    def check(self) -> None:
-        """Checks that the value can be sent as a header.
+    def reveal(self) -> bytes:
+        """Returns the value as bytes.
 
         Raises:
-            ConfigurationError: it cannot; the message does not contain the value.
+            ConfigurationError: it cannot be sent as a header; the message does not contain the value.
         """
         problem = self._problem()
         if problem:
-            raise ConfigurationError(
-                self.parameter,
-                problem,
-                hint=f"Pass {self.parameter}= or set {self.variable}, as shown in the iovox portal.",
-            )
+            hint = f"Pass {self.parameter}= or set {self.variable}, as shown in the iovox portal."
+            raise ConfigurationError(self.parameter, problem, hint=hint)
+        return str(self._value).encode("ascii")
 
     def _problem(self) -> str | None:
+        # A function of its own: its frame, which holds the value, must not be part of the traceback.
         value = self._value
         if value is None:
             return "is missing"
@@ -59,10 +58,6 @@ class Secret:
             return "must contain printable ASCII characters only"
         return None
 
-    def reveal(self) -> bytes:
-        """The value as bytes."""
-        return str(self._value).encode("ascii")
-
 
 def make_signer(username: Secret, secure_key: Secret) -> Sign:
     """Returns a function that returns the credential headers.
@@ -72,8 +67,6 @@ def make_signer(username: Secret, secure_key: Secret) -> Sign:
     Raises:
         ConfigurationError: a credential is missing or cannot be sent.
     """
-    username.check()
-    secure_key.check()
     headers = [(b"username", username.reveal()), (b"secureKey", secure_key.reveal())]
     return lambda: list(headers)
 

@@ -1,4 +1,4 @@
-"""What all tests share: no variable of the environment reaches them, and sessions that do not wait."""
+"""Fixtures of all tests: a clean environment, and sessions whose retries take no time."""
 
 import logging
 import os
@@ -20,14 +20,14 @@ BASE = "https://rest.iovox.test/rest/v1"
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch):
+def _clean_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith("IOVOX_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)
-def _no_log_settings_from_other_tests():
+def _restored_log_settings():
     logger = logging.getLogger("iovox_async")
     before = logger.level, logger.propagate, list(logger.handlers)
     yield

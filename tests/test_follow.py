@@ -145,12 +145,12 @@ async def test_memory_is_bounded_by_the_look_back(sandbox, open_session):
     """Given many polls, when calls are older than the look-back, then they are forgotten."""
     hours = iter(range(1, 20))
 
-    def arrive():
+    def insert_calls():
         hour = next(hours)
         sandbox.add([{"call_start": f"{DAY} {hour:02}:{minute:02}:00"} for minute in range(0, 60, 6)])
 
-    arrive()
-    rounds = Rounds(*[arrive] * 9)
+    insert_calls()
+    rounds = Rounds(*[insert_calls] * 9)
     async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
         async with insights.follow(f"{DAY} 00:00", lookback=timedelta(hours=1)) as follow:
             assert len(await take(follow, 100)) == 100

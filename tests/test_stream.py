@@ -323,8 +323,8 @@ async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
         assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
 
 
-async def test_an_error_in_the_middle_arrives_bare_typed_and_with_a_position(open_session):
-    """What came before it is handed out; the position in it goes on exactly there."""
+async def test_an_error_in_the_middle_is_not_wrapped_and_has_a_position(open_session):
+    """Given a server that starts to fail, when a range is streamed, then the error follows the calls before it, and its position resumes there."""
     sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(fail_after=6, kinds="500"))
     policy = RetryPolicy(max_attempts=2)
     async with sandbox.serve() as base_url, open_session(base_url, retry=policy, concurrency=2) as insights:

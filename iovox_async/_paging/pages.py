@@ -139,8 +139,8 @@ class PagePlan:
     def splits_left(self, request: PageRequest) -> int:  # noqa: ARG002 - a smaller limit would move every later page
         return 0
 
-    def split(self, request: PageRequest, attempts: int) -> bool:  # noqa: ARG002 - as above
-        return False
+    def split(self, request: PageRequest, attempts: int) -> None:  # noqa: ARG002 - as above
+        raise AssertionError("a page request is never split")
 
     def next_rows(self) -> RowSlice | None:
         result = self._results.pop(self._delivered + 1, None)

@@ -297,10 +297,8 @@ class WindowPlan:
         # A failure of a request made before the limit was lowered shows nothing new: it is split like the others.
         return MAX_SPLITS - self._splits + (request.limit > self._max_limit)
 
-    def split(self, request: PageRequest, attempts: int) -> bool:
-        """Replaces a request that failed after `attempts` attempts by smaller ones; False if it may not be split."""
-        if self.splits_left(request) <= 0:
-            return False
+    def split(self, request: PageRequest, attempts: int) -> None:
+        """Replaces a request that failed after `attempts` attempts by smaller ones; call only if splits are left."""
         index = self._index_of(request)
         window = self._windows[index]
         window.state, window.request, window.attempts = "pending", None, attempts
@@ -311,7 +309,6 @@ class WindowPlan:
         self._first_page_rows = None
         if window.seconds > 1:
             self._split_window(index, max(1, int(window.seconds // 2)))
-        return True
 
     def _index_of(self, request: PageRequest) -> int:
         return next(index for index, window in enumerate(self._windows) if window.request is request)

@@ -167,11 +167,12 @@ def test_rows_with_a_repeated_id_are_dropped_and_counted():
 
 
 def test_a_page_is_never_split():
-    """Given a page request that fails, when it is split, then nothing happens, because a smaller limit would move every later page."""
+    """Given a page request that fails, when splits are counted, then none are left, because a smaller limit would move every later page."""
     plan = plan_of(3, 2)
     request = plan.next_request()
     assert plan.splits_left(request) == 0
-    assert not plan.split(request, 5)
+    with pytest.raises(AssertionError):
+        plan.split(request, 5)
 
 
 def test_seconds_left_changes_only_at_the_end():
@@ -190,7 +191,7 @@ PULLS, ROWS, SIZE, WORKERS, SPAN = 100, 3_000, 200, 8, 200_000
 
 
 def moving_server(seed: int) -> Server:
-    """A call arrives before every second request, somewhere in the range, and as many vanish."""
+    """A server that inserts and deletes a call anywhere before every second request."""
     server = Server(random.Random(seed), SPAN, motion=Motion(inserts=1, deletes=1, left=10_000))
     server.fill(at(server.rng.randrange(SPAN)) for _ in range(ROWS))
     return server

@@ -159,7 +159,7 @@ def test_deletes_in_the_next_second_do_not_lose_a_call():
     server.ever = set(server.live)
 
     def before_request(number: int) -> None:
-        # Late in each pass, what an earlier page held of the next second goes.
+        # Late in each pass, calls of the next second on earlier pages are deleted.
         if server.served and server.served[-1].order == ID and server.served[-1].page % 5 == 4 and others:
             server._remove(others.pop())
 
