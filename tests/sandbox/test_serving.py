@@ -346,7 +346,7 @@ def test_given_the_installed_uvicorn_when_its_internals_are_looked_up_then_those
 
     If this fails after an update of uvicorn, check `iovox_async/sandbox/_server.py`.
     """
-    server = uvicorn.Server(uvicorn.Config(app=lambda: None))
+    server = uvicorn.Server(uvicorn.Config(app=lambda: None, log_config=None))
     for name in ("_serve", "main_loop", "on_tick", "shutdown", "server_state", "started", "should_exit"):
         assert hasattr(server, name), name
     assert isinstance(server.server_state.connections, set)

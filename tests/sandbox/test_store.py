@@ -186,7 +186,7 @@ LONE_SURROGATE = "\ud800"
 INVALID_VALUES = {
     "id-of-70-bits": ("id", {"id": 2**70}),
     "no-id": ("id", {"id": None}),
-    "truth-that-is-none": ("has_recording", {"has_recording": "YES"}),
+    "invalid-bool": ("has_recording", {"has_recording": "YES"}),
     "negative-duration": ("talk_time", {"talk_time": -5}),
     "negative-clock": ("talk_time", {"talk_time": "-00:00:05"}),
     "ninety-minutes": ("call_time", {"call_time": "00:90:00"}),
