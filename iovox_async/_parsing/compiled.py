@@ -72,7 +72,7 @@ _DURATION: Final = re.compile(r"(-?)(\d{2,6}):([0-5]\d):([0-5]\d)", re.ASCII)
 _CACHED_DURATIONS: Final = 4096
 #: How msgspec reports an unknown key. Keys that are not plain names are left to the lenient converter.
 _UNKNOWN_KEY: Final = re.compile(
-    r"Object contains unknown field `([\w.:$ -]{1,64})`(?: - at `\$(.*)`)?", re.ASCII
+    r"Object contains unknown field `([\w.:$ -]{1,64})`(?: - at `\$([^`]*)`)?", re.ASCII
 )
 
 

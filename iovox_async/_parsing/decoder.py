@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import tzinfo
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
@@ -28,15 +29,16 @@ from .compiled import (
     compile_decoder,
     response_keys,
 )
-from .lenient import LenientConverter
+from .lenient import Hook, LenientConverter
 
 if TYPE_CHECKING:
     from ..models import Call
 
 __all__ = ["CallDecoder", "OnError", "checked_on_error"]
 
-#: Decoders compiled for unknown keys of one segment, at most: more of them are data and no new fields.
-_MAX_UNKNOWN_KEYS: Final = 4
+#: Decoders compiled for unknown keys in one stream, at most, since each takes some 10 ms. More keys than that are data
+#: and no new fields, and their records are converted.
+_MAX_EXTENDED_SPECS: Final = 8
 _FAST_PATH_ERRORS: Final = (ValueError, RecursionError, UnsupportedByFastPath)
 
 _decode_raw_records = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -57,6 +59,19 @@ def checked_on_error(value: OnError) -> OnError:
     return value
 
 
+class _Rows(list[Any]):
+    """The structs of a segment: what the structure hook of a compiled decoder is registered for."""
+
+
+@lru_cache(maxsize=64)
+def _compiled_hook(spec: DecoderSpec, timezone: tzinfo | None) -> tuple[CompiledDecoder, Hook]:
+    """A compiled decoder, and its function that makes calls as a structure hook of the cattrs converter."""
+    decoder = compile_decoder(spec)
+    converter = LenientConverter(timezone, spec.required).converter
+    converter.register_structure_hook(_Rows, lambda rows, _: decoder.make(rows, timezone))
+    return decoder, converter.get_structure_hook(_Rows)
+
+
 class CallDecoder:
     """Decodes the segments of one stream to calls, and counts skipped and coerced records.
 
@@ -72,7 +87,7 @@ class CallDecoder:
         coerced: number of records that were read although a value had an unusual form.
     """
 
-    __slots__ = ("_lenient", "_spec", "_timezone", "coerced", "skipped", "skips_errors")
+    __slots__ = ("_extended_specs", "_lenient", "_spec", "_timezone", "coerced", "skipped", "skips_errors")
 
     def __init__(
         self, fields: Iterable[str], *, timezone: tzinfo | None = None, on_error: OnError = "raise"
@@ -80,6 +95,7 @@ class CallDecoder:
         names = tuple(map(str, fields))
         hidden = frozenset(SORT_KEYS).difference(names)
         self._spec = DecoderSpec(response_keys((*SORT_KEYS, *names)), hidden, timezone is not None)
+        self._extended_specs: set[DecoderSpec | None] = {None}
         self._timezone = timezone
         self.skips_errors: bool = on_error == "skip"
         self._lenient: LenientConverter | None = None
@@ -98,14 +114,19 @@ class CallDecoder:
             RecordError: a record cannot be read, and `on_error` is `raise`.
         """
         spec: DecoderSpec | None = self._spec
-        unknown_keys = 0
         while spec is not None:
-            decoder = compile_decoder(spec)
+            decoder, structure = _compiled_hook(spec, self._timezone)
             try:
-                return decoder.make(decoder.rows(segment), self._timezone)
+                calls: list[Call] = structure(decoder.rows(segment), _Rows)
             except _FAST_PATH_ERRORS as error:
-                unknown_keys += 1
-                spec = spec.with_unknown_key(error) if unknown_keys <= _MAX_UNKNOWN_KEYS else None
+                extended = spec.with_unknown_key(error)
+                is_new = extended not in self._extended_specs
+                if extended == spec or (is_new and len(self._extended_specs) > _MAX_EXTENDED_SPECS):
+                    break
+                self._extended_specs.add(extended)
+                spec = extended
+            else:
+                return calls
         return self._decode_each(decoder, _raw_records(segment), first_index)
 
     def _decode_each(

@@ -33,7 +33,7 @@ from .._redaction import shorten
 from ..errors import RecordError
 from ..models import ALIASES, Call, Categories, Model, item_type, types_of
 
-__all__ = ["LenientConverter", "make_converter"]
+__all__ = ["Hook", "LenientConverter", "make_converter"]
 
 #: A structure hook of cattrs: JSON data and the target type to a value.
 Hook = Callable[[Any, Any], Any]
