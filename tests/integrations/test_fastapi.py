@@ -5,7 +5,8 @@ import contextlib
 import pytest
 from fastapi import FastAPI, Request
 from starlette.background import BackgroundTask
-from support.web import END, START, parse_lines, wait_until
+from support.waiting import until
+from support.web import END, START, parse_lines
 from support.web_apps import Site, make_fastapi_app, serve_fastapi
 
 from iovox_async import AsyncInsights, SessionError
@@ -64,7 +65,7 @@ async def test_given_a_background_task_when_the_response_is_complete_then_it_run
 
         async with serve_fastapi(app, site), site.connect() as client:
             assert len(parse_lines((await client.get("/background")).text)) == 3
-            await wait_until(lambda: results)
+            await until(lambda: results)
 
 
 async def test_given_a_base_http_middleware_when_a_stream_fails_then_the_last_line_has_the_error():

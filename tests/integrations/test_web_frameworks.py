@@ -12,7 +12,8 @@ import typing
 
 import httpx
 import pytest
-from support.web import START, parse_events, parse_lines, wait_until, wait_until_idle
+from support.waiting import until, until_idle
+from support.web import START, parse_events, parse_lines
 from support.web_apps import serve
 
 from iovox_async import BadRequestError, MissingExtraError, RateLimitError
@@ -106,7 +107,7 @@ async def test_given_an_async_generator_when_streamed_then_it_is_always_closed(f
             await client.get("/filtered", params={"fail": "1"})
         async with client.stream("GET", "/filtered") as response:
             await anext(response.aiter_raw())
-        await wait_until(lambda: site.closed_sources == 3)
+        await until(lambda: site.closed_sources == 3)
 
 
 # The integration modules.
@@ -254,8 +255,8 @@ async def test_given_a_stream_when_the_client_disconnects_then_its_requests_end(
     ):
         async with client.stream("GET", path) as response:
             await anext(response.aiter_raw())
-        await wait_until(lambda: site.is_idle)
-        assert await wait_until_idle(sandbox) < 30, "the complete range takes more than 40 requests"
+        await until(lambda: site.is_idle)
+        assert await until_idle(sandbox) < 30, "the complete range takes more than 40 requests"
         assert (await client.get("/ids")).status_code == 200
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
@@ -268,10 +269,10 @@ async def test_given_a_hanging_endpoint_when_the_client_disconnects_then_its_req
     async with serve(framework, base_url) as site, site.connect() as client:
         async with client.stream("GET", "/calls") as response:
             await anext(response.aiter_raw())
-            await wait_until(lambda: sandbox.stats.requests > 3)
-        await wait_until(lambda: not sandbox.stats.active_requests)
+            await until(lambda: sandbox.stats.requests > 3)
+        await until(lambda: not sandbox.stats.active_requests)
         assert sandbox.stats.abandoned >= 1
-        await wait_until(lambda: site.is_idle)
+        await until(lambda: site.is_idle)
 
 
 async def test_given_a_client_that_does_not_read_when_buffers_are_full_then_requests_pause(
@@ -283,9 +284,9 @@ async def test_given_a_client_that_does_not_read_when_buffers_are_full_then_requ
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", site.port))
             client.sendall(b"GET /calls HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await wait_until(lambda: sandbox.stats.requests)
-            assert await wait_until_idle(sandbox) < 20, "the complete range takes more than 40 requests"
-        await wait_until(lambda: site.is_idle)
+            await until(lambda: sandbox.stats.requests)
+            assert await until_idle(sandbox) < 20, "the complete range takes more than 40 requests"
+        await until(lambda: site.is_idle)
 
 
 # Server-sent events.
@@ -322,8 +323,8 @@ async def test_given_no_new_calls_when_followed_then_the_connection_is_kept_aliv
                 while not (events := parse_events(await anext(chunks))):
                     pass
                 assert json.loads(events[0]["data"])["id"] == inserted
-            await wait_until(lambda: site.is_idle)
-            assert await wait_until_idle(sandbox)
+            await until(lambda: site.is_idle)
+            assert await until_idle(sandbox)
 
 
 # Load.
@@ -353,7 +354,7 @@ async def test_given_many_requests_when_they_share_one_client_then_all_are_serve
 
         measuring = asyncio.create_task(measure_iterations())
         long = asyncio.create_task(get_ids(START, "2024-02-29", 20))
-        await wait_until(lambda: sandbox.stats.requests > 10)
+        await until(lambda: sandbox.stats.requests > 10)
         short_results = await asyncio.gather(*(get_ids(day, day, 500) for day in days))
         long_result = await long
         measuring.cancel()

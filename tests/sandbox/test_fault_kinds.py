@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.sandbox import CREDENTIALS, PATH, request_raw, send_raw
-from support.web import wait_until_sync
+from support.waiting import until_sync
 
 from iovox_async.errors import TransportError
 from iovox_async.sandbox import FAULT_KINDS, Faults, Sandbox
@@ -115,7 +115,7 @@ def test_given_a_disconnected_client_when_its_connection_is_to_be_reset_then_not
     with sandbox.serve() as base_url:
         with send_raw(base_url, path=PATH + "&response_fields=comment_text") as line:
             assert line.recv(12) == b"HTTP/1.1 200"
-        wait_until_sync(lambda: not sandbox.stats.connections)
+        until_sync(lambda: not sandbox.stats.connections)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -128,7 +128,7 @@ def test_given_hang_when_a_request_fails_then_nothing_is_sent_until_the_client_d
     head, body, end = request_raw(fault_url, silent_after=int(len(valid_body) * share))
     assert (body, end) == (valid_body[: int(len(valid_body) * share)], "timeout")
     assert bool(head) == bool(share)
-    wait_until_sync(lambda: fault_sandbox.stats.abandoned == 1)
+    until_sync(lambda: fault_sandbox.stats.abandoned == 1)
     assert fault_sandbox.stats.failed == 1
 
 
@@ -145,7 +145,7 @@ def test_given_drip_when_the_client_disconnects_then_the_response_ends(set_fault
     set_faults(kinds="drip", drip_interval=60, **ALWAYS)
     _, body, end = request_raw(fault_url, silent_after=1)
     assert (body, end) == (b"[", "timeout")
-    wait_until_sync(lambda: fault_sandbox.stats.abandoned == 1)
+    until_sync(lambda: fault_sandbox.stats.abandoned == 1)
 
 
 def test_given_gzip_cut_when_a_request_fails_then_the_gzip_stream_has_no_end(

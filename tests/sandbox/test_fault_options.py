@@ -6,7 +6,7 @@ from collections import Counter
 import httpx
 import pytest
 from support.sandbox import CREDENTIALS, PATH, request_raw
-from support.web import wait_until_sync
+from support.waiting import until_sync
 
 from iovox_async.errors import ConfigurationError
 from iovox_async.sandbox import Faults, Sandbox
@@ -103,7 +103,7 @@ def test_given_latency_when_the_client_disconnects_then_the_request_counts_as_ab
     """Given a long latency, when the client disconnects, then the request ends and counts as abandoned."""
     set_faults(latency=60)
     assert request_raw(fault_url, silent_after=0)[2] == "timeout"
-    wait_until_sync(lambda: fault_sandbox.stats.abandoned)
+    until_sync(lambda: fault_sandbox.stats.abandoned)
     stats = fault_sandbox.stats
     assert (stats.requests, stats.abandoned, stats.answered, stats.failed, stats.rows) == (1, 1, 0, 0, 0)
     assert fault_sandbox.requests[0].outcome == "abandoned"
@@ -170,7 +170,7 @@ def test_given_keep_alive_when_a_connection_is_idle_for_longer_then_it_is_closed
     set_faults(keep_alive=0.01)
     with httpx.Client(headers=CREDENTIALS) as client:
         client.get(fault_url + PATH)
-        wait_until_sync(lambda: not fault_sandbox.stats.connections)
+        until_sync(lambda: not fault_sandbox.stats.connections)
 
 
 def test_given_inserts_and_deletes_when_requests_are_sent_then_calls_change_before_each():

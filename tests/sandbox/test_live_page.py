@@ -10,7 +10,7 @@ from datetime import date, timedelta
 
 import httpx
 import pytest
-from support.web import wait_until, wait_until_idle
+from support.waiting import until, until_idle
 
 from iovox_async import AsyncInsights, ConfigurationError
 from iovox_async.cli.commands.sandbox import _add_live_page
@@ -153,7 +153,7 @@ async def test_given_an_open_page_when_it_closes_then_requests_and_inserts_end()
         assert not sandbox.inserted_ids
         async with client.stream("GET", "live/events", params={"since": "2024-03-11"}) as response:
             await anext(events(response))
-        await wait_until_idle(sandbox)
+        await until_idle(sandbox)
 
 
 async def test_given_a_counting_page_when_it_closes_then_counting_ends(monkeypatch):
@@ -165,8 +165,8 @@ async def test_given_a_counting_page_when_it_closes_then_counting_ends(monkeypat
             lines = response.aiter_lines()
             assert "until" in await anext(lines)
             assert "hours" in await anext(lines)
-            await wait_until(lambda: sandbox.stats.requests > 3)
-        await wait_until_idle(sandbox)
+            await until(lambda: sandbox.stats.requests > 3)
+        await until_idle(sandbox)
         assert sandbox.stats.abandoned
 
 

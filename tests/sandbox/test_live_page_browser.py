@@ -12,7 +12,7 @@ import sys
 import aiohttp
 import httpx
 import pytest
-from support.web import wait_until
+from support.waiting import until
 
 from iovox_async.sandbox import Faults, Sandbox
 from iovox_async.sandbox.live.page import add_live_page, page_url
@@ -143,7 +143,7 @@ async def browse(folder, size="1280,860"):
     )
     ready = folder / "DevToolsActivePort"
     try:
-        port = (await wait_until(lambda: ready.exists() and ready.read_text().split(), 60))[0]
+        port = (await until(lambda: ready.exists() and ready.read_text().split(), 60))[0]
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
                 tabs = [tab for tab in await response.json(content_type=None) if tab["type"] == "page"]

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from support.sandbox import CREDENTIALS, PATH
-from support.web import wait_until
+from support.waiting import until
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from iovox_async.errors import ConfigurationError, MissingExtraError, SessionError
@@ -122,7 +122,7 @@ async def test_given_requests_without_end_when_the_server_stops_then_they_are_ab
     async with client("http://unused") as http, asyncio.timeout(50):
         async with sandbox.serve() as base_url:
             requests = [asyncio.create_task(http.get(base_url + PATH)) for _ in range(3)]
-            await wait_until(lambda: sandbox.stats.active_requests == 3)
+            await until(lambda: sandbox.stats.active_requests == 3)
         for outcome in await asyncio.gather(*requests, return_exceptions=True):
             assert isinstance(outcome, httpx.TransportError)
     stats = sandbox.stats
@@ -294,7 +294,7 @@ async def test_given_a_request_in_progress_when_counters_are_reset_then_its_end_
     sandbox = Sandbox(calls=5, faults=Faults(kinds="hang", fail_after=0))
     async with sandbox.serve() as base_url, client(base_url) as http:
         hanging = asyncio.create_task(http.get(PATH))
-        await wait_until(lambda: sandbox.stats.active_requests)
+        await until(lambda: sandbox.stats.active_requests)
         sandbox.faults = Faults()
         sandbox.reset_stats()
         assert (
@@ -304,7 +304,7 @@ async def test_given_a_request_in_progress_when_counters_are_reset_then_its_end_
         ) == (0, 1, 1)
         assert len((await http.get(PATH)).json()) == 5
         hanging.cancel()
-        await wait_until(lambda: not sandbox.stats.active_requests)
+        await until(lambda: not sandbox.stats.active_requests)
     stats = sandbox.stats
     assert (stats.requests, stats.answered, stats.abandoned, stats.failed, len(sandbox.requests)) == (
         1,
@@ -321,10 +321,10 @@ async def test_given_requests_in_groups_of_four_when_finished_then_the_peak_is_f
     async with sandbox.serve() as base_url, client(base_url) as http:
         for _ in range(3):
             requests = [asyncio.create_task(http.get(PATH)) for _ in range(4)]
-            await wait_until(lambda: sandbox.stats.active_requests == 4)
+            await until(lambda: sandbox.stats.active_requests == 4)
             for request in requests:
                 request.cancel()
-            await wait_until(lambda: not sandbox.stats.active_requests)
+            await until(lambda: not sandbox.stats.active_requests)
     assert (sandbox.stats.peak_active_requests, sandbox.stats.requests) == (4, 12)
 
 
@@ -336,7 +336,7 @@ async def test_given_a_large_response_when_the_client_disconnects_within_it_then
     async with sandbox.serve() as base_url, client(base_url) as http:
         async with http.stream("GET", f"{PATH}&response_fields=comment_text") as response:
             assert response.status_code == 200
-        await wait_until(lambda: not sandbox.stats.active_requests)
+        await until(lambda: not sandbox.stats.active_requests)
         assert (sandbox.stats.abandoned, sandbox.stats.rows) == (1, 0)
         assert sandbox.stats.bytes < int(response.headers["content-length"])
 

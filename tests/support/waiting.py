@@ -1,6 +1,7 @@
 """Waits for conditions, so that tests do not depend on the speed of the machine."""
 
 import asyncio
+import time
 
 
 async def until(condition):
@@ -9,3 +10,23 @@ async def until(condition):
         while not (value := condition()):
             await asyncio.sleep(0.001)
     return value
+
+
+def until_sync(condition):
+    """Waits in a program without an event loop until `condition()` is true."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
+        time.sleep(0.002)
+
+
+async def until_idle(sandbox):
+    """Lets the event loop run until no request is active and no new one arrives; returns the number of requests."""
+    before, unchanged = None, 0
+    async with asyncio.timeout(60):
+        while unchanged < 3:
+            now = (sandbox.stats.requests, len(sandbox.inserted_ids))
+            unchanged = unchanged + 1 if now == before and not sandbox.stats.active_requests else 0
+            before = now
+            await asyncio.sleep(0.05)
+    return before[0]

@@ -19,7 +19,8 @@ from iovox_async import AsyncInsights, RetryPolicy
 from iovox_async.integrations import aiohttp as aiohttp_integration
 from iovox_async.integrations import fastapi as fastapi_integration
 
-from .web import END, START, wait_until
+from .waiting import until
+from .web import END, START
 
 
 @attrs.define
@@ -136,7 +137,7 @@ async def serve_fastapi(app, site, send_buffer=None):
     site.port = listener.getsockname()[1]
     server = _UvicornServer(uvicorn.Config(app, log_config=None, lifespan="on", access_log=False))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await wait_until(lambda: server.started or serving.done())
+    await until(lambda: server.started or serving.done())
     try:
         yield site
     finally:
