@@ -87,7 +87,7 @@ def test_fields_are_requested_once_in_the_order_given():
     ("fields", "problem"),
     [
         pytest.param("id,fieldone,fieldtwo", r"'fieldone', 'fieldtwo'", id="all unknown ones are named"),
-        pytest.param("talk_time_sec", r"did you mean 'talk_time_seconds'\?", id="the answered name"),
+        pytest.param("talk_time_sec", r"did you mean 'talk_time_seconds'\?", id="the name in responses"),
         pytest.param(["ID"], r"did you mean 'id'\?", id="capitals"),
         pytest.param([f"x{i}" for i in range(9)], "and 4 more", id="many"),
         pytest.param("", "is empty", id="empty str"),

@@ -350,13 +350,13 @@ class TestFingerprint:
             "from iovox_async.query import InsightsQuery;"
             "print(InsightsQuery(node_name='Zoë', tag_colour={'RED','GOLD'}, fields='id').fingerprint())"
         )
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, check=True, text=True
         ).stdout.strip()
         query = InsightsQuery(fields="id", tag_colour="GOLD,RED", node_name="Zoë")
-        assert query.fingerprint() == told
-        assert len(told) == 10
-        assert int(told, 16) >= 0
+        assert query.fingerprint() == printed
+        assert len(printed) == 10
+        assert int(printed, 16) >= 0
 
 
 class TestFromArguments:

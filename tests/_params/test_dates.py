@@ -144,7 +144,7 @@ class TestAware:
             InsightsQuery(start_date=second, end_date=first)
 
     def test_needs_the_time_zone_of_the_account(self):
-        """Given an aware date and a client without a time zone, then a `QueryError` asks for `timezone=`."""
+        """Given an aware date and a client without a time zone, then a `QueryError` names `timezone=`."""
         with pytest.raises(QueryError, match="timezone=") as caught:
             to_local_time(InsightsQuery(end_date=datetime(2024, 1, 1, tzinfo=UTC)), None)
         assert caught.value.parameter == "end_date"
