@@ -143,7 +143,7 @@ async def browse(folder, size="1280,860"):
     )
     ready = folder / "DevToolsActivePort"
     try:
-        port = (await until(lambda: ready.exists() and ready.read_text().split(), 60))[0]
+        port = (await until(lambda: ready.exists() and ready.read_text().split()))[0]
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
                 tabs = [tab for tab in await response.json(content_type=None) if tab["type"] == "page"]
