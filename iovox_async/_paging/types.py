@@ -140,7 +140,7 @@ def check_rows(starts: list[datetime], request: PageRequest) -> None:
         raise PagingError(
             f"the server returned calls outside {request.start} .. {request.stop}: "
             "it filters by something other than call_start",
-            hint=PAGES_HINT,
+            hint=f"{PAGES_HINT} A mock that returns a fixed list ignores the dates: use Sandbox.respond.",
         )
     if request.order != "id_ASC" and not in_order:
         raise PagingError(f"the server did not return calls in the order {request.order}", hint=PAGES_HINT)

@@ -76,7 +76,7 @@ class OpenTelemetryObserver:
             attributes={
                 "iovox.start": event.start.isoformat(),
                 "iovox.end": event.end.isoformat(),
-                "iovox.paging": "windows" if event.paging else "pages",
+                "iovox.paging": event.paging,
                 "iovox.fields": event.field_count,
                 "iovox.resumed": event.resumed,
             },

@@ -18,6 +18,7 @@ from iovox_async.errors import ConfigurationError, MissingExtraError, QueryError
 from . import _columns, _request
 from ._app import SandboxApp, SandboxState
 from ._generator import COLUMNS, CallGenerator, Row, seeded_random
+from ._mock import respond
 from ._store import CallStore, StoredPage
 from ._timestamps import format_timestamp, parse_timestamp
 from .faults import Faults
@@ -25,6 +26,7 @@ from .faults import Faults
 if TYPE_CHECKING:
     import random
 
+    import httpx
     from starlette.applications import Starlette
 
     from ._server import SandboxServer
@@ -142,9 +144,20 @@ class Sandbox:
         except ImportError as error:
             raise MissingExtraError("the sandbox", "sandbox") from error
         # For an endpoint that is an instance, Starlette does not restrict the method.
-        return Starlette(
-            routes=[Route(f"{ROOT}/calls/insights", endpoint=SandboxApp(self._state, self._read_page))]
-        )
+        return Starlette(routes=[Route(f"{ROOT}/calls/insights", endpoint=self._endpoint)])
+
+    @functools.cached_property
+    def _endpoint(self) -> SandboxApp:
+        return SandboxApp(self._state, self._read_page)
+
+    async def respond(self, request: httpx.Request) -> httpx.Response:
+        """Responds to a request without a server: a side effect for respx, or a handler for `httpx.MockTransport`.
+
+        Requests need this sandbox's `username` and `key`. Faults that need a real connection, such as `reset`, raise
+        `TransportError`. Works with httpx2 as well.
+        """
+        response: httpx.Response = await respond(self._endpoint, request)
+        return response
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> SandboxServer:
         """Serves the application in a thread of its own.
