@@ -22,6 +22,7 @@ from ._params.validators import (
     CommaList,
     Ids,
     InvalidValue,
+    as_code,
     as_colours,
     as_constant,
     as_digits,
@@ -42,7 +43,9 @@ __all__ = ["Filters", "InsightsQuery"]
 class Filters(TypedDict, total=False):
     """The parameters that select calls by their values; None does not filter.
 
-    Several filters are combined with "and". Dates, page, limit, order and fields are not filters.
+    Several filters are combined with "and". A filter whose type has no `Iterable` takes one value; for several, read once
+    for each, or leave it out and select among the calls. A comma in a name, rule, outcome or text of a tag is part of it.
+    Dates, page, limit, order and fields are not filters.
     """
 
     ids: Ids | None
@@ -146,17 +149,17 @@ class InsightsQuery:
     ids: tuple[int, ...] | None = attrs.field(default=None, converter=as_ids)
     node_id: str | None = attrs.field(default=None, converter=as_key)
     node_name: str | None = attrs.field(default=None, converter=as_text)
-    node_type: str | None = attrs.field(default=None, converter=as_text)
+    node_type: str | None = attrs.field(default=None, converter=as_code)
     link_id: str | None = attrs.field(default=None, converter=as_key)
     link_name: str | None = attrs.field(default=None, converter=as_text)
-    link_type: str | None = attrs.field(default=None, converter=as_text)
-    call_result: str | None = attrs.field(default=None, converter=as_text)
+    link_type: str | None = attrs.field(default=None, converter=as_code)
+    call_result: str | None = attrs.field(default=None, converter=as_code)
     rule_result: str | None = attrs.field(default=None, converter=as_text)
     call_origin: str | None = attrs.field(default=None, converter=as_key)
     call_origin_encoded: str | None = attrs.field(default=None, converter=as_key)
     iovox_number: str | None = attrs.field(default=None, converter=as_digits)
     call_destination: str | None = attrs.field(default=None, converter=as_key)
-    direction: str | None = attrs.field(default=None, converter=as_text)
+    direction: str | None = attrs.field(default=None, converter=as_code)
     link_category_ids: tuple[str, ...] | None = attrs.field(default=None, converter=as_list)
     call_category_ids: tuple[str, ...] | None = attrs.field(default=None, converter=as_list)
     node_category_ids: tuple[str, ...] | None = attrs.field(default=None, converter=as_list)

@@ -233,6 +233,35 @@ def test_what_the_endpoint_would_misinterpret_is_a_query_error(parameter, argume
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.finding("A18")
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("call_result", "ANSWERED,VOICEMAIL"),
+        ("direction", "IN, OUT"),
+        ("node_id", "1,2"),
+        ("call_destination", "447966111222,447966111333"),
+        ("iovox_number", "447966111222,447966111333"),
+        ("call_result", ["ANSWERED", "VOICEMAIL"]),
+        ("link_id", (1, 2)),
+        ("node_name", {"Brighton", "Leeds"}),
+    ],
+)
+def test_several_values_of_a_single_value_filter_are_refused_with_advice(parameter, value):
+    """Given a list, as text or object, for a filter of one value, then the error says to read once for each value."""
+    with pytest.raises(QueryError, match=f"^{parameter} must be ") as caught:
+        InsightsQuery(**{parameter: value})
+    assert "once for each value" in caught.value.hint
+    assert "447966" not in str(caught.value)
+
+
+@pytest.mark.finding("A18")
+def test_a_comma_in_a_name_is_part_of_the_name():
+    """Given a name or text with a comma, then it is sent as it is."""
+    query = InsightsQuery(node_name="Smith, Jones and Co", tag_text="red,hot")
+    assert query.active_filters() == {"node_name": "Smith, Jones and Co", "tag_text": "red,hot"}
+
+
 @pytest.mark.parametrize("name", [*TEXTS, *LISTS])
 @pytest.mark.parametrize(
     ("text", "problem"),

@@ -20,6 +20,7 @@ __all__ = [
     "CommaList",
     "Ids",
     "InvalidValue",
+    "as_code",
     "as_colours",
     "as_constant",
     "as_digits",
@@ -45,6 +46,7 @@ _MAX_PAGE = 2**31 - 1
 _MAX_ID_DIGITS = 20
 #: Unicode categories of control characters, surrogates and line breaks.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_ONE_VALUE_HINT = "Read once for each value, or leave the parameter out and select among the calls."
 
 
 class InvalidValue(ValueError):
@@ -95,20 +97,28 @@ def as_constant(value: str | None) -> str | None:
 
 
 def as_text(value: str | None) -> str | None:
-    """A text to filter by, spelled as in the account."""
+    """A text to filter by, spelled as in the account; it may contain commas."""
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidValue(f"must be a str, got {type(value).__name__}")
+        raise _wrong_type(value, "a str")
     return _checked_text(str.__str__(value))
+
+
+def as_code(value: str | None) -> str | None:
+    """A text without commas: the endpoint would look for the whole list as one value, and find nothing."""
+    text = as_text(value)
+    if text is not None and "," in text:
+        raise InvalidValue("must be one value, got a comma-separated list", _ONE_VALUE_HINT)
+    return text
 
 
 def as_key(value: str | int | None) -> str | None:
     """An id or phone number, given as a text or an integer."""
     if value is None or isinstance(value, str):
-        return as_text(value)
+        return as_code(value)
     if not _is_int(value):
-        raise InvalidValue(f"must be a str or an integer, got {type(value).__name__}")
+        raise _wrong_type(value, "a str or an integer")
     return _int_to_str(value)
 
 
@@ -196,6 +206,13 @@ def _checked_text(text: str) -> str:
     if text != text.strip():
         raise InvalidValue("begins or ends with a blank")
     return text
+
+
+def _wrong_type(value: object, expected: str) -> InvalidValue:
+    is_several = isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | memoryview)
+    return InvalidValue(
+        f"must be {expected}, got {type(value).__name__}", _ONE_VALUE_HINT if is_several else None
+    )
 
 
 def _is_int(value: object) -> bool:

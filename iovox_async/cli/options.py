@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import logging
 import os
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin, get_type_hints
@@ -21,6 +23,7 @@ import rich_click as click
 from click.shell_completion import CompletionItem
 
 from iovox_async import Field, Fields, Filters
+from iovox_async._redaction import mask_phone_numbers
 from iovox_async.fields import did_you_mean
 
 from .console import is_terminal
@@ -28,6 +31,7 @@ from .console import is_terminal
 if TYPE_CHECKING:
     from iovox_async import AsyncInsights
 
+logger: Final = logging.getLogger("iovox_async")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -172,6 +176,12 @@ _FILTER_HELP: Final = {
 }
 
 
+#: The filters of one value whose value may contain a comma.
+_TEXT_FILTERS: Final = frozenset(
+    ("node_name", "link_name", "rule_result", "tag_text", "keyword_rules", "call_outcomes")
+)
+
+
 def filter_option_name(name: str) -> str:
     """The option of a filter."""
     return "--id" if name == "ids" else "--" + name.replace("_", "-")
@@ -185,14 +195,27 @@ def _split_commas(_ctx: click.Context, _option: click.Parameter, values: Iterabl
     return tuple(item for value in values for item in value.split(","))
 
 
+def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> str | None:
+    """The value of a filter that takes one; click alone would keep the last of several."""
+    option_name = option.opts[0]
+    if len(values) > 1 or ("," in "".join(values) and option.name not in _TEXT_FILTERS):
+        typed = mask_phone_numbers(" ".join(f"{option_name} {shlex.quote(value)}" for value in values))
+        raise click.UsageError(
+            f"{option_name} takes one value, got {typed}. Run iovox {ctx.info_name} once for each value"
+            f"{', each with its own --out' if ctx.info_name == 'backfill' else ''}.",
+            ctx,
+        )
+    return values[0] if values else None
+
+
 def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
     metavar, help_text = _FILTER_HELP[name]
     return click.option(
         filter_option_name(name),
         name,
         metavar=f"{metavar},..." if multiple else metavar,
-        multiple=multiple,
-        callback=_split_commas if multiple else None,
+        multiple=True,
+        callback=_split_commas if multiple else _single_value,
         help=help_text + (" Separate several by commas, or repeat the option." if multiple else ""),
         panel=_FILTER_PANEL,
     )
@@ -200,11 +223,20 @@ def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
 
 _FILTERS: Final = get_type_hints(Filters)
 
+
+def _used_filters(values: dict[str, Any]) -> dict[str, Any]:
+    filters = {name: value for name, value in values.items() if value not in (None, ())}
+    for name in _TEXT_FILTERS & filters.keys():
+        if re.search(r",\S", filters[name]):
+            logger.warning("%s takes one text: its comma does not separate two", filter_option_name(name))
+    return {"filters": filters}
+
+
 #: Adds an option for each filter; the command gets those that were used as `filters`, a dict.
 filter_options: Final = collect_options(
     [_filter_option(name, multiple=_is_list(annotation)) for name, annotation in _FILTERS.items()],
     _FILTERS,
-    lambda values: {"filters": {name: value for name, value in values.items() if value not in (None, ())}},
+    _used_filters,
 )
 
 # What to read.

@@ -28,7 +28,7 @@ START, END = "2024-01-01", "2024-01-31"
         ("calls", QueryError("max_calls", "is wrong"), "--limit is wrong"),
         ("calls", ConfigurationError("base_url", "is wrong"), "IOVOX_URL is wrong"),
         ("calls", ConfigurationError("timezone", "is wrong"), "--timezone is wrong"),
-        ("calls", ConfigurationError("all is wrong"), "all is wrong"),
+        ("calls", ConfigurationError(None, "all is wrong"), "all is wrong"),
         (
             "calls",
             QueryError("start_date", "has a time zone", "Pass timezone= to AsyncInsights."),

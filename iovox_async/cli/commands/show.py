@@ -31,8 +31,18 @@ _SPEAKER_STYLES: Final = {"caller": "cyan", "called": "green"}
 _YES_NO: Final = {"TRUE": "yes", "FALSE": "no"}
 
 
+def _only_id(ctx: click.Context, _argument: click.Parameter, ids: tuple[str, ...]) -> int:
+    if len(ids) == 1 and ids[0].isdecimal():
+        return int(ids[0])
+    raise click.UsageError(
+        f"ID must be the id of one call, got {' '.join(ids)}. Run iovox show once for each id.", ctx
+    )
+
+
 @click.command(help=with_examples(COMMANDS["show"], ("an id from iovox calls", "iovox show 30683207599876")))
-@click.argument("id", type=int, help="The call's id.", panel="Call")
+@click.argument(
+    "id", metavar="ID", nargs=-1, required=True, callback=_only_id, help="The call's id.", panel="Call"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.", panel="Call")
 @account_options
 def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - the endpoint's own word
