@@ -10,6 +10,7 @@ the items of `call_outcomes`, so they stay plain JSON.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
@@ -61,6 +62,11 @@ class Model:
             if value is not None and value != ():
                 data[name] = value if write is None else write(value)
         return data
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:
+        """Lets pydantic, and so FastAPI, serialize records; called by pydantic only."""
+        return importlib.import_module("._pydantic", __package__).schema_of(cls)
 
     def __repr__(self) -> str:
         values = [(name, getattr(self, name)) for name in types_of(type(self))]

@@ -18,13 +18,14 @@ from typing import Annotated, Any, TypeAlias
 
 from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
-from iovox_async.models import Call
+from iovox_async.models import Call, Model
 
 from ._error_response import error_response
 from ._streaming import HEADERS, NDJSON, SSE, Format, NDJSONFormat, SSEFormat, stream_calls
 
 try:
     from fastapi import Depends
+    from fastapi.encoders import ENCODERS_BY_TYPE
     from starlette.applications import Starlette
     from starlette.background import BackgroundTask
     from starlette.requests import HTTPConnection, Request
@@ -32,6 +33,9 @@ try:
     from starlette.types import Receive, Scope, Send
 except ImportError as _error:
     raise MissingExtraError("iovox_async.integrations.fastapi", "fastapi") from _error
+
+# A route without a return annotation is encoded by class, not by pydantic's schema.
+ENCODERS_BY_TYPE.update(dict.fromkeys((Model, *Model.__subclasses__()), Model.to_dict))
 
 __all__ = [
     "InsightsDep",
@@ -44,6 +48,8 @@ __all__ = [
 
 #: The name of the client in the application's state.
 STATE = "iovox_insights"
+#: nginx's status for a client that disconnected before the response.
+CLIENT_CLOSED = 499
 START, BODY = {"type": "http.response.start"}, {"type": "http.response.body"}
 Lifespan: TypeAlias = Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]
 
@@ -76,7 +82,9 @@ async def get_insights(connection: HTTPConnection) -> AsyncInsights:
     insights = getattr(connection.state, STATE, None)
     if not isinstance(insights, AsyncInsights):
         raise ConfigurationError(
-            None, "the application has no AsyncInsights", hint="Use FastAPI(lifespan=insights_lifespan())."
+            None,
+            "the application has no AsyncInsights: its lifespan has not run",
+            hint="Use FastAPI(lifespan=insights_lifespan()); in tests, enter it with `with TestClient(app) as client:`.",
         )
     return insights
 
@@ -117,14 +125,25 @@ class NDJSONResponse(StreamingResponse):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
+        started = False
+
+        async def start() -> None:
+            nonlocal started
+            started = True
+            await send({**START, "status": self.status_code, "headers": self.raw_headers})
+
         await stream_calls(
             self._calls,
             self.output_format,
-            start=lambda: send({**START, "status": self.status_code, "headers": self.raw_headers}),
+            start=start,
             write=lambda chunk: send({**BODY, "body": chunk, "more_body": bool(chunk)}),
             wait_for_disconnect=wait_for_disconnect,
             head=scope["method"] == "HEAD",
         )
+        if not started:
+            # The client has disconnected, so nobody receives this; a `BaseHTTPMiddleware` would report a missing response.
+            await send({**START, "status": CLIENT_CLOSED, "headers": []})
+            await send(BODY)
         if self.background is not None:
             await self.background()
 
