@@ -99,10 +99,7 @@ def iovox_insights(request: pytest.FixtureRequest, iovox_sandbox: Sandbox, iovox
 
     from iovox_async import AsyncInsights, RetryPolicy
 
-    if (
-        "anyio_backend_name" in request.fixturenames
-        and request.getfixturevalue("anyio_backend_name") == "trio"
-    ):
+    if _runs_on_trio(request):
         pytest.skip("iovox_async runs on asyncio only")
     # Connections are not reused, so none outlives the event loop of a plain function.
     transport = httpx.AsyncHTTPTransport(
@@ -136,3 +133,11 @@ def _close_after(
             await insights.aclose()
 
     return run_and_close
+
+
+def _runs_on_trio(request: pytest.FixtureRequest) -> bool:
+    """Whether anyio's plugin runs the test on trio, or pytest-trio does."""
+    if "anyio_backend" in request.fixturenames:
+        backend = request.getfixturevalue("anyio_backend")
+        return bool(backend == "trio" or backend[0] == "trio")
+    return request.node.get_closest_marker("trio") is not None

@@ -228,22 +228,34 @@ def test_given_the_plugin_when_pytest_lists_markers_and_fixtures_then_ours_are_d
     result.stdout.fnmatch_lines(["iovox_insights*", "*needs no closing*"])
 
 
-def test_given_trio_when_a_test_uses_the_client_then_it_is_skipped(run):
-    """Given anyio with trio, when a test uses the client, then it is skipped with the reason."""
+@pytest.mark.finding("D7")
+@pytest.mark.parametrize(
+    ("backend", "skipped"),
+    [('"trio"', 1), ('("trio", {})', 1), ('"asyncio"', 0), ('("asyncio", {"debug": True})', 0)],
+)
+def test_given_an_anyio_backend_when_an_async_test_uses_the_client_then_trio_is_skipped(
+    run, backend, skipped
+):
+    """Given a test that anyio runs, when its backend is trio, then it is skipped with the reason."""
     result = run(
-        """
+        f"""
         import pytest
 
-        @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-        def test_both(anyio_backend, anyio_backend_name, iovox_insights):
-            pass
+        @pytest.fixture
+        def anyio_backend():
+            return {backend}
+
+        @pytest.mark.anyio
+        async def test_it(iovox_insights):
+            assert (await iovox_insights.page()).calls is not None
         """,
         *ANYIO,
         "-rs",
         conftest="",
     )
-    result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["*runs on asyncio only*"])
+    result.assert_outcomes(passed=1 - skipped, skipped=skipped)
+    if skipped:
+        result.stdout.fnmatch_lines(["*runs on asyncio only*"])
 
 
 def test_given_the_plugin_when_its_imports_are_listed_then_only_pytest_is_external():
