@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from ._parsing.compiled import response_keys
+from ._parsing.compiled import requested_keys
 
 if TYPE_CHECKING:
     from .models import Call
@@ -69,8 +69,7 @@ class CsvEncoder:
     """
 
     def __init__(self, fields: Iterable[str]) -> None:
-        # The first key of a field is its own; a second one (`talk_time_sec`) was not requested.
-        self.columns: tuple[str, ...] = tuple(dict.fromkeys(response_keys((field,))[0] for field in fields))
+        self.columns: tuple[str, ...] = requested_keys(fields)
 
     def header(self) -> bytes:
         return _csv_text([self.columns])

@@ -86,7 +86,9 @@ class CallStream:
         return self._open("pages", lambda reader: _iterate(reader, reader.next_page))
 
     def arrow(self) -> AsyncIterator[pa.RecordBatch]:
-        """Iterates over `pyarrow.RecordBatch`es with the schema `iovox_async.arrow.SCHEMA`, decoded in a thread.
+        """Iterates over `pyarrow.RecordBatch`es with the schema `iovox_async.arrow.schema_for(fields, timezone)`.
+
+        They are decoded in a thread. A stream without calls yields one batch without rows, so that it has a schema too.
 
         Raises:
             MissingExtraError: pyarrow is not installed.

@@ -79,6 +79,7 @@ class StreamReader:
     _buffered: list[Call] = field(factory=list)
     _arrow: BatchReader | None = None
     _arrow_rows: Remaining | None = None
+    _arrow_has_batch: bool = False
 
     async def _next_rows(self) -> RowSlice | None:
         if self.closed:
@@ -143,7 +144,7 @@ class StreamReader:
         return None
 
     async def next_record_batch(self) -> pa.RecordBatch | None:
-        """Returns about a page's rows as a record batch, or None after the last."""
+        """Returns about a page's rows as a record batch, one without rows if there are no calls, or None after the last."""
         if self._arrow is None:
             from ..arrow import _new_batch_reader
 
@@ -153,7 +154,9 @@ class StreamReader:
             if self._arrow_rows is None:
                 rows = await self._next_rows()
                 if rows is None:
-                    return None
+                    # A table made of the batches has columns even if there are no calls.
+                    first, self._arrow_has_batch = not self._arrow_has_batch, True
+                    return self._arrow.empty_batch() if first else None
                 self._arrow_rows = self._arrow.rest(rows.body, rows.rows)
             batch, last, has_more = await self._arrow.read(self._arrow_rows, self.calls)
             if not has_more:
@@ -161,6 +164,7 @@ class StreamReader:
             if batch.num_rows:
                 self.last = last
                 self.calls += batch.num_rows
+                self._arrow_has_batch = True
                 return batch
 
     def _select(self, calls: list[Call]) -> list[Call]:

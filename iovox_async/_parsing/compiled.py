@@ -30,7 +30,7 @@ from __future__ import annotations
 import linecache
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, get_args
@@ -47,6 +47,7 @@ __all__ = [
     "DecoderSpec",
     "UnsupportedByFastPath",
     "compile_decoder",
+    "requested_keys",
     "response_keys",
 ]
 
@@ -134,15 +135,23 @@ class CompiledDecoder:
     make: Callable[[Sequence[Any], Any], list[Call]]
 
 
-def response_keys(fields: Sequence[str]) -> tuple[str, ...]:
-    """The keys of a record in the response to a request for these fields."""
+def requested_keys(fields: Iterable[str]) -> tuple[str, ...]:
+    """The keys of a record that hold these fields."""
     keys: dict[str, None] = {}
     for name in fields:
         nested = next((key for prefix, key in _NESTED_KEYS.items() if name.startswith(prefix)), None)
         keys[nested or ALIASES.get(name, name)] = None
-        if name in _COMPANION_KEYS:
-            keys[_COMPANION_KEYS[name]] = None
     return tuple(key for key in keys if key in types_of(Call))
+
+
+def response_keys(fields: Iterable[str]) -> tuple[str, ...]:
+    """The keys that a record may have in the response to a request for these fields.
+
+    Some fields are sent with a second key that was not requested (`talk_time_sec`).
+    """
+    names = tuple(fields)
+    companions = (_COMPANION_KEYS[name] for name in names if name in _COMPANION_KEYS)
+    return tuple(dict.fromkeys((*requested_keys(names), *companions)))
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from anyio import CapacityLimiter, to_thread
 from attrs import define
 
+from .._parsing.compiled import response_keys
 from .._parsing.page import PageFormat, RawPage, Segment
 from .._parsing.splitter import PageSplitter
 from ._arrays import int_scalar
@@ -25,7 +26,7 @@ from ._from_fixed_layout import FixedLayoutDecoder
 from ._from_json import JsonColumnDecoder
 from ._from_records import RecordColumns
 from ._timezones import MIN_MICROSECONDS, from_microseconds, to_microseconds
-from .schema import column_names, schema_of
+from .schema import column_names, in_schema_order, schema_of
 
 if TYPE_CHECKING:
     from .._paging.spec import ReadSpec
@@ -109,11 +110,12 @@ class BatchReader:
         self._spec = spec
         self._zone = timezone
         columns = column_names(spec.fields)
+        keys = in_schema_order(response_keys(spec.fields))
         #: The schema of every batch.
         self.schema: pa.Schema = schema_of(
             [name for name in columns if name not in spec.added_fields], timezone
         )
-        converter = ColumnConverter(columns, self.schema, timezone)
+        converter = ColumnConverter(keys, self.schema, timezone)
         self._has_sort_keys = converter.has_sort_keys
         self.fixed_layout = FixedLayoutDecoder(converter)
         self._json = JsonColumnDecoder(converter)
@@ -126,6 +128,10 @@ class BatchReader:
         #: used all of them, the deadline of an attempt could pass while its page waits.
         self.limiter = CapacityLimiter(1)
         self._carried_over: pa.RecordBatch | None = None
+
+    def empty_batch(self) -> pa.RecordBatch:
+        """A batch without rows."""
+        return pa.RecordBatch.from_pylist([], schema=self.schema)
 
     @staticmethod
     def rest(page: RawPage, rows: Sequence[int]) -> Remaining:

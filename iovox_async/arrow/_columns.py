@@ -22,7 +22,7 @@ from .._parsing.compiled import UnsupportedByFastPath
 from .._parsing.lenient import LenientConverter
 from ..models import Call
 from ._arrays import bool_array, int_array, int_scalar, str_scalar
-from ._timezones import MICROSECOND, MIN_MICROSECONDS, OffsetTable
+from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 
 #: The columns by which rows are ordered, after those of the schema: the second of the start in local time, and the id.
@@ -69,6 +69,12 @@ def with_sort_keys(batch: pa.RecordBatch, starts: pa.Int64Array, ids: pa.Int64Ar
     seconds = pc.divide(pc.subtract(starts, int_scalar(MIN_MICROSECONDS)), int_scalar(SECOND))
     names = [*batch.schema.names, *SORT_KEYS]
     return pa.RecordBatch.from_arrays([*batch.columns, seconds, ids], names=names)
+
+
+def whole_seconds(duration: timedelta) -> int:
+    """A duration in seconds, without a fraction."""
+    seconds = abs(duration) // timedelta(seconds=1)
+    return seconds if duration > timedelta(0) else -seconds
 
 
 class ColumnConverter:
@@ -153,9 +159,7 @@ class ColumnConverter:
         if coerced:
             codes = int_array(coerced).cast(encoded.indices.type)
             mark(pc.indices_nonzero(pc.is_in(encoded.indices, codes)))
-        distinct = (
-            bool_array(values) if column.kind == "bool" else int_array(values).view(column.arrow_type())
-        )
+        distinct = bool_array(values) if column.kind == "bool" else int_array(values)
         return distinct.take(encoded.indices)
 
     def _parse_uncached(self, kind: ColumnKind, text: str | None) -> tuple[Any, bool]:
@@ -166,7 +170,7 @@ class ColumnConverter:
         except InvalidValue:
             raise UnsupportedByFastPath from None
         if isinstance(value, timedelta):
-            value //= MICROSECOND
+            value = whole_seconds(value)
         return value, self._lenient.coerced > coerced_before
 
     def _convert_list(self, array: pa.ListArray, column: ColumnType, mark: MarkCoerced) -> pa.ListArray:
@@ -218,6 +222,6 @@ def _durations(array: pa.StringArray) -> pa.Array | None:
         return None
     try:
         dates = pc.binary_join_element_wise(str_scalar("1970-01-01"), array, str_scalar(" "))
-        return dates.cast(pa.timestamp("us")).view(pa.duration("us"))
+        return dates.cast(pa.timestamp("s")).view(pa.int64())
     except pa.ArrowInvalid:
         return None

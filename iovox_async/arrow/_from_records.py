@@ -18,7 +18,7 @@ from ..errors import RecordError
 from ..fields import FieldNames, Fields
 from ..models import Call
 from ._arrays import bool_array, int_array, offset_array, str_array
-from ._columns import Columns, with_sort_keys
+from ._columns import Columns, whole_seconds, with_sort_keys
 from ._from_json import json_text
 from ._timezones import MICROSECOND, to_microseconds
 from .schema import EXTRA, ColumnType, column_types, schema_for, zone_name
@@ -103,8 +103,7 @@ class RecordColumns:
                 instants = [None if value is None else self._microseconds(value) for value in values]
                 return int_array(instants).view(self._datetime)
             case "duration":
-                durations = [None if value is None else value // MICROSECOND for value in values]
-                return int_array(durations).view(column.arrow_type())
+                return int_array([None if value is None else whole_seconds(value) for value in values])
             case "json":
                 return str_array([json_text(list(value)) for value in values])
             case "extra":

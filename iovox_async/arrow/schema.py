@@ -10,14 +10,16 @@ attribute of a record                               column
 `int`                                               `int64`
 `bool`                                              `bool`
 `datetime`                                          `timestamp[us]`; with a time zone `timestamp[us, tz=...]`
-`timedelta`                                         `duration[us]`
+`timedelta`                                         `int64`: whole seconds; a fraction is cut
 `Categories`                                        a struct of four lists; null where the record has None
 a list of parts (comments, tags, ...)               a list of structs, with the attributes of the part; never null
 `call_outcomes`                                     `string`, a JSON list: its items are not documented
 `extra`, of calls and of their parts                `string`, a JSON object; null if there are no unknown keys
 ==================================================  ========================================================
 
-The unit is the microsecond, as in Python; pandas, polars, DuckDB and Parquet support it.
+Every column holds the same values in Arrow, Parquet, dlt and Dask, and every common reader takes its type. So a duration is a
+number of seconds: DuckDB reads Arrow durations in Parquet as bare numbers, and Delta tables have no such type. A time zone has
+its IANA name; a fixed offset, which polars refuses, is shown in UTC: the instants are the same.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from attrs import frozen
 
 from .._params.timezones import zone_of
 from .._params.validators import InvalidValue
-from .._parsing.compiled import response_keys
+from .._parsing.compiled import requested_keys
 from ..errors import ConfigurationError
 from ..fields import FieldNames, Fields, as_fields
 from ..models import Call, Categories, item_type, types_of
@@ -73,7 +75,7 @@ class ColumnType:
             members = [(name, column.arrow_type(zone)) for name, column in column_types(self.model).items()]
             struct = pa.struct([*members, (EXTRA, pa.string())])
             return pa.list_(struct) if self.kind == "list" else struct
-        types = {"datetime": pa.timestamp("us", tz=zone), "duration": pa.duration("us"), "bool": pa.bool_()}
+        types = {"datetime": pa.timestamp("us", tz=zone), "duration": pa.int64(), "bool": pa.bool_()}
         return types.get(self.kind) or self.json_type()
 
 
@@ -96,8 +98,13 @@ def _column_type(annotation: Any) -> ColumnType:
 
 def column_names(fields: Iterable[str]) -> tuple[str, ...]:
     """The columns that hold these fields, in the order of the schema, `extra` left out."""
-    keys = set(response_keys(tuple(map(str, fields))))
-    return tuple(name for name in column_types(Call) if name in keys)
+    return in_schema_order(requested_keys(map(str, fields)))
+
+
+def in_schema_order(keys: Iterable[str]) -> tuple[str, ...]:
+    """The columns with these names, in the order of the schema."""
+    names = set(keys)
+    return tuple(name for name in column_types(Call) if name in names)
 
 
 def schema_of(columns: Iterable[str], zone: tzinfo | None) -> pa.Schema:
@@ -112,8 +119,7 @@ def schema_of(columns: Iterable[str], zone: tzinfo | None) -> pa.Schema:
 def schema_for(fields: FieldNames = Fields.DEFAULT, timezone: tzinfo | str | None = None) -> pa.Schema:
     """The schema of every batch of a stream with these fields, for a client with this time zone.
 
-    A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec` (which `talk_time`
-    adds too, as responses do), `tag_colour` in `tags`. Keys that this version does not know are in `extra`; known keys
+    A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec`, `tag_colour` in `tags`. Keys that this version does not know are in `extra`; known keys
     that were not requested are left out.
 
     Raises:
@@ -127,16 +133,10 @@ def schema_for(fields: FieldNames = Fields.DEFAULT, timezone: tzinfo | str | Non
 
 
 def zone_name(zone: tzinfo) -> str:
-    """The name of a time zone in Arrow. A zone without one is shown in UTC: the instants are the same."""
-    name = getattr(zone, "key", None)
-    if name:
-        return str(name)
-    offset = zone.utcoffset(None)
-    if offset is None:
-        return "UTC"
-    minutes, remainder = divmod(offset, timedelta(minutes=1))
-    sign = "-" if minutes < 0 else "+"
-    return "UTC" if remainder else f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+    """The name of a time zone in Arrow. A zone without an IANA name is shown in UTC: the instants are the same."""
+    name = str(getattr(zone, "key", None) or "UTC")
+    # Names that only the files of this machine have.
+    return "UTC" if name.startswith(("posix/", "right/")) or name in {"localtime", "posixrules"} else name
 
 
 #: Every column, in order, for a client without a time zone.

@@ -71,20 +71,13 @@ class ParquetWriter:
 @lru_cache(maxsize=8)
 def _parquet_options(schema: Any) -> dict[str, Any]:
     import pyarrow.parquet as pq
-    from pyarrow import types
 
     sort_column = schema.get_field_index("call_start")
-    # Consecutive values of these differ by little.
-    integers = [
-        field.name
-        for field in schema
-        if types.is_int64(field.type) or types.is_timestamp(field.type) or types.is_duration(field.type)
-    ]
     return {
         "compression": "zstd",
         # zstd finds repetitions itself: with dictionaries, writing takes longer and files are no smaller.
+        # Values are PLAIN: fastparquet reads DELTA_BINARY_PACKED wrong.
         "use_dictionary": False,
-        "column_encoding": dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
         "write_statistics": [name for name in schema.names if name in _STATISTICS],
         "sorting_columns": [pq.SortingColumn(sort_column)] if sort_column >= 0 else None,
     }

@@ -9,7 +9,7 @@ on a cluster, else of this process.
     from iovox_async.integrations.dask import read_calls
 
     frame = read_calls("2024-01-01", "2024-12-31", npartitions=52)
-    frame.groupby("call_result").talk_time_sec.sum().compute()
+    frame.groupby("call_result").talk_time.sum().compute()
 """
 
 from __future__ import annotations

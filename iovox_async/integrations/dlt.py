@@ -100,9 +100,7 @@ def calls(
 def _to_dlt_types(batch: pa.RecordBatch) -> pa.Table:
     columns, fields = [], []
     for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_duration(field.type):
-            column = pc.divide(column.cast(pa.int64()), 1_000_000)  # noqa: PLW2901 - the same column in seconds
-        elif pa.types.is_nested(field.type):
+        if pa.types.is_nested(field.type):
             column = pa.array(map(_to_json, column.to_pylist()), pa.string())  # noqa: PLW2901 - the same column as JSON
         columns.append(column)
         # dlt warns of a primary key that is nullable.

@@ -1,16 +1,26 @@
-"""DuckDB, polars and pandas read a backfill directory as one table."""
+"""DuckDB, polars, pandas, fastparquet and Delta read a backfill directory as one table, with the same values."""
 
 import csv
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 
 import attrs
 import duckdb
+import fastparquet
+import httpx
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from support.backfill import QUERY
+from support.backfill import LATER, QUERY
 
 from iovox_async import Fields
+from iovox_async.arrow import schema_for
+from iovox_async.backfill import Backfill
+
+#: Columns whose units and encodings readers have got wrong.
+CALL_FIELDS = "id,call_start,call_end,talk_time,talk_time_seconds,call_time"
 
 
 @pytest.fixture
@@ -59,3 +69,98 @@ async def test_each_csv_file_has_one_header(job, out):
     ]
     assert len(rows) == 310
     assert sum(row[0] == "id" for row in rows) == 10
+
+
+def row_of_call(row):
+    """The columns of `CALL_FIELDS`, as the sandbox sends them."""
+    hours, minutes, seconds = map(int, row["talk_time"].split(":"))
+    assert hours * 3600 + minutes * 60 + seconds == row["talk_time_sec"]
+    start, end = (datetime.fromisoformat(row[name]) for name in ("call_start", "call_end"))
+    return row["id"], start, end, row["talk_time_sec"], row["talk_time_sec"], row["call_time_sec"]
+
+
+def read_with_fastparquet(path):
+    with Path(path).open("rb") as file:
+        return fastparquet.ParquetFile(file).to_pandas().to_dict("records")
+
+
+READERS = {
+    "pyarrow": lambda path: pq.read_table(path).to_pylist(),
+    "polars": lambda path: pl.read_parquet(path).to_dicts(),
+    "pandas": lambda path: pd.read_parquet(path).to_dict("records"),
+    "fastparquet": read_with_fastparquet,
+    "duckdb": lambda path: duckdb.sql(f"from '{path}'").df().to_dict("records"),
+}
+
+
+@pytest.mark.finding("A17")
+@pytest.mark.finding("D4")
+@pytest.mark.parametrize("reader", READERS)
+async def test_every_reader_finds_the_same_times_and_seconds(reader, job, sandbox, out):
+    """Given Parquet files, when any common reader opens them, then times are right and durations are seconds."""
+    await job(attrs.evolve(QUERY, fields=CALL_FIELDS), format="parquet", partition="month").run()
+    rows = READERS[reader](str(out / "calls/month=2024-01/part-0.parquet"))
+    found = [tuple(row[name] for name in CALL_FIELDS.replace("_seconds", "_sec").split(",")) for row in rows]
+    assert found == [row_of_call(row) for row in sandbox.rows()]
+
+
+@pytest.mark.finding("A17")
+@pytest.mark.parametrize(
+    "fields",
+    [Fields.DEFAULT, "talk_time", "call_time,talk_time_seconds"],
+    ids=["default", "one", "both forms"],
+)
+@pytest.mark.parametrize("name", ["parquet", "csv", "jsonl"])
+async def test_no_column_is_empty_because_it_was_not_requested(name, fields, job, out):
+    """Given some fields, when they are written in any format, then each column of the file was requested."""
+    await job(attrs.evolve(QUERY, fields=fields), format=name).run()
+    table = duckdb.sql(f"from '{out}/calls/*/*.{name}'").df()
+    assert [column for column in table.columns if table[column].isna().all()] in ([], ["extra"])
+
+
+@pytest.mark.finding("A17")
+async def test_delta_takes_the_batches_of_a_stream(insights, sandbox, tmp_path):
+    """Given all fields, when their batches are written to a Delta table, then it has the calls and their seconds."""
+    deltalake = pytest.importorskip("deltalake")
+    async with insights.stream("2024-01-01", "2024-01-10", fields=Fields.ALL) as stream:
+        batches = [batch async for batch in stream.arrow()]
+    for batch in batches:
+        deltalake.write_deltalake(str(tmp_path / "table"), batch, mode="append")
+    table = deltalake.DeltaTable(str(tmp_path / "table")).to_pyarrow_table().sort_by("id")
+    assert table["talk_time"].to_pylist() == [
+        row["talk_time_sec"] for row in sorted(sandbox.rows(), key=lambda row: row["id"])
+    ]
+
+
+@pytest.mark.finding("D4")
+@pytest.mark.parametrize(
+    "zone",
+    [timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=3)), "Asia/Kolkata"],
+    ids=["+05:30", "-03:00", "IANA"],
+)
+async def test_times_of_an_account_with_a_zone_are_instants_for_every_reader(
+    zone, sandbox, open_session, out
+):
+    """Given a time zone without an IANA name, when polars, DuckDB and pandas read the files, then the instants are right."""
+    async with open_session(transport=httpx.ASGITransport(sandbox.app), timezone=zone) as insights:
+        await Backfill._for_test(insights, QUERY, out, partition="month", local_now=lambda: LATER).run()
+        calls = await insights.stream("2024-01-01", "2024-01-10").collect()
+        stream = insights.stream("2024-01-01", "2024-01-10")
+        streamed = [pl.from_arrow(batch) async for batch in stream.arrow()]
+    path = out / "calls/month=2024-01/part-0.parquet"
+    instants = [call.call_start for call in calls]
+    assert pl.read_parquet(path)["call_start"].to_list() == instants
+    assert pl.concat(streamed)["call_start"].to_list() == instants
+    assert pd.read_parquet(path)["call_start"].tolist() == instants
+    seconds = duckdb.sql(f"select epoch(call_start) from '{path}'").fetchall()
+    assert [second for (second,) in seconds] == [instant.timestamp() for instant in instants]
+
+
+@pytest.mark.finding("D4")
+async def test_an_empty_range_is_an_empty_table(insights):
+    """Given a range without calls, when its batches become a table, then it has the columns and no rows."""
+    for start, end in (("2023-01-01", "2023-01-02"), ("2023-01-01", "2023-12-31")):
+        stream = insights.stream(start, end)
+        table = pa.Table.from_batches([batch async for batch in stream.arrow()])
+        assert (table.num_rows, table.schema) == (0, schema_for())
+        assert stream.stats.calls == 0

@@ -1,7 +1,7 @@
 """Reads pages as Arrow batches and as records, without a network, and compares the two."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from iovox_async import Call, Fields, InsightsQuery, RecordError
 from iovox_async._paging.spec import resolve
+from iovox_async._parsing.compiled import response_keys
 from iovox_async._parsing.decoder import CallDecoder
 from iovox_async._parsing.splitter import PageSplitter
 from iovox_async.arrow import schema_for
 from iovox_async.arrow._batches import BatchReader, ColumnPageBuilder
 from iovox_async.arrow._columns import ColumnConverter
 from iovox_async.arrow._from_json import JsonColumnDecoder
-from iovox_async.arrow.schema import column_names, column_types, schema_of
+from iovox_async.arrow.schema import column_names, column_types, in_schema_order, schema_of
 from iovox_async.models import Model
 
 LONDON = ZoneInfo("Europe/London")
@@ -29,6 +30,8 @@ def record_value(value):
     if isinstance(value, Model):
         members = {name: record_value(getattr(value, name)) for name in column_types(type(value))}
         return {**members, "extra": dict(value.extra) or None}
+    if isinstance(value, timedelta):
+        return int(value.total_seconds())
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC)
     return [record_value(item) for item in value] if isinstance(value, list | tuple) else value
@@ -133,8 +136,9 @@ def check_equal_to_records(page, fields=Fields.ALL, timezone=None, on_error="rai
 
 def converter_of(fields=Fields.ALL, timezone=None):
     """The converter of a stream with these fields."""
-    columns = column_names(spec_of(fields).fields)
-    return ColumnConverter(columns, schema_of(columns, timezone), timezone)
+    requested = spec_of(fields).fields
+    schema = schema_of(column_names(requested), timezone)
+    return ColumnConverter(in_schema_order(response_keys(requested)), schema, timezone)
 
 
 def is_decoded_from_json(page, fields=Fields.ALL, timezone=None):
