@@ -8,14 +8,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import rich_click as click
 from click.exceptions import Exit
 
-from . import DONE, INTERRUPTED
-from .console import HELP_CONFIG, discard_stdout, start_log, with_examples
+from . import DONE, FAILED, INTERRUPTED
+from .console import (
+    HELP_CONFIG,
+    discard_stdout,
+    prepare_streams,
+    print_error,
+    start_log,
+    with_examples,
+)
 
 #: Each command with the first sentence of its help, in the order of the list.
 COMMANDS = {
@@ -74,7 +82,11 @@ class LazyCommand(click.RichCommand):
 
 
 class RootCommand(click.RichGroup):
-    """The group of all commands; turns interruptions and closed pipes into exit codes."""
+    """The group of all commands; turns interruptions, closed pipes and failed writes into exit codes."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        prepare_streams()
+        return super().main(*args, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
@@ -91,10 +103,18 @@ class RootCommand(click.RichGroup):
 @contextlib.contextmanager
 def _exit_codes() -> Iterator[None]:
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # here its errors are caught; at the exit of the interpreter they are not
     except BrokenPipeError:
         discard_stdout()
         raise Exit(DONE) from None
+    except OSError as error:
+        discard_stdout()
+        with contextlib.suppress(OSError):
+            print_error(f"Cannot write {error.filename or 'stdout'}: {error.strerror or error}.")
+        raise Exit(FAILED) from None
     except (KeyboardInterrupt, click.Abort):
         click.echo(err=True)
         raise Exit(INTERRUPTED) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import logging
 import os
 import sys
@@ -99,6 +100,23 @@ def is_terminal(name: str) -> bool:
         return bool(getattr(sys, name).isatty())
     except (AttributeError, ValueError):  # None, or closed
         return False
+
+
+def prepare_streams() -> None:
+    """Makes stdout and stderr usable: they replace what they cannot encode, and a closed one is opened.
+
+    A closed stdout refuses every write, so that no result is lost in silence; a closed stderr discards everything.
+    """
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            # The descriptor is taken, so that no socket gets its number.
+            null = os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_WRONLY)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def discard_stdout() -> None:

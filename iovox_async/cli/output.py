@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import os
+import re
 import secrets
 import stat
 import sys
@@ -32,6 +35,8 @@ T = TypeVar("T")
 
 #: Seconds that a write may still take after the program was asked to exit.
 GRACE = 1.0
+#: As many symbolic links as Linux follows.
+_MAX_LINKS = 40
 
 
 async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -159,10 +164,13 @@ def open_output(path: str | None) -> Output:
     """The output for `-o`: stdout for None and `-`, a special file as it is, else a file that is replaced atomically."""
     if path is None or path == "-":
         return _Stdout("stdout")
+    descriptor = _find_descriptor(path)
+    if descriptor is not None:
+        return _SpecialFile(path, descriptor)
     # Through symbolic links, so that the target is replaced and the link stays.
-    target = Path(path).resolve()
+    target = Path(os.path.realpath(path))
     try:
-        mode = target.stat().st_mode
+        mode = Path(path).stat().st_mode
     except OSError:
         return _AtomicOutput(path, target)
     if stat.S_ISREG(mode):
@@ -174,6 +182,23 @@ def open_output(path: str | None) -> Output:
     return _SpecialFile(path)
 
 
+def _find_descriptor(path: str) -> int | None:
+    """The descriptor of this process that a path names, such as 1 for /dev/stdout and 63 for /dev/fd/63; else None.
+
+    Behind it may be a regular file (`>> log`), which must neither be replaced nor truncated.
+    """
+    current = Path(path).absolute()
+    for _ in range(_MAX_LINKS):
+        current = Path(os.path.realpath(current.parent), current.name)
+        if match := re.fullmatch(rf"(?:/dev|/proc/{os.getpid()}(?:/task/\d+)?)/fd/(\d+)", str(current)):
+            return int(match[1])
+        try:
+            current = current.parent / current.readlink()
+        except OSError:  # no link, or no such file
+            break
+    return None
+
+
 class _Stdout(Output):
     """The process's stdout without Python's buffer, so that nothing is left to write when the process exits."""
 
@@ -183,11 +208,20 @@ class _Stdout(Output):
 
 
 class _SpecialFile(Output):
-    """Anything but a regular file, such as a named pipe or /dev/null."""
+    """An open descriptor, or anything but a regular file, such as a named pipe or /dev/null. It is written in place."""
+
+    def __init__(self, name: str, descriptor: int | None = None) -> None:
+        super().__init__(name)
+        self._descriptor = descriptor
 
     async def _open(self) -> None:
-        # Opening a named pipe waits for its reader.
-        self._file = await run_in_thread(open, self.name, "wb", 0)
+        if self._descriptor is not None:
+            sys.stdout.flush()
+            # A copy shares the position in the file with the original, so that both append.
+            self._file = io.FileIO(os.dup(self._descriptor), "w")
+        else:
+            # Opening a named pipe waits for its reader.
+            self._file = await run_in_thread(open, self.name, "wb", 0)
 
     async def _close(self, *, commit: bool) -> None:  # noqa: ARG002 - it is written in place
         with contextlib.suppress(OSError):
