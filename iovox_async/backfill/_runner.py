@@ -6,7 +6,9 @@ However a run ends, the lock is released and no task is left.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import msgspec
-from anyio import to_thread
 from attrs import evolve, frozen
 
 from .._paging import SECOND
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from ._manifest import ManifestEntry
 
 __all__ = ["Backfill"]
+
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Groups of partitions read at a time; each may buffer `2 * concurrency + 1` pages.
 _PARALLEL_GROUPS: Final = 3
@@ -97,7 +100,8 @@ class Backfill:
         partition: "day" or "month".
         finality_delay: seconds, or a timedelta, after which the calls of that time no longer arrive or change.
         on_error: "raise" raises a `RecordError` for a record that cannot be decoded; "skip" leaves it out and counts it.
-        on_progress: called with a `BackfillProgress` in the event loop as the run proceeds.
+        on_progress: called with a `BackfillProgress` in the event loop as the run proceeds. Its exceptions are logged once,
+            and change nothing else.
 
     Raises:
         ConfigurationError: an unknown format or partition, or an invalid `finality_delay`.
@@ -133,6 +137,7 @@ class Backfill:
         )
         self._on_error = checked_on_error(on_error)
         self._on_progress = on_progress
+        self._on_progress_failed = False
         self._timezone = insights.timezone
         self._local_now: Callable[[], datetime] | None = None if self._timezone is None else insights.now
         self._runtime = current_runtime()
@@ -230,8 +235,7 @@ class Backfill:
             await _run_in_thread(partial(directory.replace, REPORT, report_json))
         finally:
             try:
-                with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(directory.close)
+                await _run_in_thread(directory.close)
             finally:
                 self._running = False
         return report
@@ -297,10 +301,9 @@ class Backfill:
 
         try:
             await self._stream_chunks(group, self._fields, write, arrow=self._format.arrow)
-            await to_thread.run_sync(lambda: commit(writer.finish()))
+            await _run_in_thread(lambda: commit(writer.finish()))
         finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(writer.discard)
+            await _run_in_thread(writer.discard)
         self._publish_progress()
 
     async def _fetch_id_checksums(
@@ -339,14 +342,20 @@ class Backfill:
             async with stream:
                 async for data in source:
                     chunk = ArrowChunk(data, self._timezone) if arrow else CallChunk(data.calls)
-                    await to_thread.run_sync(consume, chunk)
+                    await _run_in_thread(partial(consume, chunk))
                     self._publish_progress()
         finally:
             self._counters.stream_closed(stream)
 
     def _publish_progress(self) -> None:
-        if self._on_progress is not None:
+        if self._on_progress is None:
+            return
+        try:
             self._on_progress(self._counters.progress())
+        except Exception:
+            if not self._on_progress_failed:
+                self._on_progress_failed = True
+                logger.exception("on_progress failed; the backfill is not affected")
 
     def _resolve_times(self) -> tuple[datetime, datetime, datetime]:
         """The account's local time, the time before which partitions are final, and the latest time it may be there."""
@@ -358,17 +367,24 @@ class Backfill:
 
 
 async def _run_in_thread(function: Callable[[], object]) -> None:
-    """Calls a function in a thread; a cancellation, also a native one, waits until it has returned.
+    """Calls a function in a thread. It is always called, and a cancellation, also a native one, waits until it has returned.
 
-    Otherwise the lock would be released while the function still writes to the directory.
+    Otherwise the lock would be kept, or be released while a function still writes to the directory.
     """
-
-    async def call() -> None:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(function)
-
+    # Not a task, which the end of an event loop would cancel; nor anyio's thread, which a native cancellation abandons.
+    future = asyncio.get_running_loop().run_in_executor(None, function)
+    cancellation: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
-        await _run_concurrently([call])
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancellation = error
+    failure = future.exception()
+    if cancellation is not None:
+        raise cancellation
+    if failure is not None:
+        raise failure
 
 
 async def _run_concurrently(functions: list[Callable[[], Awaitable[None]]]) -> None:
