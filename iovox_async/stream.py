@@ -10,6 +10,7 @@ from .errors import IovoxError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from datetime import datetime
     from types import TracebackType
 
     import pyarrow as pa
@@ -132,6 +133,12 @@ class CallStream:
         None with `ordered=False` and for orders other than by `call_start`: such a stream cannot be resumed.
         """
         return self._reader.position()
+
+    def _keep_skipped_keys(self) -> list[tuple[datetime, int]]:
+        """A list that receives the start and id of each skipped record, as far as they can be read."""
+        keys: list[tuple[datetime, int]] = []
+        self._reader.decoder.skipped_keys = keys
+        return keys
 
     async def aclose(self) -> None:
         """Ends all requests of this stream. It may be called more than once."""

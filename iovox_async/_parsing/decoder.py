@@ -13,7 +13,8 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import tzinfo
+from contextlib import suppress
+from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -59,6 +60,16 @@ def checked_on_error(value: OnError) -> OnError:
     return value
 
 
+class _RowKeys(msgspec.Struct):
+    """The keys of a record whose other values cannot be read."""
+
+    id: Any = None
+    call_start: Any = None
+
+
+_decode_row_keys = msgspec.json.Decoder(_RowKeys).decode
+
+
 class _Rows(list[Any]):
     """The structs of a segment: what the structure hook of a compiled decoder is registered for."""
 
@@ -84,10 +95,20 @@ class CallDecoder:
     Attributes:
         skips_errors: whether `on_error` is `skip`.
         skipped: number of records skipped because they could not be read.
+        skipped_keys: start (in local time) and id of skipped records, as far as these can be read; None: they are not kept.
         coerced: number of records that were read although a value had an unusual form.
     """
 
-    __slots__ = ("_extended_specs", "_lenient", "_spec", "_timezone", "coerced", "skipped", "skips_errors")
+    __slots__ = (
+        "_extended_specs",
+        "_lenient",
+        "_spec",
+        "_timezone",
+        "coerced",
+        "skipped",
+        "skipped_keys",
+        "skips_errors",
+    )
 
     def __init__(
         self, fields: Iterable[str], *, timezone: tzinfo | None = None, on_error: OnError = "raise"
@@ -100,6 +121,7 @@ class CallDecoder:
         self.skips_errors: bool = on_error == "skip"
         self._lenient: LenientConverter | None = None
         self.skipped: int = 0
+        self.skipped_keys: list[tuple[datetime, int]] | None = None
         self.coerced: int = 0
 
     def batch(self, segment: bytes, first_index: int = 0) -> list[Call]:
@@ -142,8 +164,24 @@ class CallDecoder:
                 except RecordError:
                     if not self.skips_errors:
                         raise
-                    self.skipped += 1
+                    self._skip_raw(raw)
         return calls
+
+    def skip(self, call_start: datetime | None, call_id: int | None) -> None:
+        """Counts a skipped record with these keys, None where they cannot be read."""
+        self.skipped += 1
+        if self.skipped_keys is not None and call_start is not None and call_id is not None:
+            self.skipped_keys.append((call_start.replace(tzinfo=None), call_id))
+
+    def _skip_raw(self, raw: msgspec.Raw) -> None:
+        call_start = call_id = None
+        if self.skipped_keys is not None:
+            # The keys alone are read as in any record.
+            lenient = LenientConverter(self._timezone)
+            with suppress(ValueError, RecursionError, RecordError):
+                keys = lenient.record(msgspec.to_builtins(_decode_row_keys(raw)), None)
+                call_start, call_id = keys.call_start, keys.id
+        self.skip(call_start, call_id)
 
     def _convert(self, raw: msgspec.Raw, index: int) -> Call:
         try:

@@ -58,8 +58,8 @@ class RecordColumns:
             except RecordError as error:
                 if not decoder.skips_errors:
                     raise
-                decoder.skipped += 1
-                del calls[error.index - first_index]
+                call = calls.pop(error.index - first_index)
+                decoder.skip(call.call_start, call.id)
         if not sort_keys:
             return Columns(batch)
         starts = int_array([to_microseconds(call.call_start.replace(tzinfo=None)) for call in calls])

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
@@ -19,7 +19,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     from ..models import Call
 
-__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdChecksum", "find_start", "split_at"]
+__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdChecksum", "SkippedIds", "find_start", "split_at"]
 
 _MASK: Final = (1 << 64) - 1
 #: The origin of Arrow timestamps. Columns without a time zone count from it in the account's local time.
@@ -71,7 +71,10 @@ class CallChunk:
         return CallChunk(self.data[start:stop])
 
     def ids(self) -> IdChecksum:
-        return IdChecksum.of(call.id for call in self.data)
+        return IdChecksum.of(self.id_list())
+
+    def id_list(self) -> list[int]:
+        return [call.id for call in self.data]
 
 
 @frozen
@@ -107,8 +110,38 @@ class ArrowChunk:
         # NumPy's sums wrap at 64 bits, as the mask does.
         return IdChecksum(self.rows, int(ids.sum()) & _MASK, int((ids * ids).sum()) & _MASK)
 
+    def id_list(self) -> list[int]:
+        return self.data.column("id").to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+
 
 Chunk: TypeAlias = CallChunk | ArrowChunk
+
+
+class SkippedIds:
+    """The ids of skipped records by partition. They count as ids of the partition: the endpoint has them, the file does not.
+
+    Args:
+        stops: the end of each partition.
+    """
+
+    def __init__(self, stops: Sequence[datetime]) -> None:
+        self._stops = stops
+        self._ids: dict[int, set[int]] = {}
+
+    def add(self, keys: Iterable[tuple[datetime, int]]) -> None:
+        """Adds records by their start and id."""
+        for start, call_id in keys:
+            index = min(bisect_right(self._stops, start), len(self._stops) - 1)
+            self._ids.setdefault(index, set()).add(call_id)
+
+    def discard(self, index: int, chunk: Chunk) -> None:
+        """Removes the ids of calls of a partition that were read after all: their page listed them twice."""
+        if index in self._ids:
+            self._ids[index].difference_update(chunk.id_list())
+
+    def checksum(self, index: int) -> IdChecksum:
+        """The checksum of the skipped ids of a partition."""
+        return IdChecksum.of(self._ids.pop(index, ()))
 
 
 def find_start(chunk: Chunk, row: int, time: datetime) -> int:

@@ -41,7 +41,7 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
         stop: the second after the last.
         final: its calls no longer change; otherwise the next run reads it again.
         rows: number of calls.
-        ids: checksum of their ids (`IdChecksum`).
+        ids: checksum of their ids (`IdChecksum`), and of those of records that were skipped.
         file: path of its file; None where there are no calls.
         bytes: size of the file.
         sha256: checksum of the file.

@@ -10,7 +10,7 @@ import io
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ._chunks import Chunk, IdChecksum, split_at
+from ._chunks import Chunk, IdChecksum, SkippedIds, split_at
 from ._manifest import ManifestEntry
 from ._partitions import PartitionRange, partition_path
 
@@ -50,6 +50,8 @@ class PartitionWriter:
         self._fields = fields
         self._ranges = ranges
         self._stops = [part.stop for part in ranges]
+        #: Ids of records that were left out of the files.
+        self.skipped = SkippedIds(self._stops)
         self._final_before = final_before
         self._index = 0
         self._file: AtomicFile | None = None
@@ -73,6 +75,7 @@ class PartitionWriter:
                 self._buffer = io.BufferedWriter(self._file, _BUFFER_SIZE)
                 self._writer = self._format.open_writer(self._buffer, self._fields)
             self._ids += calls.ids()
+            self.skipped.discard(index, calls)
             self._writer.write(calls.data)
 
     def finish(self) -> Iterator[ManifestEntry]:
@@ -91,6 +94,7 @@ class PartitionWriter:
 
     def _finish_partition(self) -> ManifestEntry:
         part, file, ids = self._ranges[self._index], self._file, self._ids
+        skipped = self.skipped.checksum(self._index)
         if file is not None:
             self._writer.finish()
             self._buffer.close()
@@ -103,7 +107,7 @@ class PartitionWriter:
             stop=part.stop,
             final=part.stop <= self._final_before,
             rows=ids.rows,
-            ids=str(ids),
+            ids=str(ids + skipped),
             file=file.path if file is not None else None,
             bytes=file.size if file is not None else 0,
             sha256=file.sha256 if file is not None else "",

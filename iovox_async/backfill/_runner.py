@@ -25,7 +25,7 @@ from .._runtime import current_runtime
 from ..errors import BackfillError, BackfillLockedError, QueryError
 from ..fields import Field, Fields
 from ..retry import seconds
-from ._chunks import ArrowChunk, CallChunk, Chunk, IdChecksum, split_at
+from ._chunks import ArrowChunk, CallChunk, Chunk, IdChecksum, SkippedIds, split_at
 from ._directory import MANIFEST_INTERVAL, REPORT, BackfillDirectory
 from ._formats import get_format
 from ._job import Job, filter_checksums
@@ -300,7 +300,7 @@ class Backfill:
             commit(writer.write(chunk))
 
         try:
-            await self._stream_chunks(group, self._fields, write, arrow=self._format.arrow)
+            await self._stream_chunks(group, self._fields, write, writer.skipped)
             await _run_in_thread(lambda: commit(writer.finish()))
         finally:
             await _run_in_thread(writer.discard)
@@ -310,8 +310,9 @@ class Backfill:
         self, directory: BackfillDirectory, group: list[PartitionRange]
     ) -> dict[str, IdChecksum]:
         """The checksum of the ids that the endpoint has now, for each partition of a group."""
-        checksums = {part.name: IdChecksum() for part in group}
+        checksums = [IdChecksum() for _ in group]
         stops = [part.stop for part in group]
+        skipped = SkippedIds(stops)
         last_index = 0
 
         def add(chunk: Chunk) -> None:
@@ -319,31 +320,43 @@ class Backfill:
             directory.heartbeat()
             for index, calls in split_at(chunk, last_index, stops):
                 last_index = index
-                checksums[group[index].name] += calls.ids()
+                checksums[index] += calls.ids()
+                skipped.discard(index, calls)
 
-        await self._stream_chunks(group, _KEYS, add, arrow=self._format.needs_arrow)
-        return checksums
+        await self._stream_chunks(group, _KEYS, add, skipped)
+        return {
+            part.name: ids + skipped.checksum(index)
+            for index, (part, ids) in enumerate(zip(group, checksums, strict=True))
+        }
 
     async def _stream_chunks(
         self,
         group: list[PartitionRange],
         fields: tuple[Field, ...],
         consume: Callable[[Chunk], None],
-        *,
-        arrow: bool,
+        skipped: SkippedIds,
     ) -> None:
-        """Reads the calls of adjacent partitions, and calls `consume` with each chunk of them in a thread."""
+        """Reads the calls of adjacent partitions, and calls `consume` with each chunk of them in a thread.
+
+        The ids of records that cannot be read are in `skipped` by then.
+        """
         start, end = group[0].start, group[-1].stop - SECOND
         query = evolve(self._query, start_date=start, end_date=end, date_constant=None, fields=fields)
         stream = self._insights.stream(query=query, fields=fields, on_error=self._on_error)
+        skipped_keys = stream._keep_skipped_keys()  # noqa: SLF001 - of this package
+        # `verify` reads as the files were written, so that both see the same calls.
+        arrow = self._format.arrow
         source: AsyncIterator[Any] = stream.arrow() if arrow else stream.pages()
         self._counters.stream_opened(stream, total_seconds(group))
         try:
             async with stream:
                 async for data in source:
                     chunk = ArrowChunk(data, self._timezone) if arrow else CallChunk(data.calls)
+                    skipped.add(skipped_keys)
+                    skipped_keys.clear()
                     await _run_in_thread(partial(consume, chunk))
                     self._publish_progress()
+            skipped.add(skipped_keys)
         finally:
             self._counters.stream_closed(stream)
 
