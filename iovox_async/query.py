@@ -98,7 +98,7 @@ _NO_FILTER_HINTS = {
     "limit": "Pass page_size= (rows of a page) or max_calls= (rows in all).",
 }
 #: Parameters whose values are phone numbers.
-_PHONE_PARAMETERS = frozenset({"call_origin", "call_origin_encoded", "iovox_number", "call_destination"})
+PHONE_PARAMETERS = frozenset({"call_origin", "call_origin_encoded", "iovox_number", "call_destination"})
 
 
 def _name_parameters(_cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -310,7 +310,7 @@ def _format_value(name: str, value: Any) -> str:
 
 
 def _format_shown(name: str, value: Any) -> str:
-    if name in _PHONE_PARAMETERS:
+    if name in PHONE_PARAMETERS:
         return f"'{mask_phone_number(value)}'"
     if name == "fields":
         names = ("DEFAULT", "CALL", "CATEGORIES", "INSIGHTS", "ALL")

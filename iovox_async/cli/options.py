@@ -25,6 +25,7 @@ from click.shell_completion import CompletionItem
 from iovox_async import Field, Fields, Filters
 from iovox_async._redaction import mask_phone_numbers
 from iovox_async.fields import did_you_mean
+from iovox_async.query import PHONE_PARAMETERS
 
 from .console import is_terminal
 
@@ -197,7 +198,9 @@ def _split_commas(_ctx: click.Context, _option: click.Parameter, values: Iterabl
 
 def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> str | None:
     """The value of a filter that takes one; click alone would keep the last of several."""
-    option_name = option.opts[0]
+    option_name, variable = option.opts[0], _variable(option)
+    if values == (f"${variable}",):  # from a printed command that no shell has expanded
+        values = (os.environ.get(variable, ""),)
     if len(values) > 1 or ("," in "".join(values) and option.name not in _TEXT_FILTERS):
         typed = mask_phone_numbers(" ".join(f"{option_name} {shlex.quote(value)}" for value in values))
         raise click.UsageError(
@@ -329,23 +332,66 @@ class ResumableCommand(click.RichCommand):
         return super().parse_args(ctx, args)
 
 
-def resume_command(ctx: click.Context, new: Mapping[str, str], *, without: Collection[str] = ()) -> str:
-    """The running command, quoted for a shell, with some options replaced.
+#: Filters whose values are numbers or codes of the account, not of a caller.
+_PUBLIC_NUMBERS: Final = frozenset(("node_id", "link_id"))
+#: User and password, a token as the user of a web address, and a query such as a signature.
+_URL_CREDENTIALS: Final = re.compile(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
+
+
+def hide_credentials(url: str) -> str:
+    """A URL without the user, password and query that it may contain; a path is unchanged."""
+    return _URL_CREDENTIALS.sub(r"\1\2", url) if "://" in url else url
+
+
+def _is_private(option: click.Option, value: str) -> bool:
+    """Whether a value contains a credential or may contain a phone number."""
+    if option.name in _FILTERS:
+        is_id = option.name in _PUBLIC_NUMBERS or _is_list(_FILTERS[option.name])
+        return option.name in PHONE_PARAMETERS or (not is_id and mask_phone_numbers(value) != value)
+    return hide_credentials(value) != value
+
+
+def resume_command(
+    ctx: click.Context, new: Mapping[str, str], *, without: Collection[str] = ()
+) -> tuple[str, str]:
+    """The running command, quoted for a shell, with some options replaced, and a sentence to print before it.
+
+    A credential or phone number is not printed: its option is left out if a variable of the environment can set it, else
+    its value is `"$VARIABLE"`. The sentence, empty if there is none, says which variables to set.
 
     Args:
         ctx: the context of a `ResumableCommand`.
         new: options and their values; they replace those that were typed.
         without: options, each with a value, that are left out.
     """
-    words = [ctx.info_name or ""]
+    options = {
+        name: option
+        for option in ctx.command.params
+        if isinstance(option, click.Option) and not option.is_flag
+        for name in option.opts
+    }
+    words, hidden = ["iovox", ctx.info_name or ""], {}
     arguments = iter(ctx.meta[_ARGUMENTS_KEY])
     for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if name in new or name in without:
-            if not equals:
-                next(arguments, None)
+        name, equals, value = argument.partition("=")
+        option = options.get(name)
+        if option is None:
+            words.append(shlex.quote(argument))
             continue
-        words.append(argument)
+        if not equals:
+            value = next(arguments, "")
+        if name in new or name in without:
+            continue
+        if _is_private(option, value):
+            hidden[name] = str(option.envvar or _variable(option))
+            words += [] if option.envvar else [name, f'"${hidden[name]}"']
+        else:
+            words += [shlex.quote(argument)] if equals else [name, shlex.quote(value)]
     for name, value in new.items():
-        words += [name, value]
-    return f"iovox {shlex.join(words)}"
+        words += [name, shlex.quote(value)]
+    names = " and ".join(f"{variable} to the value of {name}" for name, variable in hidden.items())
+    return " ".join(words), f"First set {names}, which is not printed here. " if hidden else ""
+
+
+def _variable(option: click.Parameter) -> str:
+    return f"IOVOX_{option.name}".upper()

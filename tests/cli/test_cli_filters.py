@@ -3,9 +3,12 @@
 import re
 
 import pytest
+import rich_click as click
+from support.cli import resume_arguments
 
 from iovox_async import Filters, InsightsQuery, QueryError
 from iovox_async.cli import options
+from iovox_async.cli.app import iovox
 
 START, END = "2024-01-01", "2024-01-31"
 
@@ -69,3 +72,77 @@ def test_the_command_line_and_the_library_refuse_commas_of_the_same_filters():
         accepting.add(name)
     assert accepting == options._TEXT_FILTERS
     assert set(single) < set(Filters.__annotations__)
+
+
+# The command that continues.
+
+
+@pytest.mark.finding("C3")
+@pytest.mark.parametrize(
+    ("typed", "printed", "variables"),
+    [
+        (["--proxy", "http://user:pw-canary@127.0.0.1:9"], "", ["IOVOX_PROXY"]),
+        (["--proxy=socks5://pw-canary@127.0.0.1:9"], "", ["IOVOX_PROXY"]),
+        (["--proxy", "http://127.0.0.1:9"], "--proxy http://127.0.0.1:9", []),
+        (["--out", "s3://key:pw/can+ary@bucket/calls"], "", ["IOVOX_OUT"]),
+        (["--out", "https://host/calls?sig=pw-canary"], "", ["IOVOX_OUT"]),
+        (["--out", "abfs://container@account/calls"], "--out abfs://container@account/calls", []),
+        (["--out=a directory"], "'--out=a directory'", []),
+        (
+            ["--call-origin", "+44 7966 111 canary"],
+            '--call-origin "$IOVOX_CALL_ORIGIN"',
+            ["IOVOX_CALL_ORIGIN"],
+        ),
+        (
+            ["--tag-text=call 447966111222 canary"],
+            '--tag-text "$IOVOX_TAG_TEXT"',
+            ["IOVOX_TAG_TEXT"],
+        ),
+        (["--id", "30683207599876"], "--id 30683207599876", []),
+        (["--node-id", "12345678"], "--node-id 12345678", []),
+        (["--repair", "--node-name", "--proxy"], "--repair --node-name --proxy", []),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and value else "",
+)
+def test_the_printed_command_contains_no_credential_and_no_number(typed, printed, variables):
+    """Given a credential or phone number as a value, when the command is printed, then it names a variable instead."""
+    context = click.Context(iovox.commands["backfill"].loaded, info_name="backfill")
+    context.meta[options._ARGUMENTS_KEY] = [*typed, "--start", START]
+    command, preparation = options.resume_command(context, {})
+    assert command == " ".join(filter(None, ["iovox backfill", printed, f"--start {START}"]))
+    assert [name for name in variables if name not in preparation] == []
+    assert bool(preparation) == bool(variables)
+    assert "ary" not in command + preparation
+
+
+@pytest.mark.finding("C3")
+def test_the_printed_command_runs_once_the_variable_is_set(run, sandbox, faults):
+    """Given a filter by a number, when a run fails, then with the named variable the printed command writes the rest."""
+    number = sandbox.rows(START, END, fields=["iovox_number"])[0]["iovox_number"]
+    args = ("calls", START, END, "--iovox-number", number, "--page-size", 1, "--concurrency", 1)
+    whole = run(*args)
+    faults(fail_after=9, kinds="403")
+    first = run(*args)
+    faults()
+    assert first.exit_code == 3
+    assert number not in first.stderr
+    rest = resume_arguments(first.stderr)
+    assert run(*rest).exit_code == 2
+    second = run(*rest, env={"IOVOX_IOVOX_NUMBER": number})
+    assert first.stdout + second.stdout == whole.stdout
+
+
+@pytest.mark.finding("C3")
+def test_a_backfill_into_a_url_with_credentials_does_not_print_them(run, faults):
+    """Given --out with a key, when a run fails and when it ends, then no output contains it and the rest can be read."""
+    pytest.importorskip("fsspec")
+    url = "memory://key:pw-canary@bucket/calls"
+    args = ("backfill", "--start", START, "--end", "2024-01-05", "--page-size", 5, "--concurrency", 1)
+    faults(fail_after=12, kinds="403")
+    first = run(*args, "--out", url)
+    faults()
+    second = run(*resume_arguments(first.stderr), env={"IOVOX_OUT": url})
+    third = run(*args, "--out", url, "--verify")
+    mismatch = run(*args, "--out", url, "--partition", "month")
+    assert [result.exit_code for result in (first, second, third, mismatch)] == [3, 0, 0, 1]
+    assert "canary" not in "".join(result.output for result in (first, second, third, mismatch))

@@ -45,7 +45,7 @@ _PERMANENT_ERRORS = (TLSError, RecordError)
 _LINE_INTERVAL, _RATE_PERIOD = 5.0, 20.0
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class BackfillCommand:
     """One run of the command.
 
@@ -105,16 +105,18 @@ class BackfillCommand:
         else:
             # With --verify, the total follows after the verification.
             with_total = event == "verified" or not self.verify
-            print_note(backfill_summary(report, self.out, with_total=with_total))
+            directory = options.hide_credentials(self.out)
+            print_note(backfill_summary(report, directory, with_total=with_total))
 
     def _print_resume_command(self, job: Backfill, reason: str) -> None:
-        command = options.resume_command(self.ctx, {})
+        command, preparation = options.resume_command(self.ctx, {})
         partitions = job.progress.partitions
         if self.log_format == "json":
-            write_event("unfinished", {"partitions": partitions, "resume_command": command})
+            event = {"partitions": partitions, "resume_command": command, "preparation": preparation.strip()}
+            write_event("unfinished", event)
         else:
             finished = f" {format_count(partitions, 'partition')} finished." if partitions else ""
-            print_note(f"{reason}{finished} Continue with:", command=command)
+            print_note(f"{reason}{finished} {preparation}Continue with:", command=command)
 
 
 @click.command(
@@ -153,6 +155,8 @@ class BackfillCommand:
     "--out",
     metavar="DIR",
     required=True,
+    envvar="IOVOX_OUT",
+    show_envvar=True,
     help="The directory, or a URL (s3://bucket/calls, gs://, az://, ...). One directory belongs to one backfill.",
 )
 @options.output_option(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iovox_async import CallStream, Field, StreamStats
 
 
-@attrs.define
+@attrs.define(repr=False)
 class CallsCommand:
     """One run of the command.
 
@@ -102,8 +102,9 @@ class CallsCommand:
         if limit := self.arguments["max_calls"]:
             new["--limit"] = str(limit - self.written)
         # YESTERDAY is another day tomorrow; the position contains the dates.
-        command = options.resume_command(self.ctx, new, without={"--date-constant"})
-        print_note(f"{reason}{format_count(self.written, 'call')} written. Continue with:", command=command)
+        command, preparation = options.resume_command(self.ctx, new, without={"--date-constant"})
+        written = format_count(self.written, "call")
+        print_note(f"{reason}{written} written. {preparation}Continue with:", command=command)
         return True
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from iovox_async.follow import CallFollower
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class FollowCommand:
     """One run of the command.
 
@@ -57,8 +57,8 @@ class FollowCommand:
             except asyncio.CancelledError:
                 return_to_line_start()
                 since = follower.latest_call_start.isoformat(" ", "seconds")
-                command = options.resume_command(self.ctx, {"--since": since})
-                print_note("Interrupted. Continue with:", command=command)
+                command, preparation = options.resume_command(self.ctx, {"--since": since})
+                print_note(f"Interrupted. {preparation}Continue with:", command=command)
                 raise
 
     def _encode(self, call: Call) -> bytes:
