@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
@@ -351,47 +351,55 @@ def _is_private(option: click.Option, value: str) -> bool:
     return hide_credentials(value) != value
 
 
-def resume_command(
-    ctx: click.Context, new: Mapping[str, str], *, without: Collection[str] = ()
-) -> tuple[str, str]:
-    """The running command, quoted for a shell, with some options replaced, and a sentence to print before it.
-
-    A credential or phone number is not printed: its option is left out if a variable of the environment can set it, else
-    its value is `"$VARIABLE"`. The sentence, empty if there is none, says which variables to set.
-
-    Args:
-        ctx: the context of a `ResumableCommand`.
-        new: options and their values; they replace those that were typed.
-        without: options, each with a value, that are left out.
-    """
+def _typed_arguments(ctx: click.Context) -> Iterator[tuple[click.Option | None, str, str, list[str]]]:
+    """Each argument of the running command: its option that takes a value, the option's name, the value, the words."""
     options = {
         name: option
         for option in ctx.command.params
         if isinstance(option, click.Option) and not option.is_flag
         for name in option.opts
     }
-    words, hidden = ["iovox", ctx.info_name or ""], {}
     arguments = iter(ctx.meta[_ARGUMENTS_KEY])
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        option = options.get(name)
-        if option is None:
-            words.append(shlex.quote(argument))
-            continue
-        if not equals:
+        words = [argument]
+        if name in options and not equals:
             value = next(arguments, "")
+            words.append(value)
+        yield options.get(name), name, value, words
+
+
+def resume_command(ctx: click.Context, new: Mapping[str, str], *, without: Collection[str] = ()) -> str:
+    """The running command, quoted for a shell, with some options replaced.
+
+    A credential or phone number is not printed: its option is left out if a variable of the environment can set it, else
+    its value is `"$VARIABLE"`; see `resume_preparation`.
+
+    Args:
+        ctx: the context of a `ResumableCommand`.
+        new: options and their values; they replace those that were typed.
+        without: options, each with a value, that are left out.
+    """
+    parts = ["iovox", ctx.info_name or ""]
+    for option, name, value, words in _typed_arguments(ctx):
         if name in new or name in without:
             continue
-        if _is_private(option, value):
-            hidden[name] = str(option.envvar or _variable(option))
-            words += [] if option.envvar else [name, f'"${hidden[name]}"']
-        else:
-            words += [shlex.quote(argument)] if equals else [name, shlex.quote(value)]
-    for name, value in new.items():
-        words += [name, shlex.quote(value)]
-    names = " and ".join(f"{variable} to the value of {name}" for name, variable in hidden.items())
-    return " ".join(words), f"First set {names}, which is not printed here. " if hidden else ""
+        if option is None or not _is_private(option, value):
+            parts.append(shlex.join(words))
+        elif option.envvar is None:
+            parts.append(f'{name} "${_variable(option)}"')
+    return " ".join([*parts, *(shlex.join(item) for item in new.items())])
+
+
+def resume_preparation(ctx: click.Context) -> str:
+    """A sentence to print before `resume_command`: which variables to set. Empty if there is none."""
+    names = " and ".join(
+        f"{_variable(option)} to the value of {name}"
+        for option, name, value, _ in _typed_arguments(ctx)
+        if option is not None and _is_private(option, value)
+    )
+    return f"First set {names}, which is not printed here. " if names else ""
 
 
 def _variable(option: click.Parameter) -> str:
-    return f"IOVOX_{option.name}".upper()
+    return str(option.envvar or f"IOVOX_{option.name}".upper())

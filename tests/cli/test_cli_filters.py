@@ -108,7 +108,7 @@ def test_the_printed_command_contains_no_credential_and_no_number(typed, printed
     """Given a credential or phone number as a value, when the command is printed, then it names a variable instead."""
     context = click.Context(iovox.commands["backfill"].loaded, info_name="backfill")
     context.meta[options._ARGUMENTS_KEY] = [*typed, "--start", START]
-    command, preparation = options.resume_command(context, {})
+    command, preparation = options.resume_command(context, {}), options.resume_preparation(context)
     assert command == " ".join(filter(None, ["iovox backfill", printed, f"--start {START}"]))
     assert [name for name in variables if name not in preparation] == []
     assert bool(preparation) == bool(variables)

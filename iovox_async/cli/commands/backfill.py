@@ -109,14 +109,16 @@ class BackfillCommand:
             print_note(backfill_summary(report, directory, with_total=with_total))
 
     def _print_resume_command(self, job: Backfill, reason: str) -> None:
-        command, preparation = options.resume_command(self.ctx, {})
+        command = options.resume_command(self.ctx, {})
         partitions = job.progress.partitions
         if self.log_format == "json":
-            event = {"partitions": partitions, "resume_command": command, "preparation": preparation.strip()}
-            write_event("unfinished", event)
+            event = {"partitions": partitions, "resume_command": command}
+            write_event("unfinished", event | {"preparation": options.resume_preparation(self.ctx).strip()})
         else:
             finished = f" {format_count(partitions, 'partition')} finished." if partitions else ""
-            print_note(f"{reason}{finished} {preparation}Continue with:", command=command)
+            print_note(
+                f"{reason}{finished} {options.resume_preparation(self.ctx)}Continue with:", command=command
+            )
 
 
 @click.command(

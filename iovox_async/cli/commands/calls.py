@@ -102,9 +102,12 @@ class CallsCommand:
         if limit := self.arguments["max_calls"]:
             new["--limit"] = str(limit - self.written)
         # YESTERDAY is another day tomorrow; the position contains the dates.
-        command, preparation = options.resume_command(self.ctx, new, without={"--date-constant"})
+        command = options.resume_command(self.ctx, new, without={"--date-constant"})
         written = format_count(self.written, "call")
-        print_note(f"{reason}{written} written. {preparation}Continue with:", command=command)
+        print_note(
+            f"{reason}{written} written. {options.resume_preparation(self.ctx)}Continue with:",
+            command=command,
+        )
         return True
 
 

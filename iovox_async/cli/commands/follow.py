@@ -57,8 +57,10 @@ class FollowCommand:
             except asyncio.CancelledError:
                 return_to_line_start()
                 since = follower.latest_call_start.isoformat(" ", "seconds")
-                command, preparation = options.resume_command(self.ctx, {"--since": since})
-                print_note(f"Interrupted. {preparation}Continue with:", command=command)
+                command = options.resume_command(self.ctx, {"--since": since})
+                print_note(
+                    f"Interrupted. {options.resume_preparation(self.ctx)}Continue with:", command=command
+                )
                 raise
 
     def _encode(self, call: Call) -> bytes:
