@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -65,6 +66,7 @@ class BackfillDirectory:
     Attributes:
         manifest: what the directory holds; set by `open`.
         damaged: names of partitions whose files are damaged and must be read again; set by `open`.
+        deleted: names of the oldest partitions if their files were deleted, which is no damage; set by `open`.
     """
 
     manifest: Manifest
@@ -79,6 +81,7 @@ class BackfillDirectory:
     ) -> None:
         self.storage = storage
         self.damaged: set[str] = set()
+        self.deleted: set[str] = set()
         self._job = job
         self._manifest_interval = manifest_interval
         self._clock = clock
@@ -100,10 +103,13 @@ class BackfillDirectory:
     ) -> None:
         """Locks the directory, loads the manifest, checks the files' sizes, and removes leftovers of earlier runs.
 
+        The oldest files may be deleted.
+
         Args:
             start: the first second requested, or None for the start that the manifest holds.
             default_start: the start of a directory without a manifest.
-            repair: add damaged partitions to `damaged` instead of raising, and check the checksum of every file.
+            repair: add damaged partitions to `damaged` instead of raising, also those with a deleted file, and check the
+                checksum of every file.
             check_files: as `repair`, but raise if the manifest is damaged or missing.
 
         Raises:
@@ -131,6 +137,8 @@ class BackfillDirectory:
                 raise ManifestCorruptedError(
                     f"{self.storage}/{MANIFEST} is damaged ({damage})", hint=_REPAIR_HINT
                 )
+        if not repair:
+            self.deleted = self._find_deleted(files)
         self._check_files(files, keep_going=repair or check_files)
         self._remove_leftovers(files)
         first = min(start or self.manifest.start, self.manifest.start)
@@ -199,8 +207,10 @@ class BackfillDirectory:
         damaged = set()
         for name, entry in self.manifest.entries.items():
             self.heartbeat()  # a large directory takes longer than a lease lasts
-            if entry.file and (
-                files.get(entry.file) != entry.bytes or self.storage.sha256(entry.file) != entry.sha256
+            if (
+                entry.file
+                and name not in self.deleted
+                and (files.get(entry.file) != entry.bytes or self.storage.sha256(entry.file) != entry.sha256)
             ):
                 damaged.add(name)
         return damaged
@@ -227,12 +237,24 @@ class BackfillDirectory:
             self._lock.renew()
             self._lock_renewed_at = self._clock()
 
+    def _find_deleted(self, files: dict[str, int]) -> set[str]:
+        """The final partitions without a file that are older than all files, if there are any files."""
+        entries = sorted(
+            (entry for entry in self.manifest.entries.values() if entry.file),
+            key=lambda entry: entry.partition,
+        )
+        missing = list(takewhile(lambda entry: entry.final and entry.file not in files, entries))
+        if not missing or len(missing) == len(entries):
+            return set()
+        logger.info("partitions up to %s were deleted, and are not read again", missing[-1].partition)
+        return {entry.partition for entry in missing}
+
     def _check_files(self, files: dict[str, int], *, keep_going: bool) -> None:
         """Compares the files with the manifest by their sizes; with `keep_going`, also by their checksums."""
         wrong = [
             entry
             for entry in self.manifest.entries.values()
-            if entry.file and files.get(entry.file) != entry.bytes
+            if entry.file and entry.partition not in self.deleted and files.get(entry.file) != entry.bytes
         ]
         final = [entry for entry in wrong if entry.final]
         if final and not keep_going:

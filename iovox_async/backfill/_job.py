@@ -26,7 +26,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What distinguishes one backfill job from another.
 
     Attributes:
-        account: the account whose calls are read.
+        account: the API user whose calls are read.
         fields: the requested fields, in the order of the columns.
         filters: a checksum for each filter; the values may be phone numbers.
         format: the name of the file format.

@@ -144,7 +144,8 @@ class Backfill:
         self._storage = open_storage(directory)
         self._manifest_interval = MANIFEST_INTERVAL
         self._job = Job(
-            account=insights.account,
+            # Not the address, which may be spelled in several ways.
+            account=insights.account.rpartition(" at ")[0],
             fields=tuple(map(str, self._fields)),
             filters=filter_checksums(query),
             format=format,
@@ -179,9 +180,11 @@ class Backfill:
     async def run(self, *, repair: bool = False) -> BackfillReport:
         """Reads the missing partitions.
 
+        The files of the oldest partitions may be deleted; they are not read again. Any other missing file is damage.
+
         Args:
-            repair: check every file by its checksum, and read damaged partitions again. Otherwise files are checked by
-                their size, and damage is raised.
+            repair: check every file by its checksum, and read damaged partitions and deleted ones again. Otherwise files
+                are checked by their size, and damage is raised.
 
         Raises:
             BackfillLockedError: another process is writing to the directory.
@@ -230,7 +233,9 @@ class Backfill:
             mismatched = await work(directory, _Plan(start, stop, final_before))
             self._counters.finished = True
             self._publish_progress()
-            report = self._counters.report(directory.manifest.entries.values(), mismatched)
+            entries = directory.manifest.entries.values()
+            remaining = [entry for entry in entries if entry.partition not in directory.deleted]
+            report = self._counters.report(remaining, mismatched)
             report_json = msgspec.json.format(msgspec.json.encode(report.to_dict()))
             await _run_in_thread(partial(directory.replace, REPORT, report_json))
         finally:
@@ -255,7 +260,7 @@ class Backfill:
         ranges = [
             entries[part.name].range
             for part in partitions_in(plan.start, plan.stop, self._partitioning)
-            if part.name in entries and entries[part.name].final
+            if part.name in entries and entries[part.name].final and part.name not in directory.deleted
         ]
         self._counters.verified = len(ranges)
         mismatched = set(directory.damaged)

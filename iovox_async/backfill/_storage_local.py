@@ -162,7 +162,11 @@ class LocalStorage:
 def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, int]]:
     with os.scandir(directory) as children:
         for child in children:
-            if child.is_dir(follow_symlinks=False):
-                yield from _walk(Path(child.path), f"{prefix}{child.name}/")
+            path = f"{prefix}{child.name}"
+            # Partitions may lie behind symbolic links, for example on another disk; nothing else is followed.
+            follow = path == "calls" or prefix.startswith("calls/")
+            if child.is_dir(follow_symlinks=follow):
+                yield from _walk(Path(child.path), f"{path}/")
             else:
-                yield f"{prefix}{child.name}", child.stat(follow_symlinks=False).st_size
+                with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
+                    yield path, child.stat(follow_symlinks=follow).st_size

@@ -74,7 +74,7 @@ class TestOtherJobs:
         """Given the directory of account "demo", a backfill of account "other" raises and names both."""
         await job().run()
         async with open_session(username="other", transport=httpx.ASGITransport(sandbox.app)) as insights:
-            with pytest.raises(BackfillMismatchError, match=r"stored: demo at .*, requested: other at"):
+            with pytest.raises(BackfillMismatchError, match=r"stored: demo, requested: other"):
                 await Backfill(insights, QUERY, out, "jsonl").run()
 
     async def test_filter_values_are_neither_stored_nor_shown(self, job, out):
