@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 __all__ = [
+    "hide_credentials",
     "mask_digits",
     "mask_phone_number",
     "mask_phone_numbers",
@@ -24,6 +25,13 @@ _SHORT_REPR: Final = 48
 _PHONE_NUMBER: Final = re.compile(r"\+?\d(?:[\s()./-]{0,2}\d){6,}")
 #: The same without separators, for texts that contain dates.
 _DIGITS: Final = re.compile(r"\d{7,}")
+#: User and password, a token as the user of a web address, and a query such as a signature.
+_URL_CREDENTIALS: Final = re.compile(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
+
+
+def hide_credentials(url: str) -> str:
+    """A URL without the user, password and query that it may contain; a path is unchanged."""
+    return _URL_CREDENTIALS.sub(r"\1\2", url) if "://" in url else url
 
 
 def mask_phone_number(value: str) -> str:

@@ -16,14 +16,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from . import DONE, FAILED, INTERRUPTED
-from .console import (
-    HELP_CONFIG,
-    discard_stdout,
-    prepare_streams,
-    print_error,
-    start_log,
-    with_examples,
-)
+from .console import HELP_CONFIG, discard_stdout, prepare_streams, print_error, start_log, with_examples
 
 #: Each command with the first sentence of its help, in the order of the list.
 COMMANDS = {

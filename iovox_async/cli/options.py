@@ -23,11 +23,11 @@ import rich_click as click
 from click.shell_completion import CompletionItem
 
 from iovox_async import Field, Fields, Filters
-from iovox_async._redaction import mask_phone_numbers
+from iovox_async._redaction import hide_credentials, mask_phone_numbers
 from iovox_async.fields import did_you_mean
 from iovox_async.query import PHONE_PARAMETERS
 
-from .console import is_terminal
+from .console import is_terminal, print_note
 
 if TYPE_CHECKING:
     from iovox_async import AsyncInsights
@@ -198,16 +198,16 @@ def _split_commas(_ctx: click.Context, _option: click.Parameter, values: Iterabl
 
 def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> str | None:
     """The value of a filter that takes one; click alone would keep the last of several."""
-    option_name, variable = option.opts[0], _variable(option)
-    if values == (f"${variable}",):  # from a printed command that no shell has expanded
-        values = (os.environ.get(variable, ""),)
+    name = option.opts[0]
     if len(values) > 1 or ("," in "".join(values) and option.name not in _TEXT_FILTERS):
-        typed = mask_phone_numbers(" ".join(f"{option_name} {shlex.quote(value)}" for value in values))
-        raise click.UsageError(
-            f"{option_name} takes one value, got {typed}. Run iovox {ctx.info_name} once for each value"
-            f"{', each with its own --out' if ctx.info_name == 'backfill' else ''}.",
-            ctx,
-        )
+        typed = mask_phone_numbers(" ".join(f"{name} {shlex.quote(value)}" for value in values))
+        advice = f"Run iovox {ctx.info_name} once for each value"
+        directories = ", each with its own --out" if ctx.info_name == "backfill" else ""
+        raise click.UsageError(f"{name} takes one value, got {typed}. {advice}{directories}.", ctx)
+    if re.search(r",\S", "".join(values)):
+        logger.warning("%s takes one text: its comma does not separate two", name)
+    if values == (f"${_variable(option)}",):  # from a printed command that no shell has expanded
+        return os.environ.get(_variable(option), "")
     return values[0] if values else None
 
 
@@ -226,20 +226,11 @@ def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
 
 _FILTERS: Final = get_type_hints(Filters)
 
-
-def _used_filters(values: dict[str, Any]) -> dict[str, Any]:
-    filters = {name: value for name, value in values.items() if value not in (None, ())}
-    for name in _TEXT_FILTERS & filters.keys():
-        if re.search(r",\S", filters[name]):
-            logger.warning("%s takes one text: its comma does not separate two", filter_option_name(name))
-    return {"filters": filters}
-
-
 #: Adds an option for each filter; the command gets those that were used as `filters`, a dict.
 filter_options: Final = collect_options(
     [_filter_option(name, multiple=_is_list(annotation)) for name, annotation in _FILTERS.items()],
     _FILTERS,
-    _used_filters,
+    lambda values: {"filters": {name: value for name, value in values.items() if value not in (None, ())}},
 )
 
 # What to read.
@@ -334,13 +325,6 @@ class ResumableCommand(click.RichCommand):
 
 #: Filters whose values are numbers or codes of the account, not of a caller.
 _PUBLIC_NUMBERS: Final = frozenset(("node_id", "link_id"))
-#: User and password, a token as the user of a web address, and a query such as a signature.
-_URL_CREDENTIALS: Final = re.compile(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
-
-
-def hide_credentials(url: str) -> str:
-    """A URL without the user, password and query that it may contain; a path is unchanged."""
-    return _URL_CREDENTIALS.sub(r"\1\2", url) if "://" in url else url
 
 
 def _is_private(option: click.Option, value: str) -> bool:
@@ -364,8 +348,7 @@ def _typed_arguments(ctx: click.Context) -> Iterator[tuple[click.Option | None, 
         name, equals, value = argument.partition("=")
         words = [argument]
         if name in options and not equals:
-            value = next(arguments, "")
-            words.append(value)
+            words.append(value := next(arguments, ""))
         yield options.get(name), name, value, words
 
 
@@ -393,12 +376,20 @@ def resume_command(ctx: click.Context, new: Mapping[str, str], *, without: Colle
 
 def resume_preparation(ctx: click.Context) -> str:
     """A sentence to print before `resume_command`: which variables to set. Empty if there is none."""
-    names = " and ".join(
+    names = [
         f"{_variable(option)} to the value of {name}"
         for option, name, value, _ in _typed_arguments(ctx)
         if option is not None and _is_private(option, value)
-    )
-    return f"First set {names}, which is not printed here. " if names else ""
+    ]
+    return f"First set {' and '.join(names)}, which is not printed here." if names else ""
+
+
+def print_resume_command(
+    ctx: click.Context, text: str, new: Mapping[str, str], *, without: Collection[str] = ()
+) -> None:
+    """Prints a note that ends with the command that continues."""
+    text = " ".join(filter(None, (text, resume_preparation(ctx), "Continue with:")))
+    print_note(text, command=resume_command(ctx, new, without=without))
 
 
 def _variable(option: click.Parameter) -> str:

@@ -23,6 +23,7 @@ from iovox_async import (
     TLSError,
     TransportError,
 )
+from iovox_async._redaction import hide_credentials
 
 from .. import FAILED, UNFINISHED, options
 from ..app import COMMANDS
@@ -105,20 +106,18 @@ class BackfillCommand:
         else:
             # With --verify, the total follows after the verification.
             with_total = event == "verified" or not self.verify
-            directory = options.hide_credentials(self.out)
+            directory = hide_credentials(self.out)
             print_note(backfill_summary(report, directory, with_total=with_total))
 
     def _print_resume_command(self, job: Backfill, reason: str) -> None:
-        command = options.resume_command(self.ctx, {})
         partitions = job.progress.partitions
         if self.log_format == "json":
-            event = {"partitions": partitions, "resume_command": command}
-            write_event("unfinished", event | {"preparation": options.resume_preparation(self.ctx).strip()})
+            command, preparation = options.resume_command(self.ctx, {}), options.resume_preparation(self.ctx)
+            event = {"partitions": partitions, "resume_command": command, "preparation": preparation}
+            write_event("unfinished", event)
         else:
             finished = f" {format_count(partitions, 'partition')} finished." if partitions else ""
-            print_note(
-                f"{reason}{finished} {options.resume_preparation(self.ctx)}Continue with:", command=command
-            )
+            options.print_resume_command(self.ctx, f"{reason}{finished}", {})
 
 
 @click.command(

@@ -102,12 +102,8 @@ class CallsCommand:
         if limit := self.arguments["max_calls"]:
             new["--limit"] = str(limit - self.written)
         # YESTERDAY is another day tomorrow; the position contains the dates.
-        command = options.resume_command(self.ctx, new, without={"--date-constant"})
-        written = format_count(self.written, "call")
-        print_note(
-            f"{reason}{written} written. {options.resume_preparation(self.ctx)}Continue with:",
-            command=command,
-        )
+        text = f"{reason}{format_count(self.written, 'call')} written."
+        options.print_resume_command(self.ctx, text, new, without={"--date-constant"})
         return True
 
 

@@ -57,10 +57,7 @@ class FollowCommand:
             except asyncio.CancelledError:
                 return_to_line_start()
                 since = follower.latest_call_start.isoformat(" ", "seconds")
-                command = options.resume_command(self.ctx, {"--since": since})
-                print_note(
-                    f"Interrupted. {options.resume_preparation(self.ctx)}Continue with:", command=command
-                )
+                options.print_resume_command(self.ctx, "Interrupted.", {"--since": since})
                 raise
 
     def _encode(self, call: Call) -> bytes:
