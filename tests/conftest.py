@@ -30,6 +30,8 @@ def _clean_environment(monkeypatch):
 def _restored_log_settings():
     logger = logging.getLogger("iovox_async")
     before = logger.level, logger.propagate, list(logger.handlers)
+    # A library that configures logging while it is imported may have disabled it.
+    logger.disabled = False
     yield
     logger.setLevel(before[0])
     logger.propagate = before[1]

@@ -243,7 +243,6 @@ async def test_an_interrupted_handshake_is_retried(authority, open_session):
 
 
 @pytest.mark.fault(66)
-@pytest.mark.usefixtures("_no_settings_from_outside")
 async def test_ssl_cert_file_and_sslkeylogfile_are_ignored(authority, monkeypatch, tmp_path, open_session):
     """Given SSL_CERT_FILE and SSLKEYLOGFILE, when a page is requested, then neither is used."""
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
