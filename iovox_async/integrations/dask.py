@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
+import pickle
+import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from itertools import pairwise
@@ -31,6 +34,7 @@ from ..fields import Fields
 from ..query import InsightsQuery
 
 try:
+    import cloudpickle
     import dask.dataframe as dd
     import pandas as pd
     import pyarrow as pa
@@ -62,7 +66,8 @@ def read_calls(
     """The calls of a date range as a Dask DataFrame, indexed by `call_start` with known divisions, Arrow-backed.
 
     No request is sent until the frame is computed. Workers take the credentials from their environment, so that no key
-    travels through the scheduler, unless `session` contains them.
+    travels through the scheduler, unless `session` contains them. Then they are part of the graph, in a form that no repr,
+    log, traceback or dashboard shows; it is not encrypted, so whoever can run code on the cluster can recover it.
 
     Args:
         start: the first second, inclusive.
@@ -78,12 +83,13 @@ def read_calls(
         ConfigurationError: npartitions or concurrency is not a positive integer.
         MissingExtraError: dask, pandas or pyarrow is not installed.
     """
+    # The key leaves the local variables at once, so that a traceback that shows them cannot show it.
+    arguments, session = _Private({**(session or {}), "concurrency": 1}), None
     for option in ("order", "ordered", "resume", "max_calls", "paging", "query"):
         if option in stream_options:
             raise QueryError(option, "must not be set for the Dask reader")
     _check_positive_integer("concurrency", concurrency)
-    session = dict(session or {})
-    if session.get("timezone") is not None:
+    if arguments.reveal().get("timezone") is not None:
         raise QueryError("timezone", "must not be set for the Dask reader: divisions are naive local times")
     filters = {name: value for name, value in stream_options.items() if name not in {"page_size", "on_error"}}
     query = InsightsQuery.from_arguments(start, end, fields=fields, **filters)
@@ -97,13 +103,47 @@ def read_calls(
     return dd.from_map(
         _read_partition,
         [(first, stop - SECOND) for first, stop in pairwise(edges)],
-        options=options,
-        session={**session, "concurrency": 1},
+        options=_Private(options),
+        session=arguments,
         semaphore=(f"iovox-{token}", concurrency),
         meta=_to_frame(schema_for(requested).empty_table()),
         divisions=[*map(pd.Timestamp, edges[:-1]), pd.Timestamp(edges[-1] - SECOND)],
         label="read-calls",
     )
+
+
+class _Private:
+    """Keyword arguments, of which only the names are visible: values may be keys, passwords or phone numbers.
+
+    Neither its repr nor its pickle contains a value in readable form.
+    """
+
+    __slots__ = ("reveal",)
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        #: Returns the arguments; only its closure holds them.
+        self.reveal: Callable[[], dict[str, Any]] = lambda: values
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(sorted(self.reveal()))}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        data = cloudpickle.dumps(self.reveal())
+        pad = secrets.token_bytes(len(data))
+        return _unpickle_private, (pad, _xor(data, pad))
+
+    def __dask_tokenize__(self) -> str:
+        values = {name: value for name, value in self.reveal().items() if name not in {"secure_key", "proxy"}}
+        token: str = tokenize(sorted(values.items(), key=str))
+        return token
+
+
+def _unpickle_private(pad: bytes, data: bytes) -> _Private:
+    return _Private(pickle.loads(_xor(data, pad)))  # noqa: S301 - what this process or its client has pickled
+
+
+def _xor(data: bytes, pad: bytes) -> bytes:
+    return bytes(map(operator.xor, data, pad))
 
 
 def _check_positive_integer(name: str, value: object) -> None:
@@ -124,16 +164,17 @@ def _split_range(start: datetime, stop: datetime, npartitions: int | None) -> li
 def _read_partition(
     dates: tuple[datetime, datetime],
     *,
-    options: dict[str, Any],
-    session: dict[str, Any],
+    options: _Private,
+    session: _Private,
     semaphore: tuple[str, int],
 ) -> pd.DataFrame:
     """Reads one partition, in any process and thread."""
 
     async def read() -> pa.Table:
-        async with AsyncInsights(**session) as insights, insights.stream(*dates, **options) as stream:
+        client = AsyncInsights(**session.reveal())
+        async with client as insights, insights.stream(*dates, **options.reveal()) as stream:
             batches = [batch async for batch in stream.arrow()]
-        return pa.Table.from_batches(batches, schema_for(options["fields"]))
+        return pa.Table.from_batches(batches, schema_for(options.reveal()["fields"]))
 
     with _semaphore(*semaphore):
         return _to_frame(asyncio.run(read()))

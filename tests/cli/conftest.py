@@ -15,6 +15,10 @@ from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 START, END = "2024-01-01", "2024-01-31"
 COMMAND = [sys.executable, "-m", "iovox_async.cli"]
 
+# A command that is imported while a test has replaced a function of another module would keep the replacement.
+for command in iovox.commands.values():
+    command.loaded  # noqa: B018 - a cached property that imports
+
 
 @pytest.fixture(scope="session")
 def _served():

@@ -1,14 +1,17 @@
 """Dask: partitions join to the whole range, divisions are known, and the limit on requests holds over all workers."""
 
 import asyncio
+import pickle
+import traceback
 
 import pytest
 
-from iovox_async import ConfigurationError, QueryError
+from iovox_async import ConfigurationError, QueryError, RetryPolicy, TransportError
 from iovox_async.sandbox import Faults, Sandbox
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+cloudpickle = pytest.importorskip("cloudpickle")
 
 from iovox_async.integrations.dask import read_calls  # noqa: E402 - only where dask is installed
 
@@ -77,3 +80,58 @@ def test_an_option_that_cannot_be_partitioned_raises(options, error, message):
     """Given such an option, read_calls raises before any request."""
     with pytest.raises(error, match=message):
         read_calls(START, END, **options)
+
+
+CANARY = "canary-key-5309"
+
+
+@pytest.mark.finding("C3")
+@pytest.mark.parametrize(
+    "secret",
+    [
+        {"session": {"username": "demo", "secure_key": CANARY}},
+        {"session": {"username": "demo", "secure_key": "k", "proxy": f"http://user:{CANARY}@127.0.0.1:9"}},
+        {"call_origin": CANARY},
+    ],
+    ids=["key", "proxy", "number of a filter"],
+)
+def test_no_credential_is_visible_in_the_frame(secret, capsys):
+    """Given a key, a proxy's password or a number, then no repr, graph, name or pickle of the frame contains it."""
+    frame = read_calls(START, END, npartitions=2, fields=["id"], **secret)
+    frame.pprint()
+    graph = dict(frame.optimize().dask)
+    views = [repr(frame), str(frame.expr), repr(graph), str(graph), *map(str, graph), capsys.readouterr().out]
+    views += [repr(frame.expr.operands), frame._repr_html_() if hasattr(frame, "_repr_html_") else ""]
+    assert CANARY not in "".join(views)
+    for data in (frame, graph):
+        assert CANARY.encode() not in cloudpickle.dumps(data)
+
+
+@pytest.mark.finding("C3")
+def test_no_credential_is_visible_in_a_traceback_with_variables():
+    """Given a key, when reading a partition fails, then a traceback that shows all variables does not contain it."""
+    session = {
+        "username": "demo",
+        "secure_key": CANARY,
+        "base_url": "http://127.0.0.1:9",
+        "retry": RetryPolicy(max_attempts=1),
+    }
+    frame = read_calls(START, END, npartitions=1, fields=["id"], session=session)
+    del session
+    with pytest.raises(TransportError) as caught, dask.config.set(scheduler="sync"):
+        frame.compute()
+    formatted = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    assert CANARY not in "".join(formatted)
+
+
+@pytest.mark.finding("C3")
+async def test_a_key_in_the_session_reaches_workers_in_other_processes():
+    """Given a key in the session, when partitions are read by processes, then they are read with it."""
+    sandbox = Sandbox(calls=50, start=START, end=END)
+    async with sandbox.serve() as base_url:
+        frame = read_calls(START, END, npartitions=2, session=session(base_url), fields=["id"])
+        restored = pickle.loads(cloudpickle.dumps(frame))
+        with dask.config.set(scheduler="processes", num_workers=1):
+            computed = await asyncio.to_thread(restored.compute)
+    assert list(computed["id"]) == sandbox.ids()
+    assert restored._name == frame._name
