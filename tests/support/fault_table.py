@@ -107,13 +107,13 @@ WITHOUT_TEST = {18: "http2 is off in httpcore by default"}
 
 
 @functools.cache
-def marked_tests():
-    """The tests marked with each number, as `path::name`."""
+def marked_tests(mark="fault"):
+    """The tests with each argument of a mark, as `path::name`."""
     tests = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             for decorator in getattr(node, "decorator_list", ()):
-                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"pytest.mark.{mark}":
                     for number in decorator.args:
                         tests[ast.literal_eval(number)].append(f"{path.relative_to(TESTS)}::{node.name}")
     return tests
