@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import re
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ..errors import ManifestCorruptedError
+from ..errors import BackfillError, ManifestCorruptedError
 from ._manifest import MANIFEST, Manifest, ManifestEntry
 from ._storage import TEMPORARY_SUFFIX
 
@@ -89,7 +90,8 @@ class BackfillDirectory:
         self._lock_renewed_at = 0.0
         self._write_mutex = threading.Lock()
         self._manifest_written_at = -math.inf
-        self._has_unwritten_entries = False
+        #: Committed partitions that the manifest in the directory lacks, by name.
+        self._unwritten: dict[str, ManifestEntry] = {}
         #: Files that the next version of the manifest no longer names.
         self._obsolete_files: set[str] = set()
 
@@ -186,14 +188,23 @@ class BackfillDirectory:
             if entry.file:
                 self._obsolete_files.discard(entry.file)
             self.manifest.entries[entry.partition] = entry
-            self._has_unwritten_entries = True
+            self._unwritten[entry.partition] = entry
             self._write_entries_if_due()
 
     def flush(self) -> None:
         """Writes the manifest if it lacks a committed partition."""
         with self._write_mutex:
-            if self._has_unwritten_entries:
+            if self._unwritten:
                 self._write_entries()
+
+    def lost_entries(self) -> list[ManifestEntry]:
+        """Committed partitions that the manifest in the directory lacks; the next run reads them again."""
+        kept: dict[str, ManifestEntry] = {}
+        if self._unwritten:
+            with contextlib.suppress(BackfillError):
+                data = self.storage.read(MANIFEST) or b""
+                kept = Manifest.load(data, self._job, self.manifest.start, location=self.storage).entries
+        return [entry for name, entry in self._unwritten.items() if kept.get(name) != entry]
 
     def replace(self, path: str, data: bytes) -> None:
         """Writes a small file."""
@@ -217,12 +228,12 @@ class BackfillDirectory:
 
     def _write_entries_if_due(self) -> None:
         due = self._clock() - self._manifest_written_at >= self._manifest_interval
-        if self._has_unwritten_entries and due:
+        if self._unwritten and due:
             self._write_entries()
 
     def _write_entries(self) -> None:
         self._write_manifest()
-        self._manifest_written_at, self._has_unwritten_entries = self._clock(), False
+        self._manifest_written_at, self._unwritten = self._clock(), {}
         obsolete, self._obsolete_files = self._obsolete_files, set()
         for path in sorted(obsolete):
             self.storage.remove(path)

@@ -288,7 +288,10 @@ class Backfill:
             with contextlib.suppress(BackfillError):
                 await _run_in_thread(directory.flush)
             raise
-        await _run_in_thread(directory.flush)
+        else:
+            await _run_in_thread(directory.flush)
+        finally:
+            await _run_in_thread(lambda: self._counters.partitions_lost(directory.lost_entries()))
 
     async def _read_group(
         self, directory: BackfillDirectory, plan: _Plan, group: list[PartitionRange]
@@ -297,8 +300,8 @@ class Backfill:
 
         def commit(entries: Iterable[ManifestEntry]) -> None:
             for entry in entries:
-                directory.commit(entry)
                 self._counters.partition_finished(entry)
+                directory.commit(entry)
 
         def write(chunk: Chunk) -> None:
             directory.heartbeat()

@@ -135,6 +135,12 @@ class RunCounters:
             self.calls_written += entry.rows
             self.last_partition = entry.partition
 
+    def partitions_lost(self, entries: Iterable[ManifestEntry]) -> None:
+        """Takes back partitions that could not be added to the manifest: the next run reads them again."""
+        for entry in entries:
+            self.partitions -= 1
+            self.calls_written -= entry.rows
+
     def progress(self) -> BackfillProgress:
         totals, seconds = dict(self._closed_streams), self._closed_seconds
         for stream, stream_seconds in self._open_streams.items():

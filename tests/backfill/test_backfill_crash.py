@@ -292,6 +292,7 @@ class FullFromLastDay(UnsyncedFileSystem):
         return super().write(file, data)
 
 
+@pytest.mark.finding("B11")
 @pytest.mark.parametrize(("lasting", "kept"), [(False, 2), (True, 1)], ids=["once", "lasting"])
 async def test_a_full_disk_keeps_the_days_before_and_raises_the_first_error(
     lasting, kept, sandbox, open_session, tmp_path
@@ -305,10 +306,31 @@ async def test_a_full_disk_keeps_the_days_before_and_raises_the_first_error(
         job = new_job(insights, tmp_path, QUERY, LATER, file_system=disk, manifest_interval=END)
         with pytest.raises(BackfillError, match="2024-01-04"):
             await job.run()
-        assert job.progress.partitions == 2
+        assert job.progress.partitions == kept
         report = await new_job(insights, tmp_path, QUERY, LATER, manifest_interval=END).run()
     assert (report.partitions_skipped, report.partitions) == (kept, 3 - kept)
     assert ids_in(tmp_path) == sandbox.ids()
+
+
+@pytest.mark.finding("B11")
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
+async def test_the_count_after_a_full_disk_is_that_of_the_next_run(lasting, sandbox, open_session, tmp_path):
+    """Given a disk that is full at any change, the count of finished partitions is the one that the next run finds."""
+    async with connect(sandbox, open_session) as insights:
+        for fail_at in range(1, 60):
+            path = tmp_path / str(fail_at)
+            disk = BrokenFileSystem(fail_at, errno.ENOSPC, lasting=lasting)
+            job = new_job(insights, path, QUERY, LATER, file_system=disk, manifest_interval=END)
+            try:
+                await job.run()
+            except BackfillError:
+                counted = job.progress.partitions
+                report = await new_job(insights, path, QUERY, LATER, manifest_interval=END).run()
+                assert counted == report.partitions_skipped, fail_at
+            if disk.changes < fail_at:
+                break
+        else:
+            pytest.fail("the run never ended without a failure")
 
 
 @pytest.mark.subprocess
