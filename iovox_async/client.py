@@ -18,13 +18,14 @@ from ._http.throttle import RequestThrottle
 from ._http.transport import Endpoint
 from ._http.urls import check_base_url
 from ._paging.spec import FINALITY_DELAY, Paging, add_fields, resolve, to_local_time
+from ._params.account_time import AccountTime
 from ._params.timezones import zone_of
 from ._parsing.decoder import CallDecoder, OnError, checked_on_error
 from ._runtime import current_runtime
 from ._telemetry import enable_logging
 from .errors import ConfigurationError
 from .fields import Field, Fields
-from .follow import CallFollower, PollState
+from .follow import CallFollower, PollRange, PollState
 from .query import Filters, InsightsQuery
 from .results import Page
 from .retry import RetryPolicy, seconds
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncInsights"]
 
 DEFAULT_BASE_URL: Final = "https://rest.iovox.com/rest/v1"
+DAY: Final = timedelta(days=1)
 #: Seconds of the longest timedelta.
 MAX_SECONDS: Final = timedelta.max // timedelta(seconds=1)
 
@@ -108,9 +110,16 @@ class AsyncInsights:
         url = check_base_url(base_url or os.environ.get("IOVOX_URL") or DEFAULT_BASE_URL)
         self._page_size = check_page_size(page_size)
         runtime = current_runtime()
+        time = AccountTime(zone_of(timezone), runtime.utcnow, runtime.clock)
         self._connection = Connection(
             endpoint=Endpoint(
-                url, sign, concurrency=concurrency, timeout=attempt_seconds, proxy=proxy, transport=transport
+                url,
+                sign,
+                concurrency=concurrency,
+                timeout=attempt_seconds,
+                proxy=proxy,
+                transport=transport,
+                on_date=time.observe,
             ),
             throttle=RequestThrottle(
                 concurrency, clock=runtime.clock, sleep=runtime.sleep, random=runtime.random
@@ -118,7 +127,7 @@ class AsyncInsights:
             supervisor=TaskSupervisor(),
             retry=retry,
             observer=observer,
-            timezone=zone_of(timezone),
+            time=time,
             runtime=runtime,
         )
         self._base_url = url
@@ -151,7 +160,8 @@ class AsyncInsights:
         Args:
             start: the first second, inclusive: str, date or datetime. None: the first of this month; with an `end` before
                 that, the stream is empty.
-            end: the last second, inclusive; a bare date means 23:59:59. None: now, fixed when this method is called.
+            end: the last second, inclusive; a bare date means 23:59:59. None: now, fixed when this method is called; without
+                a time zone, the latest that it may be in the account (UTC+14).
             query: an `InsightsQuery` instead of, or in addition to, the arguments.
             order: a field with `_ASC` or `_DESC`.
             fields: the fields to request: a preset of `Fields`, or names.
@@ -179,9 +189,13 @@ class AsyncInsights:
         page_size = self._page_size if page_size is None else check_page_size(page_size)
         if page_size is None and query is not None:
             page_size = query.limit
+        time = self._connection.time
+        reading = time.read()
         spec = resolve(
             requested,
-            now=self.now(),
+            now=time.latest_now(reading),
+            earliest_now=time.earliest_now(reading),
+            resolved_at=reading,
             timezone=self.timezone,
             ordered=ordered,
             paging=paging,
@@ -267,7 +281,9 @@ class AsyncInsights:
         query = InsightsQuery(ids=flat_ids, fields=fields)
         all_fields, _ = add_fields(query.fields, ("id",))
         decoder = self._decoder(all_fields, on_error)
-        return await fetch_by_id(query, all_fields, self._connection, decoder, self.now() + timedelta(days=1))
+        # A call found by its id may start in the future, if a clock at an exchange is wrong.
+        end = self._connection.time.latest_now() + DAY
+        return await fetch_by_id(query, all_fields, self._connection, decoder, end)
 
     def follow(
         self,
@@ -286,8 +302,9 @@ class AsyncInsights:
         the calls within the look-back.
 
         Args:
-            since: the first second; None: now.
-            interval: seconds or a timedelta between polls.
+            since: the first second; None: now. Without a time zone, None is the earliest that it may be in the account
+                (UTC-12), so that calls of the last hours come first.
+            interval: seconds or a timedelta between polls, more than 0.
             lookback: seconds or a timedelta before the latest call that each poll reads again, because calls arrive late
                 and transcripts take up to half an hour. Two hours by default.
             include_updates: deliver a call again when its content has changed.
@@ -302,18 +319,24 @@ class AsyncInsights:
         all_fields, added_fields = add_fields(query.fields)
         stream_query = evolve(query, start_date=None, fields=all_fields)
 
+        time = self._connection.time
+
         def read(start: datetime) -> CallStream:
-            # The clock of the account may be ahead of this one. Calls that have not started do not exist.
-            return self.stream(start, self.now() + timedelta(days=1), query=stream_query, on_error=on_error)
+            # A day more, because the clocks may be wrong, of this machine before the first response and of exchanges.
+            end = max(start, time.latest_now()) + DAY
+            return self.stream(start, end, query=stream_query, on_error=on_error)
 
         return CallFollower(
             PollState(
                 read=read,
-                now=self.now,
                 sleep=self._connection.runtime.sleep,
-                since=query.start_date or self.now(),
-                interval=seconds(interval, "interval"),
-                lookback=timedelta(seconds=min(seconds(lookback, "lookback"), MAX_SECONDS)),
+                range=PollRange(
+                    time,
+                    query.start_date or time.earliest_now(),
+                    timedelta(seconds=min(seconds(lookback, "lookback"), MAX_SECONDS)),
+                ),
+                interval=positive_seconds("interval", interval),
+                max_retry_after=self._connection.retry.max_retry_after,
                 include_updates=include_updates,
                 added_fields=added_fields,
             )
@@ -345,8 +368,8 @@ class AsyncInsights:
         return self._connection.timezone
 
     def now(self) -> datetime:
-        """Returns the current local time of the account, naive; without a time zone, that of this machine."""
-        return self._connection.now()
+        """Returns the account's local time by this machine's clock, naive; without a time zone, the machine's local time."""
+        return self._connection.time.now()
 
     def __repr__(self) -> str:
         if not hasattr(self, "_account"):

@@ -1,13 +1,15 @@
 """Provides `CallFollower`, an endless async iterator over new calls.
 
 Each poll reads again from the latest call's start minus a look-back, by windows, and delivers the calls that were not
-delivered before. So calls that arrive late are delivered too, and memory is bounded by the look-back.
+delivered before. So calls that arrive late are delivered too, and memory is bounded by the look-back (where the account's
+time zone is unknown, by 26 hours more).
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections import deque
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
+    from ._params.account_time import AccountTime
     from .models import Call
     from .stream import CallStream
 
@@ -39,9 +42,91 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 #: Errors after which polling continues. Any other error would occur again at the next poll.
 TRANSIENT_ERRORS: Final = (TransportError, ServerError, RateLimitError, DecodeError)
 
+#: The number of new calls that the account's local time is estimated from, by their median, and the tolerance added to it.
+LEADS: Final = 9
+LEAD_TOLERANCE: Final = timedelta(hours=1)
+#: Fewer calls than this are not forgotten during a poll.
+MIN_REMEMBERED: Final = 256
+
 
 def _ended_error() -> SessionError:
     return SessionError("following has ended", hint="Call follow(since=latest_call_start) to continue.")
+
+
+@define(eq=False)
+class PollRange:
+    """Decides from which second each poll reads, so that a start in the future moves nothing.
+
+    Where the local time of the account is known, calls that start later are in the future. Where it is not (no time zone, or
+    two clocks that differ), it is estimated: in most polls, by how far the starts of new calls are ahead of the earliest time
+    it may be; and at least once in half a look-back, a poll reads from a look-back before that earliest time itself.
+
+    Attributes:
+        latest: the start of the latest call so far that is not in the future; `since` before the first.
+    """
+
+    time: AccountTime
+    since: datetime
+    lookback: timedelta
+    latest: datetime = field(init=False)
+    #: The earliest and the latest time it may have been in the account when the current poll began.
+    _earliest_now: datetime = field(init=False)
+    _latest_now: datetime = field(init=False)
+    #: The earliest time at the beginning of the last complete poll that read from a look-back before it.
+    _checked_until: datetime = field(init=False)
+    _checks: bool = field(default=True, init=False)
+    #: How far the latest new calls started after the earliest time it may have been.
+    _leads: deque[timedelta] = field(factory=lambda: deque(maxlen=LEADS), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.latest = self.since
+        self._read_clocks()
+        self._checked_until = self._earliest_now
+
+    def _read_clocks(self) -> None:
+        reading = self.time.read()
+        self._earliest_now = self.time.earliest_now(reading)
+        self._latest_now = self.time.latest_now(reading, by=min)
+
+    def begin_poll(self) -> datetime:
+        """The first second of the poll that begins now."""
+        self._read_clocks()
+        certain, position = min(self.latest, self._checked_until), min(self.latest, self._estimated_now())
+        unchecked = self._earliest_now - self._checked_until
+        is_due = not timedelta(0) <= unchecked <= self.lookback / 2
+        # Where the two hardly differ, every poll checks.
+        self._checks = is_due or position - certain <= self.lookback / 2
+        return self._look_back(certain if self._checks else position)
+
+    def end_poll(self) -> None:
+        """Notes that the current poll is complete."""
+        if self._checks:
+            self._checked_until = self._earliest_now
+
+    def add(self, start: datetime, *, is_new: bool) -> None:
+        """Notes the start of a call that a poll has read."""
+        if start > self._latest_now:
+            # The poll may have begun long ago.
+            self._latest_now = self.time.latest_now(by=min)
+        if start > self._latest_now:
+            return
+        self.latest = max(self.latest, start)
+        if is_new:
+            self._leads.append(start - self._earliest_now)
+
+    def oldest_needed(self) -> datetime:
+        """The first second that a later poll may read again."""
+        return self._look_back(min(self.latest, self._checked_until))
+
+    def _look_back(self, position: datetime) -> datetime:
+        # Never before `since`, and never before the first date that datetime can express.
+        return self.since if position - self.since <= self.lookback else position - self.lookback
+
+    def _estimated_now(self) -> datetime:
+        if len(self._leads) < LEADS:
+            return self._earliest_now
+        lead = max(timedelta(0), sorted(self._leads)[LEADS // 2] + LEAD_TOLERANCE)
+        return min(self._latest_now, self._earliest_now + lead)
 
 
 @define(eq=False)
@@ -51,34 +136,25 @@ class PollState:
     Attributes:
         read: opens a stream from a second on.
         added_fields: sort keys that the caller did not request; they are removed before delivery.
-        latest: the start of the latest call so far; `since` before the first.
-        delivered: start and content digest of the calls within the look-back, by id.
+        range: from which second polls read.
+        delivered: start and content digest of the calls that a later poll may read again, by id.
         stream: what the current poll reads, or None.
         pause: the scope of the pause after a poll, for another task to cancel.
     """
 
     read: Callable[[datetime], CallStream]
-    now: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[None]]
-    since: datetime
+    range: PollRange
     interval: float
-    lookback: timedelta
+    max_retry_after: float
     include_updates: bool
     added_fields: tuple[str, ...]
-    latest: datetime = field(init=False)
     delivered: dict[int, tuple[datetime, bytes]] = field(factory=dict, init=False)
     polls: int = field(default=0, init=False)
     failed_polls: int = field(default=0, init=False)
     stream: CallStream | None = field(default=None, init=False)
     pause: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.latest = self.since
-
-    def poll_start(self) -> datetime:
-        """The second from which the next poll reads."""
-        # Never before `since`, and never before the first date that datetime can express.
-        return self.latest - min(self.lookback, self.latest - self.since)
+    _forget_at: int = field(default=MIN_REMEMBERED, init=False)
 
     def should_deliver(self, call: Call) -> bool:
         """Records a call, and returns whether it is new (or updated)."""
@@ -86,14 +162,29 @@ class PollState:
         digest = _digest(call) if self.include_updates else b""
         previous = self.delivered.get(call.id)
         self.delivered[call.id] = (start, digest)
-        # A start far in the future is an error in the data. It must not move the look-back past calls to come.
-        self.latest = max(self.latest, min(start, self.now() + timedelta(days=1)))
+        self.range.add(start, is_new=previous is None and self.polls > 0)
+        if len(self.delivered) >= self._forget_at:
+            self.forget_old_calls()
         return previous is None or previous[1] != digest
 
     def forget_old_calls(self) -> None:
         """Removes calls that no poll will read again."""
-        start = self.poll_start()
+        start = self.range.oldest_needed()
         self.delivered = {call_id: entry for call_id, entry in self.delivered.items() if entry[0] >= start}
+        # A quarter more may come before the next time, so that forgetting costs little.
+        self._forget_at = max(MIN_REMEMBERED, len(self.delivered) * 5 // 4)
+
+    def pause_after(self, error: Exception) -> float:
+        """The seconds to pause after a poll that failed."""
+        requested = getattr(error, "retry_after", None) or 0.0
+        if requested > self.max_retry_after:
+            logger.warning(
+                "the server requests a pause of %g seconds (Retry-After), longer than RetryPolicy.max_retry_after: "
+                "polling again after %g seconds",
+                requested,
+                max(self.interval, self.max_retry_after),
+            )
+        return max(self.interval, min(requested, self.max_retry_after))
 
 
 def _digest(call: Call) -> bytes:
@@ -104,17 +195,18 @@ async def _poll(state: PollState) -> AsyncGenerator[Call, None]:
     while True:
         pause = state.interval
         try:
-            async with state.read(state.poll_start()) as state.stream:
+            async with state.read(state.range.begin_poll()) as state.stream:
                 async for call in state.stream:
                     if state.should_deliver(call):
                         for name in state.added_fields:
                             setattr(call, name, None)
                         yield call
+            state.range.end_poll()
         except (RecordError, PagingError):
             raise
         except TRANSIENT_ERRORS as error:
             state.failed_polls += 1
-            pause = max(pause, getattr(error, "retry_after", None) or 0.0)
+            pause = state.pause_after(error)
             logger.info("poll failed with %s; next poll in %g seconds", type(error).__name__, pause)
         state.polls += 1
         state.forget_old_calls()
@@ -153,8 +245,11 @@ class CallFollower:
 
     @property
     def latest_call_start(self) -> datetime:
-        """The start of the latest call so far, in the account's local time; `follow(since=latest_call_start)` continues there."""
-        return self._state.latest
+        """The start of the latest call so far that is not in the future, in the account's local time.
+
+        `follow(since=latest_call_start)` continues there.
+        """
+        return self._state.range.latest
 
     @property
     def poll_count(self) -> int:
@@ -187,6 +282,6 @@ class CallFollower:
 
     def __repr__(self) -> str:
         return (
-            f"<CallFollower since {self._state.since}: {self.poll_count} polls, "
+            f"<CallFollower since {self._state.range.since}: {self.poll_count} polls, "
             f"latest call start {self.latest_call_start}>"
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from ._params.account_time import parse_http_date
 from .errors import ConfigurationError
 
 __all__ = ["RetryPolicy"]
@@ -83,12 +83,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     try:
         number = float(value)
     except ValueError:
-        try:
-            date = parsedate_to_datetime(value)
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return None
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=UTC)
-        return max(0.0, (date - now).total_seconds())
+        date = parse_http_date(value)
+        return None if date is None else max(0.0, (date - now).total_seconds())
     # Infinity ("1e999") is kept: it is longer than any maximum, so the error is raised.
     return None if math.isnan(number) or number < 0 else number

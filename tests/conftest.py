@@ -52,12 +52,13 @@ def engine():
 
 @pytest.fixture
 def open_session(clock, engine):
-    """Returns a function that makes sessions whose retries wait on the fake clock; `sleep=` replaces its sleep."""
+    """Returns a function that makes sessions whose retries wait on the fake clock; `sleep=` and `utcnow=` replace its own."""
 
-    def make(base_url=BASE, *, sleep=clock.sleep, **options):
+    def make(base_url=BASE, *, sleep=clock.sleep, utcnow=None, **options):
         options = {"username": "demo", "secure_key": "demo-key", **options}
         options.setdefault("transport", carrier(engine))
-        with use_runtime(fake_runtime(clock, sleep=sleep)):
+        times = {} if utcnow is None else {"utcnow": utcnow}
+        with use_runtime(fake_runtime(clock, sleep=sleep, **times)):
             return AsyncInsights(base_url=base_url, **options)
 
     return make

@@ -150,15 +150,18 @@ async def test_a_time_zone_converts_dates_and_records(open_session):
 @pytest.mark.fault(34, 39, 41)
 async def test_dates_left_out_mean_this_month_until_now(open_session):
     """Given no dates, when a stream is made, then its range is this month until now, fixed at once."""
-    insights = open_session()
-    insights.now = lambda: datetime(2024, 2, 10, 12, 30, 45)
+    insights = open_session(
+        timezone="Europe/London", utcnow=lambda: datetime(2024, 2, 10, 12, 30, 45, tzinfo=UTC)
+    )
     reading = insights.stream()._reader.spec
     assert (reading.start, reading.stop) == (datetime(2024, 2, 1), datetime(2024, 2, 10, 12, 30, 46))
     yesterday = insights.stream(query=InsightsQuery(date_constant="YESTERDAY"))._reader.spec
     assert (yesterday.start, yesterday.stop) == (datetime(2024, 2, 9), datetime(2024, 2, 10))
-    assert insights.stream(date(2024, 2, 1)).stats.complete_until == datetime(2024, 2, 10, 10, 30, 45)
+    assert insights.stream(date(2024, 2, 1)).stats.complete_until == datetime(
+        2024, 2, 10, 10, 30, 45, tzinfo=UTC
+    )
     assert insights.stream("2024-01-01", "2024-01-31").stats.complete_until == datetime(
-        2024, 1, 31, 23, 59, 59
+        2024, 1, 31, 23, 59, 59, tzinfo=UTC
     )
 
 

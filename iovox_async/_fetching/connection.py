@@ -10,11 +10,12 @@ from .._paging import MAX_PAGE_ROWS, ServerPageLimit
 from .._telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from datetime import datetime, tzinfo
+    from datetime import tzinfo
 
     from .._http.tasks import TaskSupervisor
     from .._http.throttle import RequestThrottle
     from .._http.transport import Endpoint
+    from .._params.account_time import AccountTime
     from .._parsing.page import RawPage
     from .._runtime import Runtime
     from ..events import Observer
@@ -57,7 +58,7 @@ class Connection:
     supervisor: TaskSupervisor
     retry: RetryPolicy
     observer: Observer | None
-    timezone: tzinfo | None
+    time: AccountTime
     runtime: Runtime
     _estimators: dict[tuple[Field, ...], PageSizeEstimator] = field(factory=dict, init=False)
 
@@ -65,9 +66,10 @@ class Connection:
         """The estimator that all streams of these fields share."""
         return self._estimators.setdefault(fields, PageSizeEstimator())
 
-    def now(self) -> datetime:
-        """The current local time of the account, naive, in whole seconds; without a time zone, that of this machine."""
-        return self.runtime.utcnow().astimezone(self.timezone).replace(microsecond=0, tzinfo=None)
+    @property
+    def timezone(self) -> tzinfo | None:
+        """The time zone of the account, or None if it is unknown."""
+        return self.time.timezone
 
     async def get(self, query_string: str) -> RawPage:
         """Sends one request outside any stream, with retries.

@@ -64,6 +64,7 @@ class PageFetcher:
         self._adjusts_limit = spec.by_windows and spec.page_size is None
         # Made once: checking the fields takes longer than everything else that a query string needs.
         self._query = evolve(spec.query, fields=spec.fields)
+        self._date_constant = spec.date_constant
         self.telemetry: Telemetry = Telemetry(connection.observer, numbered=True)
         self.telemetry.stream_started(
             spec.start,
@@ -201,11 +202,13 @@ class PageFetcher:
             self._error.add_note(f"Another request failed meanwhile: {error}")
 
     async def _fetch_page(self, request: PageRequest) -> None:
+        constant = self._date_constant
         query_string = self._query.to_query_string(
             page=request.page,
             limit=request.limit,
-            start_date=request.start,
-            end_date=request.stop,
+            start_date=None if constant else request.start,
+            end_date=None if constant else request.stop,
+            date_constant=constant,
             order=request.order,
         )
         retry = self._connection.retry

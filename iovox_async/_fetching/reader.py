@@ -16,6 +16,7 @@ from anyio import to_thread
 from attrs import define, evolve, field
 
 from .._paging import SECOND, PagePlan
+from .._paging.spec import FINALITY_DELAY
 from .._parsing.splitter import SPLIT_PAGES
 from ..errors import IovoxError, SessionError
 from ..results import Page, StreamStats
@@ -23,6 +24,7 @@ from .fetcher import PageFetcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     import pyarrow as pa
 
@@ -234,7 +236,7 @@ class StreamReader:
             calls=self.calls,
             skipped=self.decoder.skipped,
             coerced=self.decoder.coerced,
-            complete_until=self.spec.final_until.replace(tzinfo=self.connection.timezone),
+            complete_until=self._complete_until(),
         )
         if fetcher is None:
             return stats
@@ -253,6 +255,12 @@ class StreamReader:
             peak_buffered_pages=fetcher.peak_buffered + (self._rows is not None),
             progress=self._progress(fetcher),
         )
+
+    def _complete_until(self) -> datetime:
+        time = self.connection.time
+        # What the server's clock has shown since then counts too.
+        final_until = time.final_until(FINALITY_DELAY, self.spec.resolved_at)
+        return min(self.spec.stop - SECOND, final_until).replace(tzinfo=time.timezone)
 
     def _progress(self, fetcher: PageFetcher) -> float:
         if fetcher.plan.done and self._rows is None:

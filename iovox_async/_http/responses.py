@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from .._params.account_time import parse_http_date
 from ..errors import (
     AuthenticationError,
     BadRequestError,
@@ -39,7 +40,9 @@ def error_for_status(
         messages: the messages in its body.
         redirect_origin: the origin that its Location header points to.
     """
-    retry_after = parse_retry_after(headers.get("retry-after"), datetime.now(UTC))
+    # A date means the server's clock, which this machine's may differ from.
+    now = parse_http_date(headers.get("date", "")) or datetime.now(UTC)
+    retry_after = parse_retry_after(headers.get("retry-after"), now)
     if status_code == 429:
         return RetryableFailure(
             RateLimitError(status_code, messages, retry_after=retry_after),

@@ -80,6 +80,7 @@ class Endpoint:
             kept open for 5 to 15 seconds; aiohttp also keeps a host's cookies, rejects headers beyond 8 KB or 128, and
             repeats a request itself if the connection is lost before the response.
         max_body_bytes: size of the largest page accepted.
+        on_date: called with the `Date` and `Age` headers of each page.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Endpoint:
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
+        on_date: Callable[[str | None, str | None], None] | None = None,
     ) -> None:
         if proxy is not None and transport is not None:
             raise ConfigurationError(
@@ -107,6 +109,7 @@ class Endpoint:
             self._address += f" through the proxy {format_address(self._proxy.url)}"
         self._transport = transport
         self._max_body_bytes = max_body_bytes
+        self._on_date = on_date
 
     async def open(self) -> None:
         """Creates the connection pool without blocking the event loop."""
@@ -186,6 +189,8 @@ class Endpoint:
         raise failure
 
     async def _read_page(self, response: httpx.Response, new_page: Callable[[], PageBuilder]) -> RawPage:
+        if self._on_date is not None and response.status_code in {200, 204}:
+            self._on_date(response.headers.get("date"), response.headers.get("age"))
         if response.status_code == 204:
             return PageSplitter.empty()
         if response.status_code != 200:

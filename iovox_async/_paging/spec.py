@@ -18,6 +18,7 @@ from .cursor import Cursor
 from .types import SECOND
 
 if TYPE_CHECKING:
+    from .._params.account_time import ClockReading
     from ..query import InsightsQuery
 
 __all__ = ["FINALITY_DELAY", "Paging", "ReadSpec", "add_fields", "resolve", "to_local_time"]
@@ -36,6 +37,7 @@ class ReadSpec:
 
     Attributes:
         query: the query with resolved dates, as requested: without `added_fields`.
+        date_constant: sent instead of dates, where the range only bounds what the server may take it for; else None.
         fingerprint: the fingerprint of the query, for cursors.
         start: the first second to read.
         stop: the second after the last one to read.
@@ -47,10 +49,11 @@ class ReadSpec:
         page_size: rows per request; None: chosen by the size of the records.
         max_calls: the number of calls to deliver, at most; None: no limit.
         resume: the cursor to continue after, or None.
-        resolved_at: the time at which the spec was made.
+        resolved_at: this machine's clock when the spec was made.
     """
 
     query: InsightsQuery
+    date_constant: str | None
     fingerprint: str
     start: datetime
     stop: datetime
@@ -62,7 +65,7 @@ class ReadSpec:
     page_size: int | None
     max_calls: int | None
     resume: Cursor | None
-    resolved_at: datetime
+    resolved_at: ClockReading | None
 
     @property
     def by_windows(self) -> bool:
@@ -73,11 +76,6 @@ class ReadSpec:
     def descending(self) -> bool:
         """Whether the latest calls are read first."""
         return self.order == "call_start_DESC"
-
-    @property
-    def final_until(self) -> datetime:
-        """The last second whose calls can no longer change or arrive."""
-        return min(self.stop - SECOND, self.resolved_at - FINALITY_DELAY)
 
     def cursor_after(self, call_start: datetime | None, call_id: int | None) -> Cursor | None:
         """The cursor after a delivered call; with None, where the stream starts. None if the stream cannot be resumed."""
@@ -107,6 +105,8 @@ def resolve(
     query: InsightsQuery,
     *,
     now: datetime,
+    earliest_now: datetime | None = None,
+    resolved_at: ClockReading | None = None,
     timezone: tzinfo | None = None,
     ordered: bool = True,
     paging: Paging = "auto",
@@ -114,18 +114,45 @@ def resolve(
     max_calls: int | None = None,
     resume: str | None = None,
 ) -> ReadSpec:
-    """Resolves the arguments of a stream; `now` is the account's local time.
+    """Resolves the arguments of a stream.
+
+    Args:
+        query: what is requested.
+        now: the latest local time it may be in the account; a range without an end ends there.
+        earliest_now: the earliest it may be, if that is another; a range without a start begins in its month.
+        resolved_at: this machine's clock.
+        timezone: the account's time zone.
+        ordered: as for `AsyncInsights.stream`.
+        paging: as for `AsyncInsights.stream`.
+        page_size: rows per request; None: chosen by the size of the records.
+        max_calls: as for `AsyncInsights.stream`.
+        resume: as for `AsyncInsights.stream`.
 
     Raises:
         QueryError: the arguments are invalid or contradict each other.
     """
+    earliest_now = earliest_now or now
     query = to_local_time(query, timezone)
-    if query.date_constant is not None:
-        day = (now - timedelta(days=1)).replace(hour=0, minute=0, second=0)
-        query = evolve(query, date_constant=None, start_date=day, end_date=day + timedelta(days=1) - SECOND)
     order = query.order or "call_start_ASC"
     descending = order == "call_start_DESC"
     by_windows = _resolve_paging(paging, order) == "windows"
+    constant = query.date_constant
+    if constant is not None:
+        first, last = (_day_before(time) for time in (earliest_now, now))
+        # The server knows which of two days is meant. Page numbers leave it to the server; windows need dates.
+        if first == last:
+            constant = None
+        elif paging == "auto":
+            by_windows = False
+        elif by_windows:
+            raise QueryError(
+                "date_constant",
+                f"may be {first:%Y-%m-%d} or {last:%Y-%m-%d}, since the time zone of the account is unknown",
+                hint='Pass timezone= to AsyncInsights, or dates; paging="pages" leaves the day to the server.',
+            )
+        query = evolve(
+            query, date_constant=None, start_date=first, end_date=last + timedelta(days=1) - SECOND
+        )
     fingerprint = query.fingerprint()
     start, end = query.start_date, query.end_date
     cursor = None
@@ -136,12 +163,18 @@ def resolve(
         cursor.check(fingerprint=fingerprint, descending=descending, start=start, end=end)
         start, end = cursor.start, cursor.end
     end = min(MAX_END, now if end is None else end)
-    month = now.replace(day=1, hour=0, minute=0, second=0)
+    month = earliest_now.replace(day=1, hour=0, minute=0, second=0)
     # A start that is left out means the first of this month. If the end is before it, the stream is empty, and it has no
     # position to resume from.
     is_empty = start is None and end < month
     start = min(month, end) if start is None else start
     if start > end:
+        if query.end_date is None and cursor is None:
+            raise QueryError(
+                "start_date",
+                f"({start}) is in the future: it is {end} in the account at the latest",
+                hint="A stream without an end ends now. Check the start, or pass an end.",
+            )
         raise QueryError("end_date", f"({end}) is before start_date ({start})", hint="Swap them.")
     # Rows without ids could not show that the server returns the same page again and again.
     fields, added = add_fields(query.fields, ("id", "call_start") if by_windows else ("id",))
@@ -151,6 +184,7 @@ def resolve(
         first, stop = (first, cursor.second + SECOND) if descending else (cursor.second, stop)
     return ReadSpec(
         query=evolve(query, start_date=start, end_date=end),
+        date_constant=constant,
         fingerprint=fingerprint,
         start=first,
         stop=stop,
@@ -162,8 +196,12 @@ def resolve(
         page_size=page_size,
         max_calls=0 if is_empty else max_calls,
         resume=cursor,
-        resolved_at=now,
+        resolved_at=resolved_at,
     )
+
+
+def _day_before(time: datetime) -> datetime:
+    return (time - timedelta(days=1)).replace(hour=0, minute=0, second=0)
 
 
 def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuery:

@@ -20,13 +20,26 @@ import re
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
+from attrs import frozen
+
 from .._redaction import shorten_repr
+from .timezones import without_pytz
 from .validators import InvalidValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DateLike", "as_end", "as_start", "as_utc", "format_datetime", "is_aware", "local_range"]
+__all__ = [
+    "ClockChange",
+    "DateLike",
+    "as_end",
+    "as_start",
+    "as_utc",
+    "clock_changes",
+    "format_datetime",
+    "is_aware",
+    "local_range",
+]
 
 #: A date: `YYYY-MM-DD`, `... HH`, `... HH:MM`, `... HH:MM:SS` (with a blank or `T`), a date or a datetime.
 DateLike: TypeAlias = str | date
@@ -38,6 +51,26 @@ _SECOND = timedelta(seconds=1)
 _MAX_SET_BACK = timedelta(days=2)
 #: Clocks have never been changed twice within this time.
 _STEP = timedelta(minutes=30)
+_DAY = timedelta(days=1)
+#: No offset from UTC is as large.
+_MAX_OFFSET = timedelta(days=1)
+_FIRST = datetime.min.replace(tzinfo=UTC) + 2 * _MAX_OFFSET
+_LAST = datetime.max.replace(tzinfo=UTC) - 2 * _MAX_OFFSET
+
+
+@frozen
+class ClockChange:
+    """The local times `[start, stop)` that occur twice, because clocks are set back, or never.
+
+    Attributes:
+        start: the first second that occurs twice or never.
+        stop: the first after it that occurs once.
+        repeats: whether they occur twice.
+    """
+
+    start: datetime
+    stop: datetime
+    repeats: bool
 
 
 def as_start(value: DateLike | None) -> datetime | None:
@@ -79,36 +112,46 @@ def local_range(
         # An open or naive end does not limit how far clocks may be set back on its side.
         if utc_start is not None:
             limit = utc_start + _MAX_SET_BACK if utc_end is None else min(utc_end, utc_start + _MAX_SET_BACK)
-            shown = [after for _, after in _set_backs(utc_start, limit, timezone)]
+            shown = [hour.start for hour in _changes(utc_start, limit, timezone, _STEP) if hour.repeats]
             local_start = min([_local_time(utc_start, timezone), *shown])
         if utc_end is not None:
             limit = utc_end - _MAX_SET_BACK if utc_start is None else max(utc_start, utc_end - _MAX_SET_BACK)
-            shown = [before for before, _ in _set_backs(limit, utc_end, timezone)]
+            shown = [
+                hour.stop - _SECOND for hour in _changes(limit, utc_end, timezone, _STEP) if hour.repeats
+            ]
             local_end = max([_local_time(utc_end, timezone), *shown])
     except OverflowError:
         raise InvalidValue("is out of range for this timezone") from None
     return local_start, local_end
 
 
-def _set_backs(start: datetime, end: datetime, timezone: tzinfo) -> Iterator[tuple[datetime, datetime]]:
-    """The last local second before and the first after each time that clocks are set back in (start, end]."""
-    step_end = start
+def clock_changes(start: datetime, stop: datetime, timezone: tzinfo) -> list[ClockChange]:
+    """The local times that occur twice or never, for every change of the clocks between two naive local times."""
+    utc_start = max(_FIRST, start.replace(tzinfo=UTC)) - _MAX_OFFSET
+    utc_stop = min(_LAST, stop.replace(tzinfo=UTC)) + _MAX_OFFSET
+    return list(_changes(utc_start, utc_stop, timezone, _DAY))
+
+
+def _changes(start: datetime, end: datetime, timezone: tzinfo, step: timedelta) -> Iterator[ClockChange]:
+    """The changes of the clocks in (start, end], which are aware. Two within one step would not be found."""
+    step_end, new_offset = start, _offset(start, timezone)
     while step_end < end:
-        before, after = step_end, min(step_end + _STEP, end)
-        step_end = after
-        if not _is_set_back(before, after, timezone):
+        before, after = step_end, min(step_end + step, end)
+        step_end, old_offset, new_offset = after, new_offset, _offset(after, timezone)
+        if old_offset == new_offset:
             continue
         while after - before > _SECOND:
             middle = before + timedelta(seconds=(after - before) // _SECOND // 2)
-            if _is_set_back(before, middle, timezone):
-                after = middle
-            else:
+            if _offset(middle, timezone) == old_offset:
                 before = middle
-        yield _local_time(before, timezone), _local_time(after, timezone)
+            else:
+                after = middle
+        edges = [(after + offset).replace(tzinfo=None, microsecond=0) for offset in (old_offset, new_offset)]
+        yield ClockChange(min(edges), max(edges), repeats=new_offset < old_offset)
 
 
-def _is_set_back(before: datetime, after: datetime, timezone: tzinfo) -> bool:
-    return _local_time(after, timezone) - _local_time(before, timezone) < after - before
+def _offset(instant: datetime, timezone: tzinfo) -> timedelta:
+    return instant.astimezone(timezone).replace(tzinfo=UTC) - instant
 
 
 def _local_time(value: datetime, timezone: tzinfo) -> datetime:
@@ -142,7 +185,11 @@ def _as_datetime(value: object, default_time: tuple[int, int, int]) -> datetime:
 def _without_subclass(value: datetime) -> datetime:
     result = datetime(value.year, value.month, value.day, value.hour, value.minute, value.second)  # noqa: DTZ001 - zone follows
     # A tzinfo without an offset leaves a datetime naive, by Python's definition.
-    return result if value.utcoffset() is None else result.replace(tzinfo=value.tzinfo, fold=value.fold)
+    return (
+        result
+        if value.utcoffset() is None
+        else without_pytz(result.replace(tzinfo=value.tzinfo, fold=value.fold))
+    )
 
 
 def _parse(text: str, default_time: tuple[int, int, int]) -> datetime:

@@ -153,8 +153,11 @@ def calls(
                         if batch.num_rows:
                             latest = pc.max(batch.column("call_start")).as_py()
                             latest = latest if timezone is None else latest.astimezone(timezone)
-                            latest_now = insights.now() + timedelta(days=1)
-                            add(range_start, min(latest.replace(tzinfo=None), latest_now))
+                            # A start in the future must not move the next run past calls to come.
+                            complete_until = stream.stats.complete_until
+                            assert complete_until is not None
+                            until = complete_until.replace(tzinfo=None) + FINALITY_DELAY
+                            add(range_start, min(latest.replace(tzinfo=None), until))
                         yield _to_dlt_types(batch)
                 if remaining is not None:
                     remaining -= stream.stats.calls

@@ -1,0 +1,152 @@
+"""Answers what time it may be in the account: everything that depends on the current time asks `AccountTime`.
+
+The endpoint's dates are local time of the account. Without a time zone nobody knows what time it is there, and the clock of
+this machine may be wrong. So there are two answers: the latest time it may be, which ends open ranges, and the earliest,
+which decides what is final. With a time zone they differ only by the difference between this machine's clock and that of
+the server, as its `Date` header shows it, and by an hour while an hour occurs for the second time.
+
+Invariant: both answers hold as long as one of the two clocks is right.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field, frozen
+
+from .dates import local_range
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AccountTime", "ClockReading", "parse_http_date"]
+
+logger: logging.Logger = logging.getLogger("iovox_async")
+
+#: Local times are at most this far ahead of UTC, and behind it.
+MAX_AHEAD_OF_UTC: Final = timedelta(hours=14)
+MAX_BEHIND_UTC: Final = timedelta(hours=12)
+#: A larger difference between the two clocks is logged. Smaller ones are common, and change no result.
+MAX_CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
+#: A server whose clock shows another year than these has none.
+_PLAUSIBLE_YEARS: Final = range(2000, 9000)
+_EARLIEST: Final = datetime(1, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
+_AGE: Final = re.compile(r"\d{1,9}", re.ASCII)
+
+
+def parse_http_date(text: str) -> datetime | None:
+    """Parses the date of an HTTP header; None if it is invalid."""
+    try:
+        date = parsedate_to_datetime(text)
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+@frozen
+class ClockReading:
+    """What a clock shows, and when: UTC, and the monotonic seconds at that moment."""
+
+    utc: datetime
+    seconds: float
+
+
+@define(eq=False)
+class AccountTime:
+    """The current time of one account.
+
+    Args:
+        timezone: the account's time zone, or None if it is unknown.
+        utcnow: this machine's clock.
+        clock: returns monotonic seconds.
+    """
+
+    timezone: tzinfo | None
+    utcnow: Callable[[], datetime]
+    clock: Callable[[], float]
+    _server: ClockReading | None = field(default=None, init=False)
+    _last_date: str | None = field(default=None, init=False)
+    _warned: bool = field(default=False, init=False)
+
+    def read(self) -> ClockReading:
+        """Reads this machine's clock. The methods below accept the reading later, when the server's clock is known."""
+        return ClockReading(self.utcnow(), self.clock())
+
+    def now(self) -> datetime:
+        """The account's local time by this machine's clock, naive, in whole seconds; without a time zone, the machine's."""
+        return self.utcnow().astimezone(self.timezone).replace(microsecond=0, tzinfo=None)
+
+    def latest_now(
+        self, reading: ClockReading | None = None, *, by: Callable[[list[datetime]], datetime] = max
+    ) -> datetime:
+        """The latest local time at which a call may have started by now, naive, in whole seconds.
+
+        Args:
+            reading: the moment to use instead of now.
+            by: `max` or `min`: the later or the earlier of the clocks of this machine and the server.
+        """
+        utc = by(self._clocks(reading))
+        if self.timezone is None:
+            return _naive(utc) + MAX_AHEAD_OF_UTC
+        _, latest = local_range(None, utc, self.timezone)
+        assert latest is not None
+        return latest
+
+    def earliest_now(self, reading: ClockReading | None = None) -> datetime:
+        """The earliest local time at which a call may start from now (or from the reading) on, naive, in whole seconds."""
+        return self.final_until(timedelta(0), reading)
+
+    def final_until(self, delay: timedelta, reading: ClockReading | None = None) -> datetime:
+        """The local time until which calls are final, if they arrive and change until `delay` after their start."""
+        utc = min(self._clocks(reading))
+        try:
+            if self.timezone is None:
+                return _naive(utc) - MAX_BEHIND_UTC - delay
+            earliest, _ = local_range(utc - delay, None, self.timezone)
+        except OverflowError:
+            return _EARLIEST
+        assert earliest is not None
+        return earliest
+
+    def observe(self, date: str | None, age: str | None = None) -> None:
+        """Notes the server's clock.
+
+        Args:
+            date: the `Date` header of a response that has just begun.
+            age: its `Age` header: seconds that it was kept in a cache.
+        """
+        if date is None or date == self._last_date:
+            return
+        self._last_date = date
+        utc = parse_http_date(date)
+        if utc is None or utc.year not in _PLAUSIBLE_YEARS:
+            return
+        if age is not None and _AGE.fullmatch(age.strip()):
+            utc += timedelta(seconds=int(age))
+        machine = self.read()
+        self._server = ClockReading(utc, machine.seconds)
+        difference = utc - machine.utc
+        if abs(difference) > MAX_CLOCK_DIFFERENCE and not self._warned:
+            self._warned = True
+            logger.warning(
+                "this machine's clock is %s %s the server's; the earlier of the two decides what is final, "
+                "and the latest calls may be missing from what was read before this message",
+                abs(difference) - timedelta(microseconds=abs(difference).microseconds),
+                "behind" if difference > timedelta(0) else "ahead of",
+            )
+
+    def _clocks(self, reading: ClockReading | None) -> list[datetime]:
+        """What the clock of this machine shows, and that of the server, if it is known."""
+        reading = reading or self.read()
+        if self._server is None:
+            return [reading.utc]
+        elapsed = timedelta(seconds=reading.seconds - self._server.seconds)
+        return [reading.utc, self._server.utc + elapsed]
+
+
+def _naive(utc: datetime) -> datetime:
+    return utc.astimezone(UTC).replace(microsecond=0, tzinfo=None)
