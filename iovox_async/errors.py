@@ -35,6 +35,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -231,8 +232,11 @@ class ResponseError(RequestError):
 
     def _set_hint(self) -> None:
         """Sets the hint, where it depends on the response."""
-        if self.retry_after is not None:
-            self.hint = f"Wait {self.retry_after:g} seconds before trying again, as the server requests (Retry-After)."
+        if self.retry_after == math.inf:
+            self.hint = "Try again later: the server requests a wait without an end (Retry-After)."
+        elif self.retry_after is not None:
+            length = f"{self.retry_after:,.0f}" if self.retry_after > 1e5 else f"{self.retry_after:g}"
+            self.hint = f"Wait {length} seconds before trying again, as the server requests (Retry-After)."
 
 
 #: The endpoint's table of 400 responses: how the message begins, the parameter, the resolution.

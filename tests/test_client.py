@@ -227,3 +227,15 @@ async def test_a_session_can_be_closed_twice(open_session):
         await insights.aclose()
         await insights.aclose()
     assert "0 of 8 requests in flight" in repr(insights)
+
+
+@pytest.mark.finding("D9")
+async def test_a_start_in_the_future_is_named_as_such(open_session):
+    """Given a start that has not come yet and no end, then the error is about the start; with an end it is a range."""
+    async with open_session() as insights:
+        with pytest.raises(QueryError, match=r"^start_date \(9000-.* is in the future") as caught:
+            insights.stream("9000-01-01")
+        assert caught.value.parameter == "start_date"
+        insights.stream("9000-01-01", "9000-01-02")
+        with pytest.raises(QueryError, match=r"^end_date .* is before start_date"):
+            insights.stream("9000-01-02", "9000-01-01")

@@ -5,7 +5,7 @@ import pickle
 import re
 import sys
 import tomllib
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -13,6 +13,7 @@ import pytest
 
 import iovox_async
 from iovox_async import errors
+from iovox_async.retry import parse_retry_after
 
 ERROR_CLASSES = sorted(
     (
@@ -181,6 +182,18 @@ def test_an_authentication_error_mentions_the_ip_address_list():
 def test_a_retry_after_is_part_of_the_hint():
     """Given a Retry-After, then the hint has its length."""
     assert "Wait 900 seconds" in str(errors.RateLimitError(429, retry_after=900.0))
+
+
+@pytest.mark.finding("D9")
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [("1e999", "a wait without an end"), ("inf", "a wait without an end"), ("5000000", "Wait 5,000,000 sec")],
+)
+def test_a_retry_after_of_any_length_reads_as_a_sentence(header, wait):
+    """Given an endless or very long Retry-After, then the hint says so in words and whole seconds."""
+    error = errors.ServerError(503, retry_after=parse_retry_after(header, datetime.now(UTC)))
+    assert wait in error.hint
+    assert "inf" not in str(error)
 
 
 async def test_an_error_is_in_no_cycle_of_causes(open_session):

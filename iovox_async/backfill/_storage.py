@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from ..errors import BackfillError, IovoxError
+from ..errors import BackfillError, ConfigurationError, IovoxError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,12 +147,15 @@ def open_storage(directory: str | os.PathLike[str]) -> Storage:
     """The directory with this path, or with this URL of a store that fsspec supports.
 
     Raises:
+        ConfigurationError: it is empty, as an unset variable of a shell is.
         MissingExtraError: it is a URL and fsspec is not installed.
         BackfillError: the URL's scheme is unknown.
     """
     from ._storage_local import LocalStorage
 
     location = os.fspath(directory)
+    if not location:
+        raise ConfigurationError("directory", "must not be empty", hint="Pass . for the current directory.")
     if not _URL.match(location):
         return LocalStorage(Path(location).absolute())
     from ._storage_remote import RemoteStorage

@@ -30,7 +30,8 @@ _OPTION_NAMES = {
     "start": ("start", "since"),
     "start_date": ("start", "since"),
     "end_date": ("end",),
-    "id": ("ids",),
+    "id": ("ids", "id"),
+    "directory": ("out",),
     "response_fields": ("fields",),
 }
 _VARIABLES = {"base_url": "IOVOX_URL", "username": "IOVOX_USERNAME", "secure_key": "IOVOX_SECURE_KEY"}

@@ -14,6 +14,7 @@ import io
 import os
 import re
 import secrets
+import shlex
 import stat
 import sys
 import threading
@@ -177,7 +178,7 @@ def open_output(path: str | None) -> Output:
         return _AtomicOutput(path, target, stat.S_IMODE(mode))
     if stat.S_ISDIR(mode):
         raise click.UsageError(
-            f"-o {path} is a directory. Name a file.", click.get_current_context(silent=True)
+            f"-o {shlex.quote(path)} is a directory. Name a file.", click.get_current_context(silent=True)
         )
     return _SpecialFile(path)
 

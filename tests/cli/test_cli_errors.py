@@ -91,6 +91,41 @@ def test_usage_errors_name_the_option(run, sandbox, args, message):
     assert sandbox.stats.requests == 0
 
 
+@pytest.mark.finding("D9")
+@pytest.mark.parametrize(
+    ("args", "start"),
+    [(["calls"], ""), (["backfill", "--out", "never-made"], "--start ")],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_start_in_the_future_is_named_as_such(run, sandbox, args, start):
+    """Given a start that has not come yet, then the error says that it is in the future, and nothing is sent."""
+    result = run(*args, *filter(None, [start.strip()]), "9000-01-01")
+    message = " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
+    assert result.exit_code == 2
+    assert f"{start or 'START '}(9000-01-01 00:00:00) is in the future" in message
+    assert "Swap" not in message
+    assert sandbox.stats.requests == 0
+
+
+@pytest.mark.finding("D9")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["backfill", "--start", START, "--out", ""], "--out must not be empty"),
+        (["calls", START, "-o", ""], "-o '' is a directory"),
+        (["show", ""], "ID must be the id of one call, got ''"),
+        (["show", "9" * 30], "ID item 1 must be an integer of at most 20 digits"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_empty_or_impossible_value_is_named(run, sandbox, args, message):
+    """Given the value of an unset variable, or an impossible id, then the error names what was typed."""
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert sandbox.stats.requests == 0
+
+
 def test_wrong_key_is_explained_and_not_shown(run):
     """Given a wrong key, when a command runs, then the error explains it and does not contain it."""
     result = run("calls", START, END, env={"IOVOX_SECURE_KEY": "canary-key"})

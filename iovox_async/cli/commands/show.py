@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +36,7 @@ def _only_id(ctx: click.Context, _argument: click.Parameter, ids: tuple[str, ...
     if len(ids) == 1 and ids[0].isdecimal():
         return int(ids[0])
     raise click.UsageError(
-        f"ID must be the id of one call, got {' '.join(ids)}. Run iovox show once for each id.", ctx
+        f"ID must be the id of one call, got {shlex.join(ids)}. Run iovox show once for each id.", ctx
     )
 
 
