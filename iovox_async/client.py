@@ -12,6 +12,7 @@ from attrs import evolve
 from ._config import Secret, check_page_size, check_positive_integer, make_signer, positive_seconds
 from ._fetching.by_id import fetch_by_id, flatten_ids
 from ._fetching.connection import Connection
+from ._fetching.delivery import decode_page, raw_json
 from ._fetching.reader import StreamReader
 from ._http.tasks import TaskSupervisor
 from ._http.throttle import RequestThrottle
@@ -254,12 +255,8 @@ class AsyncInsights:
             page = query.page if page == 1 else page
             page_size = query.limit if page_size == 10_000 and query.limit is not None else page_size
         response = await self._connection.get(requested.to_query_string(page=page, limit=page_size))
-        decoder = self._decoder(requested.fields, on_error)
-        rows = range(response.rows)
-        calls = [
-            call for index, segment in response.pick(rows) for call in decoder.batch(segment.data, index)
-        ]
-        return Page(page, calls, response.raw(rows))
+        calls = await decode_page(self._decoder(requested.fields, on_error), response)
+        return Page(page, calls, await raw_json(response, range(response.rows)))
 
     async def get(
         self,

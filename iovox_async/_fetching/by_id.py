@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
+from .delivery import decode_page
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -65,8 +67,7 @@ async def fetch_by_id(
                 query, start_date=EARLIEST, end_date=end, ids=missing, fields=fields, limit=len(missing)
             )
             page = await connection.get(request.to_query_string())
-            for index, segment in page.pick(range(page.rows)):
-                calls.update((call.id, call) for call in decoder.batch(segment.data, index))
+            calls.update((call.id, call) for call in await decode_page(decoder, page))
             still_missing = [call_id for call_id in missing if call_id not in calls]
             if len(still_missing) == len(missing):
                 break

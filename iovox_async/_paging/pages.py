@@ -5,18 +5,23 @@ shorter than the limit, the server may have a lower limit, and it is unknown whi
 From there on the limit is the length of page 1, so that both are the same.
 
 Invariants:
-- Pages are delivered in order, and a row with an id at most once.
+- Pages are delivered in order.
+- A call is delivered at most once, unless changing data moves it by more than `max_ahead` pages while they are read: the ids
+  of more pages are not kept.
 - The result is exact only while the data does not change.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PagingError
+from .order import last_listed
 from .types import PageRequest, PageResult, RowSlice, ServerPageLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 __all__ = ["PagePlan"]
@@ -46,15 +51,18 @@ class PagePlan:
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
-        #: Rows dropped because an earlier page contained their id.
+        #: Rows dropped because their page listed their call again, or an earlier page contained it.
         self.duplicates: int = 0
         self._start, self._end, self._order, self._max_ahead = start, end, order, max_ahead
         self._requested = 0
         self._delivered = 0
         self._last_page: int | None = None
         self._requests: list[PageRequest] = []
-        self._results: dict[int, PageResult] = {}
-        self._delivered_ids: set[Any] = set()
+        #: The body and the ids of each page that waits for delivery.
+        self._results: dict[int, tuple[Any, Sequence[int | None]]] = {}
+        #: The ids of the last pages delivered, and those of each of them.
+        self._delivered_ids: set[int | None] = set()
+        self._recent_ids: deque[list[int | None]] = deque()
         self._page_of_ids: dict[int, int] = {}
         self._one_at_a_time = True
 
@@ -121,11 +129,12 @@ class PagePlan:
             self._last_page = request.page
             for page in [page for page in self._results if page > request.page]:
                 del self._results[page]
+        ids = result.ids()
         if rows:
-            self._check_not_repeated(request.page, tuple(result.ids()))
-        self._results[request.page] = result
+            self._check_not_repeated(request.page, tuple(ids))
+        self._results[request.page] = result.body, ids
 
-    def _check_not_repeated(self, page: int, ids: tuple[Any, ...]) -> None:
+    def _check_not_repeated(self, page: int, ids: tuple[int | None, ...]) -> None:
         if None in ids:
             # Rows without ids cannot be told apart.
             return
@@ -146,12 +155,13 @@ class PagePlan:
         result = self._results.pop(self._delivered + 1, None)
         if result is None:
             return None
+        body, ids = result
         self._delivered += 1
-        rows = []
-        for row, call_id in enumerate(result.ids()):
-            if call_id not in self._delivered_ids:
-                rows.append(row)
-            if call_id is not None:
-                self._delivered_ids.add(call_id)
-        self.duplicates += len(result.starts) - len(rows)
-        return RowSlice(result.body, rows)
+        rows = [row for row in last_listed(ids) if ids[row] not in self._delivered_ids]
+        self.duplicates += len(ids) - len(rows)
+        new_ids = [ids[row] for row in rows if ids[row] is not None]
+        self._delivered_ids.update(new_ids)
+        self._recent_ids.append(new_ids)
+        if len(self._recent_ids) > self._max_ahead + 1:
+            self._delivered_ids.difference_update(self._recent_ids.popleft())
+        return RowSlice(body, rows if len(rows) < len(ids) else range(len(ids)))

@@ -27,7 +27,7 @@ from ..errors import PagingError
 from .types import MAX_PAGE_ROWS, PageRequest, PageResult, ServerPageLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
 __all__ = ["SingleSecondReader"]
@@ -37,7 +37,8 @@ MAX_ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
 MAX_PASS_PAGES: Final = 1_000
 
-Rows = list[tuple[Any, list[int]]]
+#: Of each page its body, the rows of the second, and their ids.
+Rows = list[tuple[Any, list[int], list[int | None]]]
 
 
 class SingleSecondReader:
@@ -65,6 +66,11 @@ class SingleSecondReader:
         self._page = 1
         self._previous_pass_ids: set[Any] | None = None
 
+    @property
+    def pages(self) -> int:
+        """Pages of the current pass, which are kept until they are proven complete."""
+        return len(self._rows)
+
     def next_request(self) -> PageRequest:
         """The next request."""
         return self._step()
@@ -90,8 +96,9 @@ class SingleSecondReader:
             self._start, self._stop, order, limit, page=page, largest_page=self._server_limit.largest_page
         )
 
-    def _rows_of_second(self, starts: list[datetime]) -> list[int]:
-        return [row for row, start in enumerate(starts) if start < self._stop]
+    def _rows_of_second(self, result: PageResult, starts: list[datetime], ids: Sequence[int | None]) -> Rows:
+        rows = [row for row, start in enumerate(starts) if start < self._stop]
+        return [(result.body, rows, [ids[row] for row in rows])]
 
     # Steps 1 to 3.
 
@@ -112,11 +119,11 @@ class SingleSecondReader:
     def _accept_first_page(
         self, request: PageRequest, result: PageResult, starts: list[datetime]
     ) -> Rows | None:
-        rows = self._rows_of_second(starts)
-        has_later_rows = len(rows) < len(starts)
-        confirmed = self._step == self._first_page_again and self._first_page <= Counter(result.ids())
+        ids = result.ids()
+        has_later_rows = any(start >= self._stop for start in starts)
+        confirmed = self._step == self._first_page_again and self._first_page <= Counter(ids)
         if has_later_rows or confirmed or request.is_last_page(len(starts)):
-            return [(result.body, rows)]
+            return self._rows_of_second(result, starts, ids)
         self._keep_first_page(result)
         self._rounds += 1
         self._step = self._second_page if self._rounds < MAX_ROUNDS else self._pass_page
@@ -139,7 +146,7 @@ class SingleSecondReader:
         elif not all_new:
             same_page = self._page == 2 and ids == self._first_page_ids
             self._repeated_pages = self._repeated_pages + 1 if same_page else 0
-        self._rows.append((result.body, self._rows_of_second(starts)))
+        self._rows += self._rows_of_second(result, starts, ids)
         if all_new and self._page < MAX_PASS_PAGES:
             if not request.is_last_page(len(starts)):
                 self._page += 1

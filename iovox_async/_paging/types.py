@@ -73,17 +73,18 @@ class PageResult:
     Attributes:
         starts: `call_start` of each row, in page order; None where it cannot be read.
         body: the page itself, opaque to plans.
-        ids: returns the id of each row; called only where rows must be compared.
+        ids: returns the id of each row, None where it cannot be read. Called only where rows must be compared, and only while
+            the page is accepted.
     """
 
     starts: Sequence[datetime | None]
     body: Any
-    ids: Callable[[], Sequence[Any]]
+    ids: Callable[[], Sequence[int | None]]
 
 
 @frozen
 class RowSlice:
-    """Rows of one page that are ready for delivery: the row numbers `rows` of `body`."""
+    """Rows of one page that are ready for delivery: the row numbers `rows` of `body`, in the order of delivery."""
 
     body: Any
     rows: Sequence[int]

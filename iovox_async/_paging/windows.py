@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from attrs import define, evolve, field
 
 from ..errors import PagingError
+from .order import DeliveryOrder
 from .single_second import SingleSecondReader
 from .types import (
     MAX_PAGE_ROWS,
@@ -71,6 +72,13 @@ class Window:
     def seconds(self) -> float:
         return (self.stop - self.start) / SECOND
 
+    @property
+    def pages(self) -> int:
+        """Pages that are kept in memory."""
+        if self.second_reader is not None:
+            return self.second_reader.pages
+        return len({id(rows.body) for rows in self.rows}) if len(self.rows) > 1 else len(self.rows)
+
 
 class WindowPlan:
     """Plans the requests for the seconds `[start, stop)`.
@@ -83,6 +91,7 @@ class WindowPlan:
         limit: rows per request; may be changed between requests.
         server_limit: the server's page limit, as observed by earlier streams.
         first_page_rows: rows of the very first request.
+        resume: second and id of the last call that an earlier stream delivered.
     """
 
     def __init__(
@@ -95,12 +104,14 @@ class WindowPlan:
         limit: int = MAX_PAGE_ROWS,
         server_limit: ServerPageLimit | None = None,
         first_page_rows: int = FIRST_PAGE_ROWS,
+        resume: tuple[datetime, int] | None = None,
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
         self._descending = descending
         self._ordered = ordered
         self._order = "call_start_DESC" if descending else "call_start_ASC"
+        self._delivery = DeliveryOrder(descending, resume)
         self._windows = [Window(start, stop)] if start < stop else []
         self._first_page_rows: int | None = min(first_page_rows, limit)
         #: Calls per second after the latest page; None: unknown, so request the whole rest.
@@ -129,8 +140,13 @@ class WindowPlan:
 
     @property
     def buffered(self) -> int:
-        """Pages received that wait for delivery."""
-        return sum(len(window.rows) for window in self._windows if window.state == "done")
+        """Pages received that wait for delivery, or for the proof that a second is complete."""
+        return sum(window.pages for window in self._windows)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows left out because their response listed the same call again."""
+        return self._delivery.duplicates
 
     @property
     def seconds_left(self) -> float:
@@ -243,7 +259,7 @@ class WindowPlan:
             # A row of the second after the window was received, so the window itself is complete.
             self._finish(index, request, result, starts)
         elif starts[0].replace(microsecond=0) < last_second:
-            done = _done_window(window.start, last_second, request, result, starts)
+            done = self._done_window(window.start, last_second, request, result, starts)
             self._replace(index, [done, Window(last_second, window.stop)])
         else:
             # All rows are in one second. It becomes a window of its own; the seconds before it are empty.
@@ -265,7 +281,7 @@ class WindowPlan:
             last = window.stop - SECOND
             self._replace(index, [Window(last, window.stop), Window(window.start, last)])
         else:
-            done = _done_window(complete_from, window.stop, request, result, starts)
+            done = self._done_window(complete_from, window.stop, request, result, starts)
             self._replace(index, [done, Window(window.start, complete_from)])
 
     def _single_second(self, second: datetime, request: PageRequest, result: PageResult) -> Window:
@@ -285,8 +301,7 @@ class WindowPlan:
         assert window.second_reader is not None
         pages = window.second_reader.accept(request, result, starts)
         if pages is not None:
-            rows = [RowSlice(body, page_rows) for body, page_rows in pages]
-            rows = rows[::-1] if self._descending else rows
+            rows = self._delivery.slices_of_second(window.start, pages)
             self._replace(index, [Window(window.start, window.stop, "done", rows=rows)])
 
     def splits_left(self, request: PageRequest) -> int:
@@ -315,7 +330,24 @@ class WindowPlan:
 
     def _finish(self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]) -> None:
         window = self._windows[index]
-        self._replace(index, [_done_window(window.start, window.stop, request, result, starts)])
+        self._replace(index, [self._done_window(window.start, window.stop, request, result, starts)])
+
+    def _done_window(
+        self,
+        start: datetime,
+        stop: datetime,
+        request: PageRequest,
+        result: PageResult,
+        starts: list[datetime],
+    ) -> Window:
+        """A finished window with the rows of a page that start in `[start, stop)`."""
+        if request.order == "call_start_DESC":
+            count = range(len(starts))
+            first = bisect_left(count, True, key=lambda row: starts[row] < stop)
+            end = bisect_left(count, True, key=lambda row: starts[row] < start)
+        else:
+            first, end = bisect_left(starts, start), bisect_left(starts, stop)
+        return Window(start, stop, "done", rows=[self._delivery.slice(result, starts, range(first, end))])
 
     def _replace(self, index: int, windows: list[Window]) -> None:
         """Replaces a window by others, in the order of delivery, without those that have no seconds or no rows."""
@@ -344,15 +376,3 @@ class WindowPlan:
             average = self._total_rows / max(1.0, self._total_seconds)
             self._density = max(density, MIN_DENSITY_SHARE * average)
 
-
-def _done_window(
-    start: datetime, stop: datetime, request: PageRequest, result: PageResult, starts: list[datetime]
-) -> Window:
-    """A finished window with the rows of a page that start in `[start, stop)`."""
-    if request.order == "call_start_DESC":
-        count = range(len(starts))
-        first = bisect_left(count, True, key=lambda row: starts[row] < stop)
-        end = bisect_left(count, True, key=lambda row: starts[row] < start)
-    else:
-        first, end = bisect_left(starts, start), bisect_left(starts, stop)
-    return Window(start, stop, "done", rows=[RowSlice(result.body, range(first, end))])

@@ -12,7 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from functools import lru_cache
@@ -124,12 +124,16 @@ class CallDecoder:
         self.skipped_keys: list[tuple[datetime, int]] | None = None
         self.coerced: int = 0
 
-    def batch(self, segment: bytes, first_index: int = 0) -> list[Call]:
+    def batch(
+        self, segment: bytes, first_index: int = 0, rows: Sequence[int] | None = None
+    ) -> list[Call]:
         """The calls of a segment.
 
         Args:
             segment: a JSON array of records.
             first_index: index of its first record in the page, for error messages.
+            rows: the positions of the records to decode, in the order to return them; None: all, in their order. Others do
+                not matter, even if they cannot be read.
 
         Raises:
             DecodeError: the segment is not a JSON array.
@@ -139,7 +143,10 @@ class CallDecoder:
         while spec is not None:
             decoder, structure = _compiled_hook(spec, self._timezone)
             try:
-                calls: list[Call] = structure(decoder.rows(segment), _Rows)
+                structs = decoder.rows(segment)
+                if rows is not None:
+                    structs = [structs[row] for row in rows]
+                calls: list[Call] = structure(structs, _Rows)
             except _FAST_PATH_ERRORS as error:
                 extended = spec.with_unknown_key(error)
                 is_new = extended not in self._extended_specs
@@ -149,13 +156,15 @@ class CallDecoder:
                 spec = extended
             else:
                 return calls
-        return self._decode_each(decoder, _raw_records(segment), first_index)
+        raw_records = _raw_records(segment)
+        rows = range(len(raw_records)) if rows is None else rows
+        return self._decode_each(decoder, [(first_index + row, raw_records[row]) for row in rows])
 
     def _decode_each(
-        self, decoder: CompiledDecoder, raw_records: list[msgspec.Raw], first_index: int
+        self, decoder: CompiledDecoder, records: Iterable[tuple[int, msgspec.Raw]]
     ) -> list[Call]:
         calls: list[Call] = []
-        for index, raw in enumerate(raw_records, first_index):
+        for index, raw in records:
             try:
                 calls += decoder.make((decoder.row(raw),), self._timezone)
             except _FAST_PATH_ERRORS:

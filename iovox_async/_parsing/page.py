@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from typing import TYPE_CHECKING, Protocol
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from itertools import accumulate
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, overload
 
 import msgspec
 from attrs import define, field, frozen
 
+from .._params.validators import InvalidValue
+from .lenient import LenientConverter
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterator
 
-__all__ = ["PageBuilder", "PageFormat", "RawPage", "Segment"]
+    from .lenient import Hook
 
-
-class _IdRow(msgspec.Struct, gc=False):
-    id: int | str | None = None
+__all__ = ["Block", "KeyRow", "PageBuilder", "PageFormat", "RawPage", "Segment", "id_of"]
 
 
-_decode_ids = msgspec.json.Decoder(list[_IdRow]).decode
-_decode_id = msgspec.json.Decoder(_IdRow).decode
+_LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
+#: A run of rows that is shorter than this share of its segment is cut out of it instead of decoding the whole segment.
+_MIN_SHARE: Final = 1 / 8
+
 _decode_raw_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_call_start = attrgetter("call_start")
+_id = attrgetter("id")
+
+
+class KeyRow(msgspec.Struct, gc=False):
+    """The sort keys of one row; None where they cannot be read. An id may be a number in quotes, see `id_of`."""
+
+    id: int | str | None = None
+    call_start: _LocalTime | None = None
 
 
 @frozen
@@ -35,17 +51,37 @@ class Segment:
         """The bytes of each row."""
         return [bytes(raw) for raw in _decode_raw_rows(self.data)]
 
-    def pick(self, rows: list[int]) -> Segment:
-        """A segment of these rows only; their indexes count from the start of this segment."""
-        split = self.split()
-        return Segment(b"[" + b",".join([split[row] for row in rows]) + b"]", len(rows))
 
-    def ids(self) -> list[int | str | None]:
-        """The id of each row; None where it cannot be read."""
-        try:
-            return [row.id for row in _decode_ids(self.data)]
-        except ValueError:
-            return [_id_of(raw) for raw in _decode_raw_rows(self.data)]
+@frozen
+class Block:
+    """Rows of one segment, in the order of delivery.
+
+    Attributes:
+        index: the index of the segment's first row in the page.
+        segment: the segment.
+        rows: the positions of the rows in the segment; None: all of them, in order.
+    """
+
+    index: int
+    segment: Segment
+    rows: Sequence[int] | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return self.segment.rows if self.rows is None else len(self.rows)
+
+    def split(self, count: int) -> tuple[Block, Block]:
+        """The first `count` rows, and the others."""
+        rows = range(self.segment.rows) if self.rows is None else self.rows
+        return Block(self.index, self.segment, rows[:count]), Block(self.index, self.segment, rows[count:])
+
+    def raw(self) -> bytes:
+        """The rows, separated by commas."""
+        if self.rows is None:
+            return self.segment.data[1:-1]
+        raw_rows = self.segment.split()
+        return b",".join([raw_rows[row] for row in self.rows])
 
 
 @define
@@ -54,13 +90,13 @@ class RawPage:
 
     Attributes:
         segments: its rows, in the order of the response.
-        starts: `call_start` of each row; None where it cannot be read. Emptied once the paging has used them.
+        keys: the sort keys of each row. Emptied once the paging has used them.
         size: bytes of JSON.
         wire_bytes: bytes of the body as they were sent, perhaps compressed.
     """
 
     segments: tuple[Segment, ...]
-    starts: list[datetime | None] = field(repr=False)
+    keys: list[KeyRow] = field(repr=False)
     size: int
     wire_bytes: int
 
@@ -69,25 +105,55 @@ class RawPage:
         """The number of rows."""
         return sum(segment.rows for segment in self.segments)
 
-    def pick(self, rows: Sequence[int]) -> Iterator[tuple[int, Segment]]:
-        """The segments of these rows (ascending indexes in the page), each with the index of its first row."""
+    @property
+    def starts(self) -> list[datetime | None]:
+        """`call_start` of each row; None where it cannot be read."""
+        return [*map(_call_start, self.keys)]
+
+    def ids(self) -> Sequence[int | None]:
+        """The id of each row; None where it cannot be read. Read on access, since few rows are compared."""
+        return _Ids(self.keys)
+
+    def forget_keys(self) -> None:
+        """Frees the memory of the sort keys."""
+        self.keys = []
+
+    def pick(self, rows: Sequence[int]) -> Iterator[Block]:
+        """The rows with these indexes, in this order, as blocks of one segment each."""
+        if isinstance(rows, range) and rows.step == 1:
+            yield from self._pick_range(rows)
+            return
+        offsets = [0, *accumulate(segment.rows for segment in self.segments)]
+        splits: dict[int, list[bytes]] = {}
+        first = 0
+        while first < len(rows):
+            number = bisect_right(offsets, rows[first]) - 1
+            start, stop, segment = offsets[number], offsets[number + 1], self.segments[number]
+            end = first + 1
+            while end < len(rows) and start <= rows[end] < stop:
+                end += 1
+            positions = [row - start for row in rows[first:end]]
+            if len(positions) >= _MIN_SHARE * segment.rows:
+                yield Block(start, segment, None if positions == [*range(segment.rows)] else positions)
+            else:
+                # Rows of a segment that are far apart in the order of delivery: it is not decoded for each of them.
+                if number not in splits:
+                    splits[number] = segment.split()
+                for position in positions:
+                    yield Block(start + position, Segment(b"[%b]" % splits[number][position], 1))
+            first = end
+
+    def _pick_range(self, rows: range) -> Iterator[Block]:
         start = 0
         for segment in self.segments:
-            stop = start + segment.rows
-            first, last = bisect_left(rows, start), bisect_left(rows, stop)
-            if last - first == segment.rows:
-                yield start, segment
-            elif last > first:
-                yield rows[first], segment.pick([row - start for row in rows[first:last]])
-            start = stop
+            first, end = max(rows.start - start, 0), min(rows.stop - start, segment.rows)
+            if first < end:
+                yield Block(start, segment, None if end - first == segment.rows else range(first, end))
+            start += segment.rows
 
     def raw(self, rows: Sequence[int]) -> bytes:
         """These rows as one JSON array."""
-        return b"[" + b",".join(segment.data[1:-1] for _, segment in self.pick(rows)) + b"]"
-
-    def ids(self) -> list[int | str | None]:
-        """The id of each row. Decoded when called, since few requests need them."""
-        return [row_id for segment in self.segments for row_id in segment.ids()]
+        return b"[" + b",".join([block.raw() for block in self.pick(rows)]) + b"]"
 
 
 class PageBuilder(Protocol):
@@ -117,9 +183,38 @@ class PageFormat:
     target_bytes: int
 
 
-def _id_of(raw: msgspec.Raw) -> int | str | None:
-    # An id of another type, or text in the row that is not UTF-8 and was skipped until now.
+class _Ids(Sequence[int | None]):
+    """The ids of rows."""
+
+    def __init__(self, keys: list[KeyRow]) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> int | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int | None]: ...
+    def __getitem__(self, index: int | slice) -> int | None | Sequence[int | None]:
+        return _Ids(self._keys[index]) if isinstance(index, slice) else id_of(self._keys[index].id)
+
+    def __iter__(self) -> Iterator[int | None]:
+        return map(id_of, map(_id, self._keys))
+
+
+def id_of(value: Any) -> int | None:
+    """The id of a record whose JSON has this value for it; None if no record can have it."""
+    if type(value) is int:
+        return value
     try:
-        return _decode_id(raw).id
-    except ValueError:
+        call_id: int = _id_hook()(value, int)
+    except InvalidValue:
         return None
+    return call_id
+
+
+@lru_cache(maxsize=1)
+def _id_hook() -> Hook:
+    # Made at first use, since most servers send numbers and it takes milliseconds.
+    return LenientConverter().converter.get_structure_hook(int)

@@ -16,7 +16,6 @@ import contextlib
 import re
 from datetime import datetime
 from itertools import chain
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -25,7 +24,7 @@ from attrs import define, field
 from .._redaction import mask_digits
 from ..errors import DecodeError
 from .error_body import error_messages
-from .page import PageFormat, RawPage, Segment
+from .page import KeyRow, PageFormat, RawPage, Segment, id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,16 +43,17 @@ _ADDRESS_HINT: Final = "Check the address (base_url= or IOVOX_URL)."
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
 
 
-class _StartRow(msgspec.Struct, gc=False):
-    call_start: _LocalTime | None = None
+class _LooseRow(msgspec.Struct, gc=False):
+    id: msgspec.Raw = msgspec.Raw()
+    call_start: msgspec.Raw = msgspec.Raw()
 
 
-_decode_starts = msgspec.json.Decoder(list[_StartRow]).decode
-_decode_start = msgspec.json.Decoder(_StartRow).decode
-_decode_start_text: Any = msgspec.json.Decoder(msgspec.defstruct("_StartText", [("call_start", str)])).decode
+_decode_keys = msgspec.json.Decoder(list[KeyRow]).decode
+_decode_key = msgspec.json.Decoder(KeyRow).decode
+_decode_loose_key = msgspec.json.Decoder(_LooseRow).decode
+_decode_json = msgspec.json.Decoder().decode
 _decode_raw_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_call_start = attrgetter("call_start")
 # The opening bracket and the first key of the first record; every record is expected to begin with this key.
 _FIRST_KEY: Final = re.compile(rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:')
 # A string, perhaps incomplete, or a bracket. Possessive, so that no text is read twice.
@@ -75,7 +75,7 @@ class PageSplitter:
     #: Bytes to buffer before the next attempt to split.
     _threshold: int = SEGMENT_BYTES
     _segments: list[Segment] = field(factory=list)
-    _starts: list[datetime | None] = field(factory=list)
+    _keys: list[KeyRow] = field(factory=list)
     #: Bytes of JSON so far.
     size: int = 0
     _in_list: bool = False
@@ -117,7 +117,7 @@ class PageSplitter:
                 raise DecodeError("the page is truncated: its list does not end")
             self._add_segment(b"[" + body)
         size = self.size
-        return RawPage(tuple(self._segments), self._starts, size, size if wire_bytes is None else wire_bytes)
+        return RawPage(tuple(self._segments), self._keys, size, size if wire_bytes is None else wire_bytes)
 
     async def finish(self, wire_bytes: int) -> RawPage:
         """The same as `build`, for the protocol `PageBuilder`."""
@@ -170,28 +170,44 @@ class PageSplitter:
         self._threshold = threshold
 
     def _add_segment(self, data: bytes) -> None:
-        starts: list[datetime | None]
         try:
             try:
-                starts = [*map(_call_start, _decode_starts(data))]
+                keys = _decode_keys(data)
             except (msgspec.ValidationError, UnicodeDecodeError):
-                starts = [_start_of(raw) for raw in _decode_raw_rows(data)]
+                keys = [_key_of(raw) for raw in _decode_raw_rows(data)]
         except (ValueError, RecursionError) as error:
             raise _not_json(error) from error
-        if starts:
-            self._segments.append(Segment(data, len(starts)))
-            self._starts += starts
+        if keys:
+            self._segments.append(Segment(data, len(keys)))
+            self._keys += keys
 
 
 #: Pages that are split into segments of JSON while they arrive.
 SPLIT_PAGES: Final = PageFormat(PageSplitter, PAGE_BYTES)
 
 
-def _start_of(raw: msgspec.Raw) -> datetime | None:
+def _key_of(raw: msgspec.Raw) -> KeyRow:
+    """The sort keys of a row of which one has an unusual form."""
     with contextlib.suppress(ValueError):
-        return _decode_start(raw).call_start
+        return _decode_key(raw)
     try:
-        text = _decode_start_text(raw).call_start.strip()
+        row = _decode_loose_key(raw)
+    except ValueError:  # no object
+        return KeyRow()
+    return KeyRow(id_of(_value_of(row.id)), _start_of(_value_of(row.call_start)))
+
+
+def _value_of(raw: msgspec.Raw) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):  # no value, a text that is not UTF-8, a number without end
+        return _decode_json(raw)
+    return None
+
+
+def _start_of(value: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    try:
         # What a short date leaves out is zero, as in records.
         return msgspec.convert(text + " 00:00:00"[max(0, len(text) - 10) :], _LocalTime)
     except ValueError:

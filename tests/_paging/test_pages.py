@@ -148,7 +148,7 @@ def test_pages_without_ids_are_not_compared():
         plan.accept(plan.next_request(), page(None, None))
         assert len(plan.next_rows().rows) == 2
     plan.accept(plan.next_request(), page())
-    assert plan.next_rows().rows == []
+    assert list(plan.next_rows().rows) == []
     assert plan.done
     assert plan.duplicates == 0
 

@@ -191,7 +191,7 @@ def test_starts_and_ids_are_read():
         b'[{"id":7,"call_start":"2024-01-01 00:00:03"},{"id":"8","call_start":"2024-01-01 00:00:04.250"}]'
     )
     assert page.starts == [datetime(2024, 1, 1, 0, 0, 3), datetime(2024, 1, 1, 0, 0, 4, 250_000)]
-    assert page.ids() == [7, "8"]
+    assert (list(page.ids()), page.ids()[1]) == ([7, 8], 8)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_an_odd_row_does_not_affect_the_others(row: bytes, start: int | None, nu
     page = read(b"[" + b",".join((good, row, good)) + b"]")
     other = datetime(2024, 1, 1, 0, 0, 9)
     assert page.starts == [other, None if start is None else datetime(2024, 1, 1), other]
-    assert page.ids() == [5, number, 5]
+    assert list(page.ids()) == [5, number, 5]
     assert page.segments[0].split()[1] == row
 
 
@@ -256,7 +256,7 @@ def test_the_page_of_a_204_has_no_rows():
 def test_a_single_call_may_come_as_an_object():
     """Given the object of a single call, then the page has one row."""
     page = read(b' {"id": 3, "call_start": "2024-01-01 00:00:00"}\n')
-    assert (page.rows, page.ids(), page.starts) == (1, [3], [datetime(2024, 1, 1)])
+    assert (page.rows, list(page.ids()), page.starts) == (1, [3], [datetime(2024, 1, 1)])
 
 
 @pytest.mark.parametrize(
@@ -357,19 +357,44 @@ def test_no_error_shows_data_of_a_page():
 @examples(60)
 @given(data=st.data())
 def test_picked_rows_are_those_with_the_given_indexes(data):
-    """Given any indexes, then the rows are picked across segments, each segment with the index of its first row."""
+    """Given any indexes in any order, then the blocks have these rows in this order."""
     page = read(PICK)
-    rows = sorted(data.draw(st.sets(st.integers(0, page.rows - 1), max_size=40)))
-    if data.draw(st.booleans()) and rows:
-        rows = range(rows[0], rows[-1] + 1)
+    numbers = st.integers(0, page.rows - 1)
+    rows = data.draw(st.lists(numbers, unique=True, max_size=40))
+    form = data.draw(st.sampled_from(["any", "range", "neighbours changed", "whole page"]))
+    if form == "range" and rows:
+        rows = range(min(rows), max(rows) + 1)
+    elif form != "any":
+        changed = {row + 1 for row in rows if form == "neighbours changed" and row + 1 < page.rows}
+        rows = sorted(range(page.rows), key=lambda row: row - 1.5 * (row in changed))
     found = []
-    for first, segment in page.pick(rows):
-        picked = json.loads(segment.data)
-        assert len(picked) == segment.rows
-        assert picked[0]["id"] == first
-        found += [row["id"] for row in picked]
+    for block in page.pick(rows):
+        raw_rows = block.segment.split()
+        for position in range(block.segment.rows) if block.rows is None else block.rows:
+            row = json.loads(raw_rows[position])
+            assert row["id"] == block.index + position
+            found.append(row["id"])
     assert found == list(rows)
     assert [row["id"] for row in json.loads(page.raw(rows))] == list(rows)
+
+
+@given(data=st.data())
+def test_a_block_is_split_after_any_row(data):
+    """Given a block, when it is split, then the two parts have its rows in their order."""
+    page = read(PICK)
+    block = next(page.pick(data.draw(st.sampled_from([range(page.rows), range(3, 50), [9, 8, 7]]))))
+    rows = list(range(block.segment.rows) if block.rows is None else block.rows)
+    count = data.draw(st.integers(0, block.count))
+    first, rest = block.split(count)
+    assert (list(first.rows), list(rest.rows)) == (rows[:count], rows[count:])
+    assert (first.index, first.segment) == (rest.index, rest.segment) == (block.index, block.segment)
+
+
+def test_rows_in_a_random_order_are_not_decoded_by_segments():
+    """Given rows in a random order, then each is a block of its own, so that no segment is decoded for each of them."""
+    page = read(PICK)
+    rows = sorted(range(page.rows), key=lambda row: row * 7919 % page.rows)
+    assert {block.segment.rows for block in page.pick(rows)} == {1}
 
 
 PICK = FORMS["pretty"](calls(1500)).encode()
@@ -378,10 +403,9 @@ PICK = FORMS["pretty"](calls(1500)).encode()
 def test_a_complete_segment_is_not_copied():
     """Given all rows of a segment, then the segment itself is picked."""
     page = read(PICK)
-    assert [segment for _, segment in page.pick(range(page.rows))] == list(page.segments)
-    assert all(
-        one is other for (_, one), other in zip(page.pick(range(page.rows)), page.segments, strict=True)
-    )
+    blocks = list(page.pick(range(page.rows)))
+    assert [(block.index, block.rows) for block in blocks[:1]] == [(0, None)]
+    assert all(block.segment is segment for block, segment in zip(blocks, page.segments, strict=True))
 
 
 @pytest.mark.parametrize(

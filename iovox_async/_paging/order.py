@@ -1,0 +1,127 @@
+"""Puts the rows of a page in the order of delivery: the one rule for ties, duplicates and resuming, for every reader.
+
+The rule works on the sort keys of rows, before any record is decoded:
+
+1. Rows are ordered by the second of their start, and within a second by id. A row whose id cannot be read comes last in its
+   second; decoding it reports the error.
+2. Of a call that one response lists twice in a second, the last listed is kept, and the others are counted.
+3. Rows up to the cursor that a stream continues from are left out.
+
+The server has sorted the seconds, so only rows that share their second with a neighbour have their ids compared.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import compress, count, islice
+from operator import attrgetter, eq
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import define
+
+from .types import RowSlice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from .types import PageResult
+
+__all__ = ["DeliveryOrder", "last_listed"]
+
+T = TypeVar("T")
+_microsecond = attrgetter("microsecond")
+
+
+@define
+class DeliveryOrder:
+    """The order of delivery of one stream.
+
+    Attributes:
+        descending: the latest calls come first.
+        resume: second and id of the last call that an earlier stream delivered.
+        duplicates: rows left out because their response listed the same call again.
+    """
+
+    descending: bool = False
+    resume: tuple[datetime, int] | None = None
+    duplicates: int = 0
+
+    def slice(self, result: PageResult, starts: Sequence[datetime], rows: range) -> RowSlice:
+        """These rows of a page, of which all start in the window; `starts` are those of the whole page."""
+        seconds = starts[rows.start : rows.stop]
+        if any(map(_microsecond, seconds)):
+            seconds = [start.replace(microsecond=0) for start in seconds]
+        groups = _equal_neighbours(seconds)
+        if self.resume is not None and self.resume[0] in seconds:
+            first = seconds.index(self.resume[0])
+            groups = sorted({*groups, (first, first + seconds.count(self.resume[0]))})
+        if not groups:
+            return RowSlice(result.body, rows)
+        ids = result.ids()
+        ordered = array("l")
+        done = 0
+        for first, end in groups:
+            ordered.extend(rows[done:first])
+            ordered.extend(self._arrange(seconds[first], ((ids[row], row) for row in rows[first:end])))
+            done = end
+        ordered.extend(rows[done:])
+        in_order = len(ordered) == len(rows) and all(map(eq, ordered, rows))
+        return RowSlice(result.body, rows if in_order else ordered)
+
+    def slices_of_second(
+        self, second: datetime, pages: Iterable[tuple[Any, Sequence[int], Sequence[int | None]]]
+    ) -> list[RowSlice]:
+        """The rows of one second from several pages: of each page the body, the rows, and their ids.
+
+        The order of the server's pages is not relied on; a page may be in more than one of the slices.
+        """
+        pages = list(pages)
+        items = (
+            (call_id, (index, row))
+            for index, (_, rows, ids) in enumerate(pages)
+            for row, call_id in zip(rows, ids, strict=True)
+        )
+        slices: list[RowSlice] = []
+        last_index = -1
+        for index, row in self._arrange(second, items):
+            if index != last_index:
+                slices.append(RowSlice(pages[index][0], array("l")))
+            slices[-1].rows.append(row)  # type: ignore[attr-defined]  # it is the array made here
+            last_index = index
+        return slices
+
+    def _arrange(self, second: datetime, items: Iterable[tuple[int | None, T]]) -> list[T]:
+        """The rows of one second in their order; each item is an id and what stands for the row."""
+        by_id: dict[int, T] = {}
+        unreadable: list[T] = []
+        for call_id, item in items:
+            if call_id is None:
+                unreadable.append(item)
+            else:
+                self.duplicates += call_id in by_id
+                by_id[call_id] = item
+        ids = sorted(by_id, reverse=self.descending)
+        if self.resume is not None and second == self.resume[0]:
+            last = self.resume[1]
+            ids = [call_id for call_id in ids if (call_id < last if self.descending else call_id > last)]
+        return [by_id[call_id] for call_id in ids] + unreadable
+
+
+def _equal_neighbours(seconds: Sequence[datetime]) -> list[tuple[int, int]]:
+    """the first index and the one after the last of each run of equal values, for runs of two and more."""
+    groups: list[tuple[int, int]] = []
+    end = 0
+    for first in compress(count(), map(eq, seconds, islice(seconds, 1, None))):
+        if first >= end:
+            end = first + 2
+            while end < len(seconds) and seconds[end] == seconds[first]:
+                end += 1
+            groups.append((first, end))
+    return groups
+
+
+def last_listed(ids: Sequence[int | None]) -> list[int]:
+    """The rows of a page without those whose call is listed again after them; rows without an id are kept."""
+    last = {call_id: row for row, call_id in enumerate(ids)}
+    return [row for row, call_id in enumerate(ids) if call_id is None or last[call_id] == row]
