@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
-from ._fetching.reader import StreamReader, closed_error, sort_key
-from .errors import IovoxError, SessionError
+from .errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import datetime
     from types import TracebackType
 
     import pyarrow as pa
 
+    from ._fetching.reader import StreamReader
     from .models import Call
     from .results import Page, StreamStats
 
@@ -22,41 +21,55 @@ __all__ = ["CallStream"]
 
 T = TypeVar("T")
 
-# The two generators refer to the reader and not to the stream. If a generator and its stream referred to each other, a
-# `break` out of a bare `async for` would leave the requests running until the garbage collector runs.
+# An iterator refers to the reader and not to its stream. If the two referred to each other, a `break` out of a bare
+# `async for` would leave the requests running until the garbage collector runs.
 
 
-async def _iterate_calls(reader: StreamReader) -> AsyncGenerator[Call, None]:
-    added_fields = reader.spec.added_fields
-    try:
-        while (calls := await reader.next_calls()) is not None:
-            for call in calls:
-                # Before the caller gets the call and may change it.
-                reader.last = sort_key(call)
-                reader.calls += 1
-                for name in added_fields:
-                    setattr(call, name, None)
-                yield call
-            # Lets requests, and the rest of the program, continue however fast the caller is.
-            await asyncio.sleep(0)
-    except IovoxError as error:
-        reader.fail(error)
-        raise
-    finally:
-        await reader.close()
+class _CallIterator:
+    """The calls of a stream."""
+
+    __slots__ = ("__weakref__", "_reader")
+
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader = reader
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Call:
+        reader = self._reader
+        while True:
+            for call in reader.ready:
+                return call
+            if await reader.step(reader.next_calls) is None:
+                raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Ends all requests of the stream."""
+        await self._reader.close()
 
 
-async def _iterate(
-    reader: StreamReader, next_item: Callable[[], Awaitable[T | None]]
-) -> AsyncGenerator[T, None]:
-    try:
-        while (item := await next_item()) is not None:
-            yield item
-    except IovoxError as error:
-        reader.fail(error)
-        raise
-    finally:
-        await reader.close()
+class _ItemIterator(Generic[T]):
+    """The pages or record batches of a stream."""
+
+    __slots__ = ("__weakref__", "_next_item", "_reader")
+
+    def __init__(self, reader: StreamReader, next_item: Callable[[], Awaitable[T | None]]) -> None:
+        self._reader = reader
+        self._next_item = next_item
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        item = await self._reader.step(self._next_item)
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """Ends all requests of the stream."""
+        await self._reader.close()
 
 
 class CallStream:
@@ -69,27 +82,33 @@ class CallStream:
                 ...
             print(calls.stats)
 
-    `async with` ends all requests at the end of the block. Without it, a `break` out of `async for` ends them a moment
-    later. At most `2 * concurrency + 1` pages are in memory, however long the range is. A stream has one reader at a time.
+    `async with` ends all requests at the end of the block. Without it, they end a moment after the stream is dropped (a
+    `break` out of `async for`), and when the task that reads it is cancelled or fails.
+
+    Iteration ends without an error only when all calls were delivered: after `aclose`, also from another task, the next step
+    raises `SessionError`. A step that is cancelled (`asyncio.timeout`, `wait_for(anext(...))`) loses nothing; the next one
+    continues. A stream has one reader at a time.
+
+    At most `2 * concurrency + 1` pages are in memory, however long the range is. Only a second with more calls than one page
+    is kept as a whole until it is proven complete, and while it has more pages than that, no others are requested ahead.
     """
 
-    __slots__ = ("__weakref__", "_iterator", "_reader")
+    __slots__ = ("__weakref__", "_reader")
 
     def __init__(self, reader: StreamReader) -> None:
         self._reader = reader
-        self._iterator: AsyncGenerator[Any, None] | None = None
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        return self._open("calls", _iterate_calls)
+        self._open("calls")
+        return _CallIterator(self._reader)
 
     def pages(self) -> AsyncIterator[Page]:
         """Iterates over pages instead of calls: the calls of one response at a time, with their JSON."""
-        return self._open("pages", lambda reader: _iterate(reader, reader.next_page))
+        self._open("pages")
+        return _ItemIterator(self._reader, self._reader.next_page)
 
     def arrow(self) -> AsyncIterator[pa.RecordBatch]:
-        """Iterates over `pyarrow.RecordBatch`es with the schema `iovox_async.arrow.schema_for(fields, timezone)`.
-
-        They are decoded in a thread. A stream without calls yields one batch without rows, so that it has a schema too.
+        """Iterates over `pyarrow.RecordBatch`es with the schema `iovox_async.arrow.SCHEMA`, decoded in a thread.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
@@ -97,25 +116,18 @@ class CallStream:
         from .arrow import _require_pyarrow
 
         _require_pyarrow()
-        return self._open("arrow", lambda reader: _iterate(reader, reader.next_record_batch))
+        self._open("arrow")
+        return _ItemIterator(self._reader, self._reader.next_record_batch)
 
-    def _open(
-        self,
-        mode: Literal["calls", "pages", "arrow"],
-        iterate: Callable[[StreamReader], AsyncGenerator[T, None]],
-    ) -> AsyncGenerator[T, None]:
+    def _open(self, mode: Literal["calls", "pages", "arrow"]) -> None:
         reader = self._reader
         if reader.mode not in {None, mode}:
             raise SessionError(
                 f"the stream is already being read as {reader.mode}",
                 hint=f"Make another one to read it as {mode}.",
             )
-        if reader.closed and not reader.finished:
-            raise closed_error()
         reader.mode = mode
-        if self._iterator is None:
-            self._iterator = iterate(reader)
-        return self._iterator
+        reader.own()
 
     async def collect(self) -> list[Call]:
         """Returns all calls as a list, for ranges that fit in memory."""
@@ -142,8 +154,6 @@ class CallStream:
 
     async def aclose(self) -> None:
         """Ends all requests of this stream. It may be called more than once."""
-        if self._iterator is not None and not getattr(self._iterator, "ag_running", False):
-            await self._iterator.aclose()
         await self._reader.close()
 
     async def __aenter__(self) -> Self:

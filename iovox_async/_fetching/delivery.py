@@ -43,7 +43,9 @@ class Blocks:
         self._next: Block | None = None
 
     def take(self, limit: int | None) -> Block | None:
-        """The next rows, of one segment and at most `limit`; None after the last."""
+        """The next rows, of one segment and at most `limit`; None after the last, or for a limit of 0."""
+        if limit == 0:
+            return None
         block, self._next = self._next or next(self._blocks, None), None
         if block is not None and limit is not None and block.count > limit:
             block, self._next = block.split(limit)

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections import deque
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .._paging import PageRequest, Plan, RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.page import PageFormat, RawPage
+    from ..results import StreamStats
     from .connection import Connection
 
 __all__ = ["PageFetcher"]
@@ -51,6 +53,7 @@ class PageFetcher:
     """
 
     def __init__(self, spec: ReadSpec, connection: Connection, page_format: PageFormat) -> None:
+        connection.supervisor.check_usable()
         self.requests = 0
         self.retries = 0
         self.window_splits: int = 0
@@ -73,6 +76,7 @@ class PageFetcher:
             field_count=len(spec.fields),
             resumed=spec.resume is not None,
         )
+        self._loop = asyncio.get_running_loop()
         #: The latest requests started; more than can be in flight.
         self._recent: deque[Coroutine[Any, Any, None]] = deque(maxlen=2 * self._throttle.concurrency + 1)
         self._may_request = asyncio.Event()
@@ -92,6 +96,7 @@ class PageFetcher:
                 ordered=spec.ordered,
                 limit=spec.page_size or self._page_sizes.rows_for(self._page_format.target_bytes),
                 server_limit=server_limit,
+                resume=spec.resume_after,
             )
         return PagePlan(
             spec.start,
@@ -123,6 +128,16 @@ class PageFetcher:
             await self._has_result.wait()
         self._may_request.set()
         return rows
+
+    def abandon(self, stats: StreamStats) -> None:
+        """Cancels all requests of the stream soon, and reports its end. May be called in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all requests
+            self._loop.call_soon_threadsafe(self._abandon, stats)
+
+    def _abandon(self, stats: StreamStats) -> None:
+        self._stopped = True
+        self._scope.cancel()
+        self.telemetry.stream_finished(stats, complete=False, error=None)
 
     async def stop(self) -> None:
         """Cancels all requests of the stream, and returns when they have ended."""
@@ -241,7 +256,7 @@ class PageFetcher:
         if self._adjusts_limit:
             self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
         self.plan.accept(request, PageResult(page.starts, page, page.ids))
-        page.starts = []
+        page.forget_keys()
         self.telemetry.page_accepted(
             request.window, request.page, attempts=attempts - request.attempts, response=page
         )

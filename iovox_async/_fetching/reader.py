@@ -1,25 +1,32 @@
 """Turns the pages of a stream into records, pages of records or record batches.
 
-Pages are buffered as bytes. Records are decoded when the reader asks for them, in slices of a few milliseconds, so that
-the event loop stays responsive. Within a second, calls are delivered by id, so that a second and an id determine what is
-left of the stream.
+Pages are buffered as bytes, and their rows are in the order of delivery. Records are decoded when the reader asks for them,
+in slices of a few milliseconds, so that the event loop stays responsive.
+
+Invariants:
+- A step that is cancelled loses nothing: what it has taken stays in the state, and the next step continues from there.
+- A step returns the end only when all calls were delivered. Once the stream is closed, every other step raises.
+- The state refers to no object that a caller has, so that requests end when the caller drops the stream.
 """
 
 from __future__ import annotations
 
 import asyncio
-from itertools import compress, count, islice
-from operator import attrgetter, eq
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Awaitable, Callable
+from functools import partial
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import to_thread
 from attrs import define, evolve, field
 
-from .._paging import SECOND, PagePlan
+from .._paging import SECOND
 from .._paging.spec import FINALITY_DELAY
 from .._parsing.splitter import SPLIT_PAGES
 from ..errors import IovoxError, SessionError
 from ..results import Page, StreamStats
+from .delivery import Blocks, raw_json, sort_key
 from .fetcher import PageFetcher
 
 if TYPE_CHECKING:
@@ -31,191 +38,259 @@ if TYPE_CHECKING:
     from .._paging import RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
-    from .._parsing.page import Segment
-    from ..arrow._batches import BatchReader, Remaining
+    from ..arrow._batches import BatchReader, DecodedRows, RemainingRows
     from ..models import Call
     from .connection import Connection
 
-__all__ = ["StreamReader", "closed_error", "sort_key"]
+__all__ = ["StreamReader"]
 
-#: The start and id of a call.
-sort_key: attrgetter[tuple[Any, Any]] = attrgetter("call_start", "id")
-_microsecond = attrgetter("microsecond")
-_id = attrgetter("id")
-
-
-def closed_error() -> SessionError:
-    """The error for reading a closed stream."""
-    return SessionError(
-        "the stream is closed",
-        hint="Make a new one; with resume=stream.position it continues after the last call.",
-    )
+T = TypeVar("T")
 
 
 @define(eq=False)
 class StreamReader:
-    """The state of a stream. It does not refer to its `CallStream`, so that dropping the `CallStream` ends it.
+    """The state of a stream.
 
     Attributes:
-        calls: the number of calls delivered.
-        last: the start and id of the last of them.
+        ready: the decoded calls that are delivered next. Whoever takes one from here has delivered it.
         mode: "calls", "pages" or "arrow"; None until reading starts.
+        closed: no more is delivered.
         finished: all calls were delivered.
     """
 
     spec: ReadSpec
     connection: Connection
     decoder: CallDecoder
-    calls: int = 0
-    last: tuple[Any, Any] = (None, None)
+    ready: Iterator[Call] = field(factory=lambda: iter(()))
     mode: str | None = None
     closed: bool = False
     finished: bool = False
+    #: Calls delivered before `ready`, and the start and id of the last of them.
+    _calls: int = 0
+    _last: tuple[Any, Any] = (None, None)
+    #: The start and id of each call in `ready`, delivered or not: callers may change calls.
+    _ready_keys: list[tuple[Any, Any]] = field(factory=list)
     _error: IovoxError | None = None
     _fetcher: PageFetcher | None = None
-    _pages: int = 0
-    #: Calls dropped because their page listed them twice.
-    _duplicates: int = 0
+    _is_stepping: bool = False
+    last_task: weakref.ref[asyncio.Task[Any]] | None = None
+    #: The rows being delivered.
     _rows: RowSlice | None = None
-    _segments: Iterator[tuple[int, Segment]] | None = None
-    _buffered: list[Call] = field(factory=list)
+    _blocks: Blocks | None = None
+    #: The page being decoded, and the number of pages delivered.
+    _page_calls: list[Call] = field(factory=list)
+    _pages: int = 0
     _arrow: BatchReader | None = None
-    _arrow_rows: Remaining | None = None
-    _arrow_has_batch: bool = False
+    _arrow_rows: RemainingRows | None = None
+    _has_batch: bool = False
+    _decoding: asyncio.Task[DecodedRows | None] | None = None
 
-    async def _next_rows(self) -> RowSlice | None:
-        if self.closed:
-            raise closed_error()
-        if self._reached_max_calls():
+    # Steps.
+
+    async def step(self, next_item: Callable[[], Awaitable[T | None]]) -> T | None:
+        """Returns the next item, or None after the last.
+
+        Raises:
+            IovoxError: the stream has failed.
+            SessionError: it was closed before all was delivered, or another task is waiting for the next item.
+        """
+        if self.closed and self.finished:
             return None
-        if self._fetcher is None:
-            page_format = SPLIT_PAGES if self._arrow is None else self._arrow.page_format
-            self._fetcher = PageFetcher(self.spec, self.connection, page_format)
-        self._rows = None
-        self._rows = await self._fetcher.next_rows()
-        self.finished = self._rows is None
-        return self._rows
+        self._check_open()
+        if self._is_stepping:
+            raise SessionError(
+                "another task is reading the stream",
+                hint="A stream has one reader at a time: open one for each.",
+            )
+        self._is_stepping, self.last_task = True, _current_task()
+        try:
+            item = await next_item()
+        except Exception as error:
+            if isinstance(error, IovoxError):
+                self.fail(error)
+            await self.close()
+            raise
+        finally:
+            self._is_stepping = False
+        if item is None:
+            await self.close()
+        return item
 
-    def _reached_max_calls(self) -> bool:
-        reached = self.spec.max_calls is not None and self.calls >= self.spec.max_calls
-        self.finished = self.finished or reached
-        return reached
+    def _check_open(self) -> None:
+        """Raises if another task has closed the stream. To be called after each await of a step."""
+        if self.closed:
+            raise SessionError(
+                "the stream is closed",
+                hint="Make a new one; with resume=stream.position it continues after the last call.",
+            ) from self._error
 
-    async def next_calls(self) -> list[Call] | None:
-        """Returns the next few milliseconds' worth of records, or None after the last."""
-        while True:
-            # Checked within a page too: nothing after the last call wanted is decoded.
-            if self._reached_max_calls():
-                return None
-            if self._segments is None:
+    async def _pause(self) -> None:
+        """Lets requests, and the rest of the program, continue however fast the caller is."""
+        await asyncio.sleep(0)
+        self._check_open()
+
+    async def next_calls(self) -> bool | None:
+        """Makes the next few milliseconds' worth of records `ready`; returns None after the last."""
+        if self._ready_keys:
+            self._count_ready()
+            await self._pause()
+        while not self._reached_max_calls():
+            if self._blocks is None:
                 rows = await self._next_rows()
                 if rows is None:
                     return None
-                self._segments = rows.body.pick(rows.rows)
-                self._buffered = []
-            item = next(self._segments, None)
-            if item is None:
-                self._segments = None
-                calls, self._buffered = self._buffered, []
-            else:
-                index, segment = item
-                calls = self._buffered + self.decoder.batch(segment.data, index)
-                self._buffered = []
-                if self.spec.by_windows and calls:
-                    calls, self._buffered = _split_off_last_second(calls)
-            calls = self._select(calls)
+                self._blocks = Blocks(rows)
+            block = self._blocks.take(self._remaining_calls())
+            if block is None:
+                self._blocks = None
+                continue
+            calls = self.decoder.batch(block.segment.data, block.index, block.rows)
             if calls:
-                return calls
+                self._ready_keys = [*map(sort_key, calls)]
+                self._remove_added_fields(calls)
+                self.ready = iter(calls)
+                return True
+            await self._pause()
+        return None
 
     async def next_page(self) -> Page | None:
         """Returns the next page, or None after the last."""
-        while (rows := await self._next_rows()) is not None:
-            calls: list[Call] = []
-            for index, segment in rows.body.pick(rows.rows):
-                calls += self.decoder.batch(segment.data, index)
-                await asyncio.sleep(0)
-            calls = self._select(calls)
+        while not self._reached_max_calls():
+            if self._blocks is None:
+                rows = await self._next_rows()
+                if rows is None:
+                    return None
+                self._blocks = Blocks(rows)
+            while (block := self._blocks.take(self._remaining_calls())) is not None:
+                self._page_calls += self.decoder.batch(block.segment.data, block.index, block.rows)
+                await self._pause()
+            assert self._rows is not None
+            raw = await raw_json(self._blocks.page, self._rows.rows) if self._page_calls else b""
+            self._check_open()
+            self._blocks, calls, self._page_calls = None, self._page_calls, []
             if calls:
                 self._pages += 1
-                self.last = sort_key(calls[-1])
-                self.calls += len(calls)
-                for name in self.spec.added_fields:
-                    for call in calls:
-                        setattr(call, name, None)
-                return Page(self._pages, calls, rows.body.raw(rows.rows))
+                self._calls += len(calls)
+                self._last = sort_key(calls[-1])
+                self._remove_added_fields(calls)
+                return Page(self._pages, calls, raw)
         return None
 
     async def next_record_batch(self) -> pa.RecordBatch | None:
         """Returns about a page's rows as a record batch, one without rows if there are no calls, or None after the last."""
+        batch = await self._next_batch_with_rows()
+        if batch is None and not self._has_batch:
+            # A table made of the batches has columns even if there are no calls.
+            assert self._arrow is not None
+            batch = self._arrow.empty_batch()
+        self._has_batch = True
+        return batch
+
+    async def _next_batch_with_rows(self) -> pa.RecordBatch | None:
         if self._arrow is None:
             from ..arrow import _new_batch_reader
 
             timezone = self.connection.timezone
             self._arrow = await to_thread.run_sync(_new_batch_reader, self.decoder, self.spec, timezone)
-        while True:
+        while not self._reached_max_calls():
             if self._arrow_rows is None:
                 rows = await self._next_rows()
                 if rows is None:
-                    # A table made of the batches has columns even if there are no calls.
-                    first, self._arrow_has_batch = not self._arrow_has_batch, True
-                    return self._arrow.empty_batch() if first else None
-                self._arrow_rows = self._arrow.rest(rows.body, rows.rows)
-            batch, last, has_more = await self._arrow.read(self._arrow_rows, self.calls)
+                    return None
+                self._arrow_rows = self._arrow.remaining(rows)
+            if self._decoding is None:
+                # A task of its own: if this one is cancelled, the next step gets the result of the thread.
+                work = partial(self._arrow.read, self._arrow_rows, self._remaining_calls())
+                self._decoding, _ = self.connection.supervisor.start_task(work)
+                self._decoding.add_done_callback(_retrieve_exception)
+            decoded = await asyncio.shield(self._decoding)
+            self._check_open()
+            self._decoding = None
+            if decoded is None:
+                raise SessionError("the session was closed while the stream was being read")
+            batch, last, has_more = decoded
             if not has_more:
                 self._arrow_rows = None
             if batch.num_rows:
-                self.last = last
-                self.calls += batch.num_rows
-                self._arrow_has_batch = True
+                self._last = last
+                self._calls += batch.num_rows
                 return batch
+        return None
 
-    def _select(self, calls: list[Call]) -> list[Call]:
-        """The calls in order, from the resume position on, and no more than `max_calls`."""
-        spec = self.spec
-        if spec.by_windows:
-            calls = self._sort_by_id(calls)
-        resume = spec.resume
-        if resume is not None and resume.id is not None and calls:
-            second, last_id, descending = resume.second, resume.id, spec.descending
-            calls = [
-                call
-                for call in calls
-                if call.call_start.replace(microsecond=0, tzinfo=None) != second
-                or (call.id < last_id if descending else call.id > last_id)
-            ]
-        if spec.max_calls is not None:
-            del calls[max(0, spec.max_calls - self.calls) :]
-        return calls
+    async def _next_rows(self) -> RowSlice | None:
+        if self._fetcher is None:
+            page_format = SPLIT_PAGES if self._arrow is None else self._arrow.page_format
+            self._fetcher = PageFetcher(self.spec, self.connection, page_format)
+        self._rows = None
+        rows = await self._fetcher.next_rows()
+        self._check_open()
+        self._rows, self.finished = rows, rows is None
+        return rows
 
-    def _sort_by_id(self, calls: list[Call]) -> list[Call]:
-        """Sorts the calls of each second by id; the page has sorted the seconds. Of duplicates the last is kept."""
-        seconds = [call.call_start for call in calls]
-        if any(map(_microsecond, seconds)):
-            seconds = [second.replace(microsecond=0) for second in seconds]
-        groups: list[tuple[int, int, list[Call]]] = []
-        end = 0
-        for first in compress(count(), map(eq, seconds, islice(seconds, 1, None))):
-            if first < end:
-                continue
-            end = first + 2
-            while end < len(seconds) and seconds[end] == seconds[first]:
-                end += 1
-            unique = {call.id: call for call in calls[first:end]}
-            groups.append((first, end, sorted(unique.values(), key=_id, reverse=self.spec.descending)))
-        for first, end, group in reversed(groups):
-            self._duplicates += end - first - len(group)
-            calls[first:end] = group
-        return calls
+    def _remaining_calls(self) -> int | None:
+        if self.spec.max_calls is None:
+            return None
+        return self.spec.max_calls - self._calls - len(self._page_calls)
+
+    def _reached_max_calls(self) -> bool:
+        if self._remaining_calls() == 0 and not self._page_calls:
+            self.finished = True
+        return self.finished
+
+    def _remove_added_fields(self, calls: list[Call]) -> None:
+        for name in self.spec.added_fields:
+            for call in calls:
+                setattr(call, name, None)
+
+    # Delivered calls.
+
+    @property
+    def calls(self) -> int:
+        """The number of calls delivered."""
+        return self._calls + len(self._ready_keys) - length_hint(self.ready)
+
+    @property
+    def last(self) -> tuple[Any, Any]:
+        """The start and id of the last call delivered."""
+        delivered = len(self._ready_keys) - length_hint(self.ready)
+        return self._ready_keys[delivered - 1] if delivered else self._last
+
+    def _count_ready(self) -> None:
+        """Counts the delivered calls of `ready`, and drops the others."""
+        self._calls, self._last = self.calls, self.last
+        self.ready, self._ready_keys = iter(()), []
+
+    def position(self) -> str | None:
+        """The position after the last call delivered, or None if the stream cannot be resumed."""
+        cursor = self.spec.cursor_after(*self.last)
+        return None if cursor is None else str(cursor)
 
     def fail(self, error: IovoxError) -> None:
         """Records the error that ends the stream, and sets its position."""
         self._error = error
         error.position = self.position()
 
+    # Ending.
+
+    def own(self) -> None:
+        """Makes the current task the owner of the stream: if it is cancelled or fails, the stream ends.
+
+        Otherwise a task that is cancelled in its loop would keep requests and pages for as long as somebody keeps the task.
+        """
+        owner = _current_task()
+        if owner is not None and (task := owner()) is not None and not self.closed:
+            task.add_done_callback(partial(_end_with_owner, weakref.ref(self)))
+
+    def abandon(self) -> None:
+        """Ends all requests of the stream soon."""
+        if not self.closed:
+            self._close()
+            if self._fetcher is not None:
+                self._fetcher.abandon(self.stats())
+
     async def close(self) -> None:
-        """Ends all requests of the stream."""
-        self.closed = True
-        self._rows, self._segments, self._arrow_rows, self._buffered = None, None, None, []
+        """Ends all requests of the stream, and returns when they have ended."""
+        self._close()
         if self._fetcher is not None:
             try:
                 await self._fetcher.stop()
@@ -224,10 +299,13 @@ class StreamReader:
                     self.stats(), complete=self.finished, error=self._error
                 )
 
-    def position(self) -> str | None:
-        """The position after the last call delivered, or None if the stream cannot be resumed."""
-        cursor = self.spec.cursor_after(*self.last)
-        return None if cursor is None else str(cursor)
+    def _close(self) -> None:
+        self.closed = True
+        self._count_ready()
+        self._rows, self._blocks, self._arrow_rows, self._page_calls = None, None, None, []
+
+    def __del__(self) -> None:
+        self.abandon()
 
     def stats(self) -> StreamStats:
         """The counters of the stream so far."""
@@ -241,14 +319,13 @@ class StreamReader:
         if fetcher is None:
             return stats
         plan = fetcher.plan
-        duplicates = plan.duplicates if isinstance(plan, PagePlan) else 0
         return evolve(
             stats,
             requests=fetcher.requests,
             retries=fetcher.retries,
             bytes_received=fetcher.bytes_received,
             window_splits=fetcher.window_splits,
-            duplicates_dropped=self._duplicates + duplicates,
+            duplicates_dropped=plan.duplicates,
             # After closing, the plan still counts requests that were cancelled.
             in_flight=0 if self.closed else plan.in_flight,
             buffered_pages=0 if self.closed else plan.buffered,
@@ -269,10 +346,23 @@ class StreamReader:
         return max(0.0, min(1.0, 1.0 - fetcher.plan.seconds_left / max(1.0, total)))
 
 
-def _split_off_last_second(calls: list[Call]) -> tuple[list[Call], list[Call]]:
-    """Splits calls into those whose second is complete and those of the last second."""
-    second = calls[-1].call_start.replace(microsecond=0)
-    index = len(calls) - 1
-    while index and calls[index - 1].call_start.replace(microsecond=0) == second:
-        index -= 1
-    return calls[:index], calls[index:]
+def _current_task() -> weakref.ref[asyncio.Task[Any]] | None:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop is running
+        return None
+    return None if task is None else weakref.ref(task)
+
+
+def _end_with_owner(reference: weakref.ref[StreamReader], task: asyncio.Task[Any]) -> None:
+    """Ends a stream whose owner was cancelled or has failed, unless another task has gone on reading it."""
+    reader = reference()
+    if reader is None or reader.last_task is None or reader.last_task() is not task:
+        return
+    if task.cancelled() or task.exception() is not None:
+        reader.abandon()
+
+
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

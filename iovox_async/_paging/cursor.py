@@ -20,6 +20,9 @@ _FORMAT: Final = re.compile(
     r"1([ad])-(\d{8}T\d{6})-(\d{8}T\d{6})-(\d{8}T\d{6})-(-?\d{1,40})?-([0-9a-f]{10})", re.ASCII
 )
 
+#: The largest id of a call.
+MAX_ID: Final = 2**63 - 1
+
 
 def _format_datetime(value: datetime) -> str:
     # Not strftime, which writes years before 1000 with fewer digits.
@@ -72,7 +75,10 @@ class Cursor:
             raise QueryError("resume", "is not a position: it contains a date that does not exist") from error
         if not start <= second <= end:
             raise QueryError("resume", f"is not a position: {second} is outside its range {start} .. {end}")
-        return cls(direction == "d", start, end, second, int(call_id) if call_id else None, fingerprint)
+        number = int(call_id) if call_id else None
+        if number is not None and not -MAX_ID <= number <= MAX_ID:
+            raise QueryError("resume", "is not a position: its id is beyond 64 bits")
+        return cls(direction == "d", start, end, second, number, fingerprint)
 
     def check(
         self, *, fingerprint: str, descending: bool, start: datetime | None, end: datetime | None

@@ -109,7 +109,7 @@ class DeliveryOrder:
 
 
 def _equal_neighbours(seconds: Sequence[datetime]) -> list[tuple[int, int]]:
-    """the first index and the one after the last of each run of equal values, for runs of two and more."""
+    """The first index and the one after the last of each run of equal values, for runs of two and more."""
     groups: list[tuple[int, int]] = []
     end = 0
     for first in compress(count(), map(eq, seconds, islice(seconds, 1, None))):

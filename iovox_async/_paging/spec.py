@@ -77,6 +77,13 @@ class ReadSpec:
         """Whether the latest calls are read first."""
         return self.order == "call_start_DESC"
 
+    @property
+    def resume_after(self) -> tuple[datetime, int] | None:
+        """The second and id of the last call that an earlier stream delivered, or None."""
+        if self.resume is None or self.resume.id is None:
+            return None
+        return self.resume.second, self.resume.id
+
     def cursor_after(self, call_start: datetime | None, call_id: int | None) -> Cursor | None:
         """The cursor after a delivered call; with None, where the stream starts. None if the stream cannot be resumed."""
         if not (self.by_windows and self.ordered):

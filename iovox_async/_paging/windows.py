@@ -375,4 +375,3 @@ class WindowPlan:
             density = rows / max(1.0, abs(end - starts[0]) / SECOND)
             average = self._total_rows / max(1.0, self._total_seconds)
             self._density = max(density, MIN_DENSITY_SHARE * average)
-

@@ -124,9 +124,7 @@ class CallDecoder:
         self.skipped_keys: list[tuple[datetime, int]] | None = None
         self.coerced: int = 0
 
-    def batch(
-        self, segment: bytes, first_index: int = 0, rows: Sequence[int] | None = None
-    ) -> list[Call]:
+    def batch(self, segment: bytes, first_index: int = 0, rows: Sequence[int] | None = None) -> list[Call]:
         """The calls of a segment.
 
         Args:

@@ -196,7 +196,7 @@ class _Ids(Sequence[int | None]):
     def __getitem__(self, index: int) -> int | None: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[int | None]: ...
-    def __getitem__(self, index: int | slice) -> int | None | Sequence[int | None]:
+    def __getitem__(self, index: int | slice) -> int | Sequence[int | None] | None:
         return _Ids(self._keys[index]) if isinstance(index, slice) else id_of(self._keys[index].id)
 
     def __iter__(self) -> Iterator[int | None]:

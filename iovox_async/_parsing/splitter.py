@@ -198,7 +198,9 @@ def _key_of(raw: msgspec.Raw) -> KeyRow:
 
 
 def _value_of(raw: msgspec.Raw) -> Any:
-    with contextlib.suppress(ValueError, RecursionError):  # no value, a text that is not UTF-8, a number without end
+    with contextlib.suppress(
+        ValueError, RecursionError
+    ):  # no value, a text that is not UTF-8, a number without end
         return _decode_json(raw)
     return None
 

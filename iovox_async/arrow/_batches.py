@@ -1,7 +1,7 @@
 """Makes the record batches of a stream, in threads.
 
-One row slice becomes one batch. A large one is decoded some megabytes at a time, and the last second of each block is carried
-over to the next, since calls of one second are ordered by id. The rows and their order are those of the stream's records.
+One row slice becomes one batch; a large one is decoded some megabytes at a time. The rows and their order are given by the
+slice, as for the stream's records.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from anyio import CapacityLimiter, to_thread
 from attrs import define
 
+from .._fetching.delivery import Blocks
 from .._parsing.compiled import response_keys
-from .._parsing.page import PageFormat, RawPage, Segment
+from .._parsing.page import Block, PageFormat, RawPage
 from .._parsing.splitter import PageSplitter
-from ._arrays import int_scalar
-from ._columns import SECOND, SORT_KEYS, ColumnConverter, Columns
+from ._columns import SORT_KEYS, ColumnConverter, Columns
 from ._from_fixed_layout import FixedLayoutDecoder
 from ._from_json import JsonColumnDecoder
 from ._from_records import RecordColumns
-from ._timezones import MIN_MICROSECONDS, from_microseconds, to_microseconds
+from ._timezones import from_microseconds
 from .schema import column_names, in_schema_order, schema_of
 
 if TYPE_CHECKING:
+    from .._paging import RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
 
@@ -42,8 +42,8 @@ _MAX_FAILURES: Final = 2
 
 #: Start and id of a call, as far as they are read.
 SortKey = tuple[datetime | None, int | None]
-#: The rest of a row slice: columns, or segments, each with the index of its first row in the page.
-Remaining = Columns | Iterator[tuple[int, Segment]]
+#: A batch, the sort key of its last row, and whether the row slice may have more.
+DecodedRows = tuple[pa.RecordBatch, SortKey, bool]
 
 
 @define
@@ -57,9 +57,35 @@ class ColumnPage(RawPage):
         """The number of rows."""
         return self.columns.batch.num_rows  # type: ignore[no-any-return]  # pyarrow has no types
 
-    def ids(self) -> list[int | str | None]:
+    @property
+    def starts(self) -> list[datetime | None]:
+        """`call_start` of each row, in local time."""
+        return np.frombuffer(self._key(SORT_KEYS[0]), "M8[us]").tolist()  # type: ignore[no-any-return]  # a list of datetimes
+
+    def ids(self) -> Sequence[int | None]:
         """The id of each row."""
-        return self.columns.batch.column(SORT_KEYS[1]).to_pylist()  # type: ignore[no-any-return]  # as above
+        return self._key(SORT_KEYS[1])
+
+    def _key(self, name: str) -> memoryview:
+        column = self.columns.batch.column(name)
+        return memoryview(column.buffers()[1]).cast("q")[column.offset : column.offset + len(column)]
+
+
+@define
+class ColumnRows:
+    """The rows of a `ColumnPage` that are not delivered yet."""
+
+    columns: Columns
+    rows: Sequence[int]
+
+    def take(self, limit: int | None) -> Columns:
+        """The next rows, at most `limit`."""
+        rows, self.rows = self.rows[:limit], self.rows[len(self.rows) if limit is None else limit :]
+        return self.columns.select(rows)
+
+
+#: The rows of a slice that are not delivered yet.
+RemainingRows = ColumnRows | Blocks
 
 
 class ColumnPageBuilder:
@@ -89,11 +115,8 @@ class ColumnPageBuilder:
             for data in self._body:
                 splitter.feed(data)
             return splitter.build(wire_bytes)
-        assert columns.starts is not None
-        microseconds = np.frombuffer(columns.starts.buffers()[1], np.int64)[columns.starts.offset :]
-        starts = microseconds[: columns.batch.num_rows].view("M8[us]").tolist()
         size = sum(map(len, self._body))
-        return ColumnPage((), starts, size, wire_bytes, Columns(columns.batch, columns.coerced))
+        return ColumnPage((), [], size, wire_bytes, columns)
 
 
 class BatchReader:
@@ -107,7 +130,6 @@ class BatchReader:
 
     def __init__(self, decoder: CallDecoder, spec: ReadSpec, timezone: tzinfo | None) -> None:
         self._decoder = decoder
-        self._spec = spec
         self._zone = timezone
         columns = column_names(spec.fields)
         keys = in_schema_order(response_keys(spec.fields))
@@ -127,105 +149,77 @@ class BatchReader:
         #: The decoders reuse their memory, so one page at a time is decoded. Not the shared limit of threads: if other work
         #: used all of them, the deadline of an attempt could pass while its page waits.
         self.limiter = CapacityLimiter(1)
-        self._carried_over: pa.RecordBatch | None = None
 
     def empty_batch(self) -> pa.RecordBatch:
         """A batch without rows."""
         return pa.RecordBatch.from_pylist([], schema=self.schema)
 
     @staticmethod
-    def rest(page: RawPage, rows: Sequence[int]) -> Remaining:
-        """These rows of a page, for `read`."""
-        return page.columns.select(rows) if isinstance(page, ColumnPage) else page.pick(rows)
+    def remaining(rows: RowSlice) -> RemainingRows:
+        """The rows of a slice, for `read`."""
+        page = rows.body
+        return ColumnRows(page.columns, rows.rows) if isinstance(page, ColumnPage) else Blocks(rows)
 
-    async def read(self, remaining: Remaining, calls: int) -> tuple[pa.RecordBatch, SortKey, bool]:
-        """The next rows of a row slice, the sort key of the last one, and whether the slice may have more.
-
-        Args:
-            remaining: the rest of the row slice.
-            calls: how many calls the stream has delivered.
+    async def read(self, rows: RemainingRows, limit: int | None) -> DecodedRows:
+        """Decodes the next rows of a slice, at most `limit`.
 
         Raises:
             RecordError: a record is invalid, and `on_error` is `raise`.
         """
-        return await to_thread.run_sync(self.read_blocking, remaining, calls, limiter=self.limiter)
+        return await to_thread.run_sync(self.read_blocking, rows, limit, limiter=self.limiter)
 
-    def read_blocking(self, remaining: Remaining, calls: int) -> tuple[pa.RecordBatch, SortKey, bool]:
+    def read_blocking(self, rows: RemainingRows, limit: int | None) -> DecodedRows:
         """Blocks for some milliseconds; see `read`."""
-        if isinstance(remaining, Columns):
-            return self._deliver([remaining], calls, more=False)
-        block: list[tuple[int, Segment]] = []
-        size, more = 0, False
-        for index, segment in remaining:
-            block.append((index, segment))
-            size += len(segment.data)
+        if isinstance(rows, ColumnRows):
+            return self._deliver([rows.take(limit)], more=False)
+        blocks: list[Block] = []
+        count, size = 0, 0
+        while (block := rows.take(None if limit is None else limit - count)) is not None:
+            blocks.append(block)
+            count += block.count
+            size += len(block.segment.data)
             if size >= BLOCK_BYTES:
-                more = True
                 break
-        return self._deliver(self._decode(block), calls, more=more)
+        # With a limit, rows that are skipped are replaced by those after them.
+        return self._deliver(self._decode(blocks), more=block is not None or count == limit)
 
-    def _decode(self, block: Sequence[tuple[int, Segment]]) -> Iterator[Columns]:
-        """The columns of these segments; an unusual record slows down only its own segment."""
-        columns = self._json.decode([segment for _, segment in block])
+    def _decode(self, blocks: Sequence[Block]) -> Iterator[Columns]:
+        """The columns of these rows; an unusual record slows down only its own segment."""
+        columns = self._json_columns(blocks)
         if columns is not None:
             yield columns
             return
         failures = 0
-        for index, segment in block:
-            columns = self._json.decode([segment]) if failures < _MAX_FAILURES else None
+        for block in blocks:
+            columns = self._json_columns([block]) if failures < _MAX_FAILURES else None
             failures = 0 if columns is not None else failures + 1
-            yield columns or self._records.decode(
-                segment, index, self._decoder, sort_keys=self._has_sort_keys
-            )
+            yield columns or self._records.decode(block, self._decoder, sort_keys=self._has_sort_keys)
 
-    def _deliver(
-        self, decoded: Iterable[Columns], calls: int, *, more: bool
-    ) -> tuple[pa.RecordBatch, SortKey, bool]:
-        batches = [] if self._carried_over is None else [self._carried_over]
-        self._carried_over = None
+    def _json_columns(self, blocks: Sequence[Block]) -> Columns | None:
+        columns = self._json.decode([block.segment for block in blocks])
+        if columns is None or all(block.rows is None for block in blocks):
+            return columns
+        rows: list[int] = []
+        start = 0
+        for block in blocks:
+            segment_rows = range(block.segment.rows) if block.rows is None else block.rows
+            rows += [start + row for row in segment_rows]
+            start += block.segment.rows
+        return columns.select(rows)
+
+    def _deliver(self, decoded: Iterable[Columns], *, more: bool) -> DecodedRows:
+        batches = []
         for columns in decoded:
             self._decoder.coerced += len(columns.coerced)
             batches.append(columns.batch)
         rows = _concatenate(batches)
-        if self._spec.by_windows:
-            if more and rows.num_rows:
-                rows, self._carried_over = _split_last_second(rows)
-            rows = self._after_resume_position(self._sort(rows))
-        if self._spec.max_calls is not None:
-            remaining_calls = max(0, self._spec.max_calls - calls)
-            more = more and rows.num_rows < remaining_calls
-            rows = rows.slice(0, remaining_calls)
         return rows.select(self.schema.names), self._last_key(rows), more
-
-    def _sort(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Orders rows by second and id; usually they are in order already."""
-        if rows.num_rows < 2:
-            return rows
-        seconds, ids = (rows.column(key) for key in SORT_KEYS)
-        is_wrong = pc.less if self._spec.descending else pc.greater
-        wrong_ids = pc.and_(pc.equal(seconds[:-1], seconds[1:]), is_wrong(ids[:-1], ids[1:]))
-        if not pc.any(pc.or_(wrong_ids, is_wrong(seconds[:-1], seconds[1:]))).as_py():
-            return rows
-        direction = "descending" if self._spec.descending else "ascending"
-        keys = pa.RecordBatch.from_arrays([seconds, ids], names=["second", "id"])
-        return rows.take(pc.sort_indices(keys, sort_keys=[("second", direction), ("id", direction)]))
-
-    def _after_resume_position(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        resume = self._spec.resume
-        if resume is None or resume.id is None:
-            return rows
-        seconds, ids = (rows.column(key) for key in SORT_KEYS)
-        resume_second = (to_microseconds(resume.second) - MIN_MICROSECONDS) // SECOND
-        is_after = pc.less if self._spec.descending else pc.greater
-        return rows.filter(
-            pc.or_(pc.not_equal(seconds, int_scalar(resume_second)), is_after(ids, int_scalar(resume.id)))
-        )
 
     def _last_key(self, rows: pa.RecordBatch) -> SortKey:
         if not (self._has_sort_keys and rows.num_rows):
             return None, None
-        second, call_id = (rows.column(key)[-1].as_py() for key in SORT_KEYS)
-        return from_microseconds(MIN_MICROSECONDS + second * SECOND).replace(tzinfo=self._zone), call_id
+        start, call_id = (rows.column(key)[-1].as_py() for key in SORT_KEYS)
+        return from_microseconds(start).replace(tzinfo=self._zone), call_id
 
 
 def _concatenate(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -235,11 +229,3 @@ def _concatenate(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [column.combine_chunks() for column in table.columns], schema=table.schema
     )
-
-
-def _split_last_second(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """The rows before the last second, and those of it."""
-    seconds = rows.column(SORT_KEYS[0])
-    earlier = pc.indices_nonzero(pc.not_equal(seconds, seconds[-1]))
-    start = earlier[-1].as_py() + 1 if len(earlier) else 0
-    return rows.slice(0, start), rows.slice(start)

@@ -25,9 +25,8 @@ from ._arrays import bool_array, int_array, int_scalar, str_scalar
 from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 
-#: The columns by which rows are ordered, after those of the schema: the second of the start in local time, and the id.
-SORT_KEYS: Final = ("\0second", "\0id")
-SECOND: Final = 1_000_000
+#: The sort keys of rows, in columns after those of the schema: the start in local time, in microseconds from 1970, and the id.
+SORT_KEYS: Final = ("\0start", "\0id")
 
 #: Distinct durations cached.
 _MAX_CACHED_VALUES: Final = 4096
@@ -48,15 +47,13 @@ class Columns:
     Attributes:
         batch: the columns of the schema; then those of `SORT_KEYS`, if both id and start of each call are read.
         coerced: the positions of rows with a coerced value that no `CallDecoder` has counted.
-        starts: the start of each call in local time, in microseconds from 1970, if the decoder knows it.
     """
 
     batch: pa.RecordBatch
     coerced: frozenset[int] = frozenset()
-    starts: pa.Int64Array | None = None
 
     def select(self, rows: Sequence[int]) -> Columns:
-        """The rows at these positions, in ascending order."""
+        """The rows at these positions, in this order."""
         if isinstance(rows, range):
             batch = self.batch.slice(rows.start, len(rows))
         else:
@@ -66,9 +63,8 @@ class Columns:
 
 def with_sort_keys(batch: pa.RecordBatch, starts: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
     """The batch and the columns of `SORT_KEYS`."""
-    seconds = pc.divide(pc.subtract(starts, int_scalar(MIN_MICROSECONDS)), int_scalar(SECOND))
     names = [*batch.schema.names, *SORT_KEYS]
-    return pa.RecordBatch.from_arrays([*batch.columns, seconds, ids], names=names)
+    return pa.RecordBatch.from_arrays([*batch.columns, starts, ids], names=names)
 
 
 def whole_seconds(duration: timedelta) -> int:
@@ -130,7 +126,7 @@ class ColumnConverter:
         batch = pa.RecordBatch.from_arrays([arrays[name] for name in self._schema.names], schema=self._schema)
         if self.has_sort_keys:
             batch = with_sort_keys(batch, starts, arrays["id"])
-        return Columns(batch, frozenset(coerced), starts)
+        return Columns(batch, frozenset(coerced))
 
     def _convert(self, array: pa.Array, column: ColumnType, mark: MarkCoerced) -> pa.Array:
         match column.kind:

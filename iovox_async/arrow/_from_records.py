@@ -25,7 +25,7 @@ from .schema import EXTRA, ColumnType, column_types, schema_for, zone_name
 
 if TYPE_CHECKING:
     from .._parsing.decoder import CallDecoder
-    from .._parsing.page import Segment
+    from .._parsing.page import Block
 
 #: Records in one batch: a few milliseconds of work.
 _BATCH_ROWS: Final = 1000
@@ -44,29 +44,31 @@ class RecordColumns:
         self._datetime = ColumnType("datetime").arrow_type(None if zone is None else zone_name(zone))
         self._types = {name: column_types(Call).get(name, _EXTRA) for name in schema.names}
 
-    def decode(self, segment: Segment, first_index: int, decoder: CallDecoder, *, sort_keys: bool) -> Columns:
-        """The columns of a segment, by way of its records, which the decoder makes and counts.
+    def decode(self, block: Block, decoder: CallDecoder, *, sort_keys: bool) -> Columns:
+        """The columns of a block, by way of its records, which the decoder makes and counts.
 
         Raises:
             RecordError: a record is invalid, and `on_error` is `raise`.
         """
-        calls = decoder.batch(segment.data, first_index)
-        while True:
-            try:
-                batch = self.batch(calls, first_index)
-                break
-            except RecordError as error:
-                if not decoder.skips_errors:
-                    raise
-                call = calls.pop(error.index - first_index)
-                decoder.skip(call.call_start, call.id)
+        calls = decoder.batch(block.segment.data, block.index, block.rows)
+        if decoder.skips_errors:
+            while True:
+                try:
+                    batch = self.batch(calls)
+                    break
+                except RecordError as error:
+                    call = calls.pop(error.index)
+                    decoder.skip(call.call_start, call.id)
+        else:
+            rows = range(block.count) if block.rows is None else block.rows
+            batch = self.batch(calls, [block.index + row for row in rows])
         if not sort_keys:
             return Columns(batch)
         starts = int_array([to_microseconds(call.call_start.replace(tzinfo=None)) for call in calls])
         return Columns(with_sort_keys(batch, starts, int_array([call.id for call in calls])))
 
-    def batch(self, calls: Sequence[Call], first_index: int = 0) -> pa.RecordBatch:
-        """A batch of these calls, of which the first has this index.
+    def batch(self, calls: Sequence[Call], indexes: Sequence[int] | None = None) -> pa.RecordBatch:
+        """A batch of these calls; the indexes are for error messages, and count from 0 by default.
 
         Raises:
             RecordError: a value does not fit its column.
@@ -77,15 +79,15 @@ class RecordColumns:
             try:
                 arrays.append(self._array(column, values))
             except _VALUE_ERRORS:
-                raise self._error_of(name, column, values, first_index) from None
+                raise self._error_of(name, column, values, indexes or range(len(calls))) from None
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _error_of(
-        self, name: str, column: ColumnType, values: Sequence[Any], first_index: int
+        self, name: str, column: ColumnType, values: Sequence[Any], indexes: Sequence[int]
     ) -> RecordError:
         """The error of the first record whose value does not fit the column."""
-        index = first_index
-        for index, value in enumerate(values, first_index):  # noqa: B007 - the last one is reported
+        index = 0
+        for index, value in zip(indexes, values, strict=True):  # noqa: B007 - the last one is reported
             try:
                 self._array(column, [value])
             except _VALUE_ERRORS:
@@ -152,5 +154,11 @@ def table_from_calls(
     columns = RecordColumns(schema, zone_of(timezone))
     all_calls = list(calls)
     starts = range(0, len(all_calls), _BATCH_ROWS)
-    batches = [columns.batch(all_calls[start : start + _BATCH_ROWS], start) for start in starts]
+    batches = [
+        columns.batch(
+            all_calls[start : start + _BATCH_ROWS],
+            range(start, start + _BATCH_ROWS)[: len(all_calls) - start],
+        )
+        for start in starts
+    ]
     return pa.Table.from_batches(batches, schema)

@@ -224,7 +224,7 @@ async def test_jumps_of_the_wall_clock_do_not_matter(open_session, monkeypatch):
 
 @pytest.mark.fault(50)
 async def test_two_concurrent_readers_of_one_stream_are_an_error(open_session):
-    """Given one iterator, when tasks step it in turn, then it works; when two step it at once, then one gets a RuntimeError."""
+    """Given one iterator, when tasks step it in turn, then it works; when two step it at once, then one gets a SessionError."""
     sandbox = Sandbox(calls=120, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         async with insights.stream(START, END, page_size=30) as stream:
@@ -236,8 +236,8 @@ async def test_two_concurrent_readers_of_one_stream_are_an_error(open_session):
             both = await asyncio.gather(anext(iterator), anext(iterator), return_exceptions=True)
         errors = [result for result in both if isinstance(result, BaseException)]
         assert len(errors) == 1
-        assert isinstance(errors[0], RuntimeError)
-        assert "already running" in str(errors[0])
+        assert isinstance(errors[0], SessionError)
+        assert "another task is reading" in str(errors[0])
 
 
 @pytest.mark.subprocess

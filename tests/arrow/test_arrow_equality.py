@@ -20,6 +20,7 @@ from support.arrow_pages import (
 from support.odd_values import COMMON_PAGES, INVALID_VALUES, NESTED, READABLE_VALUES, ROW, UNUSUAL_PAGES
 
 from iovox_async import Fields, RecordError
+from iovox_async._paging import RowSlice
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLES = {
@@ -158,7 +159,7 @@ def test_a_page_does_not_depend_on_the_pages_before_it(fields):
     for order in (pages, pages[::-1]):
         reader, _ = reader_of(fields)
         for page in order:
-            batch, _, _ = reader.read_blocking(reader.rest(page, range(page.rows)), 0)
+            batch, _, _ = reader.read_blocking(reader.remaining(RowSlice(page, range(page.rows))), None)
             (expected,), _ = read_batches(page, fields)
             assert batch.equals(expected)
 
@@ -175,7 +176,9 @@ def test_batches_do_not_share_memory_with_the_reused_buffer():
     """Given several pages of one reader, when the next is read, then the batches before it do not change."""
     reader, _ = reader_of()
     pages = [page_of([{**ROW, **NESTED, "node_name": letter * 40}] * 300) for letter in "abc"]
-    batches = [reader.read_blocking(page.pick(range(page.rows)), 0)[0] for page in pages]
+    batches = [
+        reader.read_blocking(reader.remaining(RowSlice(page, range(page.rows))), None)[0] for page in pages
+    ]
     names = [set(batch.column("node_name").to_pylist()) for batch in batches]
     assert names == [{letter * 40} for letter in "abc"]
 

@@ -10,6 +10,8 @@ from support.arrow_pages import expected_rows, page_of, read_batches, reader_of,
 from support.odd_values import ROW
 
 from iovox_async import AsyncInsights, Fields, SessionError
+from iovox_async._paging import RowSlice
+from iovox_async._parsing.page import RawPage
 from iovox_async.arrow import SCHEMA, _batches, schema_for
 from iovox_async.sandbox import Sandbox
 
@@ -56,14 +58,17 @@ async def test_pages_are_decoded_in_another_thread():
     """Given a page for each decoder, when read, then no segment is touched in the thread of the event loop."""
     threads = set()
 
-    def segments(page):
-        for segment in page.pick(range(page.rows)):
-            threads.add(threading.get_ident())
-            yield segment
+    class WatchedPage(RawPage):
+        def pick(self, rows):
+            for block in super().pick(rows):
+                threads.add(threading.get_ident())
+                yield block
 
     reader, _ = reader_of(Fields.DEFAULT)
     for rows in ([ROW], [{**ROW, "call_result": 5}]):
-        batch, key, more = await reader.read(segments(page_of(rows)), 0)
+        page = page_of(rows)
+        page = WatchedPage(page.segments, page.keys, page.size, page.wire_bytes)
+        batch, key, more = await reader.read(reader.remaining(RowSlice(page, range(page.rows))), None)
         assert (batch.num_rows, key, more) == (1, (datetime(2024, 2, 26, 4, 39, 59), 7), False)
     assert threading.get_ident() not in threads
 
