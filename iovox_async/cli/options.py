@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import itertools
 import logging
 import os
 import re
@@ -296,7 +297,9 @@ def fields_option(addition: str = "") -> Callable[[F], F]:
         "--fields",
         metavar="FIELDS",
         type=FieldsType(),
-        default="default",
+        multiple=True,
+        callback=lambda _ctx, _option, values: tuple(dict.fromkeys(itertools.chain(*values))),
+        default=("default",),
         help=f"Fields to request: names (iovox fields lists them) and presets ({', '.join(PRESETS)}), separated by "
         f"commas{addition}.",
     )

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import rich_click as click
-from support.cli import resume_arguments
+from support.cli import parse_lines, resume_arguments
 
 from iovox_async import Filters, InsightsQuery, QueryError
 from iovox_async.cli import options
@@ -72,6 +72,13 @@ def test_the_command_line_and_the_library_refuse_commas_of_the_same_filters():
         accepting.add(name)
     assert accepting == options._TEXT_FILTERS
     assert set(single) < set(Filters.__annotations__)
+
+
+@pytest.mark.finding("A18")
+def test_fields_may_be_repeated(run, sandbox):
+    """Given --fields twice, then the fields of both are written, not those of the last only."""
+    result = run("calls", START, START, "--fields", "id,direction", "--fields", "call_start,id")
+    assert parse_lines(result.stdout) == sandbox.rows(START, START, fields=["id", "direction", "call_start"])
 
 
 # The command that continues.
