@@ -1,0 +1,128 @@
+"""Backfills into a folder, is killed or cancelled at any step, and backfills again.
+
+When a run has ended well, the folder holds every call that existed all the time exactly once, no temporary file, and
+another run sends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import shutil
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _names
+from .checker import Pull, check_error, check_pull
+from .disk import Disk, KilledError
+from .endpoint import at
+
+if TYPE_CHECKING:
+    from .schedule import Use
+    from .uses import Program
+
+__all__ = ["backfill_use"]
+
+#: Runs after which it counts as one that never ends.
+RUNS = 8
+FIELDS = ("id", "call_start", "call_origin", "call_destination")
+
+
+def _rows(folder: Path, form: str) -> list[tuple[str, str]]:
+    """Reads the destination and the origin of every call in the folder."""
+    rows: list[tuple[str, str]] = []
+    for path in sorted(folder.glob(f"calls/**/*.{form}")):
+        if form == "parquet":
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(path, partitioning=None, columns=["call_destination", "call_origin"])
+            rows += zip(*(column.to_pylist() for column in table.columns), strict=True)
+        elif form == "csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows += [(row["call_destination"], row["call_origin"]) for row in csv.DictReader(file)]
+        else:
+            with path.open(encoding="utf-8") as file:
+                found = [json.loads(line) for line in file]
+            rows += [(row["call_destination"], row["call_origin"]) for row in found]
+    return rows
+
+
+async def backfill_use(program: Program, use: Use) -> None:
+    """Backfills a range, through a crash or a cancellation."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="simulation", dir=memory if memory.is_dir() else None))
+    try:
+        await _backfill(program, use, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+async def _backfill(program: Program, use: Use, folder: Path) -> None:
+    from .uses import cancelled_at
+
+    world = program.world
+    disk = Disk(use.crash_at if use.crash else 0, power=use.crash == "power")
+    query = _names.InsightsQuery(start_date=at(use.start), end_date=at(use.end), fields=FIELDS)
+
+    def job() -> Any:
+        return _names.backfill(
+            program.insights,
+            query,
+            folder,
+            form=use.format,
+            finality_delay=timedelta(hours=2),
+            file_system=disk,
+        )
+
+    pull = Pull(use, world.endpoint.tick)
+    for number in range(RUNS):
+        step = use.leave_at if use.leave == "cancel" and not number else None
+        how, error = await cancelled_at(program, job().run(), step)
+        world.trace("backfill", f"{how} {type(error).__name__ if error else ''} after {disk.changes} changes")
+        if how == "ended":
+            pull.complete = True
+            break
+        if isinstance(error, KilledError):
+            disk.revive()
+        elif error is not None:
+            check_error(world, error, "a backfill")
+            if isinstance(error, _names.BackfillError):
+                world.violated("folder", f"run {number + 1} cannot use the folder: {error}")
+                return
+            await asyncio.sleep(_names.LOCKED_OUT + 1)
+    if not pull.complete:
+        return
+    pull.ended = world.endpoint.tick
+    for destination, origin in _rows(folder, use.format):
+        pull.take(world, destination, origin, None, None)
+    check_pull(world, pull)
+    if stray := [path.name for path in folder.rglob("*.tmp")]:
+        world.violated("folder", f"temporary files are left: {stray[:3]}")
+    disk.revive()
+    sent = len(world.exchanges)
+    how, error = await cancelled_at(program, job().run(), None)
+    if error is not None:
+        check_error(world, error, "a second backfill")
+    if len(world.exchanges) > sent:
+        world.violated("again", f"a run of a finished job sent {len(world.exchanges) - sent} requests")
+    if program.rng.random() < 0.3:
+        await _verify(program, job(), pull)
+
+
+async def _verify(program: Program, job: Any, pull: Pull) -> None:
+    """Verifies the folder, which must agree with the endpoint where no data changed since the first run."""
+    from .uses import cancelled_at
+
+    reports = []
+
+    async def verify() -> None:
+        reports.append(await job.verify())
+
+    _how, error = await cancelled_at(program, verify(), None)
+    if error is not None:
+        check_error(program.world, error, "a verification")
+    if reports and program.world.endpoint.tick == pull.began and (names := _names.mismatched(reports[0])):
+        program.world.violated("verify", f"partitions differ although nothing changed: {names}")

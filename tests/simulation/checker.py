@@ -1,0 +1,314 @@
+"""Checks what readers got, and what is left behind, against the invariants.
+
+`Pull` is what one reader did with one range, over one stream or several that resume each other. `check_pull` compares it with
+the history of the endpoint:
+
+- every call that existed, unchanged in its start, during the whole pull came exactly once;
+- no call came twice, unless its start was changed meanwhile;
+- every call is one that a response held, byte for byte, and lies in the range;
+- calls came in order, by second and then by id;
+- a stream ended without an error only when all was delivered;
+- at most `2 x concurrency + 1` pages were in memory.
+
+`check_end` looks at what must hold when the program has ended: every response closed, every slot back, no task left,
+no warning, no exception that nobody retrieved, attempts and retries within the budget, no key in an error or in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import _names
+from .endpoint import SECOND, at
+from .world import FINAL, KEY
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .endpoint import Version
+    from .schedule import Use
+    from .world import Exchange, World
+
+__all__ = ["Got", "Pull", "check_end", "check_error", "check_pull"]
+
+
+@dataclass(slots=True)
+class Got:
+    """A call as a reader got it."""
+
+    id: int
+    version: int
+    start: datetime
+    token: int
+    step: int
+    segment: int
+
+
+@dataclass
+class Pull:
+    """What one reader did with one range.
+
+    Attributes:
+        use: what it was to do.
+        began: the tick of the endpoint before the first request.
+        ended: the tick after the last call.
+        got: the calls, as they came.
+        complete: the last stream ended without an error and was not left.
+        limit: the most calls that were to come, or None.
+        segments: first and last step of each stream.
+    """
+
+    use: Use
+    began: int
+    ended: int = 0
+    got: list[Got] = field(default_factory=list)
+    complete: bool = False
+    limit: int | None = None
+    segments: list[list[int]] = field(default_factory=list)
+    counts: list[dict[str, int]] = field(default_factory=list)
+
+    def take(
+        self, world: World, destination: str, token: str, number: int | None, start: datetime | None
+    ) -> None:
+        """Takes a call, and checks that it is one that a response held."""
+        number_text, _, version_text = destination.partition(":")
+        exchange = world.exchanges[int(token) - 1_000_000]
+        name, version = int(number_text), int(version_text)
+        sent = exchange.rows.get(name)
+        if sent is None or sent[0] != version:
+            world.violated("invented", f"call {destination} is not in response #{exchange.number}")
+            return
+        shown = sent[1] if world.schedule.shown == "exact" else sent[1].replace(microsecond=0)
+        if (number is not None and number != name) or (
+            start is not None and start.replace(tzinfo=None) != shown
+        ):
+            world.violated("changed", f"call {destination} came as {number} at {start}, sent as {shown}")
+        self.got.append(Got(name, version, sent[1], exchange.number, world.loop.step, len(self.segments)))
+
+
+def _lived(versions: list[Version], began: int, ended: int) -> list[Version]:
+    """The versions that existed at some moment between two ticks."""
+    return [
+        version
+        for version in versions
+        if version.born <= ended and (version.died is None or version.died > began)
+    ]
+
+
+def _required(world: World, pull: Pull) -> dict[int, datetime]:
+    """The calls of the range that existed during the whole pull, and when they began."""
+    use = pull.use
+    first, stop = at(use.start), at(use.end) + SECOND
+    required = {}
+    for number, versions in world.endpoint.history.items():
+        if use.filtered and number % 3 == 0:
+            continue
+        for version in versions:
+            stayed = version.born <= pull.began and (version.died is None or version.died > pull.ended)
+            if stayed and first <= version.start < stop:
+                required[number] = version.start
+    return required
+
+
+def _moved(world: World, pull: Pull, number: int) -> bool:
+    versions = _lived(world.endpoint.history[number], pull.began, pull.ended)
+    return len({version.start for version in versions}) > 1
+
+
+def check_pull(world: World, pull: Pull) -> None:
+    """Checks a pull that is over."""
+    use, got = pull.use, pull.got
+    windows = use.paging == "auto" and use.order.startswith("call_start")
+    _check_doubles(world, pull)
+    first, stop = at(use.start), at(use.end) + SECOND
+    for one in got:
+        if not first <= one.start < stop:
+            world.violated("outside", f"call {one.id} began at {one.start}, outside the range")
+            break
+    if windows and use.ordered and use.kind == "stream":
+        _check_order(world, pull)
+    if pull.limit is not None and len(got) > pull.limit:
+        world.violated("limit", f"{len(got)} calls came, {pull.limit} were requested")
+    if windows or (pull.began == pull.ended and not _has_ties(world, pull)):
+        _check_lost(world, pull, ordered=windows and use.ordered)
+    _check_buffer(world, pull)
+
+
+def _has_ties(world: World, pull: Pull) -> bool:
+    """Whether calls of a range share a sort key: then page numbers cannot be exact, since ties have no fixed order."""
+    if not pull.use.order.startswith("call_start"):
+        return False
+    starts = [row.start for row in world.endpoint.rows]
+    return len(set(starts)) < len(starts)
+
+
+def _check_doubles(world: World, pull: Pull) -> None:
+    seen: dict[int, int] = {}
+    for one in pull.got:
+        if one.id in seen and not _moved(world, pull, one.id):
+            world.violated("double", f"call {one.id} came in response #{seen[one.id]} and in #{one.token}")
+            return
+        seen[one.id] = one.token
+
+
+def _key(one: Got) -> tuple[datetime, int]:
+    return one.start.replace(microsecond=0), one.id
+
+
+def _check_order(world: World, pull: Pull) -> None:
+    descending = pull.use.order.endswith("DESC")
+    for one, other in zip(pull.got, pull.got[1:], strict=False):
+        if (_key(one) < _key(other)) if descending else (_key(one) > _key(other)):
+            world.violated("order", f"call {one.id} at {one.start} came before {other.id} at {other.start}")
+            return
+
+
+def _check_lost(world: World, pull: Pull, *, ordered: bool) -> None:
+    """Looks for calls that had to come; of a pull that is not complete, only before the last call that came."""
+    use, required = pull.use, _required(world, pull)
+    for one in pull.got:
+        required.pop(one.id, None)
+    full = pull.limit is not None and len(pull.got) >= pull.limit
+    if full or not pull.complete:
+        if not (ordered and pull.got):
+            return
+        last = _key(pull.got[-1])
+        down = pull.use.order.endswith("DESC")
+        keys = {number: (start.replace(microsecond=0), number) for number, start in required.items()}
+        required = {
+            number: start
+            for number, start in required.items()
+            if (keys[number] > last if down else keys[number] < last)
+        }
+    if required:
+        shown = ", ".join(f"{number} at {start.time()}" for number, start in sorted(required.items())[:5])
+        how = "the stream ended without an error" if pull.complete else "later calls came"
+        # The last second of a range that is read by page numbers has a kind of its own.
+        only_last = use.paging == "pages" and all(start >= at(use.end) for start in required.values())
+        kind = "lost-end" if only_last else "lost"
+        world.violated(kind, f"{len(required)} calls never came, and {how}: {shown}")
+
+
+def _check_buffer(world: World, pull: Pull) -> None:
+    """Counts the pages in flight and in memory at each step, where one stream had the session to itself."""
+    if len(world.schedule.uses) != 1 or not pull.segments:
+        return
+    bound = 2 * world.schedule.concurrency + 1
+    for number, (first, last) in enumerate(pull.segments):
+        needed: dict[int, int] = {}
+        for one in pull.got:
+            if one.segment == number + 1:
+                needed[one.token] = one.step
+        spans = [
+            (exchange, max(exchange.ended or last, needed.get(exchange.number, 0)))
+            for exchange in world.exchanges
+            if first <= exchange.began <= last
+        ]
+        alive = _most_at_once([(exchange.began, until) for exchange, until in spans])
+        if alive > bound:
+            world.violated(_buffer_kind(world), f"{alive} pages alive, {bound} allowed")
+    for counts in pull.counts:
+        if counts["peak"] > bound:
+            world.violated(
+                _buffer_kind(world), f"the stream says that it held {counts['peak']} pages, {bound} allowed"
+            )
+
+
+def _buffer_kind(world: World) -> str:
+    """Several pages of one second have a kind of their own."""
+    return "buffer" if all("page=1&" in exchange.query for exchange in world.exchanges) else "buffer-second"
+
+
+def _most_at_once(spans: list[tuple[int, int]]) -> int:
+    changes = sorted([(first, 1) for first, _ in spans] + [(until, -1) for _, until in spans])
+    alive = most = 0
+    for _, change in changes:
+        alive += change
+        most = max(most, alive)
+    return most
+
+
+# The end of a program.
+
+
+def check_error(world: World, error: BaseException, where: str) -> None:
+    """Checks what was raised: one of the package's errors, without the key."""
+    if not isinstance(error, _names.IovoxError):
+        world.violated("foreign", f"{where} raised {type(error).__name__}: {error}")
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        link = todo.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        words = [str(link), repr(link), repr(link.args), repr(vars(link)), *getattr(link, "__notes__", ())]
+        if any(KEY in text for text in words):
+            world.violated("secret", f"{where} raised {type(link).__name__} with the key in it")
+            return
+        todo += [link.__cause__, link.__context__]
+
+
+def check_end(world: World, insights: Any, pulls: list[Pull]) -> None:
+    """Checks what must hold when the session is closed and nothing is under way."""
+    loop = world.loop
+    for exchange in world.exchanges:
+        if exchange.ended is None:
+            world.violated("unclosed", f"response #{exchange.number} was never closed")
+            break
+    if used := _names.slots_in_use(insights):
+        world.violated("slots", f"{used} slots are still in use")
+    left = [task for task in asyncio.all_tasks(loop) if task is not asyncio.current_task(loop)]
+    if left:
+        world.violated("tasks", f"{len(left)} tasks are left, one of them {left[0].get_coro()}")
+    _check_attempts(world, pulls)
+
+
+def _check_attempts(world: World, pulls: list[Pull]) -> None:
+    schedule = world.schedule
+    streams = sum(len(pull.segments) for pull in pulls)
+    if len(pulls) != len(schedule.uses) or streams != sum(len(pull.counts) for pull in pulls):
+        return
+    counts = [count for pull in pulls for count in pull.counts]
+    requests, retries = (sum(count[name] for count in counts) for name in ("requests", "retries"))
+    if requests != len(world.exchanges):
+        world.violated("count", f"the streams count {requests} requests, {len(world.exchanges)} were sent")
+    free = sum(exchange.fault == "stale" for exchange in world.exchanges)
+    allowed = _names.BUDGET_SHARE * (requests - retries) + _names.BUDGET_RESERVE
+    if retries - free > allowed:
+        world.violated("budget", f"{retries} retries of {requests} requests, {allowed:g} allowed")
+    failed = sum(not _succeeded(exchange) for exchange in world.exchanges)
+    if retries > failed:
+        world.violated("retries", f"{retries} retries after {failed} failures")
+    if len(pulls) == 1:
+        _check_each(world, pulls[0])
+
+
+def _check_each(world: World, pull: Pull) -> None:
+    """Checks how often the requests of one stream were repeated."""
+    for first, last in pull.segments:
+        tries: dict[str, int] = {}
+        over: set[str] = set()
+        for exchange in world.exchanges:
+            if not first <= exchange.began <= last:
+                continue
+            query = exchange.query
+            if query in over:
+                world.violated("repeat", f"request #{exchange.number} repeats one that was refused for good")
+                return
+            # A server that cannot be reached, or has closed an idle connection, was not asked.
+            tries[query] = tries.get(query, 0) + (exchange.fault not in {"stale", "refused"})
+            if tries[query] > world.schedule.attempts:
+                world.violated("attempts", f"request #{exchange.number} is attempt {tries[query]}")
+                return
+            if _succeeded(exchange):
+                tries[query] = 0
+            elif exchange.fault in FINAL and exchange.read is not None:
+                over.add(query)
+
+
+def _succeeded(exchange: Exchange) -> bool:
+    # Nobody reads the body of a 204.
+    return not exchange.fault and (exchange.read is not None or exchange.status == 204)

@@ -1,0 +1,104 @@
+"""Lists the violations that the package is known to commit, by their row in the list of findings.
+
+Rows that begin with S were found by the simulation.
+
+The table must be empty once the findings are fixed: then each of these is a violation like any other. Until then each row has an
+example, and a test that the example still violates an invariant, so that no row outlives its fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .schedule import Schedule
+    from .world import Violation
+
+__all__ = ["KNOWN", "Known", "finding_of"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A fault of the package that the simulation finds again and again.
+
+    Attributes:
+        what: what goes wrong.
+        example: a schedule that shows it, as JSON.
+        matches: whether a violation of a schedule is an example of it.
+    """
+
+    what: str
+    example: str
+    matches: Callable[[Schedule, Violation], bool]
+
+
+def _leaves(schedule: Schedule, *leaves: str) -> bool:
+    return any(use.leave in leaves for use in schedule.uses)
+
+
+KNOWN: dict[str, Known] = {
+    "A1": Known(
+        "A response lists a call twice.",
+        '{"starts": [3.0, 3.0], "slip": "double", "concurrency": 1, "page_size": 1, "uses": [{"end": 10}]}',
+        lambda schedule, violation: (
+            schedule.slip == "double" and violation.kind in {"double", "lost", "count"}
+        ),
+    ),
+    "A2": Known(
+        "One response is empty or short by mistake, or the cap sinks.",
+        '{"seed": 266, "starts": [505, 528], "slip": "empty-first", "concurrency": 1, "uses": [{"start": 200, "end": 600}]}',
+        lambda schedule, violation: (
+            schedule.slip in {"empty-first", "empty-late", "short-late", "sink"}
+            and violation.kind in {"lost", "lost-end", "blind", "verify"}
+        ),
+    ),
+    "A8": Known(
+        "The server reads the start of a range as exclusive.",
+        '{"starts": [73523], "slip": "first-excluded", "concurrency": 1, "uses": [{"start": 73523, "end": 86399}]}',
+        lambda schedule, violation: (
+            schedule.slip == "first-excluded" and violation.kind in {"lost", "lost-end", "blind", "verify"}
+        ),
+    ),
+    "A10": Known(
+        "A stream that is closed from another task, or whose `anext` is cancelled, ends early without an error.",
+        '{"seed": 9, "starts": [13], "concurrency": 1, "uses": [{"kind": "follow", "leave": "anext"}]}',
+        lambda schedule, violation: (
+            _leaves(schedule, "anext", "close")
+            and violation.kind
+            in {"lost", "lost-end", "short", "closed", "foreign", "blind", "noise", "unretrieved"}
+        ),
+    ),
+    "B2": Known(
+        "More pages are in memory than promised where a second fills several pages.",
+        '{"starts": [214, 214, 214], "cap": 1, "concurrency": 1, "uses": [{"end": 600}]}',
+        lambda _, violation: violation.kind == "buffer-second",
+    ),
+    "B8": Known(
+        "A block that an outer scope cancelled ends before its requests; a response that takes time to close stays open.",
+        '{"seed": 459, "concurrency": 1, "uses": [{"start": 3, "end": 5, "leave": "scope"}]}',
+        lambda schedule, violation: (
+            (_leaves(schedule, "scope") and violation.kind in {"left", "count"})
+            or (schedule.slip == "slow-close" and violation.kind in {"unclosed", "left", "concurrency"})
+        ),
+    ),
+    "B10": Known(
+        "A short outage ends a stream.",
+        '{"seed": 31, "starts": [7], "outage": [0.0, 10.0], "concurrency": 1, "uses": [{"end": 5}]}',
+        lambda _, violation: violation.kind == "outage",
+    ),
+    "S1": Known(
+        "Read by page numbers, the last second of a range depends on how the server reads its end. Not in the list yet.",
+        '{"starts": [1], "end": "exclusive", "concurrency": 1, "uses": [{"start": 1, "end": 1, "paging": "pages"}]}',
+        lambda schedule, violation: (
+            violation.kind == "lost-end" and schedule.end in {"exclusive", "inclusive"}
+        ),
+    ),
+}
+
+
+def finding_of(schedule: Schedule, violation: Violation) -> str | None:
+    """Names the finding that a violation is an example of, or None."""
+    return next((name for name, known in KNOWN.items() if known.matches(schedule, violation)), None)

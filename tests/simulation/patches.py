@@ -1,0 +1,116 @@
+"""Replaces threads, warnings and address-dependent orders for the time of a run.
+
+Everything that the simulation replaces by patching stands here, apart from the clock of a session, which `_names` replaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio._backends import _asyncio as backend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Noise", "patched"]
+
+
+async def _run_inline(func, *args, abandon_on_cancel=False, cancellable=False, limiter=None):
+    """Runs a function as `anyio.to_thread.run_sync` does, but in the loop, at a later step.
+
+    As with a thread, a cancelled caller leaves at once, and the function runs all the same.
+    """
+    loop = asyncio.get_running_loop()
+    await anyio.lowlevel.checkpoint()
+    async with limiter or contextlib.nullcontext():
+        with anyio.CancelScope(shield=not (abandon_on_cancel or cancellable)):
+            future = loop.create_future()
+            context = contextvars.copy_context()
+
+            def work():
+                try:
+                    result = context.run(func, *args)
+                except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
+                    if not future.done():
+                        future.set_exception(error)
+                else:
+                    if not future.done():
+                        future.set_result(result)
+
+            loop.call_soon(work)
+            return await future
+
+
+class _OrderedSet(dict):
+    """A set that keeps the order in which its members came."""
+
+    def add(self, member: Any) -> None:
+        """Adds a member."""
+        self[member] = None
+
+    def discard(self, member: Any) -> None:
+        """Removes a member that may be missing."""
+        self.pop(member, None)
+
+    def remove(self, member: Any) -> None:
+        """Removes a member."""
+        del self[member]
+
+
+_plain_init = backend.CancelScope.__init__
+
+
+def _init_scope(self, *args, **options):
+    """Makes a cancel scope that cancels its child scopes in the order in which they were entered."""
+    _plain_init(self, *args, **options)
+    self._child_scopes = _OrderedSet()
+
+
+class Noise:
+    """What the interpreter says of warnings and of exceptions that nobody can catch."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warning(self, message, category, filename, lineno, file=None, line=None) -> None:
+        """Takes a warning."""
+        self.heard.append(f"{category.__name__}: {message}")
+
+    def unraisable(self, args: Any) -> None:
+        """Takes an exception that cannot be raised."""
+        self.heard.append(f"unraisable {type(args.exc_value).__name__}: {args.exc_value} in {args.object!r}")
+
+
+@contextlib.contextmanager
+def patched() -> Iterator[Noise]:
+    """Replaces what must be replaced, and gives what is heard meanwhile."""
+    noise = Noise()
+    run_sync = anyio.to_thread.run_sync
+    hook, collecting = sys.unraisablehook, gc.isenabled()
+    anyio.to_thread.run_sync = _run_inline
+    backend.CancelScope.__init__ = _init_scope
+    sys.unraisablehook = noise.unraisable
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = noise.warning
+            yield noise
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
+        sys.unraisablehook = hook
+        backend.CancelScope.__init__ = _plain_init
+        anyio.to_thread.run_sync = run_sync

@@ -1,0 +1,271 @@
+"""Keeps what one run has in common: the endpoint, all exchanges, the violations, and the changes of the data.
+
+Every request passes `World.begin`, which checks what needs its exact moment: concurrency, pauses, refused accounts, the address
+and the key. After every response the data changes, mostly at the edges of the page.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from .endpoint import BASE, SECOND, Endpoint, Row, at
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .loop import SimulationLoop
+    from .schedule import Schedule
+
+__all__ = ["KEY", "Exchange", "Violation", "World"]
+
+#: The key of the session. It may appear in the headers of requests and nowhere else.
+KEY = "canary-5f1e77d0c0ffee"
+#: What the account's clock shows when a run begins.
+NOW = BASE + timedelta(days=4)
+#: Faults after which the same request is not sent again.
+FINAL = frozenset({"400", "401", "403", "redirect"})
+
+
+#: Calls that a response must lack before a reader can notice it.
+NOTICEABLE = 40
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken invariant: its name, and what happened."""
+
+    kind: str
+    text: str
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One request and what became of it. Steps are those of the loop."""
+
+    number: int
+    query: str
+    began: int
+    time: float
+    fault: str = ""
+    status: int = 0
+    #: Version and start of each call in the response, by id.
+    rows: dict[int, tuple[int, datetime]] = field(default_factory=dict)
+    #: The step at which the body had been read to its end.
+    read: int | None = None
+    #: The step at which nothing of it was open any more.
+    ended: int | None = None
+
+
+class World:
+    """Everything outside the client."""
+
+    def __init__(self, schedule: Schedule, loop: SimulationLoop, *, trace: bool = False) -> None:
+        self.schedule = schedule
+        self.loop = loop
+        self.rng = random.Random(f"world {schedule.seed}")
+        self.exchanges: list[Exchange] = []
+        self.violations: list[Violation] = []
+        self.active = 0
+        self.lines: list[str] | None = [] if trace else None
+        self.events = 0
+        self.endpoint = self._endpoint()
+        self._zone = (
+            ZoneInfo(schedule.timezone) if schedule.timezone else timezone(timedelta(hours=schedule.ahead))
+        )
+        self._motion_left = schedule.motion
+        self._gone: list[list[Row]] = []
+        self._slip_done = False
+        #: Times between which nothing may be sent, and why.
+        self.pauses: list[tuple[float, float, str]] = []
+
+    def _endpoint(self) -> Endpoint:
+        schedule = self.schedule
+        empty = None if schedule.empty is None else schedule.empty.encode()
+        endpoint = Endpoint(
+            self.rng,
+            end=schedule.end,
+            cap=schedule.cap,
+            offset=schedule.offset,
+            shown=schedule.shown,
+            id_text=schedule.id_text,
+            # A slip cuts and repeats the rows of lists.
+            lone=schedule.lone and not schedule.slip,
+            empty=empty,
+        )
+        endpoint.first_excluded = schedule.slip == "first-excluded"
+        for start in schedule.starts:
+            endpoint.insert(at(start))
+        return endpoint
+
+    # Words for others.
+
+    def now(self) -> datetime:
+        """What the account's clock shows."""
+        return NOW + timedelta(seconds=self.loop.time() - 1000)
+
+    def utcnow(self) -> datetime:
+        """What time it is in UTC."""
+        return self.now().replace(tzinfo=self._zone).astimezone(UTC)
+
+    def violated(self, kind: str, text: str) -> None:
+        """Records a broken invariant."""
+        self.violations.append(Violation(kind, text))
+        self.trace("VIOLATED", f"{kind}: {text}")
+
+    def trace(self, who: str, text: str) -> None:
+        """Writes a line of the trace, where there is one."""
+        self.events += 1
+        if self.lines is not None:
+            self.lines.append(f"{self.loop.time() - 1000:10.3f} s  step {self.loop.step:5}  {who:<9} {text}")
+
+    # Requests.
+
+    def begin(self, request: httpx.Request) -> Exchange:
+        """Takes notice of a request, and checks what must hold at this moment."""
+        now, url = self.loop.time(), request.url
+        query = url.query.decode()
+        exchange = Exchange(len(self.exchanges), query, self.loop.step, now)
+        self.exchanges.append(exchange)
+        self.active += 1
+        if self.active > self.schedule.concurrency:
+            self.violated(
+                "concurrency", f"{self.active} requests at once, {self.schedule.concurrency} allowed"
+            )
+        if url.host != "rest.iovox.test" or url.scheme != "https" or KEY in str(url):
+            self.violated("origin", f"request to {url.scheme}://{url.host}")
+        if request.headers.get("securekey") != KEY:
+            self.violated("origin", "the request carries no key")
+        for start, stop, why in self.pauses:
+            if start < now < stop - 1e-6 and not self.schedule.lag:
+                self.violated("pause", f"request {exchange.number} sent {now - start:g} s after {why}")
+        outage = self.schedule.outage
+        if outage and outage[0] <= now - 1000 < outage[1]:
+            exchange.fault = "refused"
+        else:
+            exchange.fault = self.schedule.faults.get(exchange.number, "")
+        self.trace("request", f"#{exchange.number} {_short(query)}")
+        return exchange
+
+    def end(self, exchange: Exchange) -> None:
+        """Takes notice that nothing of an exchange is open any more."""
+        if exchange.ended is None:
+            exchange.ended = self.loop.step
+            self.active -= 1
+            self.trace("closed", f"#{exchange.number}")
+
+    def pause(self, until: float, why: str) -> None:
+        """Nothing may be sent from the next instant on until a time of the loop."""
+        self.pauses.append((self.loop.time(), until, why))
+
+    def serve(self, exchange: Exchange) -> tuple[int, bytes]:
+        """Answers from the data of this moment, after which the data changes."""
+        slip = "" if self._slip_done else self.schedule.slip
+        reply = self.endpoint.reply(exchange.query, str(1_000_000 + exchange.number), self.now())
+        rows, body = reply.rows, reply.body
+        # So many calls are missing that it shows.
+        missing = reply.matched - len(rows) * 3 // 4 > NOTICEABLE
+        if (slip == "empty-first" and rows) or (slip == "empty-late" and exchange.number > 3 and missing):
+            rows, body, self._slip_done = [], b"[]", True
+        elif slip in {"short-late", "sink"} and exchange.number > 3 and missing:
+            keep = len(rows) * 3 // 4
+            rows, self._slip_done = rows[:keep], True
+            body = b"[" + b",".join(_split(body)[:keep]) + b"]"
+            if slip == "sink":
+                self.endpoint.cap = keep
+        elif slip == "double" and rows:
+            body = body[:-1] + b"," + _split(body)[-1] + b"]"
+        exchange.status = reply.status
+        exchange.rows = {row.id: (row.version, row.start) for row in rows}
+        self.trace("response", f"#{exchange.number} {reply.status}: {_listed(rows)}")
+        self._move(rows)
+        return reply.status, body
+
+    # Motion.
+
+    def _move(self, rows: list[Row]) -> None:
+        schedule, rng = self.schedule, self.rng
+        while self._motion_left > 0 and rng.random() < schedule.rate:
+            self._motion_left -= 1
+            motion = rng.choice(schedule.motions)
+            second = self._second(rows)
+            _MOTIONS[motion](self, second)
+
+    def _second(self, rows: list[Row]) -> datetime:
+        """A second at the edge of a page, where changes hurt most, or any."""
+        if rows and self.rng.random() < 0.8:
+            edge = self.rng.choice((rows[0], rows[-1], rows[-1])).start.replace(microsecond=0)
+            return edge + self.rng.choice((-1, 0, 0, 0, 1)) * SECOND
+        last = max([use.end for use in self.schedule.uses], default=60)
+        return at(self.rng.randrange(max(1, last)))
+
+    def _insert(self, second: datetime) -> None:
+        row = self.endpoint.insert(second + timedelta(seconds=self.rng.choice((0, 0, 0.412, 0.7))))
+        self.trace("data", f"call {row.id} inserted at {row.start.time()}")
+
+    def _victims(self, second: datetime) -> list[Row]:
+        return self.endpoint.within(second, second + SECOND)
+
+    def _delete(self, second: datetime) -> None:
+        if victims := self._victims(second):
+            row = self.rng.choice(victims)
+            self.endpoint.delete(row)
+            self.trace("data", f"call {row.id} deleted at {row.start.time()}")
+
+    def _move_row(self, second: datetime) -> None:
+        if victims := self._victims(second):
+            row = self.rng.choice(victims)
+            start = second + self.rng.choice((-2, -1, 1, 2, 5)) * SECOND
+            self.endpoint.move(row, start)
+            self.trace("data", f"call {row.id} moved from {row.start.time()} to {start.time()}")
+
+    def _vanish(self, second: datetime) -> None:
+        if victims := self._victims(second):
+            for row in victims:
+                self.endpoint.delete(row)
+            self._gone.append(victims)
+            self.trace("data", f"all {len(victims)} calls of {second.time()} deleted")
+
+    def _return(self, _second: datetime) -> None:
+        if self._gone:
+            rows = self._gone.pop(self.rng.randrange(len(self._gone)))
+            for row in rows:
+                self.endpoint.insert(row.start, row.id, row.version)
+            self.trace("data", f"{len(rows)} calls of {rows[0].start.time()} came back")
+
+    def _grow(self, _second: datetime) -> None:
+        endpoint = self.endpoint
+        if endpoint.cap is not None:
+            endpoint.cap = self.rng.choice((endpoint.cap + 1, 2 * endpoint.cap))
+            # It changes what a page number means, so it counts as a change of the data.
+            endpoint.tick += 1
+            self.trace("data", f"pages may now hold {endpoint.cap} calls")
+
+
+_MOTIONS = {
+    "insert": World._insert,
+    "delete": World._delete,
+    "move": World._move_row,
+    "vanish": World._vanish,
+    "return": World._return,
+    "grow": World._grow,
+}
+
+
+def _split(body: bytes) -> list[bytes]:
+    """The objects of a list."""
+    return body[1:-1].replace(b"},{", b"}\n{").split(b"\n")
+
+
+def _short(query: str) -> str:
+    """A query string without the fields, which are the same each time."""
+    parts = [part for part in query.split("&") if not part.startswith("response_fields")]
+    return " ".join(parts).replace("2024-01-", "")
+
+
+def _listed(rows: list[Row]) -> str:
+    shown = " ".join(f"{row.id}@{row.start.time().isoformat('seconds')}" for row in rows[:12])
+    return f"{len(rows)} calls {shown}{' ...' if len(rows) > 12 else ''}"
