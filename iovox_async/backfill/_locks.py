@@ -20,7 +20,7 @@ import msgspec
 from ..errors import BackfillError, BackfillLockedError
 from ._storage import storage_errors
 
-__all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock"]
+__all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock", "lock_file"]
 
 LOCK_FILE: Final = ".lock"
 
@@ -75,7 +75,7 @@ class DirectoryLock:
                 hint="Check the permissions, or choose another directory.",
             ) from error
         try:
-            _lock_file(file)
+            lock_file(file)
         except (BlockingIOError, PermissionError):
             holder = _Holder()
             with contextlib.suppress(OSError):  # Windows forbids reading a locked file
@@ -113,13 +113,15 @@ class DirectoryLock:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock_file(file: Any) -> None:
+    def lock_file(file: Any) -> None:
+        """Locks an open file, or raises BlockingIOError or PermissionError if it is locked. Closing it unlocks it."""
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 else:
     import fcntl
 
-    def _lock_file(file: Any) -> None:
+    def lock_file(file: Any) -> None:
+        """Locks an open file, or raises BlockingIOError or PermissionError if it is locked. Closing it unlocks it."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -1,8 +1,8 @@
 """Reads calls as a Dask DataFrame: each partition covers a part of the date range and is read by the worker that needs it.
 
-Invariant: the endpoint receives at most `concurrency` requests at a time, whatever the number of workers. A partition
-sends one request at a time, and holds one of `concurrency` leases meanwhile: of the scheduler (`distributed.Semaphore`)
-on a cluster, else of this process.
+Invariant: the endpoint receives at most `concurrency` requests at a time for an account, whatever the number of workers and
+frames. A partition sends one request at a time, and holds one of `concurrency` leases meanwhile: of the scheduler
+(`distributed.Semaphore`) on a cluster, else of this machine, as locks on files, which the system frees with their process.
 
 ::
 
@@ -16,22 +16,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
+import hashlib
 import operator
+import os
 import pickle
 import secrets
-import threading
-from collections.abc import Callable, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._paging import SECOND
 from .._paging.spec import add_fields, to_local_time
+from ..backfill._locks import lock_file
 from ..client import AsyncInsights
 from ..errors import ConfigurationError, MissingExtraError, QueryError
 from ..fields import Fields
 from ..query import InsightsQuery
+from ._nested import nested_to_json
 
 try:
     import cloudpickle
@@ -51,6 +58,8 @@ __all__ = ["read_calls"]
 
 _MAX_DEFAULT_PARTITIONS: Final = 1_000
 _DAY: Final = 86_400
+#: Seconds between two tries to get a lease of this machine.
+_LEASE_INTERVAL: Final = 0.02
 
 
 def read_calls(
@@ -65,6 +74,9 @@ def read_calls(
 ) -> dd.DataFrame:
     """The calls of a date range as a Dask DataFrame, indexed by `call_start` with known divisions, Arrow-backed.
 
+    Durations are whole seconds, and nested fields are JSON text, since pandas cannot read nested Arrow columns back from a
+    Parquet file that it wrote.
+
     No request is sent until the frame is computed. Workers take the credentials from their environment, so that no key
     travels through the scheduler, unless `session` contains them. Then they are part of the graph, in a form that no repr,
     log, traceback or dashboard shows; it is not encrypted, so whoever can run code on the cluster can recover it.
@@ -74,7 +86,8 @@ def read_calls(
         end: the last second, inclusive.
         fields: which fields to request; `call_start` is added as the index.
         npartitions: number of partitions, of equal duration; None means one per day, at most 1,000.
-        concurrency: maximum number of requests in flight over all workers.
+        concurrency: maximum number of requests in flight for the account, over all workers and all frames with the same
+            value: of a cluster, or, without one, of the threads and processes of this user on this machine.
         session: arguments of `AsyncInsights`; None takes them from the environment.
         **stream_options: arguments of `AsyncInsights.stream`: filters, page_size, on_error, ...
 
@@ -99,13 +112,12 @@ def read_calls(
     requested, _ = add_fields(query.fields, ("call_start",))
     edges = _split_range(query.start_date, query.end_date + SECOND, npartitions)
     options = {**stream_options, "fields": tuple(map(str, requested))}
-    token = tokenize(edges, concurrency, sorted(options.items(), key=str))
     return dd.from_map(
         _read_partition,
         [(first, stop - SECOND) for first, stop in pairwise(edges)],
         options=_Private(options),
         session=arguments,
-        semaphore=(f"iovox-{token}", concurrency),
+        concurrency=concurrency,
         meta=_to_frame(schema_for(requested).empty_table()),
         divisions=[*map(pd.Timestamp, edges[:-1]), pd.Timestamp(edges[-1] - SECOND)],
         label="read-calls",
@@ -166,36 +178,57 @@ def _read_partition(
     *,
     options: _Private,
     session: _Private,
-    semaphore: tuple[str, int],
+    concurrency: int,
 ) -> pd.DataFrame:
     """Reads one partition, in any process and thread."""
+    client = AsyncInsights(**session.reveal())
 
     async def read() -> pa.Table:
-        client = AsyncInsights(**session.reveal())
         async with client as insights, insights.stream(*dates, **options.reveal()) as stream:
             batches = [batch async for batch in stream.arrow()]
         return pa.Table.from_batches(batches, schema_for(options.reveal()["fields"]))
 
-    with _semaphore(*semaphore):
+    with _lease(client.account, concurrency):
         return _to_frame(asyncio.run(read()))
 
 
 def _to_frame(table: pa.Table) -> pd.DataFrame:
-    frame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    frame = nested_to_json(table).to_pandas(types_mapper=pd.ArrowDtype)
     frame["call_start"] = frame["call_start"].astype("datetime64[us]")
     return frame.set_index("call_start")
 
 
-_local_semaphores: dict[tuple[str, int], threading.BoundedSemaphore] = {}
-_local_mutex = threading.Lock()
-
-
-def _semaphore(name: str, leases: int) -> AbstractContextManager[Any]:
-    """The semaphore of the scheduler where this runs in a worker of a cluster, else one of this process."""
+def _lease(account: str, leases: int) -> AbstractContextManager[Any]:
+    """One of the leases of an account: of the scheduler if this runs in a worker of a cluster, else of this machine."""
+    name = f"iovox-{hashlib.sha256(account.encode()).hexdigest()[:16]}"
     with contextlib.suppress(ImportError, ValueError):
         from distributed import Semaphore, get_worker
 
         get_worker()
-        return Semaphore(max_leases=leases, name=name)
-    with _local_mutex:
-        return _local_semaphores.setdefault((name, leases), threading.BoundedSemaphore(leases))
+        return Semaphore(max_leases=leases, name=f"{name}-{leases}")
+    return _machine_lease(name, leases)
+
+
+#: The user of this process. In a container the number may have no name, and Windows has no numbers.
+_user: Callable[[], object] = getattr(os, "getuid", getpass.getuser)
+
+
+@contextlib.contextmanager
+def _machine_lease(name: str, leases: int) -> Iterator[None]:
+    """Holds a lock on one of `leases` files; waits until one is free."""
+    directory = Path(tempfile.gettempdir(), f"{name}-{_user()}")
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        problem = f"needs a directory for temporary files: cannot create {directory} ({error.strerror})"
+        raise ConfigurationError("concurrency", problem) from error
+    while True:
+        for number in range(leases):
+            with (directory / str(number)).open("ab") as file:
+                try:
+                    lock_file(file)
+                except (BlockingIOError, PermissionError):
+                    continue
+                yield
+                return
+        time.sleep(_LEASE_INTERVAL)

@@ -23,7 +23,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import msgspec
 from attrs import evolve
 
 from .._paging import SECOND
@@ -35,6 +34,7 @@ from ..errors import MissingExtraError, QueryError
 from ..fields import Fields
 from ..query import InsightsQuery
 from ..retry import seconds
+from ._nested import nested_to_json
 
 try:
     import dlt
@@ -204,15 +204,7 @@ def _merged(ranges: Iterable[LoadedRange]) -> list[LoadedRange]:
 
 
 def _to_dlt_types(batch: pa.RecordBatch) -> pa.Table:
-    columns, fields = [], []
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_nested(field.type):
-            column = pa.array(map(_to_json, column.to_pylist()), pa.string())  # noqa: PLW2901 - the same column as JSON
-        columns.append(column)
-        # dlt warns of a primary key that is nullable.
-        fields.append(pa.field(field.name, column.type, nullable=field.name != "id"))
-    return pa.table(columns, schema=pa.schema(fields))
-
-
-def _to_json(value: Any) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
+    table = nested_to_json(batch)
+    # dlt warns of a primary key that is nullable.
+    fields = [pa.field(field.name, field.type, nullable=field.name != "id") for field in table.schema]
+    return table.cast(pa.schema(fields))

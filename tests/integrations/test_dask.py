@@ -1,16 +1,19 @@
 """Dask: partitions join to the whole range, divisions are known, and the limit on requests holds over all workers."""
 
 import asyncio
+import json
 import pickle
 import traceback
 
 import pytest
 
-from iovox_async import ConfigurationError, QueryError, RetryPolicy, TransportError
+from iovox_async import ConfigurationError, Fields, QueryError, RetryPolicy, TransportError
 from iovox_async.sandbox import Faults, Sandbox
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
+duckdb = pytest.importorskip("duckdb")
+pandas = pytest.importorskip("pandas")
 cloudpickle = pytest.importorskip("cloudpickle")
 
 from iovox_async.integrations.dask import read_calls  # noqa: E402 - only where dask is installed
@@ -63,6 +66,52 @@ async def test_a_cluster_reads_the_same_calls_within_the_limit_of_requests():
         computed = await asyncio.to_thread(compute)
     assert list(computed["id"]) == sandbox.ids()
     assert sandbox.stats.peak_active_requests <= 3
+
+
+@pytest.mark.finding("D3")
+@pytest.mark.parametrize("fields", [Fields.ALL, "tag_text,comment_text", "link_category_id,call_outcomes"])
+async def test_nested_columns_are_read_back_from_parquet(fields, tmp_path):
+    """Given nested fields, when a frame is written to Parquet, then Dask, pandas and DuckDB read the same values back."""
+    sandbox = Sandbox(calls=300, start=START, end=END)
+    async with sandbox.serve() as base_url:
+        frame = read_calls(START, END, npartitions=6, session=session(base_url), fields=fields)
+
+        def write_and_read():
+            with dask.config.set(scheduler="threads"):
+                frame.to_parquet(tmp_path)
+                return frame.compute(), dask.dataframe.read_parquet(tmp_path).compute()
+
+        computed, back = await asyncio.to_thread(write_and_read)
+    expected = computed.reset_index().astype(object)
+    for found in (back.reset_index(), pandas.read_parquet(tmp_path).reset_index()):
+        pandas.testing.assert_frame_equal(found.astype(object), expected, check_names=False)
+    assert duckdb.sql(f"select count(*) from '{tmp_path}/*.parquet'").fetchall() == [(300,)]
+    nested = [name for name in ("tags", "comments", "categories") if name in computed]
+    assert nested
+    for name in nested:
+        assert [json.loads(text) for text in computed[name].dropna()]
+
+
+@pytest.mark.finding("D3")
+@pytest.mark.parametrize(
+    "scheduler", ["threads", pytest.param("processes", marks=[pytest.mark.subprocess, pytest.mark.slow])]
+)
+async def test_the_limit_of_requests_holds_over_threads_processes_and_frames(scheduler):
+    """Given two frames with concurrency=2, when both are computed at once, then at most two requests run at a time."""
+    sandbox = Sandbox(calls=600, start=START, end=END, faults=Faults(latency=0.05))
+    async with sandbox.serve() as base_url:
+
+        def compute(fields):
+            frame = read_calls(
+                START, END, npartitions=8, concurrency=2, session=session(base_url), fields=fields
+            )
+            return frame.compute(scheduler=scheduler, num_workers=3)
+
+        frames = await asyncio.gather(
+            *(asyncio.to_thread(compute, name) for name in ("id", "id,call_result"))
+        )
+    assert [list(frame["id"]) for frame in frames] == [sandbox.ids()] * 2
+    assert sandbox.stats.peak_active_requests <= 2
 
 
 @pytest.mark.parametrize(
