@@ -10,6 +10,7 @@ from typing import Final
 
 __all__ = [
     "hide_credentials",
+    "hide_userinfo",
     "mask_digits",
     "mask_phone_number",
     "mask_phone_numbers",
@@ -27,11 +28,17 @@ _PHONE_NUMBER: Final = re.compile(r"\+?\d(?:[\s()./-]{0,2}\d){6,}")
 _DIGITS: Final = re.compile(r"\d{7,}")
 #: User and password, a token as the user of a web address, and a query such as a signature.
 _URL_CREDENTIALS: Final = re.compile(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
+_USERINFO: Final = re.compile(r"[^\s\"'/:@]+:[^\s\"'@]+@")
 
 
 def hide_credentials(url: str) -> str:
     """A URL without the user, password and query that it may contain; a path is unchanged."""
     return _URL_CREDENTIALS.sub(r"\1\2", url) if "://" in url else url
+
+
+def hide_userinfo(text: str) -> str:
+    """A text without each `user:password@` in it, as in the paths that the errors of an object store name."""
+    return _USERINFO.sub("", text)
 
 
 def mask_phone_number(value: str) -> str:

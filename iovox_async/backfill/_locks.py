@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from .._redaction import hide_userinfo
 from ..errors import BackfillError, BackfillLockedError
 from ._storage import storage_errors
 
@@ -171,7 +172,7 @@ class LeaseLock:
             if holder is None:
                 # Not created again: whoever took it over and released it has changed the directory.
                 raise BackfillLockedError(
-                    f"the lock {self._path} is gone: another process took it over and has ended",
+                    f"the lock {hide_userinfo(self._path)} is gone: another process took it over and has ended",
                     hint="Run the same backfill again.",
                 )
             if abs(time.time() - holder.renewed_at) > self._duration / 20:

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from .._redaction import hide_userinfo
 from ..errors import BackfillError, ConfigurationError, IovoxError
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def storage_errors(action: str, errors: type[Exception] = OSError) -> Iterator[N
         raise
     except errors as error:
         reason = (
-            getattr(error, "strerror", None) or str(error).partition("\n")[0][:200] or type(error).__name__
+            getattr(error, "strerror", None)
+            or hide_userinfo(str(error).partition("\n")[0])[:200]
+            or type(error).__name__
         )
         raise BackfillError(
             f"cannot {action}: {reason}",

@@ -113,7 +113,7 @@ account_options: Final = collect_options(
         _connection_option(
             "--timezone",
             metavar="ZONE",
-            help="The account's time zone, e.g. Europe/London, which determines the current time there. Default: this machine's.",
+            help="The account's time zone, e.g. Europe/London, with which open ranges end exactly now. Default: unknown.",
         ),
         _connection_option(
             "--concurrency",

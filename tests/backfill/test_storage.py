@@ -135,3 +135,21 @@ class TestFailures:
         writer.finish()
         del writer, buffer
         assert storage.list_files() == {}
+
+
+@pytest.mark.finding("C3")
+@pytest.mark.parametrize(
+    "message", ["no bucket {}", "{}: denied", 'Invalid bucket name "{}"', "x" * 195 + " {}"], ids=range(4)
+)
+def test_an_error_of_a_store_shows_no_credentials_of_the_url(message):
+    """Given a URL with a key, when the store's error names the path, then the message has the path without the key."""
+    root = "AKIA:pw/canary+1@bucket/calls"
+
+    class Store:
+        def makedirs(self, path, exist_ok):
+            raise ValueError(message.format(path))
+
+    with pytest.raises(BackfillError, match=r"s3://bucket/calls") as caught:
+        RemoteStorage(Store(), root, f"s3://{root}").prepare()
+    assert "canary" not in str(caught.value)
+    assert "AKIA" not in str(caught.value)
