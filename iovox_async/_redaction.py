@@ -1,39 +1,113 @@
-"""Masks keys and phone numbers, and shortens values, for messages, logs and `repr`.
+"""Masks keys, phone numbers and credentials in URLs, and shortens values, for messages, logs and `repr`.
 
-Invariants: every value from a user or the server that becomes part of a message passes through one of these functions.
+A text is searched as it is, and again after its escapes are resolved, layer by layer: percent escapes, HTML entities, the
+escapes of JSON, full-width characters. What is found in a layer is masked at its place in the text.
+
+Invariants:
+- Every text from a user or the server that becomes part of a message passes through one of these functions, before
+  anything is cut off it.
+- Dates, times and IP addresses stay readable.
 """
 
 from __future__ import annotations
 
+import base64
 import re
-from typing import Final
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from html.entities import html5
+from typing import Final, TypeAlias
 
 __all__ = [
+    "Redact",
     "hide_credentials",
     "hide_userinfo",
-    "mask_digits",
+    "make_redactor",
     "mask_phone_number",
-    "mask_phone_numbers",
-    "mask_secret",
+    "redact",
     "shorten",
     "shorten_repr",
 ]
 
+#: Masks everything in a text that must not be shown.
+Redact: TypeAlias = Callable[[str], str]
+
 _SHORT_TEXT: Final = 40
 _SHORT_REPR: Final = 48
+#: Characters of a secret in a row that are masked, also if the rest of it was cut off; fewer at the end of a text.
+_SECRET_RUN: Final = 5
+_SECRET_RUN_AT_END: Final = 4
+#: The same for base64 and hexadecimal digits.
+_ENCODED_RUN: Final = 8
+#: Escapes within escapes, at most.
+_MAX_LAYERS: Final = 6
 
+_ESCAPE: Final = re.compile(
+    r"(?P<percent>%[0-7][0-9a-f]|%[c-f][0-9a-f](?:%[89ab][0-9a-f]){1,3})|%u(?P<wide>[0-9a-f]{4})"
+    r"|&\#x0*(?P<hexadecimal>[0-9a-f]{1,6});?|&\#0*(?P<decimal>[0-9]{1,7});?"
+    r"|&(?:(?P<name>[a-z]{2,8}\d*);|(?P<bare>amp|lt|gt|quot|apos|nbsp))"
+    r"|\\+(?:u\{?(?P<unicode>[0-9a-f]{4})\}?|x(?P<byte>[0-9a-f]{2}))?"
+    # Compatibility forms, such as full-width characters; blanks and hyphens of all kinds; what is not visible.
+    r"|(?P<other>[\0\x80-\U0010ffff])",
+    re.IGNORECASE,
+)
+_INVISIBLE: Final = frozenset("\0\u00ad\u200b\u200c\u200d\u2060\ufeff")
+
+_BLANKS: Final = r"\s().\-/_\u2010-\u2015\u2212\u00b7"
 #: A possible phone number: at least seven digits, with or without separators.
-_PHONE_NUMBER: Final = re.compile(r"\+?\d(?:[\s()./-]{0,2}\d){6,}")
-#: The same without separators, for texts that contain dates.
-_DIGITS: Final = re.compile(r"\d{7,}")
-#: User and password, a token as the user of a web address, and a query such as a signature.
-_URL_CREDENTIALS: Final = re.compile(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
+_PHONE_NUMBER: Final = re.compile(rf"\+?\(?\d(?:[{_BLANKS}]{{0,4}}\d){{6,}}")
+_TIME: Final = r"\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[+-]\d\d:?\d\d(?!\d))?"
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+#: Dates, times and IP addresses.
+_NOT_A_PHONE_NUMBER: Final = re.compile(
+    r"(?<![\d+(])(?<!\d[-.])(?:"
+    rf"(?:0000|1[89]\d\d|2[01]\d\d|999\d)([-/.])(?:0\d|1[0-2])\1(?:[0-2]\d|3[01])(?:[T +]{_TIME})?"
+    rf"|(?:[0-2]?\d|3[01])([-/.])(?:[0-2]?\d|3[01])\2(?:19|20)\d\d(?:[T +]{_TIME})?"
+    r"|(?:19|20)\d\d(?:0\d|1[0-2])(?:[0-2]\d|3[01])T\d{6}(?:\.\d{1,9})?"
+    rf"|{_TIME}"
+    rf"|{_OCTET}(?:\.{_OCTET}){{3}}"
+    r")(?![-.]?\d)"
+)
+_URL_CREDENTIALS: Final = re.compile(
+    r"""(?<=://)(?:[^\s/?\#"'<>@]{0,256}|[^\s/?\#"'<>:@]{1,128}:(?!\d{1,5}(?:[/?\#\s]|$))[^\s"'<>]{0,256})(?=@)"""
+    r"|(?<=[?&])((?:secure_?key|[\w-]{0,32}(?:key|token|secret|password|passwd|pwd|signature|credential)|sig)=)"
+    r"""[^&\s"'<>]+""",
+    re.IGNORECASE,
+)
+
+#: In a URL: user and password, a token as the user of a web address, and a query such as a signature.
+_USER_OR_QUERY: Final = re.compile(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
 _USERINFO: Final = re.compile(r"[^\s\"'/:@]+:[^\s\"'@]+@")
+
+#: Start and end of what is masked in a text, and what replaces it.
+_Span: TypeAlias = tuple[int, int, str]
+
+
+def make_redactor(*secrets: str) -> Redact:
+    """A function that masks these secrets, phone numbers and credentials in URLs. No `repr` of it shows the secrets.
+
+    A secret is found in every common escape, in any case, in base64 and hexadecimal digits; and if it was cut off, by the
+    run of its characters that is left.
+    """
+    needles = [needle for secret in secrets if secret for needle in _needles(secret)]
+
+    def mask(text: str) -> str:
+        spans: list[_Span] = []
+        for layer, offsets in _layers(text):
+            found = [*_secret_spans(layer, needles), *_other_spans(layer)]
+            spans += [(offsets[start], offsets[end], mark) for start, end, mark in found]
+        return _replace(text, spans) if spans else text
+
+    return mask
+
+
+#: Masks phone numbers and credentials in URLs.
+redact: Final = make_redactor()
 
 
 def hide_credentials(url: str) -> str:
     """A URL without the user, password and query that it may contain; a path is unchanged."""
-    return _URL_CREDENTIALS.sub(r"\1\2", url) if "://" in url else url
+    return _USER_OR_QUERY.sub(r"\1\2", url) if "://" in url else url
 
 
 def hide_userinfo(text: str) -> str:
@@ -46,36 +120,126 @@ def mask_phone_number(value: str) -> str:
     return f"…{value[-3:] if len(value) > 6 else ''}"
 
 
-def mask_phone_numbers(text: str) -> str:
-    """Masks everything in a text that may be a phone number, except the last three digits of each."""
-    return _PHONE_NUMBER.sub(_last_three_digits, text)
-
-
-def mask_digits(text: str) -> str:
-    """Masks runs of seven or more digits, except the last three of each; dates stay readable."""
-    return _DIGITS.sub(_last_three_digits, text)
-
-
-def mask_secret(text: str, secret: str) -> str:
-    """Replaces a secret by `***`."""
-    return text.replace(secret, "***")
-
-
 def shorten(text: str) -> str:
-    """Masks phone numbers and shortens the text to 40 characters."""
+    """Masks a text and shortens it to 40 characters."""
     # Texts may be long: mask only a prefix, but cut it to length after that, so that no number is cut in two.
-    prefix = mask_phone_numbers(text[: 4 * _SHORT_TEXT])
+    prefix = redact(text[: 4 * _SHORT_TEXT])
     return prefix if len(prefix) <= _SHORT_TEXT else f"{prefix[: _SHORT_TEXT - 1]}…"
 
 
 def shorten_repr(value: object) -> str:
-    """The `repr` of a value, shortened. Masks nothing: not for values that may contain a phone number."""
+    """The `repr` of a value, masked and shortened."""
     try:
-        text = repr(str.__str__(value) if isinstance(value, str) else value)
+        text = redact(repr(str.__str__(value)[: 4 * _SHORT_REPR] if isinstance(value, str) else value))
     except ValueError:  # an int with more digits than the interpreter prints
         text = f"a {type(value).__name__} with too many digits"
     return text if len(text) <= _SHORT_REPR else f"{text[: _SHORT_REPR - 3]}..."
 
 
-def _last_three_digits(match: re.Match[str]) -> str:
-    return "…" + "".join(filter(str.isdigit, match[0]))[-3:]
+# Layers of escapes.
+
+
+def _layers(text: str) -> Iterator[tuple[str, Sequence[int]]]:
+    """The text, and the text with its escapes resolved once, twice, ...; each with the offsets of its characters."""
+    offsets: Sequence[int] = range(len(text) + 1)
+    yield text, offsets
+    for _ in range(_MAX_LAYERS):
+        parts, places, position = [], [], 0
+        for match in _ESCAPE.finditer(text):
+            resolved = _resolve(match)
+            if resolved != match[0]:
+                parts += [text[position : match.start()], resolved]
+                places += [*offsets[position : match.start()], *[offsets[match.start()]] * len(resolved)]
+                position = match.end()
+        if not parts:
+            return
+        text = "".join((*parts, text[position:]))
+        offsets = [*places, *offsets[position:]]
+        yield text, offsets
+
+
+def _resolve(match: re.Match[str]) -> str:
+    if name := match["name"] or match["bare"]:
+        return html5.get(f"{name};") or html5.get(f"{name.lower()};") or match[0]
+    if other := match["other"]:
+        return "" if other in _INVISIBLE else unicodedata.normalize("NFKC", other)
+    if match["percent"]:
+        return bytes.fromhex(match["percent"].replace("%", "")).decode(errors="replace")
+    digits = match["wide"] or match["hexadecimal"] or match["unicode"] or match["byte"]
+    code = int(match["decimal"]) if match["decimal"] else int(digits, 16) if digits else None
+    if code is None:
+        return ""  # a backslash before another character
+    return chr(code) if code < 0x110000 else match[0]
+
+
+# What is masked.
+
+
+def _needles(secret: str) -> list[tuple[str, int]]:
+    """The forms of a secret to search for, each with the number of characters in a row that are masked."""
+    *_, (resolved, _) = _layers(secret)
+    needles = [(form, min(_SECRET_RUN, len(form))) for form in {_folded(secret), _folded(resolved)} if form]
+    data = secret.encode()
+    if len(data) >= _ENCODED_RUN:
+        forms = [data.hex()]
+        for shift in range(3):
+            encoded = base64.b64encode(bytes(shift) + data).decode()
+            # Without the characters that depend on the bytes before and after the secret.
+            core = encoded[(8 * shift + 5) // 6 : 8 * (shift + len(data)) // 6]
+            forms += {core, core.replace("+", "-").replace("/", "_")}
+        needles += [(_folded(form), _ENCODED_RUN) for form in forms]
+    return needles
+
+
+def _folded(text: str) -> str:
+    # A blank is "+" in a query string. Characters whose lower case is longer would move the others.
+    return "".join(c if c > "\x7f" else c.lower() for c in text).replace("+", " ")
+
+
+def _secret_spans(layer: str, needles: Sequence[tuple[str, int]]) -> Iterator[_Span]:
+    if not needles:
+        return
+    layer = _folded(layer)
+    for needle, run in needles:
+        for part in {needle[start : start + run] for start in range(len(needle) - run + 1)}:
+            position = layer.find(part)
+            while position >= 0:
+                yield position, position + run, "***"
+                position = layer.find(part, position + 1)
+        if run == _SECRET_RUN:
+            end, start = len(layer.rstrip(" .…\"'")), len(layer) - len(layer.lstrip(" .…\"'"))
+            if layer.endswith(needle[:_SECRET_RUN_AT_END], 0, end):
+                yield end - _SECRET_RUN_AT_END, end, "***"
+            if layer.startswith(needle[-_SECRET_RUN_AT_END:], start):
+                yield start, start + _SECRET_RUN_AT_END, "***"
+
+
+def _other_spans(layer: str) -> Iterator[_Span]:
+    if "://" in layer or "=" in layer:
+        for match in _URL_CREDENTIALS.finditer(layer):
+            start = match.end(1) if match[1] else match.start()
+            if start < match.end():
+                yield start, match.end(), "***"
+    if sum(map(str.isdigit, layer)) > 6:
+        layer = _NOT_A_PHONE_NUMBER.sub(lambda match: ":" * len(match[0]), layer)
+        for match in _PHONE_NUMBER.finditer(layer):
+            yield *match.span(), f"…{''.join(filter(str.isdigit, match[0]))[-3:]}"
+
+
+def _replace(text: str, spans: list[_Span]) -> str:
+    """The text with the spans replaced; those that overlap or touch become one."""
+    merged: list[_Span] = []
+    for start, end, mark in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            first, last, other = merged[-1]
+            if "***" not in {mark, other} and start == last:
+                merged.append((start, end, mark))
+                continue
+            merged[-1] = (first, max(last, end), "***" if "***" in {mark, other} else mark)
+        else:
+            merged.append((start, end, mark))
+    parts, position = [], 0
+    for start, end, mark in merged:
+        parts += [text[position:start], mark]
+        position = end
+    return "".join((*parts, text[position:]))

@@ -33,7 +33,7 @@ from ._params.validators import (
     as_page,
     as_text,
 )
-from ._redaction import mask_phone_number, mask_phone_numbers
+from ._redaction import mask_phone_number, redact
 from .errors import QueryError
 from .fields import Field, FieldNames, Fields, as_fields, as_order, did_you_mean
 
@@ -322,4 +322,4 @@ def _format_shown(name: str, value: Any) -> str:
         return repr(",".join(map(str, value[:8]))) + (f"… ({len(value)})" if len(value) > 8 else "")
     if name in {"node_id", "link_id"} or not isinstance(value, str):
         return repr(value)
-    return repr(mask_phone_numbers(value))
+    return repr(redact(value))

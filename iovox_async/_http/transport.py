@@ -25,7 +25,7 @@ import httpx
 from .._parsing.error_body import ERROR_BYTES, error_messages
 from .._parsing.gzip import GzipDecoder
 from .._parsing.splitter import PageSplitter
-from .._redaction import mask_secret
+from .._redaction import make_redactor
 from ..errors import ConfigurationError, DecodeError, RequestError, RequestTimeout
 from .exceptions import convert_exception
 from .network import PoolTransport, with_tracked_connections
@@ -47,6 +47,8 @@ __all__ = ["MAX_BODY_BYTES", "Endpoint"]
 
 #: Bytes of the largest page accepted, as sent and as decoded: twice the largest page of long transcriptions.
 MAX_BODY_BYTES: Final = 512 * 1024 * 1024
+#: Characters of a message about a page, at most. Messages are cut after they are masked.
+MAX_MESSAGE: Final = 300
 #: Seconds for the body of an error; its status is enough to go on.
 ERROR_BODY_SECONDS: Final = 5.0
 
@@ -101,6 +103,8 @@ class Endpoint:
             )
         self._url = f"{base_url}/calls/insights"
         self._sign = sign
+        #: Masks the key, phone numbers and credentials in URLs.
+        self._mask = make_redactor(dict(sign())[b"secureKey"].decode())
         self._concurrency = concurrency
         self._timeout = timeout
         self._proxy = parse_proxy(proxy, base_url)
@@ -195,13 +199,11 @@ class Endpoint:
             return PageSplitter.empty()
         if response.status_code != 200:
             messages = await self._error_messages(response)
-            origin = self._mask_key(format_origin(response.headers.get("location")))
+            origin = self._mask(format_origin(response.headers.get("location")))
             raise error_for_status(response.status_code, response.headers, messages, origin)
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"identity", "", "gzip", "x-gzip"}:
-            problem = (
-                f"the page has the encoding {self._mask_key(encoding)[:40]!r}, but only gzip was accepted"
-            )
+            problem = f"the page has the encoding {self._mask(encoding)[:40]!r}, but only gzip was accepted"
             raise RetryableFailure(DecodeError(problem), max_attempts=1)
         builder = new_page()
         body = _Body(response, self._max_body_bytes)
@@ -211,7 +213,7 @@ class Endpoint:
                     builder.feed(block)
             return await builder.finish(body.received)
         except DecodeError as error:
-            problem, hint = self._mask_key(error.args[0]), error.hint
+            problem, hint = _cut(self._mask(error.args[0])), error.hint
         # Raised outside the except block: the decoder's exception, which may hold the page, must not become its context.
         is_html = "html" in response.headers.get("content-type", "")
         # A page that is too large stays too large. HTML comes from a gateway, and rarely changes.
@@ -229,12 +231,11 @@ class Endpoint:
                     data += block
                     if len(data) >= ERROR_BYTES:
                         break
-        # Mask the key before messages are cut to length, and again after markup inside the key was removed.
-        data = data.replace(dict(self._sign())[b"secureKey"], b"***")
-        return tuple(self._mask_key(message) for message in error_messages(data))
+        return error_messages(data, self._mask)
 
-    def _mask_key(self, text: str) -> str:
-        return mask_secret(text, dict(self._sign())[b"secureKey"].decode())
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 1]}…"
 
 
 class _Body:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
-from .._redaction import mask_digits
 from ..errors import DecodeError, QueryError, RecordError
 from .compiled import (
     SORT_KEYS,
@@ -31,6 +30,7 @@ from .compiled import (
     response_keys,
 )
 from .lenient import Hook, LenientConverter
+from .repair import decode_utf8
 
 if TYPE_CHECKING:
     from ..models import Call
@@ -191,21 +191,28 @@ class CallDecoder:
         self.skip(call_start, call_id)
 
     def _convert(self, raw: msgspec.Raw, index: int) -> Call:
-        try:
-            data: Any = _decode_json(raw)
-        except (ValueError, RecursionError) as error:
-            # The decoder's message holds no data, but the exception may hold the bytes: so it is not chained.
-            raise RecordError(
-                index, f"$[{index}]", f"cannot be decoded ({mask_digits(str(error))})"
-            ) from None
+        data, is_repaired, problem = _decode_record(raw)
+        if problem:
+            # Raised here, because the decoder's exception may hold the bytes: it must not become the context.
+            raise RecordError(index, f"$[{index}]", f"cannot be decoded ({problem})")
         if self._lenient is None:  # made here, since most streams do not need it and it takes milliseconds
             self._lenient = LenientConverter(self._timezone, self._spec.required)
         coerced_before = self._lenient.coerced
         call = self._lenient.record(data, index)
-        self.coerced += self._lenient.coerced > coerced_before
+        self.coerced += is_repaired or self._lenient.coerced > coerced_before
         for name in self._spec.hidden:
             setattr(call, name, None)
         return call
+
+
+def _decode_record(raw: msgspec.Raw) -> tuple[Any, bool, str]:
+    """The JSON of one record, whether its texts were not Unicode and have replacement characters now, and the problem."""
+    data = bytes(raw)
+    text = decode_utf8(data)
+    try:
+        return _decode_json(text), text is not data, ""
+    except (ValueError, RecursionError) as error:
+        return None, False, str(error)
 
 
 def _raw_records(segment: bytes) -> list[msgspec.Raw]:
@@ -213,4 +220,5 @@ def _raw_records(segment: bytes) -> list[msgspec.Raw]:
     try:
         return _decode_raw_records(segment)
     except (ValueError, RecursionError) as error:
-        raise DecodeError(f"the page is not a JSON list ({mask_digits(str(error))})") from None
+        problem = str(error)
+    raise DecodeError(f"the page is not a JSON list ({problem})")

@@ -1,69 +1,122 @@
 """Reads the messages in the body of an error response.
 
 Invariants:
-- Any bytes give a few short messages, without phone numbers; nothing in the bytes is fetched or expanded.
+- Any bytes give a few short messages, masked before they are cut; nothing in the bytes is fetched or expanded.
+- What is checked is what is parsed: a body is decoded once, and its XML declaration cannot choose another encoding.
 """
 
 from __future__ import annotations
 
 import re
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 import msgspec
 
-from .._redaction import mask_digits
+from .._redaction import Redact, redact
 
-__all__ = ["ERROR_BYTES", "MAX_MESSAGES", "error_messages"]
+__all__ = ["ERROR_BYTES", "MAX_MESSAGES", "describe", "error_messages", "error_object_messages"]
 
 #: Bytes of an error body that are read.
-ERROR_BYTES: Final = 64 * 1024
+ERROR_BYTES: Final = 16 * 1024
 #: Messages of one error body, at most.
 MAX_MESSAGES: Final = 8
+#: Characters of a message, at most.
+_MESSAGE_LENGTH: Final = 200
+#: Keys of an object that are named, at most, and how they are spelled.
+_MAX_KEYS: Final = 8
+_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+#: Keys of a JSON object that hold messages.
+_ERROR_KEYS: Final = (
+    *("error", "errors", "message", "messages", "detail", "details"),
+    *("error_message", "error_description", "description"),
+)
+_MESSAGE: Final = re.compile(rf'"(?:{"|".join(_ERROR_KEYS)})"\s*:\s*"((?:[^"\\]|\\.)*)')
 
 
-def error_messages(body: bytes) -> tuple[str, ...]:
-    """The messages in an error body: XML as the endpoint documents it, JSON, or else its text."""
+def error_messages(body: bytes, mask: Redact = redact) -> tuple[str, ...]:
+    """The messages in an error body: XML as the endpoint documents it, JSON, or else its text.
+
+    Args:
+        body: the body, or its beginning. With NUL bytes, as in UTF-16, it is not read.
+        mask: masks what must not be shown.
+    """
     body = body[:ERROR_BYTES].strip()
-    messages = _xml_messages(body) or _json_messages(body)
+    if b"\0" in body:
+        return ()
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        # A character that was cut at the end; else one of the encodings of Western Europe, or no text at all.
+        is_cut = error.end == len(body) and error.start > len(body) - 4
+        text = body[: error.start].decode() if is_cut else body.decode("latin-1")
+    messages = _xml_messages(text) or _json_messages(text)
     if not messages:
-        messages = [re.sub(r"<[^<>]*>", " ", body.decode("utf-8", "replace"))]
-    shortened = (" ".join(mask_digits(message).split())[:200] for message in messages)
+        # Masked before markup is removed, which may stand within a key, and again after that.
+        messages = [re.sub(r"<[^<>]*>", " ", mask(text))]
+    shortened = (" ".join(mask(message).split())[:_MESSAGE_LENGTH] for message in messages)
     return tuple(message for message in shortened if message)[:MAX_MESSAGES]
 
 
-def _xml_messages(body: bytes) -> list[str]:
+def _xml_messages(text: str) -> list[str]:
     # A document type may define entity bombs, and the endpoint's errors have none.
-    if not body.startswith(b"<") or b"<!" in body:
+    if not text.startswith("<") or "<!" in text:
         return []
     try:
-        root = ET.fromstring(body)  # noqa: S314 - limited in size and without entities, see above
-    except (ET.ParseError, ValueError, LookupError):  # the last two: an unknown encoding is declared
+        root = ET.fromstring(text)  # noqa: S314 - limited in size and without entities, see above
+    except (ET.ParseError, ValueError):
         return []
     return [
-        text
+        message
         for node in islice(root.iter("error"), MAX_MESSAGES)
-        if (text := "".join(node.itertext()).strip())
+        if (message := "".join(node.itertext()).strip())
     ]
 
 
-def _json_messages(body: bytes) -> list[str]:
-    try:
-        data = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
+def _json_messages(text: str) -> list[str]:
+    if not text.startswith(("{", "[", '"')):
         return []
-    return _strings(data)
+    try:
+        data = msgspec.json.decode(text)
+    except (ValueError, RecursionError):  # perhaps cut
+        return [match[1] for match in _MESSAGE.finditer(text)] or ["JSON that cannot be read"]
+    return _strings(data) or [describe(data)]
 
 
-def _strings(data: object, depth: int = 4) -> list[str]:
+def error_object_messages(data: dict[str, Any]) -> list[str]:
+    """The messages of an object that was sent as a page, if it is an error: no other key holds a list or an object."""
+    if any(value and isinstance(value, list | dict) for key, value in data.items() if key not in _ERROR_KEYS):
+        return []
+    return _strings(data, is_error=False)
+
+
+def _strings(data: object, depth: int = 4, *, is_error: bool = True) -> list[str]:
+    """The messages in a JSON value. In the body of an error, texts under other keys count too, but not those of records."""
     match data:
         case str():
             return [data]
         case list() if depth:
-            return [text for item in data for text in _strings(item, depth - 1)]
+            # The items of a list may be records.
+            is_error = is_error and depth < 4
+            return [text for item in data for text in _strings(item, depth - 1, is_error=is_error)]
         case dict() if depth:
-            names = ("error", "errors", "message", "messages", "detail", "error_description", "description")
-            values = [data[name] for name in names if name in data]
-            return [text for item in (values or list(data.values())) for text in _strings(item, depth - 1)]
+            values = [data[name] for name in _ERROR_KEYS if name in data]
+            if not values and is_error and "id" not in data:
+                return [value for value in data.values() if isinstance(value, str)]
+            return [text for item in values for text in _strings(item, depth - 1, is_error=is_error)]
     return []
+
+
+def describe(data: object) -> str:
+    """The shape of a JSON value: its type, and the keys of an object, but no values."""
+    if isinstance(data, dict):
+        # Keys may be data too: numbers, or names of people.
+        names = [redact(key) for key in data if _KEY.fullmatch(key)][:_MAX_KEYS]
+        if not names:
+            return f"an object with {len(data)} keys"
+        others = len(data) - len(names)
+        return f"an object with the keys {', '.join(names)}" + (f" and {others} others" if others else "")
+    if isinstance(data, list):
+        return f"a list of {len(data)} items"
+    return "a text" if isinstance(data, str) else "no object and no list"

@@ -8,9 +8,13 @@ Forms that older pages of the same server are known for are read by rule, and al
 - `null` or a missing key is None; `null` where a list is expected is an empty list.
 - `""` where no text is expected is None, or an empty list.
 - A number in quotes is a number; a whole number where text is expected is text; `true` there is `"TRUE"`.
-- An object where a list is expected is a list of one; `{}` there is an empty list, and `[]` an object without keys.
+- An object where a list is expected is a list of one; if all its keys are whole numbers, it is a list in their order, as
+  PHP sends lists with gaps; `{}` there is an empty list, and `[]` an object without keys. An object that shares no key with
+  the part is an error.
+- Half an emoji (a lone surrogate) in a text is a replacement character.
 - A date of zeros is None, and stays in `extra` under its key. A date may have a `T`, a fraction, or no seconds, minutes or
-  hours; one with an offset from UTC is read only if the time zone of the account is given.
+  hours; one with an offset from UTC is read only if the time zone of the account is given, and never as `call_start`,
+  by which rows are ordered before it is known.
 - A duration may be a number of seconds, be negative, and exceed 24 hours.
 
 Unknown keys are kept in `extra`, also in the parts of a call, and are not counted.
@@ -29,9 +33,9 @@ import msgspec
 
 from .._params.timezones import zone_of
 from .._params.validators import InvalidValue
-from .._redaction import shorten
 from ..errors import RecordError
 from ..models import ALIASES, Call, Categories, Model, item_type, types_of
+from .repair import list_keys
 
 __all__ = ["Hook", "LenientConverter", "make_converter"]
 
@@ -43,9 +47,14 @@ _INTEGER: Final = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 _SECONDS: Final = re.compile(r"-?\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _DURATION: Final = re.compile(r"(-?)(\d{1,6}):([0-5]?\d):([0-5]?\d)(?:\.(\d{1,6})\d*)?", re.ASCII)
 _ZERO_DATE: Final = re.compile(r"0000-00-00(?:[ T][0:.]*)?", re.ASCII)
+_OFFSET: Final = re.compile(r"(?:[Zz]|:\d\d(?:\.\d+)?[+-]\d\d:?\d\d)\s*\Z")
 #: Dates without seconds, minutes or hours; what they leave out is zero.
 _SHORT_DATE: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d)(?::(\d\d))?)?", re.ASCII)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOOLS: Final = {"true": True, "false": False, "1": True, "0": False}
+#: Characters of a text whose form is shown, and those that are not shown as they are.
+_SHAPE_LENGTH: Final = 24
+_FORM: Final = re.compile(r"[^ .,:/+()-]", re.DOTALL)
 #: Floats represent whole numbers exactly up to here.
 _MAX_EXACT_FLOAT: Final = 2**53
 _MAX_SECONDS: Final = 10**10
@@ -119,6 +128,8 @@ class LenientConverter:
         return call
 
     def _calls(self, data: Any, _: Any) -> list[Call]:
+        if isinstance(data, Mapping) and (keys := list_keys(data)):
+            data = [data[key] for key in keys]
         if isinstance(data, list | tuple):
             return [self.record(item, index) for index, item in enumerate(data)]
         return [] if data is None or data == {} else [self.record(data, 0)]
@@ -133,7 +144,8 @@ class LenientConverter:
             target = annotation
             if is_call and annotation in {int, datetime} and name not in self._required:
                 target = annotation | None  # `id` and `call_start`, where they were not requested
-            hooks[name] = (target, self.converter.get_structure_hook(target))
+            hook = self.converter.get_structure_hook(target)
+            hooks[name] = (target, _without_offset(hook) if is_call and name == "call_start" else hook)
         defaults = {"id": None, "call_start": None} if is_call else {}
         required = sorted(self._required) if is_call else ()
 
@@ -172,8 +184,12 @@ class LenientConverter:
         """The hook that makes a list of parts, or of plain JSON values."""
         item = item_type(annotation)
         item_hook: Hook = _unchanged if item is Any else self.converter.get_structure_hook(item)
+        part_keys = set() if item is Any else set(types_of(item))
 
         def structure(data: Any, _: Any) -> list[Any]:
+            if isinstance(data, Mapping) and (keys := list_keys(data)):
+                self.coerced += 1
+                data = [data[key] for key in keys]
             if isinstance(data, list | tuple):
                 items: list[Any] = []
                 for index, value in enumerate(data):
@@ -184,8 +200,11 @@ class LenientConverter:
                 return items
             if data is None:
                 return []
-            if data not in ("", {}) and item is not Any and not isinstance(data, Mapping):
-                _refuse(data, "a list")
+            if data not in ("", {}) and item is not Any:
+                if not isinstance(data, Mapping):
+                    _refuse(data, "a list")
+                if part_keys.isdisjoint(data):
+                    raise InvalidValue(f"must be a list, got an object without any key of a {item.__name__}")
             self.coerced += 1
             return [] if data in ("", {}) else [item_hook(data, item)]
 
@@ -194,7 +213,12 @@ class LenientConverter:
     # Scalars: each hook reads null and "" as None.
 
     def _text(self, data: Any, _: Any) -> str | None:
-        if data is None or isinstance(data, str):
+        if data is None:
+            return None
+        if isinstance(data, str):
+            if not data.isascii() and _SURROGATE.search(data):
+                self.coerced += 1
+                return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", data)
             return data
         if not isinstance(data, int):
             _refuse(data, "a text")
@@ -302,6 +326,18 @@ def _unchanged(data: Any, _: Any) -> Any:
     return data
 
 
+def _without_offset(hook: Hook) -> Hook:
+    """The same hook, for a date that must not have an offset from UTC."""
+
+    def structure(data: Any, target: Any) -> Any:
+        value = hook(data, target)
+        if value is not None and isinstance(data, str) and _OFFSET.search(data):
+            raise InvalidValue("has an offset from UTC, which the start of a call must not have")
+        return value
+
+    return structure
+
+
 def _not_none(hook: Hook) -> Hook:
     """The same hook, for a value that must not be empty."""
 
@@ -332,16 +368,18 @@ def _stripped(data: Any, expected: str) -> str:
 
 
 def _refuse(data: Any, expected: str) -> NoReturn:
-    """Raises the error for this value; the message holds it shortened and without phone numbers."""
+    """Raises the error for this value; the message holds its shape, and nothing of the value itself."""
     match data:
         case None:
             actual = "null"
         case bool():
             actual = "true or false"
-        case int() | float():
-            actual = "a number" if abs(data) > _MAX_EXACT_FLOAT else shorten(repr(data))
+        case int():
+            actual = "a number"
+        case float():
+            actual = "a number with a fraction" if isfinite(data) and not data.is_integer() else "a number"
         case str():
-            actual = ascii(shorten(data))
+            actual = f"a text like {_shape(data)!r}" if data.strip() else "a blank text"
         case list() | tuple():
             actual = "a list"
         case Mapping():
@@ -349,3 +387,11 @@ def _refuse(data: Any, expected: str) -> NoReturn:
         case _:
             actual = f"a {type(data).__name__}"
     raise InvalidValue(f"must be {expected}, got {actual}")
+
+
+def _shape(text: str) -> str:
+    """The form of a text: 9 for a digit, a for a letter, ? for everything else but punctuation of dates and numbers."""
+    form = _FORM.sub(
+        lambda match: "9" if match[0].isdigit() else "a" if match[0].isalpha() else "?", text[:_SHAPE_LENGTH]
+    )
+    return form if len(text) <= _SHAPE_LENGTH else f"{form}..."

@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from .._params.validators import InvalidValue
 from .lenient import LenientConverter
+from .repair import decode_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,8 +153,8 @@ class RawPage:
             start += segment.rows
 
     def raw(self, rows: Sequence[int]) -> bytes:
-        """These rows as one JSON array."""
-        return b"[" + b",".join([block.raw() for block in self.pick(rows)]) + b"]"
+        """These rows as one JSON array; where their texts are not Unicode, with replacement characters."""
+        return decode_utf8(b"[" + b",".join([block.raw() for block in self.pick(rows)]) + b"]")
 
 
 class PageBuilder(Protocol):

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from attrs import define, field
 
-from .._redaction import mask_digits
+from .._redaction import redact
 from ..errors import DecodeError
-from .error_body import error_messages
+from .error_body import describe, error_object_messages
 from .page import KeyRow, PageFormat, RawPage, Segment, id_of
+from .repair import decode_utf8, list_keys, repair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,6 +59,8 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _FIRST_KEY: Final = re.compile(rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:')
 # A string, perhaps incomplete, or a bracket. Possessive, so that no text is read twice.
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+#: How msgspec reports what `repair` can repair.
+_TEXT_PROBLEM: Final = re.compile(r"surrogate|escape|invalid character|control|truncated")
 _COMMA: Final = re.compile(rb"\s*,\s*")
 _NO_MATCH: Final = re.compile(rb"(?!)")
 
@@ -170,16 +173,26 @@ class PageSplitter:
         self._threshold = threshold
 
     def _add_segment(self, data: bytes) -> None:
-        try:
-            try:
-                keys = _decode_keys(data)
-            except (msgspec.ValidationError, UnicodeDecodeError):
-                keys = [_key_of(raw) for raw in _decode_raw_rows(data)]
-        except (ValueError, RecursionError) as error:
-            raise _not_json(error) from error
+        keys, problem = _read_keys(data)
+        if problem and _TEXT_PROBLEM.search(problem) and (repaired := repair(data)) != data:
+            data = repaired
+            keys, problem = _read_keys(data)
+        if problem:
+            raise DecodeError(f"the page is not JSON ({problem})")
         if keys:
             self._segments.append(Segment(data, len(keys)))
             self._keys += keys
+
+
+def _read_keys(data: bytes) -> tuple[list[KeyRow], str]:
+    """The sort keys of each row; or the problem, without the decoder's exception, which may hold bytes of the page."""
+    try:
+        try:
+            return _decode_keys(data), ""
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            return [_key_of(raw) for raw in _decode_raw_rows(data)], ""
+    except (ValueError, RecursionError) as error:
+        return [], str(error)
 
 
 #: Pages that are split into segments of JSON while they arrive.
@@ -191,7 +204,7 @@ def _key_of(raw: msgspec.Raw) -> KeyRow:
     with contextlib.suppress(ValueError):
         return _decode_key(raw)
     try:
-        row = _decode_loose_key(raw)
+        row = _decode_loose_key(decode_utf8(bytes(raw)))
     except ValueError:  # no object
         return KeyRow()
     return KeyRow(id_of(_value_of(row.id)), _start_of(_value_of(row.call_start)))
@@ -256,15 +269,19 @@ def _as_list(body: bytes) -> bytes:
     if body == b"null":
         return b"[]"
     if body.startswith(b"{"):
-        try:
-            keys = _decode_object(body)
-        except (ValueError, RecursionError) as error:
-            raise _not_json(error) from error
+        keys, problem = _decode_members(body)
+        if problem and _TEXT_PROBLEM.search(problem):
+            body = repair(body)
+            keys, problem = _decode_members(body)
+        if problem:
+            raise DecodeError(f"the page is not JSON ({problem})")
         if not keys:
             return b"[]"
         if "id" in keys:
             return b"[" + body + b"]"
-        raise DecodeError(f"the page is an object and not a call: {'; '.join(error_messages(body))}")
+        if (ordered := list_keys(keys)) is not None:
+            return b"[" + b",".join([keys[key] for key in ordered]) + b"]"
+        raise DecodeError(f"the page is an object and not a call: {_object_problem(keys)}")
     if body.startswith(b"<"):
         raise DecodeError(
             "the page is HTML, as gateways, proxies and login pages send it", hint=_ADDRESS_HINT
@@ -272,6 +289,16 @@ def _as_list(body: bytes) -> bytes:
     raise DecodeError("the page is not a list of calls", hint=_ADDRESS_HINT)
 
 
-def _not_json(error: Exception) -> DecodeError:
-    # The message of the decoder holds no bytes of the page, which are personal data.
-    return DecodeError(f"the page is not JSON ({mask_digits(str(error))})")
+def _decode_members(body: bytes) -> tuple[dict[str, msgspec.Raw], str]:
+    try:
+        return _decode_object(body), ""
+    except (ValueError, RecursionError) as error:
+        return {}, str(error)
+
+
+def _object_problem(keys: dict[str, msgspec.Raw]) -> str:
+    """The messages of an error object, and of any other object its keys."""
+    data: dict[str, Any] = {}
+    with contextlib.suppress(ValueError, RecursionError):
+        data = {key: _decode_json(raw) for key, raw in keys.items()}
+    return redact("; ".join(error_object_messages(data))) or describe(keys)

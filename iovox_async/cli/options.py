@@ -24,7 +24,7 @@ import rich_click as click
 from click.shell_completion import CompletionItem
 
 from iovox_async import Field, Fields, Filters
-from iovox_async._redaction import hide_credentials, mask_phone_numbers
+from iovox_async._redaction import hide_credentials, redact
 from iovox_async.fields import did_you_mean
 from iovox_async.query import PHONE_PARAMETERS
 
@@ -201,7 +201,7 @@ def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[
     """The value of a filter that takes one; click alone would keep the last of several."""
     name = option.opts[0]
     if len(values) > 1 or ("," in "".join(values) and option.name not in _TEXT_FILTERS):
-        typed = mask_phone_numbers(" ".join(f"{name} {shlex.quote(value)}" for value in values))
+        typed = redact(" ".join(f"{name} {shlex.quote(value)}" for value in values))
         advice = f"Run iovox {ctx.info_name} once for each value"
         directories = ", each with its own --out" if ctx.info_name == "backfill" else ""
         raise click.UsageError(f"{name} takes one value, got {typed}. {advice}{directories}.", ctx)
@@ -334,7 +334,7 @@ def _is_private(option: click.Option, value: str) -> bool:
     """Whether a value contains a credential or may contain a phone number."""
     if option.name in _FILTERS:
         is_id = option.name in _PUBLIC_NUMBERS or _is_list(_FILTERS[option.name])
-        return option.name in PHONE_PARAMETERS or (not is_id and mask_phone_numbers(value) != value)
+        return option.name in PHONE_PARAMETERS or (not is_id and redact(value) != value)
     return hide_credentials(value) != value
 
 
