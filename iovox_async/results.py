@@ -20,8 +20,8 @@ class Page:
     Attributes:
         number: from 1, in the order of delivery.
         calls: the calls.
-        raw: the JSON they were decoded from, byte for byte. It includes calls that the stream left out: those before a
-            `resume` position, beyond `max_calls`, or skipped.
+        raw: the JSON they were decoded from, byte for byte, with replacement characters where a text was not Unicode. It
+            includes calls that the stream left out: those before a `resume` position, beyond `max_calls`, or skipped.
     """
 
     number: int

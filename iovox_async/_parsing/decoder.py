@@ -156,22 +156,29 @@ class CallDecoder:
                 return calls
         raw_records = _raw_records(segment)
         rows = range(len(raw_records)) if rows is None else rows
-        return self._decode_each(decoder, [(first_index + row, raw_records[row]) for row in rows])
+        try:
+            return self._decode_each(decoder, [(first_index + row, raw_records[row]) for row in rows])
+        except RecordError as error:
+            failure = error.with_traceback(None)
+        # Debuggers and error trackers show the variables of frames: none must hold the page.
+        segment, raw_records = b"", []
+        raise failure
 
     def _decode_each(
         self, decoder: CompiledDecoder, records: Iterable[tuple[int, msgspec.Raw]]
     ) -> list[Call]:
         calls: list[Call] = []
         for index, raw in records:
-            try:
+            with suppress(*_FAST_PATH_ERRORS):
                 calls += decoder.make((decoder.row(raw),), self._timezone)
-            except _FAST_PATH_ERRORS:
-                try:
-                    calls.append(self._convert(raw, index))
-                except RecordError:
-                    if not self.skips_errors:
-                        raise
-                    self._skip_raw(raw)
+                continue
+            # Outside of the block above, since the error of the compiled decoder must not become a context.
+            try:
+                calls.append(self._convert(raw, index))
+            except RecordError:
+                if not self.skips_errors:
+                    raise
+                self._skip_raw(raw)
         return calls
 
     def skip(self, call_start: datetime | None, call_id: int | None) -> None:

@@ -52,9 +52,8 @@ _OFFSET: Final = re.compile(r"(?:[Zz]|:\d\d(?:\.\d+)?[+-]\d\d:?\d\d)\s*\Z")
 _SHORT_DATE: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d)(?::(\d\d))?)?", re.ASCII)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOOLS: Final = {"true": True, "false": False, "1": True, "0": False}
-#: Characters of a text whose form is shown, and those that are not shown as they are.
+#: Characters of a text whose form is shown.
 _SHAPE_LENGTH: Final = 24
-_FORM: Final = re.compile(r"[^ .,:/+()-]", re.DOTALL)
 #: Floats represent whole numbers exactly up to here.
 _MAX_EXACT_FLOAT: Final = 2**53
 _MAX_SECONDS: Final = 10**10
@@ -67,7 +66,8 @@ class _Converter(cattrs.Converter):
         try:
             return super().structure(obj, cl)
         except InvalidValue as error:
-            raise RecordError(0, f"${error.path}", str(error)) from None
+            path, problem = error.path, str(error)
+        raise RecordError(0, f"${path}", problem)
 
 
 class LenientConverter:
@@ -123,9 +123,12 @@ class LenientConverter:
         try:
             call: Call = self._call_hook(data, Call)
         except InvalidValue as error:
-            step = "" if index is None else f"[{index}]"
-            raise RecordError(index or 0, f"${step}{error.path}", str(error)) from None
-        return call
+            path, problem = error.path, str(error)
+        else:
+            return call
+        # Raised here, since the frames of the other error, which have the data, must not be reachable from this one.
+        step = "" if index is None else f"[{index}]"
+        raise RecordError(index or 0, f"${step}{path}", problem)
 
     def _calls(self, data: Any, _: Any) -> list[Call]:
         if isinstance(data, Mapping) and (keys := list_keys(data)):
@@ -391,7 +394,7 @@ def _refuse(data: Any, expected: str) -> NoReturn:
 
 def _shape(text: str) -> str:
     """The form of a text: 9 for a digit, a for a letter, ? for everything else but punctuation of dates and numbers."""
-    form = _FORM.sub(
-        lambda match: "9" if match[0].isdigit() else "a" if match[0].isalpha() else "?", text[:_SHAPE_LENGTH]
-    )
-    return form if len(text) <= _SHAPE_LENGTH else f"{form}..."
+    form = [
+        "9" if c.isdigit() else "a" if c.isalpha() else c if c in " .,:/+()-" else "?" for c in text[:100]
+    ]
+    return "".join(form[:_SHAPE_LENGTH]) + ("..." if len(text) > _SHAPE_LENGTH else "")

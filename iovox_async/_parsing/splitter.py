@@ -300,5 +300,5 @@ def _object_problem(keys: dict[str, msgspec.Raw]) -> str:
     """The messages of an error object, and of any other object its keys."""
     data: dict[str, Any] = {}
     with contextlib.suppress(ValueError, RecursionError):
-        data = {key: _decode_json(raw) for key, raw in keys.items()}
+        data = {key: _decode_json(decode_utf8(bytes(raw))) for key, raw in keys.items()}
     return redact("; ".join(error_object_messages(data))) or describe(keys)

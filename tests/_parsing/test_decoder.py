@@ -237,15 +237,15 @@ def test_invalid_records_are_skipped_and_counted():
 
 @pytest.mark.parametrize(
     "raw",
-    [b'[{"id":1,"node_name":"\xff"}]', b'[{"id":1,"x":1e999}]', b'[{"id":1,"x":1' + b"0" * 5000 + b"}]"],
-    ids=["latin-1", "1e999", "5,000 digits"],
+    [b'[{"id":1,"x":1e999}]', b'[{"id":1,"x":1' + b"0" * 5000 + b"}]"],
+    ids=["1e999", "5,000 digits"],
 )
 def test_a_record_that_is_no_json_is_an_error_of_that_record(default, raw):
     """Given undecodable bytes inside a record, then the error names the record and shows no bytes."""
     with pytest.raises(RecordError) as caught:
         default.batch(raw, 5)
     assert (caught.value.index, caught.value.path) == (5, "$[5]")
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is caught.value.__cause__ is None
     skipping = CallDecoder(Fields.DEFAULT, on_error="skip")
     assert skipping.batch(raw) == []
     assert skipping.skipped == 1

@@ -8,17 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.odd_values import (
+    BROKEN_ROWS,
+    BROKEN_TEXTS,
     COMMON_PAGES,
     INVALID_VALUES,
     NESTED,
     READABLE_VALUES,
+    RECORD,
     ROW,
     UNUSUAL_PAGES,
+    broken_page,
 )
 
 from iovox_async import Call, DecodeError, Fields, RecordError
 from iovox_async._parsing.decoder import CallDecoder
 from iovox_async._parsing.lenient import LenientConverter
+from iovox_async._parsing.splitter import PageSplitter
 from iovox_async.models import Categories, item_type, types_of
 
 LONDON = ZoneInfo("Europe/London")
@@ -56,13 +61,78 @@ def check_against_the_lenient_converter(raw, fields, zone=None):
 def test_odd_pages_are_decoded_as_converted(name, zone):
     """Given a page with odd values, then calls, counts and errors are those of the lenient converter."""
     page = {**COMMON_PAGES, **UNUSUAL_PAGES}[name]
-    if name in {"lone surrogate", "no UTF-8", "huge exponent"}:
+    if name == "huge exponent":
         with pytest.raises(RecordError, match="cannot be decoded"):
             CallDecoder(Fields.ALL, timezone=zone).batch(page)
         return
     raw = page if isinstance(page, bytes) else json.dumps(page).encode()
     for fields in (Fields.ALL, Fields.DEFAULT):
         check_against_the_lenient_converter(raw, fields, zone)
+
+
+def split(page):
+    """The only segment of a page."""
+    splitter = PageSplitter()
+    splitter.feed(page)
+    (segment,) = splitter.build().segments
+    return segment.data
+
+
+@pytest.mark.finding("A12")
+@pytest.mark.parametrize("fields", [Fields.ALL, Fields.DEFAULT], ids=["all", "default"])
+@pytest.mark.parametrize(("members", "expected"), BROKEN_TEXTS.values(), ids=BROKEN_TEXTS)
+def test_a_text_that_is_no_unicode_is_coerced(members, expected, fields):
+    """Given half an emoji or the like in one row, then it is a replacement character, and the row counts as coerced."""
+    decoder = CallDecoder(fields)
+    calls = decoder.batch(split(broken_page(members)))
+    assert [call.id for call in calls] == [7, 8, 9]
+    assert calls[1].to_dict() == {**RECORD, "id": 8, **expected}
+    assert calls[0].to_dict() == {**RECORD, "id": 7}
+    assert (decoder.coerced, decoder.skipped) == (1, 0)
+
+
+@pytest.mark.finding("A12")
+@pytest.mark.parametrize("members", BROKEN_ROWS.values(), ids=BROKEN_ROWS)
+def test_a_broken_row_is_an_error_of_that_row(members):
+    """Given a row with NaN or the like, then it is skipped, or a `RecordError` names it; the others are read."""
+    data = split(broken_page(members))
+    decoder = CallDecoder(Fields.ALL, on_error="skip")
+    assert [call.id for call in decoder.batch(data)] == [7, 9]
+    assert (decoder.coerced, decoder.skipped) == (0, 1)
+    with pytest.raises(RecordError) as caught:
+        CallDecoder(Fields.ALL).batch(data, 10)
+    assert caught.value.index == 11
+
+
+@pytest.mark.finding("A16")
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_what_a_segment_gives_does_not_depend_on_earlier_ones(on_error):
+    """Given segments in any order, read by one decoder, then each gives what it gives alone: calls, counts, errors."""
+
+    def outcome(decoder, raw):
+        decoder.coerced = decoder.skipped = 0
+        try:
+            return [call.to_dict() for call in decoder.batch(raw)], decoder.coerced, decoder.skipped
+        except RecordError as error:
+            return str(error)
+
+    segments = [
+        segment(ROW),
+        segment({**ROW, "new": 1}),
+        segment({**ROW, "new": 1, "node_name": "Leeds"}),
+        segment({**ROW, "node_name": "Leeds"}),
+        segment({**ROW, "node_name": 5}),
+        segment({**ROW, "node_name": []}),
+        segment({**ROW, "tags": [{"text": "a", "new": 1}]}),
+        segment({**ROW, "tags": [{"text": []}]}),
+        segment({**ROW, **{f"key_{number}": number for number in range(12)}}),
+        segment({**ROW, "talk_time_seconds": 5}),
+    ]
+    alone = [outcome(CallDecoder(Fields.DEFAULT, on_error=on_error), raw) for raw in segments]
+    for order in (1, -1):
+        decoder = CallDecoder(Fields.DEFAULT, on_error=on_error)
+        for _ in range(2):
+            assert [outcome(decoder, raw) for raw in segments[::order]] == alone[::order]
 
 
 @pytest.mark.parametrize(

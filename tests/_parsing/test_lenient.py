@@ -80,6 +80,61 @@ def test_the_path_of_an_error_leads_into_parts(record, path):
     assert (caught.value.path, caught.value.index) == (f"$[2].{path}", 2)
 
 
+@pytest.mark.finding("A12")
+def test_half_an_emoji_of_the_standard_library_is_replaced():
+    """Given data that `json` decoded, with half an emoji, then the text can be encoded, and counts as coerced."""
+    call, coerced = read(node_name="a\ud83d", tags=[{"text": "\ude00b"}])
+    assert (call.node_name, call.tags, coerced) == ("a\ufffd", [Tag("\ufffdb")], 2)
+
+
+@pytest.mark.finding("A13")
+def test_a_list_of_calls_with_gaps_is_a_list():
+    """Given calls as an object of whole numbers, then they are a list in the order of the numbers."""
+    rows = {"10": {**RECORD, "id": 3}, "2": {**RECORD, "id": 2}, "0": RECORD}
+    assert [call.id for call in structure(rows, list[Call])] == [1, 2, 3]
+
+
+@pytest.mark.finding("A13")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tags", {"data": [{"text": "a"}]}),
+        ("comments", {"count": 0, "items": []}),
+        ("keyword_rules", {"rule": {"keyword_rule": "a"}}),
+        ("transcriptions", {"1": {"text": "a"}, "more": False}),
+        ("categories", {"link_categories": {"category": [{"label": "a"}]}}),
+    ],
+    ids=str,
+)
+def test_an_object_that_is_no_part_is_an_error(field, value):
+    """Given an object without a key of the part where a list is expected, then it is an error and no empty part."""
+    with pytest.raises(RecordError, match="must be a list, got an object without any key of a"):
+        read(**{field: value})
+
+
+@pytest.mark.finding("C2")
+@pytest.mark.parametrize(
+    ("field", "value", "shape"),
+    [
+        ("call_end", "26/02/2024", "a text like '99/99/9999'"),
+        ("call_end", "+44 7598 455 773", "a text like '+99 9999 999 999'"),
+        ("talk_time", "Ann Smith's 5", "a text like 'aaa aaaaa?a 9'"),
+        ("has_recording", "x" * 30, "a text like 'aaaaaaaaaaaaaaaaaaaaaaaa...'"),
+        ("talk_time_sec", 1.25, "a number with a fraction"),
+        ("has_recording", 447598455773, "a number"),
+        ("call_end", [447598455773], "a list"),
+        ("node_id", {"Ann": 1}, "an object"),
+    ],
+    ids=str,
+)
+def test_an_error_shows_the_shape_of_a_value_and_not_the_value(field, value, shape):
+    """Given a value that cannot be read, then the error shows its form only, and nothing reachable from it the value."""
+    with pytest.raises(RecordError) as caught:
+        read(**{field: value})
+    assert f"got {shape}. Pass" in str(caught.value)
+    assert caught.value.__context__ is caught.value.__cause__ is None
+
+
 @pytest.mark.parametrize("value", [None, 5, "a", [], True, 1.5, [RECORD]], ids=repr)
 def test_a_record_that_is_no_object_is_an_error(value):
     """Given JSON that is no object, then a `RecordError` says so."""

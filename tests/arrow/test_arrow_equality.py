@@ -17,10 +17,21 @@ from support.arrow_pages import (
     reader_of,
     rows_with,
 )
-from support.odd_values import COMMON_PAGES, INVALID_VALUES, NESTED, READABLE_VALUES, ROW, UNUSUAL_PAGES
+from support.odd_values import (
+    BROKEN_ROWS,
+    BROKEN_TEXTS,
+    COMMON_PAGES,
+    INVALID_VALUES,
+    NESTED,
+    READABLE_VALUES,
+    ROW,
+    UNUSUAL_PAGES,
+    broken_page,
+)
 
 from iovox_async import Fields, RecordError
 from iovox_async._paging import RowSlice
+from iovox_async.arrow._batches import ColumnPageBuilder
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLES = {
@@ -64,6 +75,54 @@ def test_pages_of_every_form_equal_the_records(name, on_error, timezone):
     """Given a page of the table, when read, then values, counters and errors are those of the records."""
     page = page_of({**COMMON_PAGES, **UNUSUAL_PAGES}[name])
     check_equal_to_records(page, Fields.ALL, timezone, on_error)
+
+
+@pytest.mark.finding("A12")
+@pytest.mark.parametrize("members", [*BROKEN_TEXTS, *BROKEN_ROWS])
+def test_broken_texts_equal_the_records(members):
+    """Given a row with half an emoji or the like, when read, then it is coerced, skipped or refused as in records."""
+    body = broken_page(BROKEN_TEXTS[members][0] if members in BROKEN_TEXTS else BROKEN_ROWS[members])
+    for on_error in ("raise", "skip"):
+        check_equal_to_records(page_of(body), Fields.ALL, None, on_error, body)
+    batches, decoder = read_batches(None, Fields.ALL, None, "skip", body)
+    ids = [call_id for batch in batches for call_id in batch.column("id").to_pylist()]
+    assert ids == ([7, 8, 9] if members in BROKEN_TEXTS else [7, 9])
+    assert decoder.coerced + decoder.skipped == 1
+
+
+@pytest.mark.finding("A16")
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_what_a_page_gives_does_not_depend_on_earlier_ones(on_error):
+    """Given pages in any order, read by one reader, then each gives what it gives alone: rows, counts, errors."""
+    pages = [
+        [ROW],
+        [{**ROW, "new": 1}],
+        [{**ROW, "new": 1, "node_name": "Leeds"}],
+        [{**ROW, "node_name": "Leeds"}],
+        [{**ROW, "node_name": 5}],
+        [{**ROW, "node_name": []}],
+        [{**ROW, "talk_time_seconds": 5}],
+        [{**ROW, "tags": [{"text": []}]}],
+        *([{**ROW, "id": number} for number in range(5)] for _ in range(3)),
+    ]
+
+    def outcome(reader, decoder, page):
+        decoder.coerced = decoder.skipped = 0
+        builder = ColumnPageBuilder(reader)
+        builder.feed(json.dumps(page).encode())
+        built = builder.build(0)
+        try:
+            remaining = reader.remaining(RowSlice(built, range(built.rows)))
+            batch, *_ = reader.read_blocking(remaining, None)
+        except RecordError as error:
+            return str(error)
+        return batch.to_pylist(), decoder.coerced, decoder.skipped
+
+    alone = [outcome(*reader_of(Fields.DEFAULT, None, on_error), page) for page in pages]
+    for order in (1, -1):
+        reader, decoder = reader_of(Fields.DEFAULT, None, on_error)
+        for _ in range(2):
+            assert [outcome(reader, decoder, page) for page in pages[::order]] == alone[::order]
 
 
 def odd_rows():

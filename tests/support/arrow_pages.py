@@ -121,9 +121,9 @@ def read_records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
     return [call for block in blocks for call in decoder.batch(block.segment.data, block.index)], decoder
 
 
-def check_equal_to_records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
+def check_equal_to_records(page, fields=Fields.ALL, timezone=None, on_error="raise", response=None):
     """Batches have the values, counters and errors of the records, from segments and from the bytes of a response."""
-    for body in (None, page.raw(range(page.rows))):
+    for body in (None, response or page.raw(range(page.rows))):
         error = None
         try:
             calls, records = read_records(page, fields, timezone, on_error)

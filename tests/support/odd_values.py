@@ -79,6 +79,16 @@ READABLE_VALUES = [
     ("tags", {}, [], 1),
     ("tags", {"text": "a"}, [Tag("a")], 1),
     ("tags", [{"text": 5}], [Tag("5")], 1),
+    ("tags", {"1": {"text": "a"}, "3": {"text": "b"}}, [Tag("a"), Tag("b")], 1),
+    ("tags", {"10": {"text": "a"}, "9": {"text": "b"}, "010": {}}, [Tag("b"), Tag("a"), Tag()], 1),
+    ("tags", {"0": {"colour": "RED", "new": 1}}, [Tag(colour="RED", extra={"new": 1})], 1),
+    ("call_outcomes", {"1": "Sale", "3": {"a": 1}}, ["Sale", {"a": 1}], 1),
+    (
+        "transcriptions",
+        {"2": {"phrases": {"5": {"turn": 1}, "7": {"turn": 2}}}},
+        [Transcription(phrases=[Phrase(turn=1), Phrase(turn=2)])],
+        2,
+    ),
     ("call_outcomes", ["Sale", {"a": 1}, None, 5], ["Sale", {"a": 1}, None, 5], 0),
     ("call_outcomes", {"a": 1}, [{"a": 1}], 1),
     ("call_outcomes", "Sale", ["Sale"], 1),
@@ -130,6 +140,8 @@ INVALID_VALUES = [
     ("categories", "a"),
     ("categories", [{"link_categories": []}]),
     ("categories", 5),
+    ("tags", {"data": [{"text": "a"}]}),
+    ("tags", {"1": {"text": "a"}, "x": {"text": "b"}}),
     ("tags", "a"),
     ("tags", 5),
     ("tags", False),
@@ -212,6 +224,8 @@ UNUSUAL_PAGES = {
     "duration as number": [{**ROW, "talk_time": 125}],
     "duration without seconds": [{**ROW, "talk_time": "00:02+01"}, {**ROW, "id": 8, "talk_time": "00:02"}],
     "object for a list": [{**ROW, "tags": {"text": "a"}}],
+    "object of whole numbers for a list": [{**ROW, "tags": {"3": {"text": "b"}, "1": {"text": "a"}}}],
+    "object that is no part for a list": [ROW, {**ROW, "id": 8, "tags": {"data": [{"text": "a"}]}}],
     "list for an object": [{**ROW, "categories": []}],
     "blank list": [{**ROW, "tags": "", "categories": ""}],
     "date of zeros": [{**ROW, "call_end": "0000-00-00 00:00:00"}],
@@ -238,7 +252,61 @@ UNUSUAL_PAGES = {
         {**ROW, "id": place, "tags": [{f"key{place}": place}]} for place in range(70)
     ],
     "duplicate key": b'[{"id": 1, "id": 2, "call_start": "2024-02-26 04:39:59"}]',
-    "lone surrogate": b'[{"id": 1, "call_start": "2024-02-26 04:39:59", "new": "\xed\xa0\x80"}]',
-    "no UTF-8": b'[{"id": 1, "call_start": "2024-02-26 04:39:59", "call_result": "\xff"}]',
     "huge exponent": b'[{"id": 1, "call_start": "2024-02-26 04:39:59", "new": 1e999}]',
 }
+
+_BROKEN = b'{"id": 8, "call_start": "2024-02-26 04:39:59", %s}'
+#: Rows with a text that makes JSON invalid, each with the members of the record that is made of it.
+BROKEN_TEXTS = {
+    "first half of an emoji": (rb'"call_result": "a\ud83d"', {"call_result": "a\ufffd"}),
+    "second half of an emoji": (rb'"call_result": "\uDE00 a"', {"call_result": "\ufffd a"}),
+    "half an emoji, then a whole one": (
+        rb'"call_result": "\ud83d\ud83d\ude00"',
+        {"call_result": "\ufffd\U0001f600"},
+    ),
+    "halves in the wrong order": (rb'"call_result": "\ude00\ud83d."', {"call_result": "\ufffd\ufffd."}),
+    "half an emoji before another escape": (
+        rb'"call_result": "\ud83d\n\u0041"',
+        {"call_result": "\ufffd\nA"},
+    ),
+    "a backslash and letters, no escape": (
+        rb'"call_result": "\\ud83d", "node_name": "\ud83d"',
+        {"call_result": r"\ud83d", "node_name": "\ufffd"},
+    ),
+    "half an emoji that is not escaped": (
+        b'"call_result": "a\xed\xa0\xbd"',
+        {"call_result": "a\ufffd\ufffd\ufffd"},
+    ),
+    "Latin-1": (b'"call_result": "caf\xe9"', {"call_result": "caf\ufffd"}),
+    "half an emoji in a part": (rb'"tags": [{"text": "\ud83d"}]', {"tags": [{"text": "\ufffd"}]}),
+    "half an emoji deep in a part": (
+        rb'"transcriptions": [{"phrases": [{"phrase": "\ud83d"}]}]',
+        {"transcriptions": [{"phrases": [{"phrase": "\ufffd"}]}]},
+    ),
+    "half an emoji in an outcome": (rb'"call_outcomes": ["\ud83d"]', {"call_outcomes": ["\ufffd"]}),
+    "half an emoji in an unknown key": (rb'"new \ud83d": 1', {"new \ufffd": 1}),
+    "half an emoji in the value of an unknown key": (rb'"new": {"a": "\ud83d"}', {"new": {"a": "\ufffd"}}),
+    "half an emoji in a key of a part": (rb'"tags": [{"\ud83d": 1}]', {"tags": [{"\ufffd": 1}]}),
+    "control characters": (b'"call_result": "a\tb\x01\r\n"', {"call_result": "a\tb\x01\r\n"}),
+    "an escape that does not exist": (
+        rb'"call_result": "O\'Neill \x"',
+        {"call_result": "O\ufffd'Neill \ufffdx"},
+    ),
+    "an escape that was cut": (rb'"call_result": "a\ud8"', {"call_result": "a\ufffdud8"}),
+}
+#: Rows that cannot be read at all.
+BROKEN_ROWS = {
+    "NaN": b'"talk_time_sec": NaN',
+    "infinity": b'"talk_time_sec": -Infinity',
+    "NaN in a part": b'"transcriptions": [{"phrases": [{"start": NaN}]}]',
+    "NaN in an unknown key": b'"new": [NaN]',
+    "half an emoji in a date": rb'"call_end": "\ud83d"',
+    "half an emoji in the id": rb'"id": "\ud83d"',
+    "half an emoji in the start": rb'"call_start": "2024-02-26 04:39:59\ud83d"',
+}
+
+
+def broken_page(members):
+    """A page with this row between two ordinary ones."""
+    good = b'{"id": %d, "call_start": "2024-02-26 04:39:59"}'
+    return b"[" + b", ".join((good % 7, _BROKEN % members, good % 9)) + b"]"
