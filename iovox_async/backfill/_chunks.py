@@ -71,10 +71,7 @@ class CallChunk:
         return CallChunk(self.data[start:stop])
 
     def ids(self) -> IdChecksum:
-        return IdChecksum.of(self.id_list())
-
-    def id_list(self) -> list[int]:
-        return [call.id for call in self.data]
+        return IdChecksum.of(call.id for call in self.data)
 
 
 @frozen
@@ -110,9 +107,6 @@ class ArrowChunk:
         # NumPy's sums wrap at 64 bits, as the mask does.
         return IdChecksum(self.rows, int(ids.sum()) & _MASK, int((ids * ids).sum()) & _MASK)
 
-    def id_list(self) -> list[int]:
-        return self.data.column("id").to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
-
 
 Chunk: TypeAlias = CallChunk | ArrowChunk
 
@@ -133,11 +127,6 @@ class SkippedIds:
         for start, call_id in keys:
             index = min(bisect_right(self._stops, start), len(self._stops) - 1)
             self._ids.setdefault(index, set()).add(call_id)
-
-    def discard(self, index: int, chunk: Chunk) -> None:
-        """Removes the ids of calls of a partition that were read after all: their page listed them twice."""
-        if index in self._ids:
-            self._ids[index].difference_update(chunk.id_list())
 
     def checksum(self, index: int) -> IdChecksum:
         """The checksum of the skipped ids of a partition."""

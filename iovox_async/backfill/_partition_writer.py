@@ -15,7 +15,7 @@ from ._manifest import ManifestEntry
 from ._partitions import PartitionRange, partition_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ._formats import FileFormat
     from ._storage import AtomicFile, Storage
@@ -34,7 +34,7 @@ class PartitionWriter:
         file_format: the format of the files.
         fields: the requested fields.
         ranges: the partitions, in order and without gaps.
-        final_before: partitions that end no later than this are final.
+        final_before: returns the time before which partitions are final; called when one is finished.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PartitionWriter:
         file_format: FileFormat,
         fields: Sequence[str],
         ranges: Sequence[PartitionRange],
-        final_before: datetime,
+        final_before: Callable[[], datetime],
     ) -> None:
         self._storage = storage
         self._format = file_format
@@ -75,7 +75,6 @@ class PartitionWriter:
                 self._buffer = io.BufferedWriter(self._file, _BUFFER_SIZE)
                 self._writer = self._format.open_writer(self._buffer, self._fields)
             self._ids += calls.ids()
-            self.skipped.discard(index, calls)
             self._writer.write(calls.data)
 
     def finish(self) -> Iterator[ManifestEntry]:
@@ -105,7 +104,7 @@ class PartitionWriter:
             partition=part.name,
             start=part.start,
             stop=part.stop,
-            final=part.stop <= self._final_before,
+            final=part.stop <= self._final_before(),
             rows=ids.rows,
             ids=str(ids + skipped),
             file=file.path if file is not None else None,

@@ -59,23 +59,25 @@ def check_partitioning(value: str) -> Partitioning:
     return value  # type: ignore[return-value] # checked above
 
 
-def requested_start(query: InsightsQuery, now: datetime, timezone: tzinfo | None) -> datetime | None:
-    """The first second that the query requests, or None where it has no start."""
+def requested_start(
+    query: InsightsQuery, earliest: datetime, latest: datetime, timezone: tzinfo | None
+) -> datetime | None:
+    """The first second that the query requests, or None where it has no start; see `resolve_range`."""
     if query.start_date is None and query.date_constant is None:
         return None
-    return resolve(query, now=now, timezone=timezone).start
+    return resolve(query, now=latest, earliest_now=earliest, timezone=timezone, paging="windows").start
 
 
 def resolve_range(
-    query: InsightsQuery, start: datetime, now: datetime, latest: datetime, timezone: tzinfo | None
+    query: InsightsQuery, start: datetime, earliest: datetime, latest: datetime, timezone: tzinfo | None
 ) -> tuple[datetime, datetime]:
     """The first second of the range and the second after its last, which is not in the future.
 
     Args:
         query: the requested calls.
         start: the first second, where the query has no start.
-        now: the account's local time, which is the end where the query has none.
-        latest: the latest time it may be there.
+        earliest: the earliest time it may be in the account.
+        latest: the latest time it may be there, which is the end where the query has none.
         timezone: the account's time zone.
 
     Raises:
@@ -90,7 +92,7 @@ def resolve_range(
                 hint="Give a start.",
             )
         query = evolve(query, start_date=start)
-    spec = resolve(query, now=now, timezone=timezone)
+    spec = resolve(query, now=latest, earliest_now=earliest, timezone=timezone, paging="windows")
     return spec.start, min(spec.stop, latest + SECOND)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 
 from .._paging import SECOND
 from .._paging.spec import FINALITY_DELAY
+from .._params.account_time import AccountTime, ClockReading
 from .._parsing.decoder import OnError, checked_on_error
 from .._runtime import current_runtime
 from ..errors import BackfillError, BackfillLockedError, QueryError
@@ -57,8 +58,6 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Groups of partitions read at a time; each may buffer `2 * concurrency + 1` pages.
 _PARALLEL_GROUPS: Final = 3
-#: How far the account's clock may be behind and ahead of UTC, where its time zone is unknown.
-_MAX_BEHIND_UTC, _MAX_AHEAD_OF_UTC = timedelta(hours=12), timedelta(hours=14)
 #: A century. A longer delay would reach back before the first date that datetime has.
 _MAX_FINALITY_DELAY: Final = 100 * 365.25 * 86_400
 _KEYS: Final = (Field.ID, Field.CALL_START)
@@ -66,11 +65,11 @@ _KEYS: Final = (Field.ID, Field.CALL_START)
 
 @frozen
 class _Plan:
-    """The resolved dates of a run: its range from `start` to before `stop`, and when partitions are final."""
+    """The resolved dates of a run: its range from `start` to before `stop`, and the clocks when it started."""
 
     start: datetime
     stop: datetime
-    final_before: datetime
+    started_at: ClockReading
 
 
 class Backfill:
@@ -91,7 +90,8 @@ class Backfill:
 
     Args:
         insights: an open client. Without its `timezone`, the account's local time is unknown, and a partition counts as
-            ended when it has ended in every time zone.
+            ended when it has ended in every time zone. If this machine's clock and the server's differ, the earlier of the
+            two decides which partitions have ended.
         query: which calls, and which fields (`id` and `call_start` are always added). Without a start, the start of the
             backfill in the directory, or else the first of this month; without an end, now. `page` and `order` must
             not be set.
@@ -139,7 +139,7 @@ class Backfill:
         self._on_progress = on_progress
         self._on_progress_failed = False
         self._timezone = insights.timezone
-        self._local_now: Callable[[], datetime] | None = None if self._timezone is None else insights.now
+        self._time = insights._connection.time  # noqa: SLF001 - of this package
         self._runtime = current_runtime()
         self._storage = open_storage(directory)
         self._manifest_interval = MANIFEST_INTERVAL
@@ -166,7 +166,9 @@ class Backfill:
     ) -> Self:
         """Test seam: a backfill with another clock (account local time), file system and manifest interval."""
         backfill = cls(*args, **options)
-        backfill._local_now = local_now or backfill._local_now
+        if local_now is not None:
+            clock = backfill._runtime.clock
+            backfill._time = AccountTime(UTC, lambda: local_now().replace(tzinfo=UTC), clock)
         backfill._manifest_interval = manifest_interval
         if file_system is not None:
             backfill._storage.file_system = file_system  # type: ignore[attr-defined] # only LocalStorage has it
@@ -221,16 +223,17 @@ class Backfill:
             self._storage, self._job, manifest_interval=self._manifest_interval, clock=self._runtime.clock
         )
         try:
-            now, final_before, latest = self._resolve_times()
-            month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-            start = requested_start(self._query, now, self._timezone)
+            started_at = self._time.read()
+            earliest, latest = self._time.earliest_now(started_at), self._time.latest_now(started_at)
+            month = earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+            start = requested_start(self._query, earliest, latest, self._timezone)
             await _run_in_thread(
                 partial(directory.open, start, month, repair=repair, check_files=check_files)
             )
             start, stop = resolve_range(
-                self._query, start or directory.manifest.start, now, latest, self._timezone
+                self._query, start or directory.manifest.start, earliest, latest, self._timezone
             )
-            mismatched = await work(directory, _Plan(start, stop, final_before))
+            mismatched = await work(directory, _Plan(start, stop, started_at))
             self._counters.finished = True
             self._publish_progress()
             entries = directory.manifest.entries.values()
@@ -296,7 +299,9 @@ class Backfill:
     async def _read_group(
         self, directory: BackfillDirectory, plan: _Plan, group: list[PartitionRange]
     ) -> None:
-        writer = PartitionWriter(self._storage, self._format, self._fields, group, plan.final_before)
+        # By then the server's clock is known, too.
+        final_before = partial(self._time.final_until, self._finality_delay, plan.started_at)
+        writer = PartitionWriter(self._storage, self._format, self._fields, group, final_before)
 
         def commit(entries: Iterable[ManifestEntry]) -> None:
             for entry in entries:
@@ -329,7 +334,6 @@ class Backfill:
             for index, calls in split_at(chunk, last_index, stops):
                 last_index = index
                 checksums[index] += calls.ids()
-                skipped.discard(index, calls)
 
         await self._stream_chunks(group, _KEYS, add, skipped)
         return {
@@ -377,14 +381,6 @@ class Backfill:
             if not self._on_progress_failed:
                 self._on_progress_failed = True
                 logger.exception("on_progress failed; the backfill is not affected")
-
-    def _resolve_times(self) -> tuple[datetime, datetime, datetime]:
-        """The account's local time, the time before which partitions are final, and the latest time it may be there."""
-        if self._local_now is not None:
-            now = self._local_now()
-            return now, now - self._finality_delay, now
-        now, utc = self._insights.now(), self._runtime.utcnow().replace(tzinfo=None, microsecond=0)
-        return now, min(now, utc - _MAX_BEHIND_UTC) - self._finality_delay, max(now, utc + _MAX_AHEAD_OF_UTC)
 
 
 async def _run_in_thread(function: Callable[[], object]) -> None:

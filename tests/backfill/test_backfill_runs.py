@@ -11,6 +11,7 @@ import pytest
 from support.backfill import QUERY, ids_in
 
 from iovox_async import (
+    AsyncInsights,
     BackfillError,
     BackfillMismatchError,
     ConfigurationError,
@@ -202,13 +203,14 @@ class TestFinality:
         report = await job(attrs.evolve(QUERY, end_date="2030-01-01"), now=datetime(2024, 1, 3, 12)).run()
         assert report.partitions == 3
 
-    async def test_without_a_time_zone_a_day_is_final_when_it_has_ended_everywhere(self, insights, tmp_path):
+    async def test_without_a_time_zone_a_day_is_final_when_it_has_ended_everywhere(self, sandbox, tmp_path):
         """Given no time zone, days that may still be in progress somewhere on earth stay open."""
         utc = datetime(2024, 1, 9, 10, tzinfo=UTC)
         query = InsightsQuery(start_date="2024-01-06", end_date="2024-01-10")
         with use_runtime(Runtime(utcnow=lambda: utc)):
-            backfill = Backfill(insights, query, tmp_path, "jsonl")
-        report = await backfill.run()
+            insights = AsyncInsights("demo", "demo-key", transport=httpx.ASGITransport(sandbox.app))
+        async with insights:
+            report = await Backfill(insights, query, tmp_path, "jsonl").run()
         # Twelve hours behind UTC, and with a delay of two hours, 8 January may not be final yet; fourteen ahead it is the 10th.
         assert report.open_partitions == ("2024-01-08", "2024-01-09", "2024-01-10")
 
