@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -62,7 +63,8 @@ class FollowCommand:
 
     def _encode(self, call: Call) -> bytes:
         if self.as_lines:
-            return f"{escape_controls(format_call(call))}\n".encode()
+            line = f"{escape_controls(format_call(call))}\n"
+            return line.encode(sys.stdout.encoding, "replace")
         return encode_json(call) + b"\n"
 
     async def _report_outages(self, follower: CallFollower) -> None:
