@@ -100,7 +100,7 @@ def _exit_codes() -> Iterator[None]:
             yield
         finally:
             sys.stdout.flush()  # here its errors are caught; at the exit of the interpreter they are not
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of a pipe (`| head`) has closed it: not a failure
         discard_stdout()
         raise Exit(DONE) from None
     except OSError as error:

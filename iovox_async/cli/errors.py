@@ -20,8 +20,8 @@ from click.exceptions import Exit
 
 from iovox_async import ConfigurationError, IovoxError, QueryError
 
-from . import DONE, FAILED, INTERRUPTED
-from .console import discard_stdout, print_error
+from . import FAILED, INTERRUPTED
+from .console import print_error
 
 T = TypeVar("T")
 
@@ -93,10 +93,6 @@ def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
     except (IovoxError, click.ClickException) as error:
         print_error(format_error(error))
         raise Exit(FAILED) from None
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has closed it: not a failure.
-        discard_stdout()
-        raise Exit(DONE) from None
 
 
 async def _with_signals(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
