@@ -14,6 +14,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from . import _names
 from .checker import Pull, check_error, check_pull
@@ -21,13 +22,17 @@ from .disk import Disk, KilledError
 from .endpoint import at
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .schedule import Use
     from .uses import Program
+    from .world import World
 
 __all__ = ["backfill_use"]
 
 #: Runs after which it counts as one that never ends.
 RUNS = 8
+FINALITY_DELAY = timedelta(hours=2)
 FIELDS = ("id", "call_start", "call_origin", "call_destination")
 
 
@@ -73,7 +78,7 @@ async def _backfill(program: Program, use: Use, folder: Path) -> None:
             query,
             folder,
             form=use.format,
-            finality_delay=timedelta(hours=2),
+            finality_delay=FINALITY_DELAY,
             file_system=disk,
         )
 
@@ -106,10 +111,18 @@ async def _backfill(program: Program, use: Use, folder: Path) -> None:
     how, error = await cancelled_at(program, job().run(), None)
     if error is not None:
         check_error(world, error, "a second backfill")
-    if len(world.exchanges) > sent:
+    if len(world.exchanges) > sent and at(use.end) < _final_before(world):
         world.violated("again", f"a run of a finished job sent {len(world.exchanges) - sent} requests")
     if program.rng.random() < 0.3:
         await _verify(program, job(), pull)
+
+
+def _final_before(world: World) -> datetime:
+    """The time by the account's clock before which calls are final, as far as the client can know."""
+    utc = min(world.utcnow(), world.machine_utc())
+    zone = world.schedule.timezone
+    local = utc.replace(tzinfo=None) - timedelta(hours=12) if zone is None else utc.astimezone(ZoneInfo(zone))
+    return local.replace(tzinfo=None) - FINALITY_DELAY
 
 
 async def _verify(program: Program, job: Any, pull: Pull) -> None:

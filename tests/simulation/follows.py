@@ -1,7 +1,7 @@
-"""Follows new calls while they arrive, and checks that none is missed.
+"""Follows new calls while they arrive and change, and checks that none is missed.
 
-Calls arrive over five minutes of virtual time, on time or late. When they have all arrived, the follower polls twice more; then every
-call that still exists must have come exactly once.
+Calls arrive over five minutes of virtual time, on time or late, and some are edited. When all has happened, the follower polls twice more;
+then every call that still exists must have come exactly once, or (`include_updates`) its latest version must have come.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from .checker import Pull, check_error
 from .world import NOW
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .schedule import Use
     from .uses import Program
 
@@ -38,6 +40,10 @@ async def _arrive(program: Program, number: int) -> None:
             start = now + timedelta(hours=20)
         row = world.endpoint.insert(start)
         world.trace("data", f"call {row.id} arrived, began at {start}")
+        if rng.random() < 0.3:
+            row = rng.choice(world.endpoint.rows)
+            world.endpoint.move(row, row.start)
+            world.trace("data", f"call {row.id} edited")
 
 
 async def _read(program: Program, follower: Any, pull: Pull, use: Use, ended: list[bool]) -> None:
@@ -78,7 +84,10 @@ async def _read_with_deadlines(program: Program, follower: Any, pull: Pull) -> N
 
 
 def _take(program: Program, pull: Pull, call: Any) -> None:
-    pull.take(program.world, call.call_destination, call.call_origin, call.id, call.call_start)
+    if pull.use.updates:
+        pull.take_version(program.world, call.call_destination)
+    else:
+        pull.take(program.world, call.call_destination, call.call_origin, call.id, call.call_start)
     program.world.trace("reader", f"took {call.call_destination}")
 
 
@@ -87,9 +96,13 @@ async def follow_use(program: Program, use: Use) -> None:
     from .uses import FIELDS, cancelled_at
 
     world, loop, rng = program.world, program.world.loop, program.rng
-    fields = {"fields": FIELDS[use.fields]} if FIELDS[use.fields] else {}
+    options = {"fields": FIELDS[use.fields]} if FIELDS[use.fields] else {}
+    if use.updates:
+        # Without the field that names the response and so changes with each.
+        options = {"fields": ("id", "call_destination"), "include_updates": True}
+    since = NOW if use.open else NOW - timedelta(hours=1)
     follower = _names.follow(
-        program.insights, NOW - timedelta(hours=1), interval=INTERVAL, lookback=LOOKBACK, **fields
+        program.insights, None if use.open else since, interval=INTERVAL, lookback=LOOKBACK, **options
     )
     pull = Pull(use, world.endpoint.tick)
     ended: list[bool] = []
@@ -115,10 +128,10 @@ async def follow_use(program: Program, use: Use) -> None:
     else:
         if not reading.done():
             world.violated("blind", f"no two polls ended well in {PATIENCE:g} s")
-    missed = _missed(program, pull, settled_tick) if not reading.done() else []
+    missed = _missed(program, pull, settled_tick, since) if not reading.done() else []
     if missed:
         world.violated("blind", f"{len(missed)} calls never came: {missed[:5]}")
-    seen = [one.id for one in pull.got]
+    seen = [(one.id, one.version if use.updates else 0) for one in pull.got]
     again = {number for number in seen if seen.count(number) > 1}
     if again:
         world.violated("double", f"calls came twice: {sorted(again)[:5]}")
@@ -129,16 +142,15 @@ async def follow_use(program: Program, use: Use) -> None:
         check_error(world, reading.exception(), "follow")
 
 
-def _missed(program: Program, pull: Pull, tick: int) -> list[int]:
-    """The calls that existed from a tick on until now, and never came."""
-    seen = {one.id for one in pull.got}
-    since = NOW - timedelta(hours=1)
+def _missed(program: Program, pull: Pull, tick: int, since: datetime) -> list[int]:
+    """The calls that existed from a tick on until now, and never came, or not in their latest version."""
+    seen = {(one.id, one.version if pull.use.updates else 0) for one in pull.got}
     return [
         number
         for number, versions in program.world.endpoint.history.items()
-        if number not in seen
-        and len(versions) == 1
-        and versions[0].start >= since
-        and versions[0].born <= tick
-        and versions[0].died is None
+        if (last := versions[-1]).born <= tick
+        and last.died is None
+        and (number, last.version if pull.use.updates else 0) not in seen
+        and all(version.start >= since for version in versions)
+        and len({version.start for version in versions}) == 1
     ]

@@ -40,13 +40,6 @@ def _leaves(schedule: Schedule, *leaves: str) -> bool:
 
 
 KNOWN: dict[str, Known] = {
-    "A1": Known(
-        "A response lists a call twice.",
-        '{"starts": [3.0, 3.0], "slip": "double", "concurrency": 1, "page_size": 1, "uses": [{"end": 10}]}',
-        lambda schedule, violation: (
-            schedule.slip == "double" and violation.kind in {"double", "lost", "count"}
-        ),
-    ),
     "A2": Known(
         "One response is empty or short by mistake, or the cap sinks.",
         '{"seed": 266, "starts": [505, 528], "slip": "empty-first", "concurrency": 1, "uses": [{"start": 200, "end": 600}]}',
@@ -60,15 +53,6 @@ KNOWN: dict[str, Known] = {
         '{"starts": [73523], "slip": "first-excluded", "concurrency": 1, "uses": [{"start": 73523, "end": 86399}]}',
         lambda schedule, violation: (
             schedule.slip == "first-excluded" and violation.kind in {"lost", "lost-end", "blind", "verify"}
-        ),
-    ),
-    "A10": Known(
-        "A stream that is closed from another task, or whose `anext` is cancelled, ends early without an error.",
-        '{"seed": 9, "starts": [13], "concurrency": 1, "uses": [{"kind": "follow", "leave": "anext"}]}',
-        lambda schedule, violation: (
-            _leaves(schedule, "anext", "close")
-            and violation.kind
-            in {"lost", "lost-end", "short", "closed", "foreign", "blind", "noise", "unretrieved"}
         ),
     ),
     "B2": Known(

@@ -92,13 +92,12 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
         loop.widths = []
     world = World(schedule, loop, trace=trace)
     handler, level = _LogSearch(world), _names.LOGGER.level
-    if schedule.log or trace:
-        _names.LOGGER.addHandler(handler)
-        _names.LOGGER.setLevel(logging.DEBUG)
+    _names.LOGGER.addHandler(handler)
+    _names.LOGGER.setLevel(logging.DEBUG if schedule.log or trace else logging.WARNING)
     program = None
     try:
         asyncio.set_event_loop(loop)
-        with _names.clocks(world.utcnow, loop.time, random.Random(f"client {schedule.seed}")):
+        with _names.clocks(world.machine_utc, loop.time, random.Random(f"client {schedule.seed}")):
             insights = _names.open_session(
                 Transport(world),
                 key=KEY,

@@ -12,6 +12,8 @@ from typing import Any, Self
 
 __all__ = ["FAULTS", "LEAVES", "MOTIONS", "SLIPS", "Schedule", "Use"]
 
+#: The second at which a run begins.
+BEGIN = 4 * 86_400
 #: What may go wrong with a request, and how often it is drawn.
 FAULTS = {
     "500": 3,
@@ -44,7 +46,7 @@ FAULTS = {
     "error-key": 0.3,
 }
 #: How the data may change between two requests.
-MOTIONS = ("insert", "delete", "move", "vanish", "return", "grow")
+MOTIONS = ("insert", "delete", "move", "vanish", "return", "grow", "edit")
 #: What a server may do that no client can read exactly without a rule for it; each stands in FINDINGS as a fault of 0.1.
 SLIPS = ("double", "empty-first", "empty-late", "short-late", "sink", "first-excluded", "slow-close")
 #: How a reader may leave a stream before its end.
@@ -72,6 +74,8 @@ class Use:
         kind: "stream", "page", "get", "follow" or "backfill".
         start: the first second of the range.
         end: the last second of the range.
+        open: no end is given, so that the range ends now; `end` is then the second at which the run begins.
+        updates: calls that changed are to come again.
         mode: how a stream is read: "records", "pages" or "arrow".
         order: the order of a stream.
         ordered: whether windows come in order.
@@ -90,6 +94,8 @@ class Use:
     kind: str = "stream"
     start: int = 0
     end: int = 60
+    open: bool = False
+    updates: bool = False
     mode: str = "records"
     order: str = "call_start_ASC"
     ordered: bool = True
@@ -116,6 +122,7 @@ class Schedule:
         gzip: bodies are compressed.
         timezone: the account's time zone, if the client is given one.
         ahead: where it is given none, the hours by which the account's clock is ahead of UTC.
+        skew: seconds by which the clock of the client's machine is ahead of the server's.
         motion: how many changes may happen; `motions` says which.
         rate: how likely a change is after each response.
         faults: a fault for each of these request numbers.
@@ -140,6 +147,7 @@ class Schedule:
     gzip: bool = False
     timezone: str | None = None
     ahead: int = 0
+    skew: float = 0.0
     motion: int = 0
     motions: list[str] = field(default_factory=list)
     rate: float = 0.6
@@ -252,7 +260,29 @@ def _draw(cls: type[Schedule], seed: int) -> Schedule:
             schedule.faults.clear()
         if schedule.slip in {"empty-late", "short-late", "sink"}:
             _make_dense(schedule, rng)
+    _vary_clocks(schedule, random.Random(f"clocks {seed}"), span)
     return schedule
+
+
+def _vary_clocks(schedule: Schedule, rng: random.Random, span: int) -> None:
+    """Sets the machine's clock apart from the account's, and lets ranges end now."""
+    if schedule.timezone is None:
+        schedule.ahead = rng.choice((0, 0, -12, -5, 9, 14))
+    if rng.random() < 0.15:
+        schedule.skew = rng.choice((-86_400.0, -7_200.0, -60.0, 60.0, 7_200.0, 6 * 86_400.0))
+    use = schedule.uses[0]
+    if use.kind == "follow":
+        # From a clock that is ahead, "now" is later than now.
+        use.open, use.updates = rng.random() < 0.3 and schedule.skew <= 0, rng.random() < 0.3
+    elif use.kind != "backfill" and rng.random() < 0.1:
+        # A start in the future of the machine's clock is refused.
+        schedule.skew = max(schedule.skew, -60.0)
+        shift = BEGIN - span - 120
+        schedule.starts = [start + shift for start in schedule.starts]
+        for other in schedule.uses:
+            other.start, other.end = other.start + shift, other.end + shift
+            if other.kind == "stream":
+                other.end, other.open = BEGIN, True
 
 
 def _make_dense(schedule: Schedule, rng: random.Random) -> None:

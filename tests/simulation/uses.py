@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -34,6 +35,8 @@ FIELDS = {
     "default": None,
     "nested": ("id", "call_start", "call_origin", "call_destination", "tag_text", "tag_colour"),
 }
+#: Calls are final so long after they began.
+FINAL_AFTER = timedelta(hours=2)
 #: Streams that resume one another, at most.
 SEGMENTS = 8
 
@@ -101,9 +104,8 @@ async def _read(segment: Segment) -> None:
         await _read_with_deadlines(segment)
         return
     async for item in segment.iterator():
-        segment.late += segment.closed and leave == "close"
-        # What was on its way when the stream was closed may come.
-        if segment.late > 1:
+        segment.late += segment.closed and leave == "close" and getattr(item, "num_rows", 1)
+        if segment.late:
             world.violated("closed", "calls came after the stream was closed")
         segment.take(item)
         if leave == "slow":
@@ -194,6 +196,8 @@ async def stream_use(program: Program, use: Use) -> None:
     """Reads a range with one stream, and with others that resume it where it ended early."""
     world = program.world
     pull = Pull(use, world.endpoint.tick, limit=use.max_calls)
+    if use.open:
+        pull.until = world.now() + timedelta(seconds=min(0.0, program.schedule.skew))
     leave, position = use.leave, None
     for number in range(SEGMENTS):
         left = None if use.max_calls is None else max(0, use.max_calls - len(pull.got))
@@ -202,7 +206,7 @@ async def stream_use(program: Program, use: Use) -> None:
             insights = insights.with_options(timeout=program.schedule.timeout)
         stream = insights.stream(
             at(use.start),
-            at(use.end),
+            None if use.open else at(use.end),
             order=use.order,
             ordered=use.ordered,
             paging=use.paging,
@@ -262,7 +266,16 @@ async def _one(segment: Segment) -> str | None:
         pull.counts.append(counts)
         pull.complete = how == "ended" and not segment.left
         _check_counts(segment, counts)
+        _check_final(segment)
     return position
+
+
+def _check_final(segment: Segment) -> None:
+    """What is called final must be so by the account's clock, as soon as a response has shown the server's."""
+    world, final = segment.program.world, segment.stream.stats.complete_until
+    latest = world.now() - FINAL_AFTER
+    if final.replace(tzinfo=None) > latest and any(exchange.read for exchange in world.exchanges):
+        world.violated("final", f"calls until {final} are called final, it is {world.now()}")
 
 
 def _check_outage(world: World, error: BaseException) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .loop import SimulationLoop
     from .schedule import Schedule
 
-__all__ = ["KEY", "Exchange", "Violation", "World"]
+__all__ = ["KEY", "NOW", "Exchange", "Violation", "World"]
 
 #: The key of the session. It may appear in the headers of requests and nowhere else.
 KEY = "canary-5f1e77d0c0ffee"
@@ -110,6 +110,10 @@ class World:
     def utcnow(self) -> datetime:
         """What time it is in UTC."""
         return self.now().replace(tzinfo=self._zone).astimezone(UTC)
+
+    def machine_utc(self) -> datetime:
+        """What the clock of the client's machine shows."""
+        return self.utcnow() + timedelta(seconds=self.schedule.skew)
 
     def violated(self, kind: str, text: str) -> None:
         """Records a broken invariant."""
@@ -222,6 +226,12 @@ class World:
             self.endpoint.move(row, start)
             self.trace("data", f"call {row.id} moved from {row.start.time()} to {start.time()}")
 
+    def _edit(self, second: datetime) -> None:
+        if victims := self._victims(second):
+            row = self.rng.choice(victims)
+            self.endpoint.move(row, row.start)
+            self.trace("data", f"call {row.id} edited")
+
     def _vanish(self, second: datetime) -> None:
         if victims := self._victims(second):
             for row in victims:
@@ -251,6 +261,7 @@ _MOTIONS = {
     "move": World._move_row,
     "vanish": World._vanish,
     "return": World._return,
+    "edit": World._edit,
     "grow": World._grow,
 }
 
