@@ -6,7 +6,6 @@ However a run ends, the lock is released and no task is left.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -14,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import anyio
 import msgspec
 from attrs import evolve, frozen
 
@@ -43,6 +41,7 @@ from ._partitions import (
     total_seconds,
 )
 from ._storage import open_storage
+from ._tasks import run_concurrently, run_in_thread
 from .report import BackfillProgress, BackfillReport, RunCounters
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ __all__ = ["Backfill"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-#: Groups of partitions read at a time; each may buffer `2 * concurrency + 1` pages.
-_PARALLEL_GROUPS: Final = 3
 #: A century. A longer delay would reach back before the first date that datetime has.
 _MAX_FINALITY_DELAY: Final = 100 * 365.25 * 86_400
 _KEYS: Final = (Field.ID, Field.CALL_START)
@@ -227,9 +224,7 @@ class Backfill:
             earliest, latest = self._time.earliest_now(started_at), self._time.latest_now(started_at)
             month = earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
             start = requested_start(self._query, earliest, latest, self._timezone)
-            await _run_in_thread(
-                partial(directory.open, start, month, repair=repair, check_files=check_files)
-            )
+            await run_in_thread(partial(directory.open, start, month, repair=repair, check_files=check_files))
             start, stop = resolve_range(
                 self._query, start or directory.manifest.start, earliest, latest, self._timezone
             )
@@ -240,10 +235,10 @@ class Backfill:
             remaining = [entry for entry in entries if entry.partition not in directory.deleted]
             report = self._counters.report(remaining, mismatched)
             report_json = msgspec.json.format(msgspec.json.encode(report.to_dict()))
-            await _run_in_thread(partial(directory.replace, REPORT, report_json))
+            await run_in_thread(partial(directory.replace, REPORT, report_json))
         finally:
             try:
-                await _run_in_thread(directory.close)
+                await run_in_thread(directory.close)
             finally:
                 self._running = False
         return report
@@ -274,7 +269,7 @@ class Backfill:
                     mismatched.add(name)
 
         self._counters.add_partitions_to_read(ranges)
-        await _run_concurrently([partial(compare, group) for group in adjacent_groups(ranges)])
+        await run_concurrently([partial(compare, group) for group in adjacent_groups(ranges)])
         await self._read(directory, plan, sorted(entries[name].range for name in mismatched))
         return mismatched
 
@@ -282,19 +277,19 @@ class Backfill:
         """Reads these partitions and replaces their files."""
         self._counters.add_partitions_to_read(ranges)
         self._publish_progress()
-        await _run_in_thread(partial(directory.mark_not_final, [part.name for part in ranges]))
+        await run_in_thread(partial(directory.mark_not_final, [part.name for part in ranges]))
         groups = adjacent_groups(ranges)
         try:
-            await _run_concurrently([partial(self._read_group, directory, plan, group) for group in groups])
+            await run_concurrently([partial(self._read_group, directory, plan, group) for group in groups])
         except BaseException:
             # Partitions missing from the manifest are read again; the first failure is the one to raise.
             with contextlib.suppress(BackfillError):
-                await _run_in_thread(directory.flush)
+                await run_in_thread(directory.flush)
             raise
         else:
-            await _run_in_thread(directory.flush)
+            await run_in_thread(directory.flush)
         finally:
-            await _run_in_thread(lambda: self._counters.partitions_lost(directory.lost_entries()))
+            await run_in_thread(lambda: self._counters.partitions_lost(directory.lost_entries()))
 
     async def _read_group(
         self, directory: BackfillDirectory, plan: _Plan, group: list[PartitionRange]
@@ -314,9 +309,9 @@ class Backfill:
 
         try:
             await self._stream_chunks(group, self._fields, write, writer.skipped)
-            await _run_in_thread(lambda: commit(writer.finish()))
+            await run_in_thread(lambda: commit(writer.finish()))
         finally:
-            await _run_in_thread(writer.discard)
+            await run_in_thread(writer.discard)
         self._publish_progress()
 
     async def _fetch_id_checksums(
@@ -366,7 +361,7 @@ class Backfill:
                     chunk = ArrowChunk(data, self._timezone) if arrow else CallChunk(data.calls)
                     skipped.add(skipped_keys)
                     skipped_keys.clear()
-                    await _run_in_thread(partial(consume, chunk))
+                    await run_in_thread(partial(consume, chunk))
                     self._publish_progress()
             skipped.add(skipped_keys)
         finally:
@@ -381,48 +376,3 @@ class Backfill:
             if not self._on_progress_failed:
                 self._on_progress_failed = True
                 logger.exception("on_progress failed; the backfill is not affected")
-
-
-async def _run_in_thread(function: Callable[[], object]) -> None:
-    """Calls a function in a thread. It is always called, and a cancellation, also a native one, waits until it has returned.
-
-    Otherwise the lock would be kept, or be released while a function still writes to the directory.
-    """
-    # Not a task, which the end of an event loop would cancel; nor anyio's thread, which a native cancellation abandons.
-    future = asyncio.get_running_loop().run_in_executor(None, function)
-    cancellation: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError as error:
-                cancellation = error
-    failure = future.exception()
-    if cancellation is not None:
-        raise cancellation
-    if failure is not None:
-        raise failure
-
-
-async def _run_concurrently(functions: list[Callable[[], Awaitable[None]]]) -> None:
-    """Runs all functions, a few at a time; the first exception cancels the rest and is raised without a group."""
-    failure: BaseException | None = None
-    remaining = iter(functions)
-
-    async def work() -> None:
-        nonlocal failure
-        for function in remaining:
-            try:
-                await function()
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failure = failure or error
-                group.cancel_scope.cancel()
-                return
-
-    async with anyio.create_task_group() as group:
-        for _ in range(min(_PARALLEL_GROUPS, len(functions))):
-            group.start_soon(work)
-    if failure is not None:
-        raise failure
