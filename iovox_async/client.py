@@ -12,8 +12,8 @@ from attrs import evolve
 from ._config import Secret, check_page_size, check_positive_integer, make_signer, positive_seconds
 from ._fetching.by_id import fetch_by_id, flatten_ids
 from ._fetching.connection import Connection
-from ._fetching.delivery import decode_page, raw_json
 from ._fetching.reader import StreamReader
+from ._fetching.slices import decode_page, raw_json
 from ._http.tasks import TaskSupervisor
 from ._http.throttle import RequestThrottle
 from ._http.transport import Endpoint
@@ -327,6 +327,7 @@ class AsyncInsights:
             PollState(
                 read=read,
                 sleep=self._connection.runtime.sleep,
+                clock=self._connection.runtime.clock,
                 range=PollRange(
                     time,
                     query.start_date or time.earliest_now(),

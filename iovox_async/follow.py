@@ -17,6 +17,7 @@ import anyio
 import msgspec
 from attrs import define, field
 
+from ._fetching.owner import current_task, end_with_current_task
 from .errors import (
     DecodeError,
     PagingError,
@@ -28,9 +29,10 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
+    from ._fetching.owner import TaskReference
     from ._params.account_time import AccountTime
     from .models import Call
     from .stream import CallStream
@@ -138,12 +140,14 @@ class PollState:
         added_fields: sort keys that the caller did not request; they are removed before delivery.
         range: from which second polls read.
         delivered: start and content digest of the calls that a later poll may read again, by id.
-        stream: what the current poll reads, or None.
-        pause: the scope of the pause after a poll, for another task to cancel.
+        clock: seconds of a clock that never goes back.
+        closed: nothing more is delivered.
+        last_task: the task that made the latest step.
     """
 
     read: Callable[[datetime], CallStream]
     sleep: Callable[[float], Awaitable[None]]
+    clock: Callable[[], float]
     range: PollRange
     interval: float
     max_retry_after: float
@@ -152,8 +156,15 @@ class PollState:
     delivered: dict[int, tuple[datetime, bytes]] = field(factory=dict, init=False)
     polls: int = field(default=0, init=False)
     failed_polls: int = field(default=0, init=False)
-    stream: CallStream | None = field(default=None, init=False)
-    pause: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    closed: bool = field(default=False, init=False)
+    last_task: TaskReference | None = field(default=None, init=False)
+    _is_stepping: bool = field(default=False, init=False)
+    #: What the current poll reads; None between polls.
+    _stream: CallStream | None = field(default=None, init=False)
+    #: The length of the pause that comes before the next poll, when it ends, and its scope, for another task to cancel.
+    _pause: float = field(default=0.0, init=False)
+    _pause_until: float | None = field(default=None, init=False)
+    _pause_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
     _forget_at: int = field(default=MIN_REMEMBERED, init=False)
 
     def should_deliver(self, call: Call) -> bool:
@@ -186,35 +197,110 @@ class PollState:
             )
         return max(self.interval, min(requested, self.max_retry_after))
 
+    async def step(self) -> Call:
+        """Returns the next new call. A cancelled step loses nothing: the next one continues, also within a pause.
+
+        Raises:
+            IovoxError: a poll has failed in a way that the next one would too.
+            SessionError: following has ended, or another task is waiting for the next call.
+        """
+        if self.closed:
+            raise _ended_error()
+        if self._is_stepping:
+            raise SessionError("another task is reading the calls", hint="One task at a time may read them.")
+        self._is_stepping, self.last_task = True, current_task()
+        try:
+            return await self._next_call()
+        finally:
+            self._is_stepping = False
+
+    async def _next_call(self) -> Call:
+        while True:
+            if self._stream is None:
+                await self._rest()
+                self._stream = self.read(self.range.begin_poll())
+            self._pause = self.interval
+            try:
+                async for call in self._stream._calls():  # noqa: SLF001 - a step may run in a task of its own
+                    if self.should_deliver(call):
+                        for name in self.added_fields:
+                            setattr(call, name, None)
+                        return call
+                self.range.end_poll()
+            except TRANSIENT_ERRORS as error:
+                if isinstance(error, RecordError | PagingError):
+                    self._stream = None
+                    raise
+                self.failed_polls += 1
+                self._pause = self.pause_after(error)
+                logger.info("poll failed with %s; next poll in %g seconds", type(error).__name__, self._pause)
+            except Exception:
+                self._stream = None
+                if self.closed:
+                    raise _ended_error() from None
+                raise
+            self._stream = None
+            self.polls += 1
+            self.forget_old_calls()
+
+    async def _rest(self) -> None:
+        """Waits until the pause after the last poll is over."""
+        if not self._pause:
+            return
+        now = self.clock()
+        if self._pause_until is None:
+            self._pause_until = now + self._pause
+            remaining = self._pause
+        else:  # an earlier step was cancelled in the pause
+            remaining = max(0.0, self._pause_until - now)
+        self._pause_scope = anyio.CancelScope()
+        try:
+            with self._pause_scope:
+                await self.sleep(remaining)
+        except Exception:
+            self._pause, self._pause_until = 0.0, None
+            raise
+        if self.closed:
+            raise _ended_error()
+        self._pause, self._pause_until = 0.0, None
+
+    def abandon(self) -> None:
+        """Ends polling soon."""
+        self.closed = True
+        self._pause_scope.cancel()
+        if self._stream is not None:
+            self._stream._reader.abandon()  # noqa: SLF001 - as above
+
+    async def close(self) -> None:
+        """Ends polling, and returns when all requests have ended."""
+        self.closed = True
+        # A task that is waiting for a call gets a SessionError.
+        self._pause_scope.cancel()
+        if self._stream is not None:
+            await self._stream.aclose()
+
 
 def _digest(call: Call) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(call.to_dict()), digest_size=12).digest()
 
 
-async def _poll(state: PollState) -> AsyncGenerator[Call, None]:
-    while True:
-        pause = state.interval
-        try:
-            async with state.read(state.range.begin_poll()) as state.stream:
-                async for call in state.stream:
-                    if state.should_deliver(call):
-                        for name in state.added_fields:
-                            setattr(call, name, None)
-                        yield call
-            state.range.end_poll()
-        except (RecordError, PagingError):
-            raise
-        except TRANSIENT_ERRORS as error:
-            state.failed_polls += 1
-            pause = state.pause_after(error)
-            logger.info("poll failed with %s; next poll in %g seconds", type(error).__name__, pause)
-        state.polls += 1
-        state.forget_old_calls()
-        state.stream, state.pause = None, anyio.CancelScope()
-        with state.pause:
-            await state.sleep(pause)
-        if state.pause.cancel_called:
-            raise _ended_error()
+class _FollowIterator:
+    """The calls that polls deliver."""
+
+    __slots__ = ("__weakref__", "_state")
+
+    def __init__(self, state: PollState) -> None:
+        self._state = state
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Call:
+        return await self._state.step()
+
+    async def aclose(self) -> None:
+        """Ends polling."""
+        await self._state.close()
 
 
 class CallFollower:
@@ -225,23 +311,21 @@ class CallFollower:
         async with insights.follow(interval=60) as calls:
             async for call in calls:
                 ...
+
+    A step that is cancelled loses nothing; the next one continues. After `aclose`, also from another task, the next step
+    raises `SessionError`. When the task that iterates is cancelled or fails, polling ends.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_iterator", "_state")
+    __slots__ = ("__weakref__", "_state")
 
     def __init__(self, state: PollState) -> None:
         self._state = state
-        self._iterator: AsyncGenerator[Call, None] | None = None
-        self._closed = False
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        if self._closed:
+        if self._state.closed:
             raise _ended_error()
-        # A generator that an error has ended would only stop quietly, so a new one continues from the same state.
-        if getattr(self._iterator, "ag_frame", None) is None:
-            self._iterator = _poll(self._state)
-        assert self._iterator is not None
-        return self._iterator
+        end_with_current_task(self._state)
+        return _FollowIterator(self._state)
 
     @property
     def latest_call_start(self) -> datetime:
@@ -263,14 +347,7 @@ class CallFollower:
 
     async def aclose(self) -> None:
         """Ends polling."""
-        self._closed = True
-        if getattr(self._iterator, "ag_running", False):
-            # Another task is waiting for a call. A running generator cannot be closed, so that task gets a SessionError.
-            self._state.pause.cancel()
-            if self._state.stream is not None:
-                await self._state.stream.aclose()
-        elif self._iterator is not None:
-            await self._iterator.aclose()
+        await self._state.close()
 
     async def __aenter__(self) -> Self:
         return self

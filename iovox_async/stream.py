@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
+from ._fetching.owner import end_with_current_task
 from .errors import SessionError
 
 if TYPE_CHECKING:
@@ -99,12 +100,19 @@ class CallStream:
         self._reader = reader
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        self._open("calls")
+        calls = self._calls()
+        end_with_current_task(self._reader)
+        return calls
+
+    def _calls(self) -> AsyncIterator[Call]:
+        """The iterator over calls; the current task does not become its owner."""
+        self._set_mode("calls")
         return _CallIterator(self._reader)
 
     def pages(self) -> AsyncIterator[Page]:
         """Iterates over pages instead of calls: the calls of one response at a time, with their JSON."""
-        self._open("pages")
+        self._set_mode("pages")
+        end_with_current_task(self._reader)
         return _ItemIterator(self._reader, self._reader.next_page)
 
     def arrow(self) -> AsyncIterator[pa.RecordBatch]:
@@ -116,10 +124,11 @@ class CallStream:
         from .arrow import _require_pyarrow
 
         _require_pyarrow()
-        self._open("arrow")
+        self._set_mode("arrow")
+        end_with_current_task(self._reader)
         return _ItemIterator(self._reader, self._reader.next_record_batch)
 
-    def _open(self, mode: Literal["calls", "pages", "arrow"]) -> None:
+    def _set_mode(self, mode: Literal["calls", "pages", "arrow"]) -> None:
         reader = self._reader
         if reader.mode not in {None, mode}:
             raise SessionError(
@@ -127,7 +136,6 @@ class CallStream:
                 hint=f"Make another one to read it as {mode}.",
             )
         reader.mode = mode
-        reader.own()
 
     async def collect(self) -> list[Call]:
         """Returns all calls as a list, for ranges that fit in memory."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
-from .delivery import decode_page
+from .slices import decode_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

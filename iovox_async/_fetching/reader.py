@@ -12,10 +12,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
-from operator import length_hint
+from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import to_thread
@@ -23,11 +22,13 @@ from attrs import define, evolve, field
 
 from .._paging import SECOND
 from .._paging.spec import FINALITY_DELAY
+from .._parsing.page import Blocks
 from .._parsing.splitter import SPLIT_PAGES
 from ..errors import IovoxError, SessionError
 from ..results import Page, StreamStats
-from .delivery import Blocks, raw_json, sort_key
 from .fetcher import PageFetcher
+from .owner import current_task
+from .slices import raw_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,10 +42,14 @@ if TYPE_CHECKING:
     from ..arrow._batches import BatchReader, DecodedRows, RemainingRows
     from ..models import Call
     from .connection import Connection
+    from .owner import TaskReference
 
 __all__ = ["StreamReader"]
 
 T = TypeVar("T")
+
+#: The start and id of a call.
+_sort_key: attrgetter[tuple[Any, Any]] = attrgetter("call_start", "id")
 
 
 @define(eq=False)
@@ -56,6 +61,7 @@ class StreamReader:
         mode: "calls", "pages" or "arrow"; None until reading starts.
         closed: no more is delivered.
         finished: all calls were delivered.
+        last_task: the task that made the latest step.
     """
 
     spec: ReadSpec
@@ -73,7 +79,7 @@ class StreamReader:
     _error: IovoxError | None = None
     _fetcher: PageFetcher | None = None
     _is_stepping: bool = False
-    last_task: weakref.ref[asyncio.Task[Any]] | None = None
+    last_task: TaskReference | None = None
     #: The rows being delivered.
     _rows: RowSlice | None = None
     _blocks: Blocks | None = None
@@ -102,7 +108,7 @@ class StreamReader:
                 "another task is reading the stream",
                 hint="A stream has one reader at a time: open one for each.",
             )
-        self._is_stepping, self.last_task = True, _current_task()
+        self._is_stepping, self.last_task = True, current_task()
         try:
             item = await next_item()
         except Exception as error:
@@ -139,14 +145,14 @@ class StreamReader:
                 rows = await self._next_rows()
                 if rows is None:
                     return None
-                self._blocks = Blocks(rows)
+                self._blocks = Blocks(rows.body, rows.rows)
             block = self._blocks.take(self._remaining_calls())
             if block is None:
                 self._blocks = None
                 continue
             calls = self.decoder.batch(block.segment.data, block.index, block.rows)
             if calls:
-                self._ready_keys = [*map(sort_key, calls)]
+                self._ready_keys = [*map(_sort_key, calls)]
                 self._remove_added_fields(calls)
                 self.ready = iter(calls)
                 return True
@@ -160,7 +166,7 @@ class StreamReader:
                 rows = await self._next_rows()
                 if rows is None:
                     return None
-                self._blocks = Blocks(rows)
+                self._blocks = Blocks(rows.body, rows.rows)
             while (block := self._blocks.take(self._remaining_calls())) is not None:
                 self._page_calls += self.decoder.batch(block.segment.data, block.index, block.rows)
                 await self._pause()
@@ -171,7 +177,7 @@ class StreamReader:
             if calls:
                 self._pages += 1
                 self._calls += len(calls)
-                self._last = sort_key(calls[-1])
+                self._last = _sort_key(calls[-1])
                 self._remove_added_fields(calls)
                 return Page(self._pages, calls, raw)
         return None
@@ -272,15 +278,6 @@ class StreamReader:
 
     # Ending.
 
-    def own(self) -> None:
-        """Makes the current task the owner of the stream: if it is cancelled or fails, the stream ends.
-
-        Otherwise a task that is cancelled in its loop would keep requests and pages for as long as somebody keeps the task.
-        """
-        owner = _current_task()
-        if owner is not None and (task := owner()) is not None and not self.closed:
-            task.add_done_callback(partial(_end_with_owner, weakref.ref(self)))
-
     def abandon(self) -> None:
         """Ends all requests of the stream soon."""
         if not self.closed:
@@ -344,23 +341,6 @@ class StreamReader:
             return 1.0
         total = (self.spec.stop - self.spec.start) / SECOND
         return max(0.0, min(1.0, 1.0 - fetcher.plan.seconds_left / max(1.0, total)))
-
-
-def _current_task() -> weakref.ref[asyncio.Task[Any]] | None:
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop is running
-        return None
-    return None if task is None else weakref.ref(task)
-
-
-def _end_with_owner(reference: weakref.ref[StreamReader], task: asyncio.Task[Any]) -> None:
-    """Ends a stream whose owner was cancelled or has failed, unless another task has gone on reading it."""
-    reader = reference()
-    if reader is None or reader.last_task is None or reader.last_task() is not task:
-        return
-    if task.cancelled() or task.exception() is not None:
-        reader.abandon()
 
 
 def _retrieve_exception(task: asyncio.Task[Any]) -> None:

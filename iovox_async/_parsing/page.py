@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
-from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, overload
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import msgspec
 from attrs import define, field, frozen
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from .lenient import Hook
 
-__all__ = ["Block", "KeyRow", "PageBuilder", "PageFormat", "RawPage", "Segment", "id_of"]
+__all__ = ["Block", "Blocks", "KeyRow", "PageBuilder", "PageFormat", "RawPage", "Segment", "id_of"]
 
 
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
@@ -30,8 +29,6 @@ _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
 _MIN_SHARE: Final = 1 / 8
 
 _decode_raw_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_call_start = attrgetter("call_start")
-_id = attrgetter("id")
 
 
 class KeyRow(msgspec.Struct, gc=False):
@@ -91,13 +88,15 @@ class RawPage:
 
     Attributes:
         segments: its rows, in the order of the response.
-        keys: the sort keys of each row. Emptied once the paging has used them.
+        starts: `call_start` of each row; None where it cannot be read.
+        ids: the id of each row; None where it cannot be read.
         size: bytes of JSON.
         wire_bytes: bytes of the body as they were sent, perhaps compressed.
     """
 
     segments: tuple[Segment, ...]
-    keys: list[KeyRow] = field(repr=False)
+    starts: list[datetime | None] = field(repr=False)
+    ids: Sequence[int | None] = field(repr=False)
     size: int
     wire_bytes: int
 
@@ -106,18 +105,9 @@ class RawPage:
         """The number of rows."""
         return sum(segment.rows for segment in self.segments)
 
-    @property
-    def starts(self) -> list[datetime | None]:
-        """`call_start` of each row; None where it cannot be read."""
-        return [*map(_call_start, self.keys)]
-
-    def ids(self) -> Sequence[int | None]:
-        """The id of each row; None where it cannot be read. Read on access, since few rows are compared."""
-        return _Ids(self.keys)
-
     def forget_keys(self) -> None:
-        """Frees the memory of the sort keys."""
-        self.keys = []
+        """Frees the memory of starts and ids, once the paging has used them."""
+        self.starts, self.ids = [], ()
 
     def pick(self, rows: Sequence[int]) -> Iterator[Block]:
         """The rows with these indexes, in this order, as blocks of one segment each."""
@@ -184,24 +174,29 @@ class PageFormat:
     target_bytes: int
 
 
-class _Ids(Sequence[int | None]):
-    """The ids of rows."""
+class Blocks:
+    """The rows of a page that are not decoded yet, in the order of delivery.
 
-    def __init__(self, keys: list[KeyRow]) -> None:
-        self._keys = keys
+    Records, pages and Arrow take their rows from here and differ only in what they decode them to. A row that cannot be
+    decoded and is skipped does not count for the limit of calls: the reader takes the row after it in its place.
 
-    def __len__(self) -> int:
-        return len(self._keys)
+    Attributes:
+        page: the page of the rows.
+    """
 
-    @overload
-    def __getitem__(self, index: int) -> int | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[int | None]: ...
-    def __getitem__(self, index: int | slice) -> int | Sequence[int | None] | None:
-        return _Ids(self._keys[index]) if isinstance(index, slice) else id_of(self._keys[index].id)
+    def __init__(self, page: RawPage, rows: Sequence[int]) -> None:
+        self.page = page
+        self._blocks = page.pick(rows)
+        self._next: Block | None = None
 
-    def __iter__(self) -> Iterator[int | None]:
-        return map(id_of, map(_id, self._keys))
+    def take(self, limit: int | None) -> Block | None:
+        """The next rows, of one segment and at most `limit`; None after the last, or for a limit of 0."""
+        if limit == 0:
+            return None
+        block, self._next = self._next or next(self._blocks, None), None
+        if block is not None and limit is not None and block.count > limit:
+            block, self._next = block.split(limit)
+        return block
 
 
 def id_of(value: Any) -> int | None:

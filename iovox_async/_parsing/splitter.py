@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+from array import array
 from datetime import datetime
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -49,6 +51,8 @@ class _LooseRow(msgspec.Struct, gc=False):
     call_start: msgspec.Raw = msgspec.Raw()
 
 
+_call_start = attrgetter("call_start")
+_id = attrgetter("id")
 _decode_keys = msgspec.json.Decoder(list[KeyRow]).decode
 _decode_key = msgspec.json.Decoder(KeyRow).decode
 _decode_loose_key = msgspec.json.Decoder(_LooseRow).decode
@@ -78,7 +82,9 @@ class PageSplitter:
     #: Bytes to buffer before the next attempt to split.
     _threshold: int = SEGMENT_BYTES
     _segments: list[Segment] = field(factory=list)
-    _keys: list[KeyRow] = field(factory=list)
+    _starts: list[datetime | None] = field(factory=list)
+    #: 64-bit integers; a list once there is another id.
+    _ids: array[int] | list[int | None] = field(factory=lambda: array("q"))
     #: Bytes of JSON so far.
     size: int = 0
     _in_list: bool = False
@@ -100,7 +106,7 @@ class PageSplitter:
     @staticmethod
     def empty() -> RawPage:
         """The page of a response without a body."""
-        return RawPage((), [], 0, 0)
+        return RawPage((), [], (), 0, 0)
 
     def build(self, wire_bytes: int | None = None) -> RawPage:
         """The page, after all bytes were fed; `wire_bytes` is the size of the body as it was sent.
@@ -120,7 +126,9 @@ class PageSplitter:
                 raise DecodeError("the page is truncated: its list does not end")
             self._add_segment(b"[" + body)
         size = self.size
-        return RawPage(tuple(self._segments), self._keys, size, size if wire_bytes is None else wire_bytes)
+        return RawPage(
+            tuple(self._segments), self._starts, self._ids, size, size if wire_bytes is None else wire_bytes
+        )
 
     async def finish(self, wire_bytes: int) -> RawPage:
         """The same as `build`, for the protocol `PageBuilder`."""
@@ -181,7 +189,17 @@ class PageSplitter:
             raise DecodeError(f"the page is not JSON ({problem})")
         if keys:
             self._segments.append(Segment(data, len(keys)))
-            self._keys += keys
+            self._starts += map(_call_start, keys)
+            self._add_ids([*map(_id, keys)])
+
+    def _add_ids(self, ids: list[int | str | None]) -> None:
+        if isinstance(self._ids, array):
+            try:
+                self._ids += array("q", ids)  # type: ignore[arg-type]  # checked by the array
+            except (TypeError, OverflowError):
+                self._ids = list(self._ids)
+        if isinstance(self._ids, list):
+            self._ids += map(id_of, ids)
 
 
 def _read_keys(data: bytes) -> tuple[list[KeyRow], str]:

@@ -16,9 +16,8 @@ import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
 from attrs import define
 
-from .._fetching.delivery import Blocks
 from .._parsing.compiled import response_keys
-from .._parsing.page import Block, PageFormat, RawPage
+from .._parsing.page import Block, Blocks, PageFormat, RawPage
 from .._parsing.splitter import PageSplitter
 from ._columns import SORT_KEYS, ColumnConverter, Columns
 from ._from_fixed_layout import FixedLayoutDecoder
@@ -56,19 +55,6 @@ class ColumnPage(RawPage):
     def rows(self) -> int:
         """The number of rows."""
         return self.columns.batch.num_rows  # type: ignore[no-any-return]  # pyarrow has no types
-
-    @property
-    def starts(self) -> list[datetime | None]:
-        """`call_start` of each row, in local time."""
-        return np.frombuffer(self._key(SORT_KEYS[0]), "M8[us]").tolist()  # type: ignore[no-any-return]  # a list of datetimes
-
-    def ids(self) -> Sequence[int | None]:
-        """The id of each row."""
-        return self._key(SORT_KEYS[1])
-
-    def _key(self, name: str) -> memoryview:
-        column = self.columns.batch.column(name)
-        return memoryview(column.buffers()[1]).cast("q")[column.offset : column.offset + len(column)]
 
 
 @define
@@ -116,7 +102,9 @@ class ColumnPageBuilder:
                 splitter.feed(data)
             return splitter.build(wire_bytes)
         size = sum(map(len, self._body))
-        return ColumnPage((), [], size, wire_bytes, columns)
+        start_keys, ids = (_integers(columns.batch.column(name)) for name in SORT_KEYS)
+        starts = np.frombuffer(start_keys, "M8[us]").tolist()
+        return ColumnPage((), starts, ids, size, wire_bytes, columns)
 
 
 class BatchReader:
@@ -158,7 +146,9 @@ class BatchReader:
     def remaining(rows: RowSlice) -> RemainingRows:
         """The rows of a slice, for `read`."""
         page = rows.body
-        return ColumnRows(page.columns, rows.rows) if isinstance(page, ColumnPage) else Blocks(rows)
+        return (
+            ColumnRows(page.columns, rows.rows) if isinstance(page, ColumnPage) else Blocks(page, rows.rows)
+        )
 
     async def read(self, rows: RemainingRows, limit: int | None) -> DecodedRows:
         """Decodes the next rows of a slice, at most `limit`.
@@ -220,6 +210,11 @@ class BatchReader:
             return None, None
         start, call_id = (rows.column(key)[-1].as_py() for key in SORT_KEYS)
         return from_microseconds(start).replace(tzinfo=self._zone), call_id
+
+
+def _integers(column: pa.Int64Array) -> memoryview:
+    """The integers of a column without nulls, where they are."""
+    return memoryview(column.buffers()[1]).cast("q")[column.offset : column.offset + len(column)]
 
 
 def _concatenate(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

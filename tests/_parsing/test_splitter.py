@@ -203,7 +203,7 @@ def test_starts_and_ids_are_read():
         b'[{"id":7,"call_start":"2024-01-01 00:00:03"},{"id":"8","call_start":"2024-01-01 00:00:04.250"}]'
     )
     assert page.starts == [datetime(2024, 1, 1, 0, 0, 3), datetime(2024, 1, 1, 0, 0, 4, 250_000)]
-    assert (list(page.ids()), page.ids()[1]) == ([7, 8], 8)
+    assert (list(page.ids), page.ids[1]) == ([7, 8], 8)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_an_odd_row_does_not_affect_the_others(row: bytes, start: int | None, nu
     page = read(b"[" + b",".join((good, row, good)) + b"]")
     other = datetime(2024, 1, 1, 0, 0, 9)
     assert page.starts == [other, None if start is None else datetime(2024, 1, 1), other]
-    assert list(page.ids()) == [5, number, 5]
+    assert list(page.ids) == [5, number, 5]
     assert page.segments[0].split()[1] == row
 
 

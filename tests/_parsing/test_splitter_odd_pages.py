@@ -53,14 +53,14 @@ def test_the_page_of_a_204_has_no_rows():
 def test_a_single_call_may_come_as_an_object():
     """Given the object of a single call, then the page has one row."""
     page = read(b' {"id": 3, "call_start": "2024-01-01 00:00:00"}\n')
-    assert (page.rows, list(page.ids()), page.starts) == (1, [3], [datetime(2024, 1, 1)])
+    assert (page.rows, list(page.ids), page.starts) == (1, [3], [datetime(2024, 1, 1)])
 
 
 @pytest.mark.finding("A13")
 def test_a_page_may_be_a_list_with_gaps():
     """Given calls as an object of whole numbers, as PHP sends a list with gaps, then they are the rows in that order."""
     page = read(b'{"10": {"id": 3}, "2": {"id": 2}, "0": {"id": "\\ud83d", "x": "}"}}')
-    assert (page.rows, list(page.ids())) == (3, [None, 2, 3])
+    assert (page.rows, list(page.ids)) == (3, [None, 2, 3])
 
 
 @pytest.mark.finding("C2")
@@ -94,7 +94,7 @@ def test_a_broken_text_does_not_affect_other_rows(members, size):
     bad = b'{"id": 8, "call_start": "2024-02-26 04:40:00", %s}' % members
     body = b"[" + b",\n".join([good, bad] * size) + b"]"
     page = read(body[: len(body) // 3], body[len(body) // 3 :])
-    assert list(page.ids()) == [7, 8] * size
+    assert list(page.ids) == [7, 8] * size
     assert [start.second for start in page.starts] == [59, 0] * size
     assert len(json.loads(page.raw(range(page.rows)))) == 2 * size
     assert max(len(segment.data) for segment in page.segments) <= 2 * SEGMENT_BYTES
@@ -197,7 +197,7 @@ def test_any_bytes_are_a_page_or_a_decode_error(body: bytes, prefix: bytes):
         page = read(prefix + body)
     except DecodeError:
         return
-    assert len(page.ids()) == len(page.starts) == page.rows
+    assert len(page.ids) == len(page.starts) == page.rows
     assert page.raw(range(page.rows)).startswith(b"[")
     assert sum(len(segment.split()) for segment in page.segments) == page.rows
 

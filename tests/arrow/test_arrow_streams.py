@@ -67,7 +67,7 @@ async def test_pages_are_decoded_in_another_thread():
     reader, _ = reader_of(Fields.DEFAULT)
     for rows in ([ROW], [{**ROW, "call_result": 5}]):
         page = page_of(rows)
-        page = WatchedPage(page.segments, page.keys, page.size, page.wire_bytes)
+        page = WatchedPage(page.segments, page.starts, page.ids, page.size, page.wire_bytes)
         batch, key, more = await reader.read(reader.remaining(RowSlice(page, range(page.rows))), None)
         assert (batch.num_rows, key, more) == (1, (datetime(2024, 2, 26, 4, 39, 59), 7), False)
     assert threading.get_ident() not in threads

@@ -98,14 +98,18 @@ def read_batches(page, fields=Fields.ALL, timezone=None, on_error="raise", body=
         builder.feed(body[:7])
         builder.feed(body[7:])
         page = builder.build(len(body))
-        assert page.rows == len(page.starts) == len(page.ids())
+        assert page.rows == len(page.starts) == len(page.ids)
     spec = spec_of(fields, timezone, **options)
     rows = range(page.rows)
     if "order" in options:
         # As the window plan orders them; otherwise as they are in the page.
         request = PageRequest(datetime(1, 1, 1), datetime(9999, 1, 1), spec.order, 20_000)
         starts = fill_missing_starts(page.starts, request)
-        rows = DeliveryOrder(spec.descending).slice(PageResult(starts, page, page.ids), starts, rows).rows
+        rows = (
+            DeliveryOrder(spec.descending)
+            .slice(PageResult(starts, page, lambda: page.ids), starts, rows)
+            .rows
+        )
     remaining = reader.remaining(RowSlice(page, rows))
     batches, more = [], True
     while more:
