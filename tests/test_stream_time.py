@@ -10,6 +10,7 @@ from iovox_async import InsightsQuery, QueryError
 from iovox_async.sandbox import Sandbox
 
 HOUR = timedelta(hours=1)
+FIELDS = ["id", "call_start"]
 UTC_NOW = datetime(2024, 5, 6, 14, 30, tzinfo=UTC)
 YESTERDAY = InsightsQuery(date_constant="YESTERDAY")
 ZONES = ["America/New_York", "Australia/Sydney", "Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kolkata"]
@@ -132,3 +133,53 @@ def test_a_start_in_the_future_is_named_as_such(open_session):
         assert "Swap" not in caught.value.hint
     with pytest.raises(QueryError, match=r"end_date \(.*\) is before start_date"):
         insights.stream("2024-05-08", "2024-05-07")
+
+
+def instant_service(zone, instants, fold):
+    """A transport to a service that keeps instants, and reads bounds on the account's clock with this fold."""
+
+    def respond(request):
+        query = request.url.params
+        first, last = (
+            datetime.fromisoformat(query[name]).replace(tzinfo=zone, fold=fold).astimezone(UTC)
+            for name in ("start_date", "end_date")
+        )
+        rows = [
+            {"id": number, "call_start": instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")}
+            for number, instant in enumerate(instants)
+            if first <= instant <= last
+        ]
+        if query["order"] == "call_start_DESC":
+            rows.reverse()
+        page, limit = int(query["page"]), int(query["limit"])
+        return httpx.Response(200, json=rows[(page - 1) * limit : page * limit])
+
+    return httpx.MockTransport(respond)
+
+
+@pytest.mark.finding("A7")
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
+@pytest.mark.parametrize("month", [3, 10])
+async def test_no_call_of_a_day_on_which_clocks_change_is_lost(month, order, fold, open_session):
+    """Given a service that keeps instants, when its clocks change, then all readers have each call, and a resumed stream the rest."""
+    zone = ZoneInfo("Europe/London")
+    begin = datetime(2024, month, 31 if month == 3 else 27, 0, 0, tzinfo=UTC) - HOUR / 2
+    instants = [begin + timedelta(minutes=2) * number for number in range(90)]
+    transport = instant_service(zone, instants, fold)
+    arguments = {"order": order, "fields": FIELDS, "page_size": 40}
+    day = f"{begin + HOUR:%Y-%m-%d}"
+    dates = (f"{begin:%Y-%m-%d}", day)
+    async with open_session(transport=transport, timezone="Europe/London") as insights:
+        async with insights.stream(*dates, **arguments) as stream:
+            calls, positions = [], [stream.position]
+            async for call in stream:
+                calls.append(call.id)
+                positions.append(stream.position)
+        assert sorted(calls) == list(range(90))
+        async with insights.stream(*dates, **arguments) as stream:
+            batches = [batch async for batch in stream.arrow()]
+        assert sorted(row for batch in batches for row in batch.column("id").to_pylist()) == list(range(90))
+        for number in range(0, 91, 6):
+            rest = await insights.stream(*dates, **arguments, resume=positions[number]).collect()
+            assert [call.id for call in rest] == calls[number:]

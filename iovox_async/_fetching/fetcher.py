@@ -22,6 +22,7 @@ from attrs import evolve
 
 from .._http.throttle import is_splittable
 from .._paging import SECOND, PagePlan, PageResult, WindowPlan
+from .._params.account_time import UncutHours
 from .._telemetry import Telemetry
 from ..errors import RequestError, SessionError, format_window
 
@@ -88,6 +89,7 @@ class PageFetcher:
 
     def _make_plan(self, spec: ReadSpec) -> Plan:
         server_limit = self._page_sizes.server_limit
+        hours = UncutHours.between(spec.start, spec.stop, self._connection.timezone)
         if spec.by_windows:
             return WindowPlan(
                 spec.start,
@@ -97,6 +99,7 @@ class PageFetcher:
                 limit=spec.page_size or self._page_sizes.rows_for(self._page_format.target_bytes),
                 server_limit=server_limit,
                 resume=spec.resume_after,
+                hours=hours,
             )
         return PagePlan(
             spec.start,
@@ -105,6 +108,7 @@ class PageFetcher:
             limit=spec.page_size or DEFAULT_PAGE_ROWS,
             max_ahead=self._throttle.concurrency,
             server_limit=server_limit,
+            hours=hours,
         )
 
     async def next_rows(self) -> RowSlice | None:

@@ -13,13 +13,13 @@ The server has sorted the seconds, so only rows that share their second with a n
 from __future__ import annotations
 
 from array import array
-from itertools import compress, count, islice
+from itertools import compress, count, islice, repeat
 from operator import attrgetter, eq
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define
 
-from .types import RowSlice
+from .types import SECOND, RowSlice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
     from .types import PageResult
 
-__all__ = ["DeliveryOrder", "last_listed"]
+__all__ = ["DeliveryOrder", "RowsOfPage", "last_listed", "rows_of_page"]
 
 T = TypeVar("T")
+#: Of a page its body, some of its rows, and their ids and, unless all are in one second, seconds.
+RowsOfPage = tuple[Any, "Sequence[int]", "Sequence[int | None]", "Sequence[datetime]"]
 _microsecond = attrgetter("microsecond")
 
 
@@ -69,26 +71,23 @@ class DeliveryOrder:
         in_order = len(ordered) == len(rows) and all(map(eq, ordered, rows))
         return RowSlice(result.body, rows if in_order else ordered)
 
-    def slices_of_second(
-        self, second: datetime, pages: Iterable[tuple[Any, Sequence[int], Sequence[int | None]]]
-    ) -> list[RowSlice]:
-        """The rows of one second from several pages: of each page the body, the rows, and their ids.
+    def slices_of_second(self, second: datetime, pages: Sequence[RowsOfPage]) -> list[RowSlice]:
+        """The rows of one second (or of an hour that is read like one) from several pages.
 
         The order of the server's pages is not relied on; a page may be in more than one of the slices.
         """
-        pages = list(pages)
-        items = (
-            (call_id, (index, row))
-            for index, (_, rows, ids) in enumerate(pages)
-            for row, call_id in zip(rows, ids, strict=True)
-        )
+        items: dict[datetime, list[tuple[int | None, tuple[int, int]]]] = {}
+        for index, (_, rows, ids, seconds) in enumerate(pages):
+            for row, call_id, row_second in zip(rows, ids, seconds or repeat(second), strict=False):
+                items.setdefault(row_second, []).append((call_id, (index, row)))
         slices: list[RowSlice] = []
         last_index = -1
-        for index, row in self._arrange(second, items):
-            if index != last_index:
-                slices.append(RowSlice(pages[index][0], array("l")))
-            slices[-1].rows.append(row)  # type: ignore[attr-defined]  # it is the array made here
-            last_index = index
+        for row_second in sorted(items, reverse=self.descending):
+            for index, row in self._arrange(row_second, items[row_second]):
+                if index != last_index:
+                    slices.append(RowSlice(pages[index][0], array("l")))
+                slices[-1].rows.append(row)  # type: ignore[attr-defined]  # it is the array made here
+                last_index = index
         return slices
 
     def _arrange(self, second: datetime, items: Iterable[tuple[int | None, T]]) -> list[T]:
@@ -106,6 +105,15 @@ class DeliveryOrder:
             last = self.resume[1]
             ids = [call_id for call_id in ids if (call_id < last if self.descending else call_id > last)]
         return [by_id[call_id] for call_id in ids] + unreadable
+
+
+def rows_of_page(
+    result: PageResult, starts: Sequence[datetime], ids: Sequence[int | None], start: datetime, stop: datetime
+) -> RowsOfPage:
+    """The rows of a page that start in `[start, stop)`."""
+    rows = [row for row, row_start in enumerate(starts) if start <= row_start < stop]
+    seconds = [starts[row].replace(microsecond=0) for row in rows] if stop - start > SECOND else []
+    return result.body, rows, [ids[row] for row in rows], seconds
 
 
 def _equal_neighbours(seconds: Sequence[datetime]) -> list[tuple[int, int]]:

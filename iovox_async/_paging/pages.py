@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .._params.account_time import UncutHours
 from ..errors import PagingError
 from .order import last_listed
 from .types import PageRequest, PageResult, RowSlice, ServerPageLimit
@@ -37,6 +38,7 @@ class PagePlan:
         limit: rows per page.
         max_ahead: the number of pages that may be requested beyond the next one to deliver.
         server_limit: the server's page limit, as observed by earlier streams.
+        hours: the hours that no request may start or end in.
     """
 
     def __init__(
@@ -48,18 +50,20 @@ class PagePlan:
         limit: int,
         max_ahead: int,
         server_limit: ServerPageLimit | None = None,
+        hours: UncutHours = UncutHours(),  # noqa: B008 - frozen
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
         #: Rows dropped because their page listed their call again, or an earlier page contained it.
         self.duplicates: int = 0
         self._start, self._end, self._order, self._max_ahead = start, end, order, max_ahead
+        self._bounds = hours.bound_before(start), hours.bound_after(end)
         self._requested = 0
         self._delivered = 0
         self._last_page: int | None = None
         self._requests: list[PageRequest] = []
         #: The body and the ids of each page that waits for delivery.
-        self._results: dict[int, tuple[Any, Sequence[int | None]]] = {}
+        self._results: dict[int, tuple[Any, Sequence[int | None], set[int]]] = {}
         #: The ids of the last pages delivered, and those of each of them.
         self._delivered_ids: set[int | None] = set()
         self._recent_ids: deque[list[int | None]] = deque()
@@ -99,8 +103,7 @@ class PagePlan:
     def next_request(self) -> PageRequest:
         self._requested += 1
         request = PageRequest(
-            self._start,
-            self._end,
+            *self._bounds,
             self._order,
             self.limit,
             page=self._requested,
@@ -132,7 +135,17 @@ class PagePlan:
         ids = result.ids()
         if rows:
             self._check_not_repeated(request.page, tuple(ids))
-        self._results[request.page] = result.body, ids
+        self._results[request.page] = result.body, ids, self._rows_outside(result)
+
+    def _rows_outside(self, result: PageResult) -> set[int]:
+        """The rows that were only requested because the range may not end where it should."""
+        if self._bounds == (self._start, self._end):
+            return set()
+        return {
+            row
+            for row, start in enumerate(result.starts)
+            if start is not None and not self._start <= start.replace(microsecond=0) <= self._end
+        }
 
     def _check_not_repeated(self, page: int, ids: tuple[int | None, ...]) -> None:
         if None in ids:
@@ -155,10 +168,10 @@ class PagePlan:
         result = self._results.pop(self._delivered + 1, None)
         if result is None:
             return None
-        body, ids = result
+        body, ids, outside = result
         self._delivered += 1
-        rows = [row for row in last_listed(ids) if ids[row] not in self._delivered_ids]
-        self.duplicates += len(ids) - len(rows)
+        rows = [row for row in last_listed(ids) if row not in outside and ids[row] not in self._delivered_ids]
+        self.duplicates += len(ids) - len(outside) - len(rows)
         new_ids = [ids[row] for row in rows if ids[row] is not None]
         self._delivered_ids.update(new_ids)
         self._recent_ids.append(new_ids)

@@ -24,10 +24,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
+from .order import RowsOfPage, rows_of_page
 from .types import MAX_PAGE_ROWS, PageRequest, PageResult, ServerPageLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
 __all__ = ["SingleSecondReader"]
@@ -37,8 +38,7 @@ MAX_ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
 MAX_PASS_PAGES: Final = 1_000
 
-#: Of each page its body, the rows of the second, and their ids.
-Rows = list[tuple[Any, list[int], list[int | None]]]
+Rows = list[RowsOfPage]
 
 
 class SingleSecondReader:
@@ -48,9 +48,22 @@ class SingleSecondReader:
         request: the request for page 1.
         result: its page, which proved nothing.
         server_limit: the server's page limit, as observed.
+        owned: the first second whose rows are returned, and the one after the last. It is longer than a second only in an
+            hour that occurs twice, which is read like a second.
+        complete_at: a page with a row from this second on contains all rows before.
     """
 
-    def __init__(self, request: PageRequest, result: PageResult, server_limit: ServerPageLimit) -> None:
+    def __init__(
+        self,
+        request: PageRequest,
+        result: PageResult,
+        server_limit: ServerPageLimit,
+        *,
+        owned: tuple[datetime, datetime] | None = None,
+        complete_at: datetime | None = None,
+    ) -> None:
+        self._owned = owned or (request.start, request.stop)
+        self._complete_at = complete_at or request.stop
         self._start = request.start
         self._stop = request.stop
         self._server_limit = server_limit
@@ -96,10 +109,6 @@ class SingleSecondReader:
             self._start, self._stop, order, limit, page=page, largest_page=self._server_limit.largest_page
         )
 
-    def _rows_of_second(self, result: PageResult, starts: list[datetime], ids: Sequence[int | None]) -> Rows:
-        rows = [row for row, start in enumerate(starts) if start < self._stop]
-        return [(result.body, rows, [ids[row] for row in rows])]
-
     # Steps 1 to 3.
 
     def _keep_first_page(self, result: PageResult) -> None:
@@ -120,10 +129,10 @@ class SingleSecondReader:
         self, request: PageRequest, result: PageResult, starts: list[datetime]
     ) -> Rows | None:
         ids = result.ids()
-        has_later_rows = any(start >= self._stop for start in starts)
+        has_later_rows = any(start >= self._complete_at for start in starts)
         confirmed = self._step == self._first_page_again and self._first_page <= Counter(ids)
         if has_later_rows or confirmed or request.is_last_page(len(starts)):
-            return self._rows_of_second(result, starts, ids)
+            return [rows_of_page(result, starts, ids, *self._owned)]
         self._keep_first_page(result)
         self._rounds += 1
         self._step = self._second_page if self._rounds < MAX_ROUNDS else self._pass_page
@@ -146,7 +155,7 @@ class SingleSecondReader:
         elif not all_new:
             same_page = self._page == 2 and ids == self._first_page_ids
             self._repeated_pages = self._repeated_pages + 1 if same_page else 0
-        self._rows += self._rows_of_second(result, starts, ids)
+        self._rows.append(rows_of_page(result, starts, ids, *self._owned))
         if all_new and self._page < MAX_PASS_PAGES:
             if not request.is_last_page(len(starts)):
                 self._page += 1

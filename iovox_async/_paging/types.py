@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ..errors import PagingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from .single_second import SingleSecondReader
 
 __all__ = [
     "MAX_PAGE_ROWS",
@@ -19,6 +21,7 @@ __all__ = [
     "PageResult",
     "RowSlice",
     "ServerPageLimit",
+    "Window",
     "check_rows",
     "fill_missing_starts",
 ]
@@ -88,6 +91,32 @@ class RowSlice:
 
     body: Any
     rows: Sequence[int]
+
+
+@define(eq=False)
+class Window:
+    """The seconds `[start, stop)` and their state."""
+
+    start: datetime
+    stop: datetime
+    state: Literal["pending", "in flight", "done"] = "pending"
+    request: PageRequest | None = None
+    rows: list[RowSlice] = field(factory=list)
+    #: Reads a one-second window that one page did not prove complete.
+    second_reader: SingleSecondReader | None = None
+    #: Attempts already made for a larger window that this one replaces part of.
+    attempts: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return (self.stop - self.start) / SECOND
+
+    @property
+    def pages(self) -> int:
+        """Pages that are kept in memory."""
+        if self.second_reader is not None:
+            return self.second_reader.pages
+        return len({id(rows.body) for rows in self.rows}) if len(self.rows) > 1 else len(self.rows)
 
 
 @define

@@ -10,6 +10,8 @@ Invariants:
 - A plan does no I/O, reads no clock and keeps no ids. It accepts pages in any order.
 - The windows, in the order of delivery, cover the undelivered range without gap or overlap. A window is pending (not
   requested), in flight, or done (its rows wait for delivery).
+- No request starts or ends in an hour that occurs twice or never on the account's clock: its bounds are moved out of it, and
+  rows outside the window are dropped. An hour that occurs twice is read as a whole, like a second (`UncutHours`).
 - The rest of a window stays one pending window until a request may start. Only then is the next window split off its
   front, sized by the latest density. If windows were cut ahead of time, one burst of calls would cut months into millions.
 """
@@ -17,12 +19,13 @@ Invariants:
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from attrs import define, evolve, field
+from attrs import evolve, frozen
 
+from .._params.account_time import UncutHours
 from ..errors import PagingError
-from .order import DeliveryOrder
+from .order import DeliveryOrder, rows_of_page
 from .single_second import SingleSecondReader
 from .types import (
     MAX_PAGE_ROWS,
@@ -32,6 +35,7 @@ from .types import (
     PageResult,
     RowSlice,
     ServerPageLimit,
+    Window,
     check_rows,
     fill_missing_starts,
 )
@@ -54,30 +58,18 @@ MIN_DENSITY_SHARE: Final = 0.3
 MAX_SPLITS: Final = 2
 
 
-@define(eq=False)
-class Window:
-    """The seconds `[start, stop)` and their state."""
+@frozen
+class _Page:
+    """A received page: the start of each row, and the same in order, see `UncutHours.in_order`."""
 
-    start: datetime
-    stop: datetime
-    state: Literal["pending", "in flight", "done"] = "pending"
-    request: PageRequest | None = None
-    rows: list[RowSlice] = field(factory=list)
-    #: Reads a one-second window that one page did not prove complete.
-    second_reader: SingleSecondReader | None = None
-    #: Attempts already made for a larger window that this one replaces part of.
-    attempts: int = 0
+    request: PageRequest
+    result: PageResult
+    starts: list[datetime]
+    keys: list[datetime]
 
     @property
-    def seconds(self) -> float:
-        return (self.stop - self.start) / SECOND
-
-    @property
-    def pages(self) -> int:
-        """Pages that are kept in memory."""
-        if self.second_reader is not None:
-            return self.second_reader.pages
-        return len({id(rows.body) for rows in self.rows}) if len(self.rows) > 1 else len(self.rows)
+    def is_short(self) -> bool:
+        return len(self.starts) < self.request.limit
 
 
 class WindowPlan:
@@ -92,6 +84,7 @@ class WindowPlan:
         server_limit: the server's page limit, as observed by earlier streams.
         first_page_rows: rows of the very first request.
         resume: second and id of the last call that an earlier stream delivered.
+        hours: the hours of the range that must not be cut.
     """
 
     def __init__(
@@ -105,6 +98,7 @@ class WindowPlan:
         server_limit: ServerPageLimit | None = None,
         first_page_rows: int = FIRST_PAGE_ROWS,
         resume: tuple[datetime, int] | None = None,
+        hours: UncutHours = UncutHours(),  # noqa: B008 - frozen
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
@@ -112,6 +106,7 @@ class WindowPlan:
         self._ordered = ordered
         self._order = "call_start_DESC" if descending else "call_start_ASC"
         self._delivery = DeliveryOrder(descending, resume)
+        self._hours = hours
         self._windows = [Window(start, stop)] if start < stop else []
         self._first_page_rows: int | None = min(first_page_rows, limit)
         #: Calls per second after the latest page; None: unknown, so request the whole rest.
@@ -183,9 +178,9 @@ class WindowPlan:
             else:
                 window = self._split_off_window(index, limit)
             window.request = PageRequest(
-                window.start,
-                window.stop,
-                "call_start_ASC" if window.stop - window.start <= SECOND else self._order,
+                self._hours.bound_before(window.start),
+                self._hours.bound_after(window.stop),
+                "call_start_ASC" if window.stop <= self._hours.unit(window.start)[1] else self._order,
                 limit,
                 attempts=window.attempts,
                 largest_page=self.server_limit.largest_page,
@@ -209,12 +204,15 @@ class WindowPlan:
     def _split_window(self, index: int, seconds: int) -> None:
         """Splits a window so that its first part, in the order of delivery, has `seconds` seconds."""
         window = self._windows[index]
+        middle = window.stop - seconds * SECOND if self._descending else window.start + seconds * SECOND
+        middle, after = self._hours.bound_before(middle), self._hours.bound_after(middle)
+        middle = middle if middle > window.start else after
+        if middle >= window.stop:
+            return
         # The attempts of a failing window count for the part that replaces it, not for the other.
         if self._descending:
-            middle = window.stop - seconds * SECOND
             parts = [Window(middle, window.stop, attempts=window.attempts), Window(window.start, middle)]
         else:
-            middle = window.start + seconds * SECOND
             parts = [Window(window.start, middle, attempts=window.attempts), Window(middle, window.stop)]
         self._windows[index : index + 1] = parts
 
@@ -230,7 +228,10 @@ class WindowPlan:
         window.state, window.request, window.attempts = "pending", None, 0
         self._splits = 0
         starts = fill_missing_starts(result.starts, request)
-        check_rows(starts, request)
+        page = _Page(
+            request, result, starts, self._hours.in_order(starts, request.start, request.stop + SECOND)
+        )
+        check_rows(page.keys, request)
         rows = len(starts)
         self.server_limit.record(rows, request.limit)
         if window.second_reader is not None:
@@ -243,56 +244,58 @@ class WindowPlan:
                 "where the page ends",
                 hint=PAGES_HINT,
             )
-        self._update_density(window, request, starts, complete=complete)
+        self._update_density(window, request, page.keys, complete=complete)
         if complete:
-            self._finish(index, request, result, starts)
+            self._finish(index, page)
         elif request.order == "call_start_DESC":
-            self._accept_truncated_descending(index, request, result, starts)
+            self._accept_truncated_descending(index, page)
         else:
-            self._accept_truncated_ascending(index, request, result, starts)
+            self._accept_truncated_ascending(index, page)
 
-    def _accept_truncated_ascending(
-        self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
-    ) -> None:
-        window, last_second = self._windows[index], starts[-1].replace(microsecond=0)
+    def _accept_truncated_ascending(self, index: int, page: _Page) -> None:
+        window, last_second = self._windows[index], page.keys[-1].replace(microsecond=0)
         if last_second >= window.stop:
             # A row of the second after the window was received, so the window itself is complete.
-            self._finish(index, request, result, starts)
-        elif starts[0].replace(microsecond=0) < last_second:
-            done = self._done_window(window.start, last_second, request, result, starts)
+            self._finish(index, page)
+        elif page.keys[0].replace(microsecond=0) < last_second > window.start:
+            done = self._done_window(window.start, last_second, page)
             self._replace(index, [done, Window(last_second, window.stop)])
         else:
             # All rows are in one second. It becomes a window of its own; the seconds before it are empty.
-            second = self._single_second(last_second, request, result)
-            self._replace(index, [second, Window(last_second + SECOND, window.stop)])
+            second = self._single_second(window, max(last_second, window.start), page)
+            self._replace(index, [second, Window(second.stop, window.stop)])
 
-    def _accept_truncated_descending(
-        self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
-    ) -> None:
-        window, last_second = self._windows[index], starts[-1].replace(microsecond=0)
-        complete_from = last_second + SECOND
-        if len(starts) < request.limit and starts[0].replace(microsecond=0) == last_second < window.stop:
+    def _accept_truncated_descending(self, index: int, page: _Page) -> None:
+        window, last_second = self._windows[index], page.keys[-1].replace(microsecond=0)
+        complete_from = max(window.start, self._hours.unit(last_second)[1])
+        in_one_second = page.keys[0].replace(microsecond=0) == last_second < window.stop
+        if page.is_short and in_one_second and complete_from > window.start:
             # All rows are in one second; the seconds after it are empty.
-            second = self._single_second(last_second, request, result)
-            self._replace(index, [second, Window(window.start, last_second)])
+            second = self._single_second(window, last_second, page)
+            self._replace(index, [second, Window(window.start, second.start)])
         elif complete_from >= window.stop:
             # Not even the last second is complete. It is read on its own, ascending, so that the rows of the second
             # after it, which come first in this direction, do not take up the page.
-            last = window.stop - SECOND
+            last = max(window.start, self._hours.unit(window.stop - SECOND)[0])
             self._replace(index, [Window(last, window.stop), Window(window.start, last)])
         else:
-            done = self._done_window(complete_from, window.stop, request, result, starts)
+            done = self._done_window(complete_from, window.stop, page)
             self._replace(index, [done, Window(window.start, complete_from)])
 
-    def _single_second(self, second: datetime, request: PageRequest, result: PageResult) -> Window:
-        """The window of the second that contains all rows of a truncated page."""
-        window = Window(second, second + SECOND)
-        own_request = evolve(request, start=window.start, stop=window.stop)
+    def _single_second(self, window: Window, second: datetime, page: _Page) -> Window:
+        """The window of the second that contains all rows of a truncated page which are not before it."""
+        first, last = self._hours.unit(second)
+        unit = Window(max(first, window.start), min(last, window.stop))
+        start, stop = self._hours.bound_before(unit.start), self._hours.bound_after(unit.stop)
+        own_request = evolve(page.request, start=start, stop=stop)
         # A page shorter than its limit is page 1 of the second too, because it contains no other rows. A full page means
         # that there are more, which a larger page may contain at once.
-        if own_request == request or len(result.starts) < request.limit:
-            window.second_reader = SingleSecondReader(own_request, result, self.server_limit)
-        return window
+        if own_request == page.request or page.is_short:
+            owned = unit.start, unit.stop
+            unit.second_reader = SingleSecondReader(
+                own_request, page.result, self.server_limit, owned=owned, complete_at=last
+            )
+        return unit
 
     def _accept_second(
         self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
@@ -328,20 +331,17 @@ class WindowPlan:
     def _index_of(self, request: PageRequest) -> int:
         return next(index for index, window in enumerate(self._windows) if window.request is request)
 
-    def _finish(self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]) -> None:
+    def _finish(self, index: int, page: _Page) -> None:
         window = self._windows[index]
-        self._replace(index, [self._done_window(window.start, window.stop, request, result, starts)])
+        self._replace(index, [self._done_window(window.start, window.stop, page)])
 
-    def _done_window(
-        self,
-        start: datetime,
-        stop: datetime,
-        request: PageRequest,
-        result: PageResult,
-        starts: list[datetime],
-    ) -> Window:
+    def _done_window(self, start: datetime, stop: datetime, page: _Page) -> Window:
         """A finished window with the rows of a page that start in `[start, stop)`."""
-        if request.order == "call_start_DESC":
+        starts, result = page.starts, page.result
+        if page.keys is not starts:
+            rows = [rows_of_page(result, starts, result.ids(), start, stop)]
+            return Window(start, stop, "done", rows=self._delivery.slices_of_second(start, rows))
+        if page.request.order == "call_start_DESC":
             count = range(len(starts))
             first = bisect_left(count, True, key=lambda row: starts[row] < stop)
             end = bisect_left(count, True, key=lambda row: starts[row] < start)

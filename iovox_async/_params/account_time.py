@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
-from .dates import local_range
+from .dates import clock_changes, local_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["AccountTime", "ClockReading", "parse_http_date"]
+__all__ = ["AccountTime", "ClockReading", "UncutHours", "parse_http_date"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
@@ -34,6 +34,8 @@ MAX_BEHIND_UTC: Final = timedelta(hours=12)
 MAX_CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
 #: A server whose clock shows another year than these has none.
 _PLAUSIBLE_YEARS: Final = range(2000, 9000)
+#: Kept clear around an hour that occurs twice or never, since servers differ in whether a bound is inclusive.
+_MARGIN: Final = timedelta(seconds=2)
 _EARLIEST: Final = datetime(1, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
 _AGE: Final = re.compile(r"\d{1,9}", re.ASCII)
 
@@ -146,6 +148,55 @@ class AccountTime:
             return [reading.utc]
         elapsed = timedelta(seconds=reading.seconds - self._server.seconds)
         return [reading.utc, self._server.utc + elapsed]
+
+
+@frozen
+class UncutHours:
+    """The hours of a range that occur twice or never. A date within one may mean two instants, so no request ends there.
+
+    A server that keeps instants orders the calls of an hour that occurs twice by instant, so that their starts are not in
+    order. So such an hour, with the seconds next to it, is read as a whole, like a second.
+    """
+
+    #: The first second of each, and the first after it.
+    _hours: Sequence[tuple[datetime, datetime]] = ()
+
+    @classmethod
+    def between(cls, start: datetime, stop: datetime, timezone: tzinfo | None) -> UncutHours:
+        """The hours that a request for the seconds from `start` to `stop` may meet."""
+        if timezone is None:
+            return cls()
+        changes = clock_changes(start, stop, timezone)
+        return cls([(change.start - _MARGIN, change.stop + _MARGIN) for change in changes])
+
+    def bound_before(self, second: datetime) -> datetime:
+        """The second itself, or the last one before it that means one instant."""
+        return next((start for start, stop in self._hours if start < second < stop), second)
+
+    def bound_after(self, second: datetime) -> datetime:
+        """The second itself, or the first one after it that means one instant."""
+        return next((stop for start, stop in self._hours if start < second < stop), second)
+
+    def unit(self, second: datetime) -> tuple[datetime, datetime]:
+        """What is read as a whole: such an hour, or else a second; as its first second and the first after it."""
+        for start, stop in self._hours:
+            if start <= second < stop:
+                return start, stop
+        second = second.replace(microsecond=0)
+        return second, second + timedelta(seconds=1)
+
+    def in_order(self, starts: list[datetime], earliest: datetime, latest: datetime) -> list[datetime]:
+        """The starts with the first second of such an hour instead of those within it; the same list if there are none.
+
+        Args:
+            starts: the starts in a page.
+            earliest: no start is before it, which saves comparisons.
+            latest: no start is after it.
+        """
+        for first, stop in self._hours:
+            if first <= latest and earliest < stop and any(first <= start < stop for start in starts):
+                starts = [first if first <= start < stop else start for start in starts]
+        return starts
 
 
 def _naive(utc: datetime) -> datetime:

@@ -51,7 +51,7 @@ def read(
         else:
             done = second.accept(request, answer, starts)
             if done is not None:
-                found.rows = [body[row] for body, rows, _ in done for row in rows]
+                found.rows = [body[row] for body, rows, _, _ in done for row in rows]
                 return found
         request = second.next_request()
 
@@ -307,4 +307,4 @@ def test_a_call_listed_twice_counts_as_two_rows():
         "one of the duplicates is gone: no proof"
     )
     assert second.accept(second.next_request(), PageResult([], [], list), []) is None
-    assert second.accept(second.next_request(), other, [at(0)] * 3) == [(rows, [0, 1, 2], [1, 2, 2])]
+    assert second.accept(second.next_request(), other, [at(0)] * 3) == [(rows, [0, 1, 2], [1, 2, 2], [])]

@@ -10,7 +10,7 @@ import os
 import random
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
@@ -223,6 +223,43 @@ class Server:
         while self.live[place] is not row:
             place += 1
         del self.live[place]
+
+
+@dataclass(repr=False)
+class InstantServer(Server):
+    """A server that keeps instants, shows them on the account's clock, and reads date bounds on that clock.
+
+    Attributes:
+        zone: the account's time zone.
+        fold: how it reads a bound that occurs twice or never: as the earlier (0) or later (1) of two offsets.
+        stop_fold: the same for the end of a range; by default as `fold`.
+    """
+
+    zone: tzinfo = UTC
+    fold: int = 0
+    stop_fold: int | None = None
+    #: The instant of each call.
+    instants: dict[Row, datetime] = field(default_factory=dict)
+
+    def fill_instants(self, instants: Iterable[datetime]) -> None:
+        """Inserts calls that start at these instants."""
+        for instant in instants:
+            row = Row(instant.astimezone(self.zone).replace(tzinfo=None, fold=0), self._new_id())
+            self.instants[row] = instant
+            self.ever.add(row)
+        self.live = sorted(self.instants, key=self.instants.__getitem__)
+
+    def _page(self, request: PageRequest, skip: int, limit: int) -> list[Row]:
+        stop_fold = self.fold if self.stop_fold is None else self.stop_fold
+        first = request.start.replace(tzinfo=self.zone, fold=self.fold).astimezone(UTC)
+        last = request.stop.replace(tzinfo=self.zone, fold=stop_fold).astimezone(UTC)
+        # Starts have whole microseconds: the last one that is returned.
+        last += {"inclusive": 0, "exclusive": -1, "second": 999_999}[self.end] * timedelta(microseconds=1)
+        rows = [row for row in self.live if first <= self.instants[row] <= last]
+        self.rng.shuffle(rows)
+        descending = request.order.endswith("DESC")
+        key = by_id if request.order.startswith("id_") else self.instants.__getitem__
+        return sorted(rows, key=key, reverse=descending)[skip : skip + limit]
 
 
 @dataclass
