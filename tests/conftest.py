@@ -39,6 +39,27 @@ def _restored_log_settings():
 
 
 @pytest.fixture
+def logs():
+    """The records of all loggers at all levels, as text with all attributes."""
+    lines = []
+
+    class Everything(logging.Handler):
+        def emit(self, record):
+            lines.append(f"{record.name} {record.levelname} {self.format(record)} {record.__dict__!r}")
+
+    root, handler = logging.getLogger(), Everything(level=0)
+    known = [root, *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
+    levels = [(logger, logger.level) for logger in known]
+    for logger in known:
+        logger.setLevel(logging.DEBUG)
+    root.addHandler(handler)
+    yield lines
+    root.removeHandler(handler)
+    for logger, level in levels:
+        logger.setLevel(level)
+
+
+@pytest.fixture
 def clock():
     """Time that passes only when somebody waits for it."""
     return Clock()

@@ -1,10 +1,7 @@
 """Tests that the key and phone numbers appear in no log, repr, error, file or request to another host."""
 
 import asyncio
-import copy
 import gc
-import logging
-import pickle
 import traceback
 import warnings
 from pathlib import Path
@@ -20,6 +17,7 @@ from support.faults import (
     http_answer,
     nothing_left,
 )
+from support.leaks import links, shown
 
 from iovox_async import AsyncInsights, IovoxError, RetryPolicy
 from iovox_async._runtime import use_runtime
@@ -46,55 +44,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def logs():
-    """The records of all loggers at all levels, as text with all attributes."""
-    lines = []
-
-    class Everything(logging.Handler):
-        def emit(self, record):
-            lines.append(f"{record.name} {record.levelname} {self.format(record)} {record.__dict__!r}")
-
-    root, handler = logging.getLogger(), Everything(level=0)
-    known = [root, *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
-    levels = [(logger, logger.level) for logger in known]
-    for logger in known:
-        logger.setLevel(logging.DEBUG)
-    root.addHandler(handler)
-    yield lines
-    root.removeHandler(handler)
-    for logger, level in levels:
-        logger.setLevel(level)
-
-
-def links(error):
-    """An error and all errors reachable from it: causes, contexts, groups, attributes and arguments."""
-    todo, seen = [error], {}
-    while todo:
-        link = todo.pop()
-        if not isinstance(link, BaseException) or id(link) in seen:
-            continue
-        seen[id(link)] = link
-        todo += [link.__cause__, link.__context__, *link.args, *vars(link).values()]
-        todo += getattr(link, "exceptions", ())
-    return list(seen.values())
-
-
-def shown(error):
-    """All texts that may show an error, including the variables of its frames outside this file."""
-    for link in links(error):
-        yield from (str(link), repr(link), repr(link.args), repr(vars(link)))
-        yield repr(getattr(link, "__notes__", None))
-        yield repr(getattr(link, "object", None))
-        for frame, _ in traceback.walk_tb(link.__traceback__):
-            if frame.f_code.co_filename != HERE:
-                for name, value in frame.f_locals.items():
-                    yield f"{frame.f_code.co_qualname}: {name} = {value!r}"
-    yield "".join(traceback.format_exception(error))
-    yield pickle.dumps(error).decode("latin-1")
-    yield repr(copy.copy(error))
-
-
 FORMS = {CANARY, repr(CANARY)[1:-1], repr(CANARY.encode())[2:-1], CANARY[:12], CANARY[-12:]}
 
 
@@ -111,7 +60,7 @@ async def errors_of(insights):
         try:
             done = await work
         except IovoxError as error:
-            seen += shown(error)
+            seen += shown(error, HERE)
         else:
             seen.append(repr(done))
     seen += [repr(insights), repr(stream), repr(stream.stats), repr(stream.position), repr(insights.account)]
@@ -262,7 +211,7 @@ async def test_a_cancelled_request_shows_no_key(engine, clock):
             task.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await task
-            seen = [*shown(caught.value), *stacks]
+            seen = [*shown(caught.value, HERE), *stacks]
     assert tainted(seen) == []
 
 

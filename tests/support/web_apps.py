@@ -46,8 +46,8 @@ class Site:
         return connection.throttle.in_flight == connection.supervisor.task_count == 0
 
     def make_insights(self, base_url, options):
-        options = {"retry": RetryPolicy(max_attempts=1), **options}
-        self.clients.append(AsyncInsights("demo", "demo-key", base_url=base_url, **options))
+        options = {"secure_key": "demo-key", "retry": RetryPolicy(max_attempts=1), **options}
+        self.clients.append(AsyncInsights("demo", base_url=base_url, **options))
         return self.insights
 
     async def filter_calls(self, insights, fail):
