@@ -192,6 +192,69 @@ async def test_another_task_can_close_a_follower(sandbox, open_session, reading)
         assert open_tasks(insights) == 0
 
 
+@pytest.mark.finding("A10")
+@pytest.mark.parametrize("waiting", ["in the pause", "in a request"])
+async def test_a_cancelled_step_loses_nothing(sandbox, open_session, waiting):
+    """Given a step that is cancelled while it waits, when the next is awaited, then it continues from there."""
+    sandbox.add(at("10:00:00"))
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def sleep(_seconds):
+        begun.set()
+        await release.wait()
+
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=sleep) as insights:
+        async with insights.follow(f"{DAY} 09:00", interval=60) as follow:
+            calls = aiter(follow)
+            if waiting == "in the pause":
+                await anext(calls)
+            step = asyncio.ensure_future(anext(calls))
+            await (begun.wait() if waiting == "in the pause" else until(lambda: sandbox.stats.requests))
+            step.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await step
+            if waiting == "in the pause":
+                sandbox.add(at("10:01:00"))
+                release.set()
+            assert (await anext(calls)).call_start.minute == (1 if waiting == "in the pause" else 0)
+
+
+@pytest.mark.finding("A10")
+async def test_a_follower_has_one_reader_and_no_quiet_end(sandbox, open_session):
+    """Given a reader that waits, when another one asks or the follower is closed, then each gets a SessionError."""
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=Rounds()) as insights:
+        follow = insights.follow(f"{DAY} 09:00")
+        calls = aiter(follow)
+        waiting = asyncio.ensure_future(anext(calls))
+        await until(lambda: follow.poll_count)
+        with pytest.raises(SessionError, match="another task"):
+            await anext(calls)
+        await follow.aclose()
+        with pytest.raises(SessionError, match="ended"):
+            await waiting
+        with pytest.raises(SessionError, match="ended"):
+            await anext(calls)
+
+
+@pytest.mark.finding("B8")
+async def test_the_end_of_its_task_ends_the_poll(sandbox, open_session):
+    """Given a task that is cancelled in its loop and kept, when it has ended, then nothing of the poll is left."""
+    sandbox.add(at("10:00:00", "10:00:01"))
+
+    async def read(follow):
+        async for _ in follow:
+            await asyncio.Event().wait()
+
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=Rounds()) as insights:
+        follow = insights.follow(f"{DAY} 09:00", fields=["call_origin"])
+        task = asyncio.ensure_future(read(follow))
+        await until(lambda: follow._state.delivered)
+        task.cancel()
+        await asyncio.wait([task])
+        await until(lambda: not open_tasks())
+        assert (await anext(aiter(follow))).call_origin
+
+
 async def test_added_sort_keys_are_not_delivered(sandbox, open_session):
     """Given fields without id, when following, then the id is None."""
     sandbox.add(at("10:00:00"))
