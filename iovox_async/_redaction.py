@@ -83,7 +83,7 @@ _USERINFO: Final = re.compile(r"[^\s\"'/:@]+:[^\s\"'@]+@")
 _Span: TypeAlias = tuple[int, int, str]
 
 
-def make_redactor(*secrets: str) -> Redact:
+def make_redactor(*secrets: str, only_secrets: bool = False) -> Redact:
     """A function that masks these secrets, phone numbers and credentials in URLs. No `repr` of it shows the secrets.
 
     A secret is found in every common escape, in any case, in base64 and hexadecimal digits; and if it was cut off, by the
@@ -94,7 +94,7 @@ def make_redactor(*secrets: str) -> Redact:
     def mask(text: str) -> str:
         spans: list[_Span] = []
         for layer, offsets in _layers(text):
-            found = [*_secret_spans(layer, needles), *_other_spans(layer)]
+            found = [*_secret_spans(layer, needles), *(() if only_secrets else _other_spans(layer))]
             spans += [(offsets[start], offsets[end], mark) for start, end, mark in found]
         return _replace(text, spans) if spans else text
 

@@ -6,6 +6,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import httpx
 import pytest
 from support.clock import fake_runtime
 from support.faults import (
@@ -144,6 +145,26 @@ async def test_a_key_repeated_by_the_server_is_masked(answer, logs, clock, engin
     assert tainted(seen) == []
     # httpcore logs the response at DEBUG, but not the request.
     assert tainted(line for line in logs if not line.startswith("httpcore.")) == []
+
+
+@pytest.mark.finding("C1")
+@pytest.mark.parametrize(
+    "kind",
+    [httpx.ReadError, httpx.ProxyError, httpx.ConnectError, httpx.UnsupportedProtocol, OSError, KeyError],
+)
+async def test_a_key_in_the_message_of_a_library_is_masked(kind, logs, clock):
+    """Given a transport whose exception quotes the key, then neither our error nor its causes show it."""
+
+    def fail(request):
+        raise kind(f"cannot send {CANARY} to host") from OSError(f"refused {CANARY}")
+
+    session = AsyncInsights(
+        "demo", CANARY, base_url="https://rest.iovox.test", transport=httpx.MockTransport(fail)
+    )
+    async with session as insights:
+        seen = await errors_of(insights)
+    assert tainted(seen) == []
+    assert tainted(logs) == []
 
 
 @pytest.mark.fault(14)

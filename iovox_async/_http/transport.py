@@ -103,8 +103,9 @@ class Endpoint:
             )
         self._url = f"{base_url}/calls/insights"
         self._sign = sign
-        #: Masks the key, phone numbers and credentials in URLs.
-        self._mask = make_redactor(dict(sign())[b"secureKey"].decode())
+        key = dict(sign())[b"secureKey"].decode()
+        #: Masks the key, phone numbers and credentials in URLs; and the key only, in messages of this package.
+        self._mask, self._mask_key = make_redactor(key), make_redactor(key, only_secrets=True)
         self._concurrency = concurrency
         self._timeout = timeout
         self._proxy = parse_proxy(proxy, base_url)
@@ -154,12 +155,19 @@ class Endpoint:
             try:
                 return await self._request(params, new_page)
             except (RetryableFailure, RequestError) as error:
+                self._mask_key_in(error.error if isinstance(error, RetryableFailure) else error)
                 # Remove the traceback: the variables of its frames hold the page and the query.
                 raise error.with_traceback(None)  # noqa: B904 - it is the same error
         timed_out = RequestTimeout(
             f"no complete response within {limit:g} seconds", hint="Raise timeout= if pages take that long."
         )
         raise RetryableFailure(timed_out, overload=True, splittable=True)
+
+    def _mask_key_in(self, error: BaseException | None) -> None:
+        """Masks the key in the messages of an error and its causes, whatever wrote them."""
+        while error is not None:
+            error.args = tuple(self._mask_key(arg) if isinstance(arg, str) else arg for arg in error.args)
+            error = error.__cause__
 
     async def _request(self, params: str, new_page: Callable[[], PageBuilder]) -> RawPage:
         assert self._transport is not None
@@ -213,7 +221,7 @@ class Endpoint:
                     builder.feed(block)
             return await builder.finish(body.received)
         except DecodeError as error:
-            problem, hint = _cut(self._mask(error.args[0])), error.hint
+            problem, hint = _cut(self._mask_key(error.args[0])), error.hint
         # Raised outside the except block: the decoder's exception, which may hold the page, must not become its context.
         is_html = "html" in response.headers.get("content-type", "")
         # A page that is too large stays too large. HTML comes from a gateway, and rarely changes.

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from iovox_async._redaction import redact
 from iovox_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -85,5 +86,6 @@ def error_response(error: Exception) -> ErrorResponse:
         status, name = 500, "InternalError"
     if retry_after is not None:
         headers["retry-after"] = str(math.ceil(min(retry_after, MAX_RETRY_AFTER)))
-    logger.warning("responded with %d: %s: %s", status, type(error).__name__, error)
+    # The application's own errors may quote anything.
+    logger.warning("responded with %d: %s: %s", status, type(error).__name__, redact(str(error)))
     return ErrorResponse(status, {"error": name, "detail": DETAILS[status]}, headers)
