@@ -99,7 +99,7 @@ class FollowCommand:
         ),
     ),
 )
-@options.read_option("--since", metavar="DATE", help=f"{options.START_HELP}now.")
+@options.read_option("--since", metavar="DATE", help=f"{options.START_HELP}now (without --timezone: UTC-12).")
 @options.read_option(
     "--interval",
     metavar="SECONDS",
