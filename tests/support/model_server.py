@@ -307,8 +307,8 @@ def pull(
     received: list[tuple[PageRequest, PageResult]] = []
 
     def can_request() -> bool:
-        room = plan.in_flight + plan.buffered < 2 * concurrency
-        return len(sent) + len(received) < concurrency and plan.can_request(ahead=room)
+        has_space = plan.in_flight + plan.buffered < 2 * concurrency
+        return len(sent) + len(received) < concurrency and plan.can_request(ahead=has_space)
 
     def take() -> bool:
         rows_slice = plan.next_rows()
