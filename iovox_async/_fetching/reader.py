@@ -76,6 +76,8 @@ class StreamReader:
     _last: tuple[Any, Any] = (None, None)
     #: The start and id of each call in `ready`, delivered or not: callers may change calls.
     _ready_keys: list[tuple[Any, Any]] = field(factory=list)
+    #: Rows of the slices delivered so far that were left out because their call came twice.
+    _duplicates: int = 0
     _error: IovoxError | None = None
     _fetcher: PageFetcher | None = None
     _is_stepping: bool = False
@@ -231,6 +233,7 @@ class StreamReader:
         rows = await self._fetcher.next_rows()
         self._check_open()
         self._rows, self.finished = rows, rows is None
+        self._duplicates += 0 if rows is None else rows.duplicates
         return rows
 
     def _remaining_calls(self) -> int | None:
@@ -322,7 +325,7 @@ class StreamReader:
             retries=fetcher.retries,
             bytes_received=fetcher.bytes_received,
             window_splits=fetcher.window_splits,
-            duplicates_dropped=plan.duplicates,
+            duplicates_dropped=self._duplicates,
             # After closing, the plan still counts requests that were cancelled.
             in_flight=0 if self.closed else plan.in_flight,
             buffered_pages=0 if self.closed else plan.buffered,

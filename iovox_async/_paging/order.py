@@ -22,7 +22,7 @@ from attrs import define
 from .types import SECOND, RowSlice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from .types import PageResult
@@ -42,12 +42,10 @@ class DeliveryOrder:
     Attributes:
         descending: the latest calls come first.
         resume: second and id of the last call that an earlier stream delivered.
-        duplicates: rows left out because their response listed the same call again.
     """
 
     descending: bool = False
     resume: tuple[datetime, int] | None = None
-    duplicates: int = 0
 
     def slice(self, result: PageResult, starts: Sequence[datetime], rows: range) -> RowSlice:
         """These rows of a page, of which all start in the window; `starts` are those of the whole page."""
@@ -62,14 +60,16 @@ class DeliveryOrder:
             return RowSlice(result.body, rows)
         ids = result.ids()
         ordered = array("l")
-        done = 0
+        done = duplicates = 0
         for first, end in groups:
             ordered.extend(rows[done:first])
-            ordered.extend(self._arrange(seconds[first], ((ids[row], row) for row in rows[first:end])))
+            group, dropped = self._arrange(seconds[first], [(ids[row], row) for row in rows[first:end]])
+            ordered.extend(group)
+            duplicates += dropped
             done = end
         ordered.extend(rows[done:])
         in_order = len(ordered) == len(rows) and all(map(eq, ordered, rows))
-        return RowSlice(result.body, rows if in_order else ordered)
+        return RowSlice(result.body, rows if in_order else ordered, duplicates)
 
     def slices_of_second(self, second: datetime, pages: Sequence[RowsOfPage]) -> list[RowSlice]:
         """The rows of one second (or of an hour that is read like one) from several pages.
@@ -81,30 +81,33 @@ class DeliveryOrder:
             for row, call_id, row_second in zip(rows, ids, seconds or repeat(second), strict=False):
                 items.setdefault(row_second, []).append((call_id, (index, row)))
         slices: list[RowSlice] = []
-        last_index = -1
+        last_index, duplicates = -1, 0
         for row_second in sorted(items, reverse=self.descending):
-            for index, row in self._arrange(row_second, items[row_second]):
+            ordered, dropped = self._arrange(row_second, items[row_second])
+            duplicates += dropped
+            for index, row in ordered:
                 if index != last_index:
-                    slices.append(RowSlice(pages[index][0], array("l")))
+                    slices.append(RowSlice(pages[index][0], array("l"), duplicates))
+                    duplicates = 0
                 slices[-1].rows.append(row)  # type: ignore[attr-defined]  # it is the array made here
                 last_index = index
         return slices
 
-    def _arrange(self, second: datetime, items: Iterable[tuple[int | None, T]]) -> list[T]:
-        """The rows of one second in their order; each item is an id and what stands for the row."""
+    def _arrange(self, second: datetime, items: Sequence[tuple[int | None, T]]) -> tuple[list[T], int]:
+        """The rows of one second in their order, and how many were duplicates; an item is an id and what stands for a row."""
         by_id: dict[int, T] = {}
         unreadable: list[T] = []
         for call_id, item in items:
             if call_id is None:
                 unreadable.append(item)
             else:
-                self.duplicates += call_id in by_id
                 by_id[call_id] = item
+        duplicates = len(items) - len(by_id) - len(unreadable)
         ids = sorted(by_id, reverse=self.descending)
         if self.resume is not None and second == self.resume[0]:
             last = self.resume[1]
             ids = [call_id for call_id in ids if (call_id < last if self.descending else call_id > last)]
-        return [by_id[call_id] for call_id in ids] + unreadable
+        return [by_id[call_id] for call_id in ids] + unreadable, duplicates
 
 
 def rows_of_page(

@@ -54,8 +54,6 @@ class PagePlan:
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
-        #: Rows dropped because their page listed their call again, or an earlier page contained it.
-        self.duplicates: int = 0
         self._start, self._end, self._order, self._max_ahead = start, end, order, max_ahead
         self._bounds = hours.bound_before(start), hours.bound_after(end)
         self._requested = 0
@@ -171,10 +169,10 @@ class PagePlan:
         body, ids, outside = result
         self._delivered += 1
         rows = [row for row in last_listed(ids) if row not in outside and ids[row] not in self._delivered_ids]
-        self.duplicates += len(ids) - len(outside) - len(rows)
+        duplicates = len(ids) - len(outside) - len(rows)
         new_ids = [ids[row] for row in rows if ids[row] is not None]
         self._delivered_ids.update(new_ids)
         self._recent_ids.append(new_ids)
         if len(self._recent_ids) > self._max_ahead + 1:
             self._delivered_ids.difference_update(self._recent_ids.popleft())
-        return RowSlice(body, rows if len(rows) < len(ids) else range(len(ids)))
+        return RowSlice(body, rows if len(rows) < len(ids) else range(len(ids)), duplicates)

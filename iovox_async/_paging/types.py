@@ -87,10 +87,17 @@ class PageResult:
 
 @frozen
 class RowSlice:
-    """Rows of one page that are ready for delivery: the row numbers `rows` of `body`, in the order of delivery."""
+    """Rows of one page that are ready for delivery.
+
+    Attributes:
+        body: the page.
+        rows: the numbers of the rows, in the order of delivery.
+        duplicates: how many rows of the page are left out because their call is listed, or was delivered, elsewhere.
+    """
 
     body: Any
     rows: Sequence[int]
+    duplicates: int = 0
 
 
 @define(eq=False)

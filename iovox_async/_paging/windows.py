@@ -139,11 +139,6 @@ class WindowPlan:
         return sum(window.pages for window in self._windows)
 
     @property
-    def duplicates(self) -> int:
-        """Rows left out because their response listed the same call again."""
-        return self._delivery.duplicates
-
-    @property
     def seconds_left(self) -> float:
         """Seconds of the range whose calls are not delivered yet."""
         return sum(window.seconds for window in self._windows)

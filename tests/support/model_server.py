@@ -280,6 +280,11 @@ class Pull:
     def requests(self) -> int:
         return len(self.requests_sent)
 
+    @property
+    def duplicates(self) -> int:
+        """The rows that were left out because their call came twice."""
+        return sum(rows_slice.duplicates for rows_slice in self.slices)
+
 
 def pull(
     plan: WindowPlan | PagePlan,
