@@ -1,9 +1,12 @@
 """Every reader gives the same calls: records, pages, Arrow, `collect`, `follow` and each format of a backfill."""
 
+import asyncio
 import json
 import random
 from datetime import datetime
+from itertools import pairwise
 
+import httpx
 import pyarrow as pa
 import pytest
 from support.arrow_pages import batch_value, expected_rows
@@ -11,6 +14,7 @@ from support.odd_server import OddServer, call
 from support.odd_values import NESTED
 
 from iovox_async import InsightsQuery, QueryError, RecordError
+from iovox_async._parsing.decoder import CallDecoder
 from iovox_async.arrow import schema_for
 from iovox_async.backfill import Backfill
 
@@ -288,6 +292,66 @@ async def test_a_position_with_an_id_beyond_64_bits_is_refused(open_session, num
         start, _, fingerprint = stream.position.rpartition("-6-")
         with pytest.raises(QueryError, match="64 bits"):
             await read_all(insights, "records", resume=f"{start}-{number}-{fingerprint}")
+
+
+@pytest.mark.finding("D10")
+async def test_the_query_is_hashed_once(open_session, monkeypatch):
+    """Given a stream, when its position is read after each call, then the query is hashed once."""
+    hashed = []
+    fingerprint = InsightsQuery.fingerprint
+    monkeypatch.setattr(InsightsQuery, "fingerprint", lambda query: hashed.append(1) or fingerprint(query))
+    async with open_session(transport=large().transport) as insights:
+        stream = insights.stream(f"{DAY} 10:00:00", f"{DAY} 10:59:59", on_error="skip")
+        positions = {stream.position async for _ in stream}
+    assert len(positions) == 3_600
+    assert len(hashed) == 1
+
+
+@pytest.mark.finding("B2")
+@pytest.mark.parametrize("reader", ["records", "pages", "arrow"])
+async def test_the_pages_of_a_full_second_are_counted(open_session, reader):
+    """Given a second with the calls of 40 pages, when read, then the peak counts them, and no other page is kept beside them."""
+    server = OddServer(cap=5)
+    server.add(at(1), *(call(number, at(1)) for number in range(200)))
+    for second in range(2, 400):
+        server.add(at(second), call(1_000 + second, at(second)))
+    async with open_session(transport=server.transport, concurrency=2) as insights:
+        rows, stream = await read_all(insights, reader)
+        assert len(rows) == 598
+        assert 40 <= stream.stats.peak_buffered_pages <= 40 + 2 * 2 + 1
+
+
+@pytest.mark.finding("B6")
+@pytest.mark.parametrize("method", ["page", "get"])
+async def test_a_large_page_is_decoded_in_slices(open_session, method):
+    """Given a page of many segments, when it is decoded, then other tasks run between the segments."""
+    rows = [call(number, at(number % 3_000), comments=[{"text": "x" * 2_000}]) for number in range(1, 2_001)]
+    body = b"[" + b",".join(rows) + b"]"
+    turns, batches = [], []
+    batch = CallDecoder.batch
+
+    def counted(*args):
+        batches.append(len(turns))
+        return batch(*args)
+
+    async def other_task():
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    async with open_session(transport=transport) as insights:
+        task = asyncio.create_task(other_task())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CallDecoder, "batch", counted)
+            fields = ["id", "call_start", "comment_text"]
+            if method == "page":
+                assert len((await insights.page(DAY, DAY, fields=fields)).calls) == 2_000
+            else:
+                assert len(await insights.get(range(1, 101), fields=fields)) == 100
+        task.cancel()
+    assert len(batches) > 20
+    assert all(later > earlier for earlier, later in pairwise(batches))
 
 
 NOW = datetime.fromisoformat("2024-06-01T00:00:00+00:00")
