@@ -251,8 +251,9 @@ async def test_the_end_of_its_task_ends_the_poll(sandbox, open_session):
         await until(lambda: follow._state.delivered)
         task.cancel()
         await asyncio.wait([task])
-        await until(lambda: not open_tasks())
-        assert (await anext(aiter(follow))).call_origin
+        await until(lambda: not open_tasks(insights))
+        with pytest.raises(SessionError, match="ended"):
+            aiter(follow)
 
 
 async def test_added_sort_keys_are_not_delivered(sandbox, open_session):

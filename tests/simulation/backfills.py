@@ -22,6 +22,7 @@ from .disk import Disk, KilledError
 from .endpoint import at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from .schedule import Use
@@ -33,6 +34,8 @@ __all__ = ["backfill_use"]
 #: Runs after which it counts as one that never ends.
 RUNS = 8
 FINALITY_DELAY = timedelta(hours=2)
+#: How much later the range of a backfill without an end is read again.
+LATER = timedelta(days=6)
 FIELDS = ("id", "call_start", "call_origin", "call_destination")
 
 
@@ -70,7 +73,8 @@ async def _backfill(program: Program, use: Use, folder: Path) -> None:
 
     world = program.world
     disk = Disk(use.crash_at if use.crash else 0, power=use.crash == "power")
-    query = _names.InsightsQuery(start_date=at(use.start), end_date=at(use.end), fields=FIELDS)
+    end = None if use.open else at(use.end)
+    query = _names.InsightsQuery(start_date=at(use.start), end_date=end, fields=FIELDS)
 
     def job() -> Any:
         return _names.backfill(
@@ -83,6 +87,8 @@ async def _backfill(program: Program, use: Use, folder: Path) -> None:
         )
 
     pull = Pull(use, world.endpoint.tick)
+    if use.open:
+        pull.until = world.now() + timedelta(seconds=min(0.0, program.schedule.skew))
     for number in range(RUNS):
         step = use.leave_at if use.leave == "cancel" and not number else None
         how, error = await cancelled_at(program, job().run(), step)
@@ -111,10 +117,39 @@ async def _backfill(program: Program, use: Use, folder: Path) -> None:
     how, error = await cancelled_at(program, job().run(), None)
     if error is not None:
         check_error(world, error, "a second backfill")
-    if len(world.exchanges) > sent and at(use.end) < _final_before(world):
+    if len(world.exchanges) > sent and end is not None and end < _final_before(world):
         world.violated("again", f"a run of a finished job sent {len(world.exchanges) - sent} requests")
     if program.rng.random() < 0.3:
         await _verify(program, job(), pull)
+    if use.open:
+        await _later(program, job, pull, folder)
+
+
+async def _later(program: Program, job: Callable[[], Any], before: Pull, folder: Path) -> None:
+    """Runs again days later, when all calls must be there that have arrived in time meanwhile."""
+    from .uses import cancelled_at
+
+    world, use = program.world, before.use
+    begin = world.now()
+    world.stop_motion()
+    arrived = set()
+    for _ in range(8):
+        start = begin + program.rng.random() * (LATER + FINALITY_DELAY) - FINALITY_DELAY
+        arrived.add(world.endpoint.insert(start.replace(microsecond=0)).id)
+    await asyncio.sleep(LATER.total_seconds())
+    until = world.now() + timedelta(seconds=min(0.0, program.schedule.skew))
+    pull = Pull(use, before.began, until=until)
+    _how, error = await cancelled_at(program, job().run(), None)
+    if error is not None:
+        check_error(world, error, "a backfill days later")
+        return
+    pull.complete, pull.ended = True, world.endpoint.tick
+    for destination, origin in _rows(folder, use.format):
+        pull.take(world, destination, origin, None, None)
+    check_pull(world, pull)
+    due = {number for number in arrived if world.endpoint.history[number][0].start <= until}
+    if missed := due - {one.id for one in pull.got}:
+        world.violated("lost", f"{len(missed)} calls arrived in time and are missing: {sorted(missed)[:5]}")
 
 
 def _final_before(world: World) -> datetime:

@@ -46,16 +46,16 @@ async def _arrive(program: Program, number: int) -> None:
             world.trace("data", f"call {row.id} edited")
 
 
-async def _read(program: Program, follower: Any, pull: Pull, use: Use, ended: list[bool]) -> None:
+async def _read(program: Program, iterator: Any, pull: Pull, use: Use, ended: list[bool]) -> None:
     """Takes calls until following is ended by another task."""
     world = program.world
     failures = 0
     while not ended:
         try:
             if use.leave == "anext":
-                await _read_with_deadlines(program, follower, pull)
+                await _read_with_deadlines(program, iterator, pull)
             else:
-                async for call in follower:
+                async for call in iterator:
                     _take(program, pull, call)
             if not ended:
                 world.violated("short", "following ended without an error")
@@ -71,8 +71,7 @@ async def _read(program: Program, follower: Any, pull: Pull, use: Use, ended: li
             await asyncio.sleep(_names.LOCKED_OUT + 1)
 
 
-async def _read_with_deadlines(program: Program, follower: Any, pull: Pull) -> None:
-    iterator = follower.__aiter__()
+async def _read_with_deadlines(program: Program, iterator: Any, pull: Pull) -> None:
     impatient = 5
     while True:
         try:
@@ -110,10 +109,13 @@ async def follow_use(program: Program, use: Use) -> None:
     step = use.leave_at if use.leave == "cancel" else None
 
     async def read() -> None:
-        how, _error = await cancelled_at(program, _read(program, follower, pull, use, ended), step)
+        iterator = aiter(follower)
+        how, error = await cancelled_at(program, _read(program, iterator, pull, use, ended), step)
         if how == "cancelled":
-            # What was cancelled loses nothing: the same follower goes on.
-            await cancelled_at(program, _read(program, follower, pull, use, ended), None)
+            # A step that was cancelled loses nothing: the next one goes on, in another task.
+            _how, error = await cancelled_at(program, _read(program, iterator, pull, use, ended), None)
+        if error is not None:
+            raise error
 
     reading = loop.create_task(read())
     await arriving

@@ -274,7 +274,9 @@ def _vary_clocks(schedule: Schedule, rng: random.Random, span: int) -> None:
     if use.kind == "follow":
         # From a clock that is ahead, "now" is later than now.
         use.open, use.updates = rng.random() < 0.3 and schedule.skew <= 0, rng.random() < 0.3
-    elif use.kind != "backfill" and rng.random() < 0.1:
+    elif use.kind == "backfill":
+        use.open = rng.random() < 0.3
+    elif rng.random() < 0.1:
         # A start in the future of the machine's clock is refused.
         schedule.skew = max(schedule.skew, -60.0)
         shift = BEGIN - span - 120

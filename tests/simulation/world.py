@@ -198,6 +198,10 @@ class World:
             second = self._second(rows)
             _MOTIONS[motion](self, second)
 
+    def stop_motion(self) -> None:
+        """Lets nothing change from now on."""
+        self._motion_left = 0
+
     def _second(self, rows: list[Row]) -> datetime:
         """A second at the edge of a page, where changes hurt most, or any."""
         if rows and self.rng.random() < 0.8:
