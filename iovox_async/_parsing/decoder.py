@@ -169,10 +169,11 @@ class CallDecoder:
     ) -> list[Call]:
         calls: list[Call] = []
         for index, raw in records:
-            with suppress(*_FAST_PATH_ERRORS):
+            try:
                 calls += decoder.make((decoder.row(raw),), self._timezone)
                 continue
-            # Outside of the block above, since the error of the compiled decoder must not become a context.
+            except _FAST_PATH_ERRORS:
+                pass  # not converted here, since this error must not become the context of another
             try:
                 calls.append(self._convert(raw, index))
             except RecordError:
@@ -214,10 +215,14 @@ class CallDecoder:
 
 def _decode_record(raw: msgspec.Raw) -> tuple[Any, bool, str]:
     """The JSON of one record, whether its texts were not Unicode and have replacement characters now, and the problem."""
-    data = bytes(raw)
-    text = decode_utf8(data)
     try:
-        return _decode_json(text), text is not data, ""
+        return _decode_json(raw), False, ""
+    except UnicodeDecodeError:
+        pass
+    except (ValueError, RecursionError) as error:
+        return None, False, str(error)
+    try:
+        return _decode_json(decode_utf8(bytes(raw))), True, ""
     except (ValueError, RecursionError) as error:
         return None, False, str(error)
 

@@ -334,7 +334,7 @@ def _without_offset(hook: Hook) -> Hook:
 
     def structure(data: Any, target: Any) -> Any:
         value = hook(data, target)
-        if value is not None and isinstance(data, str) and _OFFSET.search(data):
+        if value is not None and len(data) != 19 and _OFFSET.search(data):
             raise InvalidValue("has an offset from UTC, which the start of a call must not have")
         return value
 
