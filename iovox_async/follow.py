@@ -74,6 +74,8 @@ class PollRange:
     #: The earliest and the latest time it may have been in the account when the current poll began.
     _earliest_now: datetime = field(init=False)
     _latest_now: datetime = field(init=False)
+    #: Monotonic seconds at which the latter was computed.
+    _read_at: float = field(init=False)
     #: The earliest time at the beginning of the last complete poll that read from a look-back before it.
     _checked_until: datetime = field(init=False)
     _checks: bool = field(default=True, init=False)
@@ -89,6 +91,7 @@ class PollRange:
         reading = self.time.read()
         self._earliest_now = self.time.earliest_now(reading)
         self._latest_now = self.time.latest_now(reading, by=min)
+        self._read_at = reading.seconds
 
     def begin_poll(self) -> datetime:
         """The first second of the poll that begins now."""
@@ -107,9 +110,10 @@ class PollRange:
 
     def add(self, start: datetime, *, is_new: bool) -> None:
         """Notes the start of a call that a poll has read."""
-        if start > self._latest_now:
+        if start > self._latest_now and self.time.clock() - self._read_at >= 1:
             # The poll may have begun long ago.
-            self._latest_now = self.time.latest_now(by=min)
+            reading = self.time.read()
+            self._latest_now, self._read_at = self.time.latest_now(reading, by=min), reading.seconds
         if start > self._latest_now:
             return
         self.latest = max(self.latest, start)
