@@ -13,8 +13,6 @@ from iovox_async import AsyncInsights, InsightsQuery, QueryError
 from iovox_async._runtime import use_runtime
 from iovox_async.backfill import Backfill
 
-pytestmark = pytest.mark.finding("A5")
-
 NOON = datetime(2024, 1, 5, 12, tzinfo=UTC)
 WHOLE = InsightsQuery(start_date="2024-01-01", end_date="2024-01-10")
 
@@ -57,6 +55,7 @@ def run_at(sandbox, clock, out):
 DAYS = [f"2024-01-{day:02}" for day in range(1, 11)]
 
 
+@pytest.mark.finding("A5")
 @pytest.mark.usefixtures("own_sandbox")
 @pytest.mark.parametrize("query", [WHOLE, InsightsQuery(start_date="2024-01-01")], ids=["end", "no end"])
 async def test_a_clock_that_is_days_ahead_marks_no_day_to_come_as_final(query, run_at, sandbox, out):
@@ -78,6 +77,7 @@ async def test_a_clock_that_is_days_ahead_marks_no_day_to_come_as_final(query, r
     assert not {*DAYS} & {*report.open_partitions}
 
 
+@pytest.mark.finding("A5")
 @pytest.mark.parametrize(
     ("machine", "server", "final_days"),
     [
@@ -96,6 +96,7 @@ async def test_the_earlier_clock_decides_which_days_are_final(machine, server, f
     assert report.partitions - len(report.open_partitions) == final_days
 
 
+@pytest.mark.finding("A5")
 @pytest.mark.parametrize(
     ("difference", "warns"),
     [(timedelta(minutes=4), False), (timedelta(minutes=6), True), (-timedelta(minutes=6), True)],
@@ -108,6 +109,7 @@ async def test_a_difference_of_more_than_five_minutes_is_logged_once(difference,
     assert len([record for record in caplog.records if "clock" in record.message]) == warns
 
 
+@pytest.mark.finding("A5")
 @pytest.mark.finding("A4")
 @pytest.mark.parametrize(
     ("zone", "open_from"), [(None, 4), ("Australia/Sydney", 4), ("America/New_York", 4), ("UTC", 5)]
@@ -121,6 +123,7 @@ async def test_a_day_is_final_when_it_has_ended_in_the_account(zone, open_from, 
     assert report.open_partitions[0] == DAYS[open_from]
 
 
+@pytest.mark.finding("A5")
 @pytest.mark.finding("A4")
 async def test_without_a_zone_yesterday_is_refused_where_it_may_be_two_days(run_at):
     """Given no time zone, when YESTERDAY is requested, then the error says what to do."""

@@ -11,8 +11,6 @@ from support.backfill import LATER, QUERY, ids_in
 from iovox_async import BackfillMismatchError, ManifestCorruptedError
 from iovox_async.backfill import Backfill
 
-pytestmark = pytest.mark.finding("D12")
-
 
 def delete_days(out, *days):
     """Deletes the files of days of January, with their directories."""
@@ -20,6 +18,7 @@ def delete_days(out, *days):
         shutil.rmtree(out / f"calls/date=2024-01-{day:02}")
 
 
+@pytest.mark.finding("D12")
 class TestRetention:
     async def test_the_oldest_days_may_be_deleted(self, job, sandbox, out):
         """Given a backfill whose three oldest days are deleted, when it runs again, then they stay deleted."""
@@ -66,6 +65,7 @@ class TestRetention:
             await job().run()
 
 
+@pytest.mark.finding("D12")
 class TestLinksAndMoves:
     @pytest.mark.parametrize("link", ["", "calls", "calls/date=2024-01-03"], ids=["root", "calls", "day"])
     async def test_a_directory_behind_a_symbolic_link_works_always(self, link, job, sandbox, out, tmp_path):
@@ -98,6 +98,7 @@ class TestLinksAndMoves:
         assert ids_in(tmp_path / "moved") == sandbox.ids()
 
 
+@pytest.mark.finding("D12")
 @pytest.mark.parametrize(
     "base_url",
     [

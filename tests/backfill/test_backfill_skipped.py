@@ -10,8 +10,6 @@ from iovox_async import RecordError
 from iovox_async.backfill import Backfill
 from iovox_async.backfill._formats import FORMATS
 
-pytestmark = pytest.mark.finding("A14")
-
 
 @pytest.fixture
 async def bad_job(sandbox, open_session, out):
@@ -60,6 +58,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.finding("A14")
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -79,6 +78,7 @@ async def test_verify_finds_no_difference_where_records_were_skipped(change, nam
     assert skipped or (change == "an id beyond 64 bits" and name != "parquet")
 
 
+@pytest.mark.finding("A14")
 @pytest.mark.usefixtures("own_sandbox")
 async def test_a_real_difference_is_found_beside_skipped_records(bad_job, sandbox):
     """Given skipped records, when a call is deleted at the endpoint, then verify reads its day again, once."""
@@ -89,6 +89,7 @@ async def test_a_real_difference_is_found_beside_skipped_records(bad_job, sandbo
     assert (await (await bad_job(change, "parquet")).verify()).mismatched_partitions == ()
 
 
+@pytest.mark.finding("A14")
 async def test_without_skip_the_record_is_an_error(bad_job):
     """Given on_error="raise", when a record cannot be read, then the run raises as before."""
     backfill = await bad_job(CHANGES["a duration"], "jsonl")
