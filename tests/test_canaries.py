@@ -61,6 +61,7 @@ FORMS = {
     "the start": '[{"id": 1, "call_start": "%s"}]',
     "the id": '[{"id": "%s", "call_start": "2024-01-01 00:00:00"}]',
     "another row": f'[{ROW}, {{"id": "x"}}]' % '"call_origin": "%s", "node_name": "%s"',
+    "a number beyond 64 bits": f"[{ROW}]" % f'"call_origin": "%s", "talk_time_sec": {10**30}',
     "a header": "",
 }
 STATUSES = (200, 400, 401, 403, 404, 418, 429, 500, 503, 302)
@@ -179,7 +180,9 @@ async def test_no_canary_is_in_any_output(reader, logs, clock, tmp_path):
         case = (status, form, escape)
         sent = (
             f"{SENT} {NAME}"
-            if status == 200 and form not in {"text", "JSON", "nested JSON", "cut JSON"}
+            if status == 200
+            and reader != "follow"
+            and form not in {"text", "JSON", "nested JSON", "cut JSON"}
             else SENT
         )
         transport = httpx.MockTransport(ending(response_of(status, form, ESCAPES[escape], sent)))
@@ -198,7 +201,7 @@ async def test_no_canary_is_in_any_output(reader, logs, clock, tmp_path):
                     failed += 1
                     in_frames = [*shown(error, HERE)]
                     texts += [str(error), repr(error), repr(error.args), str(error.hint), *error_texts(error)]
-                    assert leaked(in_frames, numbers=False) == [], case
+                    assert leaked(in_frames) == [], case
                     for link in (error.__cause__, error.__context__):
                         texts += [repr(link), str(link)]
                     texts += [json.dumps(error_response(error).body)]

@@ -78,8 +78,12 @@ class RecordColumns:
             values = [getattr(call, name) for call in calls]
             try:
                 arrays.append(self._array(column, values))
+                continue
             except _VALUE_ERRORS:
-                raise self._error_of(name, column, values, indexes or range(len(calls))) from None
+                error = self._error_of(name, column, values, indexes or range(len(calls)))
+            # The variables of this frame and of the other error's must not show the values.
+            values, arrays = [], []
+            raise error
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _error_of(
