@@ -10,7 +10,14 @@ from ._paging import MAX_PAGE_ROWS
 from .errors import ConfigurationError
 from .retry import seconds
 
-__all__ = ["Secret", "Sign", "check_page_size", "check_positive_integer", "make_signer", "positive_seconds"]
+__all__ = [
+    "Secret",
+    "Sign",
+    "check_page_size",
+    "check_positive_integer",
+    "make_signer",
+    "positive_seconds",
+]
 
 Sign = Callable[[], list[tuple[bytes, bytes]]]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Final, Literal, TextIO, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from .errors import ConfigurationError, ResponseError
 from .events import PageAccepted, RequestFinished, RetryScheduled, StreamFinished, StreamStarted
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from .results import StreamStats
 
 __all__ = ["LOG_LEVELS", "Telemetry", "enable_logging", "logger"]
-
-
-E = TypeVar("E")
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
@@ -79,7 +77,7 @@ class Telemetry:
         )
         if self.observer is not None:
             event = StreamStarted(self.stream, start, end, paging, field_count, resumed)
-            self._notify(self.observer.on_stream_started, event)
+            self._notify("on_stream_started", event)
 
     async def track_request(
         self,
@@ -105,13 +103,13 @@ class Telemetry:
             event = RequestFinished(
                 self.stream, window, page, attempt, duration, status, error=type(error).__name__
             )
-            self._notify(self.observer.on_request_finished, event)
+            self._notify("on_request_finished", event)
             raise
         duration = self._clock() - started
         event = RequestFinished(
             self.stream, window, page, attempt, duration, 200, response.rows, response.wire_bytes
         )
-        self._notify(self.observer.on_request_finished, event)
+        self._notify("on_request_finished", event)
         return response
 
     def retry_scheduled(
@@ -126,7 +124,7 @@ class Telemetry:
         """Reports that an attempt has failed and will be repeated."""
         if self.observer is not None:
             event = RetryScheduled(self.stream, window, page, attempt, delay, type(error).__name__)
-            self._notify(self.observer.on_retry, event)
+            self._notify("on_retry", event)
 
     def page_accepted(
         self, window: tuple[datetime, datetime], page: int, *, attempts: int, response: RawPage
@@ -134,7 +132,7 @@ class Telemetry:
         """Reports that a page has become part of the stream."""
         if self.observer is not None and self.stream is not None:
             event = PageAccepted(self.stream, window, page, attempts, response.rows, response.wire_bytes)
-            self._notify(self.observer.on_page_accepted, event)
+            self._notify("on_page_accepted", event)
 
     def stream_finished(self, stats: StreamStats, *, complete: bool, error: Exception | None) -> None:
         """Reports the end of the stream. Later calls do nothing."""
@@ -156,16 +154,22 @@ class Telemetry:
         if self.observer is not None:
             counts = stats.calls, stats.requests, stats.retries, stats.bytes_received
             event = StreamFinished(self.stream, outcome, duration, *counts, error_name)
-            self._notify(self.observer.on_stream_finished, event)
+            self._notify("on_stream_finished", event)
 
-    def _notify(self, method: Callable[[E], None], event: E) -> None:
+    def _notify(self, name: str, event: object) -> None:
+        """Calls a method of the observer, whatever that may raise."""
         try:
-            method(event)
-        except Exception:
+            result = getattr(self.observer, name)(event)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(f"{name} must not be async")  # noqa: TRY301 - logged like every failure
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
             if not self._observer_failed:
                 self._observer_failed = True
-                name = getattr(method, "__qualname__", repr(method))
-                logger.exception("the observer failed in %s; requests are not affected", name)
+                method = f"{type(self.observer).__qualname__}.{name}"
+                logger.exception("the observer failed in %s; requests are not affected", method)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

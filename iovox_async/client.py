@@ -14,9 +14,10 @@ from ._fetching.by_id import fetch_by_id, flatten_ids
 from ._fetching.connection import Connection
 from ._fetching.reader import StreamReader
 from ._fetching.slices import decode_page, raw_json
+from ._http.budgets import PageBudget
 from ._http.tasks import TaskSupervisor
 from ._http.throttle import RequestThrottle
-from ._http.transport import Endpoint
+from ._http.transport import MAX_PAGE_BYTES, Endpoint
 from ._http.urls import check_base_url
 from ._paging.spec import FINALITY_DELAY, Paging, add_fields, resolve, to_local_time
 from ._params.account_time import AccountTime
@@ -70,12 +71,15 @@ class AsyncInsights:
         concurrency: the number of requests in flight, at most, over all streams of the session.
         page_size: rows per request, 1 to 20,000; None: chosen by the size of the records (about 1.6 MB per page).
         retry: how often and how long a request is retried.
-        timeout: seconds or a timedelta for one attempt, from its start to the last byte.
+        timeout: seconds or a timedelta for one attempt, from its start to the last byte. Time in which this program computes
+            does not count.
+        max_page_bytes: the largest page accepted, as sent and as decompressed. Streams replace a larger one by smaller ones;
+            where that is impossible, a `DecodeError` is raised.
         timezone: the time zone of the account, as a tzinfo or an IANA name. With it, dates passed may be aware and dates
             of records are. Without it all dates are naive and in the account's local time, which the endpoint never states.
         proxy: the URL of a proxy (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and the like.
             By default these variables are ignored.
-        transport: an `httpx.AsyncBaseTransport` to use instead of httpx's own; it is closed with the session. It has its
+        transport: an instance of `httpx.AsyncBaseTransport` to use instead of httpx's own; it is closed with the session. It has its
             own proxies, certificates and pool, so `proxy` must not be passed with it. For the aiohttp engine:
             `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
         observer: receives an event for every request, retry, page and stream, for metrics (see `iovox_async.events`).
@@ -94,6 +98,7 @@ class AsyncInsights:
         page_size: int | None = None,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         timeout: float | timedelta = 60.0,
+        max_page_bytes: int = MAX_PAGE_BYTES,
         timezone: tzinfo | str | None = None,
         proxy: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -112,20 +117,23 @@ class AsyncInsights:
         self._page_size = check_page_size(page_size)
         runtime = current_runtime()
         time = AccountTime(zone_of(timezone), runtime.utcnow, runtime.clock)
+        endpoint = Endpoint(
+            url,
+            sign,
+            concurrency=concurrency,
+            timeout=attempt_seconds,
+            proxy=proxy,
+            transport=transport,
+            max_page_bytes=check_positive_integer("max_page_bytes", max_page_bytes),
+            on_date=time.observe,
+        )
         self._connection = Connection(
-            endpoint=Endpoint(
-                url,
-                sign,
-                concurrency=concurrency,
-                timeout=attempt_seconds,
-                proxy=proxy,
-                transport=transport,
-                on_date=time.observe,
-            ),
+            endpoint=endpoint,
             throttle=RequestThrottle(
                 concurrency, clock=runtime.clock, sleep=runtime.sleep, random=runtime.random
             ),
-            supervisor=TaskSupervisor(),
+            page_budget=PageBudget.for_concurrency(concurrency),
+            supervisor=TaskSupervisor(endpoint.aclose),
             retry=retry,
             observer=observer,
             time=time,
@@ -351,9 +359,12 @@ class AsyncInsights:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends all requests and closes all connections. It may be called more than once."""
+        """Ends all requests and closes all connections, which takes a few seconds at most. It may be called more than once.
+
+        Raises:
+            SessionError: the session was used in another event loop or process.
+        """
         await self._connection.supervisor.aclose()
-        await self._connection.endpoint.aclose()
 
     @property
     def account(self) -> str:

@@ -63,14 +63,16 @@ class RetryPolicy:
 
     Attributes:
         max_attempts: attempts per request, including the first; 1 means no retries.
-        initial_backoff: the wait before the first retry is random, up to this; the limit doubles with each retry.
+        initial_backoff: the wait before the first retry is random, up to this; the limit doubles with each retry. After 429
+            and 503, by which a server limits requests, it is ten times as long: 0.1 and 1 second by default, as in AWS's SDKs.
         max_backoff: the longest limit of that wait.
-        total_timeout: limit for one request, including its retries and waits; more than 0.
+        total_timeout: limit for one request, including its retries and waits; more than 0. An outage, in which no connection
+            to the server can be made, is waited out until then, however few `max_attempts` there are, unless that is 1.
         max_retry_after: longest `Retry-After` that is followed; the error is raised at once if the server requests more.
     """
 
     max_attempts: int = field(default=5, validator=_check_max_attempts)
-    initial_backoff: float = field(default=0.5, converter=_to_seconds, validator=_check_duration)
+    initial_backoff: float = field(default=0.1, converter=_to_seconds, validator=_check_duration)
     max_backoff: float = field(default=30.0, converter=_to_seconds, validator=_check_duration)
     total_timeout: float = field(default=300.0, converter=_to_seconds, validator=_check_total_timeout)
     max_retry_after: float = field(default=120.0, converter=_to_seconds, validator=_check_duration)

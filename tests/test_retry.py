@@ -117,6 +117,6 @@ def test_invalid_max_attempts_are_rejected(value: Any):
 
 def test_a_policy_is_frozen_and_comparable():
     """Given two policies with equal settings, then they are equal; and when a setting is assigned, then it fails."""
-    assert RetryPolicy() == RetryPolicy(5, 0.5, 30.0, 300.0, 120.0)
+    assert RetryPolicy() == RetryPolicy(5, 0.1, 30.0, 300.0, 120.0)
     with pytest.raises(AttributeError):
         RetryPolicy().attempts = 9  # type: ignore[misc]

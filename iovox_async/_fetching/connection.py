@@ -12,6 +12,7 @@ from .._telemetry import Telemetry
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from .._http.budgets import PageBudget
     from .._http.tasks import TaskSupervisor
     from .._http.throttle import RequestThrottle
     from .._http.transport import Endpoint
@@ -39,6 +40,10 @@ class PageSizeEstimator:
             # Growth counts at once, because a page too large is worse than one too small.
             self._row_bytes = size if self._row_bytes is None else max(size, 0.5 * (size + self._row_bytes))
 
+    def bytes_for(self, rows: int, page_bytes: int) -> int:
+        """The size to expect of a page of at most `rows` rows; `page_bytes` if none has been received yet."""
+        return page_bytes if self._row_bytes is None else int(rows * self._row_bytes)
+
     def rows_for(self, page_bytes: int) -> int:
         """The number of rows in a page of about `page_bytes` bytes of JSON."""
         if self._row_bytes is None:
@@ -50,11 +55,13 @@ class PageSizeEstimator:
 class Connection:
     """What the requests of one client share.
 
-    The endpoint sends single attempts, the throttle limits and retries them, and the supervisor owns their tasks.
+    The endpoint sends single attempts, the throttle limits and retries them, the supervisor owns their tasks, and the page budget
+    limits the memory of their pages.
     """
 
     endpoint: Endpoint
     throttle: RequestThrottle
+    page_budget: PageBudget
     supervisor: TaskSupervisor
     retry: RetryPolicy
     observer: Observer | None

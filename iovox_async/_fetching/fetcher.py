@@ -5,7 +5,8 @@ Invariants:
   values.
 - A reader that leaves stops the task, and a slow reader stops new requests. The reader awaits the task after the last
   rows, so an internal error cannot end a stream early.
-- At most `2 * concurrency` pages are in flight or buffered; beyond that, only the page the reader needs next may start.
+- At most `2 * concurrency` pages are in flight or buffered, and the pages of all streams of the session stay within its
+  `PageBudget`; beyond that, only the page the reader needs next may start.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from attrs import evolve
 
-from .._http.throttle import is_splittable
+from .._http.failures import is_splittable
 from .._paging import SECOND, PagePlan, PageResult, WindowPlan
 from .._params.account_time import UncutHours
 from .._telemetry import Telemetry
@@ -69,6 +70,8 @@ class PageFetcher:
         # Made once: checking the fields takes longer than everything else that a query string needs.
         self._query = evolve(spec.query, fields=spec.fields)
         self._date_constant = spec.date_constant
+        # Nothing is reported as started that cannot start.
+        connection.supervisor.check_usable()
         self.telemetry: Telemetry = Telemetry(connection.observer, numbered=True)
         self.telemetry.stream_started(
             spec.start,
@@ -186,7 +189,10 @@ class PageFetcher:
 
     def _can_request(self) -> bool:
         pages = self.plan.in_flight + self.plan.buffered
-        return self._error is None and self.plan.can_request(ahead=pages < 2 * self._throttle.concurrency)
+        ahead = pages < 2 * self._throttle.concurrency
+        if ahead and pages and not self._connection.page_budget.has_room(self._may_request):
+            ahead = False
+        return self._error is None and self.plan.can_request(ahead=ahead)
 
     async def _fetch(self, request: PageRequest, holder: object) -> None:
         """Sends one request and adds its page to the plan; releases the slot of `holder`."""
@@ -248,13 +254,16 @@ class PageFetcher:
         def on_retry(attempt: int, delay: float, error: RequestError) -> None:
             self.telemetry.retry_scheduled(attempt, delay, error, window=request.window, page=request.page)
 
-        page = await self._throttle.run(
-            send,
-            retry,
-            previous_attempts=request.attempts,
-            split_after=max(request.attempts + 1, retry.max_attempts - self.plan.splits_left(request)),
-            on_retry=on_retry,
-        )
+        budget = self._connection.page_budget
+        with budget.expect(self._page_sizes.bytes_for(request.limit, self._page_format.target_bytes)):
+            page = await self._throttle.run(
+                send,
+                retry,
+                previous_attempts=request.attempts,
+                split_after=max(request.attempts + 1, retry.max_attempts - self.plan.splits_left(request)),
+                on_retry=on_retry,
+            )
+        budget.hold(page, page.size)
         self.bytes_received += page.wire_bytes
         self._page_sizes.record(page)
         if self._adjusts_limit:

@@ -9,16 +9,18 @@ Invariants: no error keeps a reference to the request, whose headers contain the
 
 from __future__ import annotations
 
+import errno
+import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BadRequestError, RequestTimeout, TLSError, TransportError
-from .throttle import RetryableFailure
+from .failures import RetryableFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["convert_exception"]
+__all__ = ["CONNECTION_HINT", "convert_exception"]
 
 #: Characters of a library's message that are kept.
 MESSAGE_LENGTH: Final = 120
@@ -26,25 +28,30 @@ CONNECTION_HINT: Final = (
     "Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
 )
 _HTTPX_PACKAGES: Final = frozenset({"httpx", "httpcore"})
+#: The operating system's errors for a server or network that cannot be reached, of which a transport may raise the bare class.
+_UNREACHABLE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
+#: A name that does not exist is a wrong address rather than an outage.
+_UNKNOWN_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
 def convert_exception(
-    error: Exception, *, response_started: bool = False, address: str = ""
+    error: Exception, *, response_started: bool = False, reused: bool = False, address: str = ""
 ) -> RetryableFailure | TransportError | BadRequestError | None:
     """Returns our error for an exception of a transport, with its cause; None if no HTTP library raised it.
 
     Args:
         error: the exception.
         response_started: a response has arrived; then an unknown exception is a bug of this package.
+        reused: the connection had served a request before.
         address: `host:port` of the server or proxy.
     """
     aiohttp_error = _find_aiohttp_error(error)
     names = _class_names(error, _HTTPX_PACKAGES)
     cause: BaseException | None
     if aiohttp_error is not None:
-        failure, cause = _from_aiohttp(aiohttp_error, address), _find_os_error(aiohttp_error)
+        failure, cause = _from_aiohttp(aiohttp_error, address, reused=reused), _find_os_error(aiohttp_error)
     elif names or isinstance(error, OSError):
-        failure, cause = _from_httpx(error, names, address), _without_request(error)
+        failure, cause = _from_httpx(error, names, address, reused=reused), _without_request(error)
     elif response_started:
         return None
     else:
@@ -59,34 +66,39 @@ def convert_exception(
 
 
 def _from_httpx(
-    error: Exception, names: frozenset[str], address: str
+    error: Exception, names: frozenset[str], address: str, *, reused: bool
 ) -> RetryableFailure | TransportError | BadRequestError:
     name, message = type(error).__name__, str(error)
     if "TimeoutException" in names:
-        return _timeout(name)
+        return _timeout(name, connecting="ConnectTimeout" in names)
     if "ConnectError" in names and (problem := _certificate_problem(error)):
         return _untrusted_certificate(problem)
     if "RemoteProtocolError" in names:
         if "without sending a response" in message:
-            return _stale_connection()
+            return _closed_without_response(reused=reused)
         return _invalid_response(_without_bytes(message), incomplete="closed connection" in message)
     if "ProxyError" in names and "407" in message:
         return _proxy_refused()
     if names & {"LocalProtocolError", "UnsupportedProtocol"}:
         return _invalid_request(name)
-    return _connection_failed(name, message, address if names & {"ConnectError", "ProxyError"} else None)
+    if names & {"ConnectError", "ProxyError"} or getattr(error, "errno", None) in _UNREACHABLE:
+        # With a ProxyError, the proxy has responded.
+        return _cannot_connect(name, message, address, passing="ProxyError" not in names and _may_pass(error))
+    return _connection_lost(name, message)
 
 
-def _from_aiohttp(error: BaseException, address: str) -> RetryableFailure | TransportError | BadRequestError:
+def _from_aiohttp(
+    error: BaseException, address: str, *, reused: bool
+) -> RetryableFailure | TransportError | BadRequestError:
     name, names = type(error).__name__, _class_names(error, {"aiohttp"})
     if problem := _certificate_problem(error):
         return _untrusted_certificate(problem)
     if "ServerFingerprintMismatch" in names:
         return _untrusted_certificate("its fingerprint does not match")
     if "ServerTimeoutError" in names:
-        return _timeout(name)
+        return _timeout(name, connecting="ConnectionTimeoutError" in names)
     if "ServerDisconnectedError" in names:
-        return _stale_connection()
+        return _closed_without_response(reused=reused)
     if "ClientPayloadError" in names:
         # Its message quotes the response.
         return _invalid_response(name, incomplete="is not completed" in str(error))
@@ -94,35 +106,39 @@ def _from_aiohttp(error: BaseException, address: str) -> RetryableFailure | Tran
         status = getattr(error, "status", 0)
         if status == 407:
             return _proxy_refused()
-        return _connection_failed(name, f"status {status} from the proxy", address)
+        return _cannot_connect(name, f"status {status} from the proxy", address, passing=False)
     if "ClientResponseError" in names:
         return _invalid_response(name, incomplete=False)
     if names & {"InvalidURL", "NonHttpUrlClientError"}:
         return _invalid_request(name)
     message = str(getattr(error, "strerror", None) or "")
-    return _connection_failed(name, message, address if "ClientConnectorError" in names else None)
+    if "ClientConnectorError" in names:
+        return _cannot_connect(name, message, address, passing=_may_pass(error))
+    return _connection_lost(name, message)
 
 
 # One function for each kind of failure.
 
 
-def _timeout(name: str) -> RetryableFailure:
-    return RetryableFailure(RequestTimeout(f"the network timed out ({name})"), overload=True, splittable=True)
+def _timeout(name: str, *, connecting: bool) -> RetryableFailure:
+    error = RequestTimeout(f"the network timed out ({name})")
+    return RetryableFailure(error, overload=not connecting, splittable=not connecting, unreachable=connecting)
 
 
 def _untrusted_certificate(problem: str) -> TLSError:
     return TLSError(f"the server's certificate cannot be verified: {problem}")
 
 
-def _stale_connection() -> RetryableFailure:
+def _closed_without_response(*, reused: bool) -> RetryableFailure:
     error = TransportError("the server closed the connection without a response")
-    return RetryableFailure(error, stale_connection=True)
+    return RetryableFailure(error, connection_lost=True, stale_connection=reused)
 
 
 def _invalid_response(message: str, *, incomplete: bool) -> RetryableFailure:
     problem = "the response is incomplete" if incomplete else "the response is not HTTP"
     return RetryableFailure(
         TransportError(f"{problem} ({message})"),
+        connection_lost=incomplete,
         splittable=incomplete,
         max_attempts=None if incomplete else 2,
     )
@@ -136,14 +152,20 @@ def _invalid_request(name: str) -> TransportError:
     return TransportError(f"the request cannot be sent ({name})")
 
 
-def _connection_failed(name: str, message: str, unreachable: str | None) -> RetryableFailure:
-    """A connection that broke, or, with the address `unreachable`, that was never established."""
-    reason = f"{name}: {message[:MESSAGE_LENGTH] or 'no reason given'}"
-    if unreachable is None:
-        return RetryableFailure(TransportError(f"the connection failed ({reason})"))
-    target = f" at {unreachable}" if unreachable else ""
-    error = TransportError(f"cannot connect to the server{target} ({reason})", hint=CONNECTION_HINT)
-    return RetryableFailure(error)
+def _cannot_connect(name: str, message: str, address: str, *, passing: bool) -> RetryableFailure:
+    """No connection was made; `passing`: that may be an outage."""
+    target = f" at {address}" if address else ""
+    problem = f"cannot connect to the server{target} ({_reason(name, message)})"
+    return RetryableFailure(TransportError(problem, hint=CONNECTION_HINT), unreachable=passing)
+
+
+def _connection_lost(name: str, message: str) -> RetryableFailure:
+    error = TransportError(f"the connection failed ({_reason(name, message)})")
+    return RetryableFailure(error, connection_lost=True)
+
+
+def _reason(name: str, message: str) -> str:
+    return f"{name}: {message[:MESSAGE_LENGTH] or 'no reason given'}"
 
 
 # What is read from an exception, and what is removed from it.
@@ -179,6 +201,16 @@ def _certificate_problem(error: BaseException) -> str | None:
         if "CERTIFICATE_VERIFY_FAILED" in str(cause):
             problem = "verification failed"
     return problem
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a connection that could not be made may be made later: the name is known, and the server speaks TLS."""
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror) and cause.errno in _UNKNOWN_NAME:
+            return False
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+            return False
+    return True
 
 
 def _find_os_error(error: BaseException) -> BaseException | None:

@@ -1,4 +1,4 @@
-"""The connection pool: a transport over httpcore that tracks the connections of each request.
+"""The connection pool: a transport over httpcore, and what is recorded of the connections of each request.
 
 httpcore's pool forgets connections whose handshake (TLS, SOCKS) is cancelled. A request that fails or is cancelled therefore
 closes the connections that it opened.
@@ -15,27 +15,72 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 import httpcore
 import httpx
+from attrs import define, field
 
 from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Mapping
 
 T = TypeVar("T")
 
-__all__ = ["READ_BYTES", "PoolTransport", "TrackingBackend", "with_tracked_connections"]
+__all__ = [
+    "CLOSE_SECONDS",
+    "READ_BYTES",
+    "ConnectionLog",
+    "PoolTransport",
+    "TrackingBackend",
+    "close_quietly",
+    "with_tracked_connections",
+]
 
 #: Bytes per read: as many as asyncio reads from a socket at once. httpcore requests a quarter of that, and each read has a
 #: fixed cost.
 READ_BYTES: Final = 256 * 1024
 #: Seconds that an idle connection is kept open.
 KEEPALIVE_SECONDS: Final = 30
+#: Seconds that closing a response or a connection may take.
+CLOSE_SECONDS: Final = 5.0
 
 
-#: The connections that the current request has opened.
-_opened: Final[ContextVar[list[httpcore.AsyncNetworkStream] | None]] = ContextVar("opened", default=None)
+@define
+class ConnectionLog:
+    """What a request has done to get a connection.
+
+    Attributes:
+        opened: the connections it has opened.
+        connecting: it has started to open one.
+        connected: it has opened one.
+        in_use: it has begun to use one. Unknown (False) with a transport that does not support httpcore's extension `trace`.
+    """
+
+    opened: list[httpcore.AsyncNetworkStream] = field(factory=list)
+    connecting: bool = False
+    connected: bool = False
+    in_use: bool = True
+
+    @property
+    def reused(self) -> bool:
+        """It uses a connection that has served a request before."""
+        return self.in_use and not self.connecting
+
+    @property
+    def unreachable(self) -> bool:
+        """It is still trying to open its first connection."""
+        return self.connecting and not self.connected
+
+    async def trace(self, event: str, _info: Mapping[str, Any]) -> None:
+        """Takes an event of httpcore's extension `trace`, for a transport of the user's."""
+        if event.startswith("connection.connect_"):
+            self.connecting = True
+            self.connected = self.connected or event.endswith(".complete")
+        elif event.endswith("send_request_headers.started"):
+            self.in_use = True
+
+
+_log: Final[ContextVar[ConnectionLog | None]] = ContextVar("connection_log", default=None)
 
 
 class PoolTransport(httpx.AsyncBaseTransport):
@@ -103,10 +148,11 @@ class TrackingBackend(httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         """Opens a connection."""
+        log = _log.get() or ConnectionLog()
+        log.connecting = True
         stream = _Connection(await self._backend.connect_tcp(*args, **options))
-        opened = _opened.get()
-        if opened is not None:
-            opened.append(stream)
+        log.connected = True
+        log.opened.append(stream)
         return stream
 
     async def sleep(self, seconds: float) -> None:
@@ -152,17 +198,20 @@ def _is_readable(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-async def with_tracked_connections(work: Awaitable[T]) -> T:
+async def with_tracked_connections(work: Awaitable[T], log: ConnectionLog) -> T:
     """Awaits a request; if it fails or is cancelled, closes the connections that it opened."""
-    opened: list[httpcore.AsyncNetworkStream] = []
-    token = _opened.set(opened)
+    token = _log.set(log)
     try:
         return await work
     except BaseException:
-        with anyio.CancelScope(shield=True):
-            for stream in opened:
-                with contextlib.suppress(Exception):
-                    await stream.aclose()
+        for stream in log.opened:
+            await close_quietly(stream.aclose)
         raise
     finally:
-        _opened.reset(token)
+        _log.reset(token)
+
+
+async def close_quietly(close: Callable[[], Awaitable[object]]) -> None:
+    """Closes something in spite of a cancellation, for at most `CLOSE_SECONDS`. Errors are ignored: there is nothing to do."""
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True), contextlib.suppress(Exception):
+        await close()

@@ -16,7 +16,7 @@ from ..errors import (
     UnexpectedRedirectError,
 )
 from ..retry import parse_retry_after
-from .throttle import RetryableFailure
+from .failures import RetryableFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,9 +2,10 @@
 
 Everything that waits does so here, by the throttle's own clock, sleep and random source.
 
-Retries are limited to 20 % of all requests plus a reserve of 20, so that one request in seven may fail, while an outage does not
-multiply the load (Finagle and linkerd limit retries in the same way). Back-off uses full jitter, like AWS's SDKs. The limit on
-concurrent requests is halved on overload and grows by one after a full round of successes, like TCP's congestion window.
+Retries are limited to 20 % of the recent requests plus a reserve of 20 (`RetryBudget`), so that one request in seven may fail, while
+an outage does not multiply the load. A fault that hits several requests at once counts once: it starts a `Pause`. Back-off uses full
+jitter and starts lower for faults that pass quickly than for a server that limits requests, like AWS's SDKs. The limit on concurrent
+requests is halved on overload and grows by one after a full round of successes, like TCP's congestion window.
 """
 
 from __future__ import annotations
@@ -14,19 +15,16 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import anyio
 from attrs import define, field
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from ..errors import (
-    AuthenticationError,
-    PermissionDeniedError,
-    RequestError,
-    RequestTimeout,
-    ResponseError,
-)
+from ..errors import AuthenticationError, DecodeError, PermissionDeniedError, RequestError, ResponseError
+from .budgets import RetryBudget
+from .failures import RetryableFailure
+from .pause import Pause
 
 if TYPE_CHECKING:
     from ..retry import RetryPolicy
@@ -34,52 +32,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-__all__ = ["RequestThrottle", "RetryableFailure", "is_splittable"]
+__all__ = ["RequestThrottle"]
 
-#: Retries allowed over all requests of a session: this share of them, plus a reserve.
-BUDGET_SHARE: Final = 0.2
-BUDGET_RESERVE: Final = 20
 #: Seconds after a 401 or 403 during which nothing is sent: many rejected requests might get the account locked.
 REFUSED_SECONDS: Final = 30.0
-
-
-class RetryableFailure(Exception):
-    """Carries an error that a retry may avoid, from `Endpoint` to `RequestThrottle`. Never leaves this package.
-
-    Attributes:
-        error: raised when no retry is left.
-        overload: the server is overloaded; send fewer requests at a time.
-        account_wide: the failure concerns all requests of the account; all of them pause.
-        retry_after: seconds from the server's `Retry-After` header, or None.
-        splittable: a smaller request may succeed.
-        max_attempts: attempts after which a retry is pointless, or None.
-        stale_connection: an idle connection was found closed; retry at once, and do not count the attempt.
-    """
-
-    def __init__(
-        self,
-        error: RequestError,
-        *,
-        overload: bool = False,
-        account_wide: bool = False,
-        retry_after: float | None = None,
-        splittable: bool = False,
-        max_attempts: int | None = None,
-        stale_connection: bool = False,
-    ) -> None:
-        super().__init__(error)
-        self.error = error
-        self.overload = overload
-        self.account_wide = account_wide
-        self.retry_after = retry_after
-        self.splittable = splittable
-        self.max_attempts = max_attempts
-        self.stale_connection = stale_connection
-
-
-def is_splittable(error: RequestError) -> bool:
-    """Whether a smaller request might succeed where this one failed."""
-    return error._splittable  # noqa: SLF001 - private to this package
+#: The first back-off after 429 and 503 is longer than that after other faults, by this factor.
+THROTTLING_FACTOR: Final = 10
+#: The shortest wait before an unreachable server is probed again.
+PROBE_SECONDS: Final = 0.05
+#: Seconds without a probe after which a pause is forgotten.
+FORGET_SECONDS: Final = 60.0
 
 
 @define(eq=False)
@@ -100,8 +62,13 @@ class RequestThrottle:
     limiter: anyio.CapacityLimiter = field(init=False)
     #: Requests, each counted once regardless of its attempts.
     requests: int = field(default=0, init=False)
+    #: Retries taken from the budget.
     retries: int = field(default=0, init=False)
-    _paused_until: float = field(default=-math.inf, init=False)
+    budget: RetryBudget = field(factory=RetryBudget, init=False)
+    #: The current pause, or None.
+    pause: Pause | None = field(default=None, init=False)
+    #: When a connection was last lost.
+    _lost_at: float = field(default=-math.inf, init=False)
     _limit_halved_at: float = field(default=-math.inf, init=False)
     #: Successes since the limit last changed.
     _successes: int = field(default=0, init=False)
@@ -137,6 +104,7 @@ class RequestThrottle:
             raise type(self._refusal)(self._refusal.status_code, self._refusal.messages)
 
     def _record_success(self) -> None:
+        self.budget.record_success()
         limit = int(self.limiter.total_tokens)
         self._successes += 1
         if limit < self.concurrency and self._successes >= limit:
@@ -154,10 +122,9 @@ class RequestThrottle:
 
     def consume_retry(self) -> bool:
         """Takes one retry from the budget; returns False if none is left."""
-        if self.retries + 1 > BUDGET_SHARE * self.requests + BUDGET_RESERVE:
-            return False
-        self.retries += 1
-        return True
+        taken = self.budget.take()
+        self.retries += taken
+        return taken
 
     async def run(
         self,
@@ -194,41 +161,133 @@ class RequestThrottle:
         except RetryableFailure as exception:
             failure = exception
         except RequestError as error:
-            error.attempts = max(1, request.attempts)
+            error.attempts = max(1, request.sent)
             raise
         # Raised outside the except block: with the failure as its context, the error would be part of a cycle, which cannot be
         # pickled by those who pickle contexts too, such as Dask.
-        failure.error.attempts = request.attempts
-        failure.error._splittable = failure.splittable  # noqa: SLF001 - private to this package
-        raise failure.error from failure.error.__cause__
+        final = failure.error
+        if failure.unreachable and self.pause is not None and request.sent > 1:
+            final = self.pause.error_for(final, self.clock())
+        final.attempts = request.sent
+        final._splittable = failure.splittable  # noqa: SLF001 - private to this package
+        raise final from failure.error.__cause__
 
-    async def wait_for_pause(self, deadline: float) -> bool:
-        """Waits until no pause is in effect; returns False at once if the pause lasts beyond the deadline."""
-        while (remaining := self._paused_until - self.clock()) > 0:
-            if self._paused_until >= deadline:
-                return False
-            await self.sleep(remaining)
-        return True
+    async def admit(self, request: _Request[Any]) -> Pause | None:
+        """Waits until a request may be sent; returns the pause of which it is a probe, or None.
 
-    def pause(self, duration: float) -> None:
-        """Pauses all requests for a number of seconds."""
-        self._paused_until = max(self._paused_until, self.clock() + duration)
+        Raises:
+            RequestError: the account was rejected, or the pause lasts beyond the request's deadline.
+            RetryableFailure: the budget has no retry left.
+        """
+        while True:
+            self.raise_if_refused()
+            pause, now = self.pause, self.clock()
+            if pause is None:
+                return None
+            wait = max(0.0, pause.until - now)
+            if now + wait >= request.deadline:
+                raise pause.error_for(request.last_error, now)
+            if wait:
+                await self.sleep(wait)
+            elif not pause.sending and now - pause.until > FORGET_SECONDS:
+                self._end_pause()
+            elif pause.sending < pause.allowed:
+                # A server that cannot be reached has no load from probes, so an empty budget does not prevent them.
+                is_retry = pause.allowed == 1 and request.last_failure is not None
+                if is_retry and not self.consume_retry() and not pause.unreachable:
+                    request.exhausted = True
+                    assert request.last_failure is not None
+                    raise request.last_failure
+                pause.sending += 1
+                return pause
+            else:
+                changed = pause.changed
+                with anyio.move_on_after(request.deadline - now):
+                    await changed.wait()
 
-    async def attempt(self, send: Callable[[float], Awaitable[T]], deadline: float) -> T:
-        """Makes one attempt, and adapts the limits to its result."""
+    async def attempt(self, request: _Request[T], probe_of: Pause | None) -> T:
+        """Makes one attempt, and adapts the limits and the pause to its result."""
         started = self.clock()
         try:
-            result = await send(max(0.0, deadline - started))
+            result = await request.send(max(0.0, request.deadline - started))
         except RetryableFailure as failure:
             if failure.overload:
                 self._record_overload(started)
+            self._record_failure(request, failure, started, probe_of)
             raise
-        except (AuthenticationError, PermissionDeniedError) as error:
-            self._refusal = error
-            self._refused_until = self.clock() + REFUSED_SECONDS
+        except RequestError as error:
+            if isinstance(error, AuthenticationError | PermissionDeniedError):
+                self._refusal = error
+                self._refused_until = self.clock() + REFUSED_SECONDS
+            self._record_response(probe_of)
             raise
-        self._record_success()
-        return result
+        else:
+            self._record_success()
+            self._record_response(probe_of)
+            return result
+        finally:
+            if probe_of is not None:
+                probe_of.request_ended()
+
+    def _record_failure(
+        self, request: _Request[Any], failure: RetryableFailure, started: float, probe_of: Pause | None
+    ) -> None:
+        """Sets the wait before the retry, and pauses all requests if the failure concerns them too."""
+        now, pause, policy = self.clock(), self.pause, request.policy
+        lost_together = False
+        if failure.connection_lost:
+            # Connections that were open together are lost together: from the second one on, one request at a time tries again.
+            lost_together = started < self._lost_at or probe_of is not None
+            self._lost_at = now
+        shared = failure.unreachable or failure.account_wide or lost_together
+        failures = pause.failures if shared and pause is not None else 0
+        exponent = failures if failure.unreachable else max(request.attempts - 1, failures)
+        initial = policy.initial_backoff * (THROTTLING_FACTOR if failure.account_wide else 1)
+        limit = min(policy.max_backoff, initial * 2.0 ** min(exponent, 64))
+        request.paused, request.delay = shared, self.random.uniform(0, limit)
+        if failure.unreachable:
+            # The last probes before the deadline come closer together.
+            delay = max(PROBE_SECONDS, limit / 2 + request.delay / 2)
+            request.delay = min(delay, max(0.0, request.deadline - now) / 2)
+        elif failure.retry_after is not None:
+            request.delay = max(request.delay, failure.retry_after)
+        if not shared:
+            if isinstance(failure.error, ResponseError | DecodeError):
+                self._record_response(probe_of)
+            return
+        if (failure.retry_after or 0) > policy.max_retry_after or (
+            failure.unreachable and policy.max_attempts == 1
+        ):
+            return
+        until = now + request.delay
+        if pause is None:
+            self.pause = Pause(now, failure.error, failure.unreachable, until)
+            if failure.unreachable:
+                logger.warning(
+                    "%s; trying again for up to %g seconds", failure.error.args[0], policy.total_timeout
+                )
+            return
+        if probe_of is pause and started >= pause.extended:
+            pause.extend(failure, now, until)
+        elif failure.retry_after:
+            pause.until = max(pause.until, until)
+        request.delay = max(0.0, pause.until - now)
+
+    def _record_response(self, probe_of: Pause | None) -> None:
+        """Allows more requests after a probe got a response; ends the pause when all are allowed."""
+        if probe_of is not None and probe_of is self.pause:
+            probe_of.allowed += 1
+            if probe_of.allowed > self.concurrency:
+                self._end_pause()
+
+    def _end_pause(self) -> None:
+        if (pause := self.pause) is not None:
+            self.pause = None
+            pause.notify()
+            if pause.unreachable:
+                logger.warning(
+                    "the server can be reached again, after %.1f seconds", self.clock() - pause.began
+                )
 
 
 @define
@@ -238,63 +297,71 @@ class _Request(Generic[T]):
     throttle: RequestThrottle
     send: Callable[[float], Awaitable[T]]
     policy: RetryPolicy
+    #: Attempts that count: not those that found the server unreachable.
     attempts: int
     split_after: int | None
     on_retry: Callable[[int, float, RequestError], None] | None
     deadline: float = field(init=False)
-    last_error: RequestError | None = None
+    #: All attempts.
+    sent: int = field(init=False)
+    last_failure: RetryableFailure | None = None
+    #: Seconds before the next attempt, and whether all requests wait.
+    delay: float = 0.0
+    paused: bool = False
+    #: The budget had no retry left.
+    exhausted: bool = False
     stale_connection_seen: bool = False
 
     def __attrs_post_init__(self) -> None:
+        self.sent = self.attempts
         self.deadline = self.throttle.clock() + self.policy.total_timeout
+
+    @property
+    def last_error(self) -> RequestError | None:
+        return None if self.last_failure is None else self.last_failure.error
 
     async def attempt(self) -> T:
         while True:
-            if not await self.throttle.wait_for_pause(self.deadline):
-                raise self.last_error or RequestTimeout(
-                    "the server paused all requests for longer than RetryPolicy.total_timeout"
-                )
-            self.throttle.raise_if_refused()
+            probe_of = await self.throttle.admit(self)
             self.attempts += 1
+            self.sent += 1
             try:
-                return await self.throttle.attempt(self.send, self.deadline)
+                return await self.throttle.attempt(self, probe_of)
             except RetryableFailure as failure:
+                if failure.unreachable:
+                    self.attempts -= 1
                 if not failure.stale_connection or self.stale_connection_seen:
-                    self.last_error = failure.error
+                    self.last_failure = failure
                     raise
             self.stale_connection_seen = True
             self.attempts -= 1
+            self.sent -= 1
 
-    def backoff(self, state: RetryCallState) -> float:
-        limit = min(self.policy.max_backoff, self.policy.initial_backoff * 2.0 ** min(self.attempts - 1, 64))
-        return max(self.throttle.random.uniform(0, limit), _failure(state).retry_after or 0)
+    def backoff(self, _state: RetryCallState) -> float:
+        return self.delay
 
-    def should_stop(self, state: RetryCallState) -> bool:
-        failure, policy, delay = _failure(state), self.policy, state.upcoming_sleep
-        if (failure.retry_after or 0) > policy.max_retry_after:
+    def should_stop(self, _state: RetryCallState) -> bool:
+        failure, policy = self.last_failure, self.policy
+        assert failure is not None
+        if self.exhausted or (failure.retry_after or 0) > policy.max_retry_after:
             return True
-        if failure.account_wide:
-            # Even if this request is not retried: the failure concerns the others too.
-            self.throttle.pause(delay)
         limits = [policy.max_attempts]
         if failure.max_attempts is not None:
             limits.append(failure.max_attempts)
         if failure.splittable and self.split_after is not None:
             limits.append(self.split_after)
-        if self.attempts >= min(limits) or self.throttle.clock() + delay >= self.deadline:
+        if failure.unreachable:
+            if policy.max_attempts == 1 or self.delay < PROBE_SECONDS:
+                return True
+        elif self.attempts >= min(limits) or self.throttle.clock() + self.delay >= self.deadline:
             return True
-        if not self.throttle.consume_retry():
+        # Of the requests that one fault has hit, only the probe takes a retry from the budget, when it is sent.
+        if not self.paused and not self.throttle.consume_retry():
             return True
         if self.on_retry is not None:
-            self.on_retry(self.attempts, delay, failure.error)
-        logger.info(
-            "retry %d of %d: %s", self.attempts, policy.max_attempts - 1, type(failure.error).__name__
-        )
+            self.on_retry(self.sent, self.delay, failure.error)
+        if not failure.unreachable:
+            logger.info(
+                "retry %d of %d: %s", self.attempts, policy.max_attempts - 1, type(failure.error).__name__
+            )
         return False
-
-
-def _failure(state: RetryCallState) -> RetryableFailure:
-    assert state.outcome is not None
-    failure = state.outcome.exception()
-    assert isinstance(failure, RetryableFailure)
-    return failure

@@ -201,7 +201,7 @@ async def test_a_decompression_bomb_is_stopped_and_not_retried(body, open_sessio
     """Given a body that exceeds the size limit when decoded, when a page is requested, then reading stops, and it is not retried."""
     bomb = http_answer(body, b"200 OK", b"content-encoding: gzip")
     async with RawServer(answering(bomb)) as server, open_session(server.base_url) as insights:
-        endpoint(insights)._max_body_bytes = 1_000_000
+        endpoint(insights)._max_page_bytes = 1_000_000
         with pytest.raises(DecodeError, match="larger than 1000000 bytes") as caught:
             await insights.page()
         assert caught.value.attempts == len(server.inbox) == 1
@@ -213,7 +213,7 @@ async def test_a_window_whose_page_is_too_large_is_split(open_session):
     """Given a size limit below a page's size, when a stream is read, then its windows are split, and no call is lost."""
     sandbox = Sandbox(calls=600, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
-        endpoint(insights)._max_body_bytes = 80_000
+        endpoint(insights)._max_page_bytes = 80_000
         stream = insights.stream(START, END, page_size=500)
         assert [call.id async for call in stream] == sandbox.ids()
         assert stream.stats.window_splits in {1, 2}

@@ -20,10 +20,8 @@ from support.scripted import (
     stale,
 )
 
-from iovox_async._http.throttle import (
-    BUDGET_RESERVE,
-    RequestThrottle,
-)
+from iovox_async._http.budgets import BUDGET_CAPACITY, BUDGET_RESERVE, RetryBudget
+from iovox_async._http.throttle import RequestThrottle
 from iovox_async.errors import (
     BadRequestError,
     IovoxError,
@@ -193,13 +191,28 @@ def test_the_retry_budget_holds_under_any_faults(schedules, attempts, concurrenc
     run_skipping_time(main)
 
 
+@pytest.mark.finding("B4")
 def test_the_retry_budget_is_exact():
-    """Given n requests, when retries are taken from the budget, then there are 20 plus a fifth of n."""
+    """Given n successes, when retries are taken from the budget, then there are 20 plus a fifth of n."""
     throttle = RequestThrottle(1)
-    throttle.requests = 4
     assert [throttle.consume_retry() for _ in range(25)] == [True] * 20 + [False] * 5
-    throttle.requests = 10
+    for _ in range(11):
+        throttle.budget.record_success()
     assert [throttle.consume_retry() for _ in range(5)] == [True] * 2 + [False] * 3
+
+
+@pytest.mark.finding("B4")
+@pytest.mark.parametrize("successes", [400, 401, 10_000, 1_000_000])
+def test_a_long_life_saves_up_no_more_than_a_hundred_retries(successes: int):
+    """Given any number of successes, when an outage begins, then at most 100 retries are left; new successes add to them again."""
+    budget = RetryBudget()
+    for _ in range(successes):
+        budget.record_success()
+    assert budget.available == BUDGET_CAPACITY == 100
+    assert sum(budget.take() for _ in range(1000)) == 100
+    for _ in range(50):
+        budget.record_success()
+    assert budget.available == 10
 
 
 def test_one_failure_in_seven_requests_never_exhausts_the_budget():

@@ -15,11 +15,8 @@ from support.scripted import (
     run_skipping_time,
 )
 
-from iovox_async._http.throttle import (
-    REFUSED_SECONDS,
-    RequestThrottle,
-    RetryableFailure,
-)
+from iovox_async._http.failures import RetryableFailure
+from iovox_async._http.throttle import REFUSED_SECONDS, RequestThrottle
 from iovox_async.errors import (
     AuthenticationError,
     IovoxError,

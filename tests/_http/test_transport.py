@@ -33,7 +33,7 @@ from iovox_async import (
     UnexpectedRedirectError,
 )
 from iovox_async._http.exceptions import convert_exception
-from iovox_async._http.throttle import RetryableFailure
+from iovox_async._http.failures import RetryableFailure
 
 URL = "https://rest.iovox.test/rest/v1/calls/insights"
 CALL = {
@@ -265,7 +265,7 @@ async def test_a_certificate_error_deep_in_the_causes_is_not_retried(open_sessio
 
 
 async def test_a_stale_connection_is_retried_at_once(open_session, clock):
-    """Given an idle connection closed by the server, when a page is requested, then the retry costs no wait and no attempt."""
+    """Given a reused connection closed by the server, when a page is requested, then the retry costs no wait and no attempt."""
 
     class Stale(httpx.AsyncBaseTransport):
         requests = 0
@@ -273,6 +273,7 @@ async def test_a_stale_connection_is_retried_at_once(open_session, clock):
         async def handle_async_request(self, request):
             self.requests += 1
             if self.requests == 1:
+                await request.extensions["trace"]("http11.send_request_headers.started", {})
                 raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
             return httpx.Response(200, stream=httpx.ByteStream(b"[]"))
 

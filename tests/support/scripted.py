@@ -7,10 +7,8 @@ import random
 import selectors
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iovox_async._http.throttle import (
-    RequestThrottle,
-    RetryableFailure,
-)
+from iovox_async._http.failures import RetryableFailure
+from iovox_async._http.throttle import RequestThrottle
 from iovox_async.errors import (
     RateLimitError,
     ServerError,

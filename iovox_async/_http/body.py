@@ -1,0 +1,104 @@
+"""The body of a response: `ResponseBody`, and checks of what a transport of the user's gives."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+
+from .._parsing.gzip import GzipDecoder
+from ..errors import DecodeError, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from .deadline import NetworkDeadline
+
+__all__ = ["ResponseBody", "check_response", "describe_type"]
+
+
+def describe_type(value: object) -> str:
+    """The class of a value, with its module; a class is named as such."""
+    kind = value if isinstance(value, type) else type(value)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    )
+    return f"the class {name}" if kind is value else name
+
+
+def check_response(response: object) -> None:
+    """Checks what a transport of the user's has returned."""
+    stream = getattr(response, "stream", None)
+    if not (
+        isinstance(response, httpx.Response) and hasattr(stream, "__aiter__") and hasattr(stream, "aclose")
+    ):
+        kind = describe_type(stream if isinstance(response, httpx.Response) else response)
+        raise TransportError(f"the transport must return an httpx.Response with an async stream, got {kind}")
+
+
+class ResponseBody:
+    """The body of a response, decompressed.
+
+    Attributes:
+        deadline: the deadline of the attempt.
+        received: bytes received so far.
+        reading: the transport is being read, so that an exception comes from there.
+        too_large: reading was stopped, because the received or decoded size exceeds the limit.
+    """
+
+    def __init__(self, response: httpx.Response, max_bytes: int, deadline: NetworkDeadline) -> None:
+        self.deadline = deadline
+        self.received = 0
+        self.reading = False
+        self.too_large = False
+        self._headers = response.headers
+        self._stream = response.stream
+        self._gzip = GzipDecoder() if "gzip" in response.headers.get("content-encoding", "").lower() else None
+        self._max_bytes = max_bytes
+        self._decoded = 0
+
+    def decode(self, work: Callable[[bytes], object], block: bytes) -> None:
+        """Calls a decoder; the time it takes does not count as the network's."""
+        started = time.perf_counter()
+        work(block)
+        self.deadline.decoding += time.perf_counter() - started
+
+    async def blocks(self) -> AsyncGenerator[bytes]:
+        """Reads and decompresses the body block by block.
+
+        Raises:
+            DecodeError: it is truncated, damaged or too large.
+        """
+        length = self._headers.get("content-length", "")
+        # More digits than any size has: not checked, since Python refuses to convert thousands of them.
+        if length.isascii() and length.isdigit() and len(length) < 20:
+            self._check_size(int(length))
+        self.reading = True
+        async for data in self._stream:  # type: ignore[union-attr]  # async, as the transport is
+            self.reading = False
+            self.received += len(data)
+            self._check_size(self.received)
+            if self._gzip is None:
+                yield data
+            else:
+                for block in self._gzip.feed(data):
+                    self._decoded += len(block)
+                    self._check_size(self._decoded)
+                    yield block
+                    await asyncio.sleep(0)
+            self.reading = True
+        self.reading = False
+        if self._gzip is not None:
+            self._gzip.finish()
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            self.too_large = True
+            raise DecodeError(
+                f"the page is larger than {self._max_bytes} bytes (max_page_bytes)",
+                hint="Request smaller pages with page_size=, or pass a larger max_page_bytes= to AsyncInsights.",
+            )
