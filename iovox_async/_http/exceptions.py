@@ -81,7 +81,7 @@ def _from_httpx(
         return _proxy_refused()
     if names & {"LocalProtocolError", "UnsupportedProtocol"}:
         return _invalid_request(name)
-    if names & {"ConnectError", "ProxyError"} or getattr(error, "errno", None) in _UNREACHABLE:
+    if names & {"ConnectError", "ProxyError"} or _is_unreachable(error):
         # With a ProxyError, the proxy has responded.
         return _cannot_connect(name, message, address, passing="ProxyError" not in names and _may_pass(error))
     return _connection_lost(name, message)
@@ -201,6 +201,11 @@ def _certificate_problem(error: BaseException) -> str | None:
         if "CERTIFICATE_VERIFY_FAILED" in str(cause):
             problem = "verification failed"
     return problem
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether a transport has raised an error of the operating system for a connection that could not be made."""
+    return isinstance(error, ConnectionRefusedError) or getattr(error, "errno", None) in _UNREACHABLE
 
 
 def _may_pass(error: BaseException) -> bool:
