@@ -69,6 +69,12 @@ def ssl_context() -> ssl.SSLContext:
         return _ssl_context
 
 
+def _make_redactors(sign: Sign) -> tuple[Callable[[str], str], Callable[[str], str]]:
+    # A function of its own: the key must not be a variable of a frame that may become part of a traceback.
+    key = dict(sign())[b"secureKey"].decode()
+    return make_redactor(key), make_redactor(key, only_secrets=True)
+
+
 class Endpoint:
     """Sends requests to one endpoint.
 
@@ -114,9 +120,8 @@ class Endpoint:
             )
         self._url = f"{base_url}/calls/insights"
         self._sign = sign
-        key = dict(sign())[b"secureKey"].decode()
         #: Masks the key, phone numbers and credentials in URLs; and the key only, in messages of this package.
-        self._mask, self._mask_key = make_redactor(key), make_redactor(key, only_secrets=True)
+        self._mask, self._mask_key = _make_redactors(sign)
         self._concurrency = concurrency
         self._timeout = timeout
         self._proxy = parse_proxy(proxy, base_url)
