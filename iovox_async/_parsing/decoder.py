@@ -138,6 +138,7 @@ class CallDecoder:
             RecordError: a record cannot be read, and `on_error` is `raise`.
         """
         spec: DecoderSpec | None = self._spec
+        structs: list[Any] = []
         while spec is not None:
             decoder, structure = _compiled_hook(spec, self._timezone)
             try:
@@ -161,7 +162,7 @@ class CallDecoder:
         except RecordError as error:
             failure = error.with_traceback(None)
         # Debuggers and error trackers show the variables of frames: none must hold the page.
-        segment, raw_records = b"", []
+        segment, raw_records, structs = b"", [], []
         raise failure
 
     def _decode_each(

@@ -7,10 +7,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from support.odd_values import (
-    RECORD,
-    START,
-)
+from support.leaks import shown
+from support.odd_values import RECORD, START
 
 from iovox_async import Call, DecodeError, Field, Fields, RecordError
 from iovox_async._parsing import compiled
@@ -224,6 +222,17 @@ def test_the_first_invalid_record_is_raised_with_its_index_in_the_page(default):
         default.batch(segment(record(), record(2, call_end="soon")), 16)
     assert type(caught.value) is RecordError
     assert (caught.value.index, caught.value.path) == (17, "$[17].call_end")
+
+
+@pytest.mark.finding("C2")
+@pytest.mark.parametrize("name", ["talk_time", "call_end", "has_recording", "tags", "new"])
+def test_no_frame_of_an_error_shows_the_page(default, name):
+    """Given a record that cannot be read, then no text, frame or other error reachable from its error shows a value."""
+    number = str(447598455773)
+    page = segment(record(1, call_origin=number), record(2, **{"talk_time_sec": "x", name: number}))
+    with pytest.raises(RecordError) as caught:
+        default.batch(page)
+    assert number not in "".join(shown(caught.value, __file__))
 
 
 def test_invalid_records_are_skipped_and_counted():
