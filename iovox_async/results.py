@@ -21,7 +21,7 @@ class Page:
         number: from 1, in the order of delivery.
         calls: the calls.
         raw: the JSON they were decoded from, byte for byte, with replacement characters where a text was not Unicode. It
-            includes calls that the stream left out: those before a `resume` position, beyond `max_calls`, or skipped.
+            includes calls that were skipped, or beyond `max_calls`.
     """
 
     number: int
@@ -38,14 +38,15 @@ class StreamStats:
         retries: attempts that repeated an earlier one.
         calls: calls delivered.
         bytes_received: bytes of pages received, as sent by the server (compressed or not).
-        duplicates_dropped: calls that were received more than once, in one page or (`paging="pages"`) in two, and delivered
-            once.
+        duplicates_dropped: rows left out because their call was listed again in the same response or, with
+            `paging="pages"`, in one of the last pages.
         skipped: records left out because they could not be decoded (`on_error="skip"`).
         coerced: records that were decoded although a value had an unexpected form.
         window_splits: windows that were split because they kept failing.
         in_flight: requests in flight.
         buffered_pages: pages received that wait for delivery.
-        peak_buffered_pages: the most pages in memory at a time: in flight, buffered, and being read.
+        peak_buffered_pages: the most pages in memory at a time: in flight, buffered (with those of a second that is being
+            proven complete), and being read.
         progress: share of the date range delivered, 0 to 1.
         complete_until: calls that started until then can no longer change; later ones may still arrive or change.
     """
