@@ -283,6 +283,20 @@ async def test_rows_in_any_order_agree(open_session, seed):
 
 
 @pytest.mark.finding("D10")
+@pytest.mark.parametrize("number", [2**63, str(2**63), -(2**63) - 1, 10**30])
+async def test_a_number_beyond_64_bits_is_an_unreadable_record_for_every_reader(open_session, number):
+    """Given an id or another number beyond 64 bits, when read, then no reader gives the record, and all count it as skipped."""
+    server = OddServer()
+    server.add(
+        at(1), call(1, at(1)), call(number, at(1)), call(3, at(1), talk_time_sec=number), call(2, at(1))
+    )
+    async with open_session(transport=server.transport) as insights:
+        for reader in ("records", "pages", "arrow"):
+            rows, stream = await read_all(insights, reader, fields=["id", "call_start", "talk_time"])
+            assert ([row["id"] for row in rows], stream.stats.skipped) == ([1, 2], 2)
+
+
+@pytest.mark.finding("D10")
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
 async def test_a_position_with_an_id_beyond_64_bits_is_refused(open_session, number):
     """Given a position with an id that no call can have, when any reader is asked to continue there, then a QueryError is raised."""

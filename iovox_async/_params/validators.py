@@ -31,6 +31,7 @@ __all__ = [
     "as_page",
     "as_text",
     "items",
+    "within_64_bits",
 ]
 
 #: A comma-separated list: any iterable, a single item, or a str in the endpoint's own form, `"A,B"`.
@@ -234,3 +235,14 @@ def _int_to_str(value: object) -> str:
         return str(number)
     except ValueError:  # beyond the interpreter's limit of digits
         raise InvalidValue("has too many digits") from None
+
+
+def within_64_bits(value: int) -> int:
+    """The value, if columns and positions can hold it.
+
+    Raises:
+        InvalidValue: they cannot.
+    """
+    if not -(2**63) <= value < 2**63:
+        raise InvalidValue("is a whole number beyond 64 bits")
+    return value

@@ -68,6 +68,8 @@ _NESTED_KEYS: Final = {
 _COMPANION_KEYS: Final = {"call_time": "call_time_sec", "talk_time": "talk_time_sec"}
 
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
+#: What every reader can hold: records, columns and positions.
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _DURATION: Final = re.compile(r"(-?)(\d{2,6}):([0-5]\d):([0-5]\d)", re.ASCII)
 #: Size of the cache of durations: every call length up to an hour and more, in about 1 MB.
 _CACHED_DURATIONS: Final = 4096
@@ -233,7 +235,7 @@ def _compile_field(
     elif bool in options:
         json_type, value = Literal["TRUE", "FALSE"], f"bools[{value}]"
     elif int in options:
-        json_type = int
+        json_type = _Integer
     return (name, json_type) if required else (name, json_type | None, None), value
 
 

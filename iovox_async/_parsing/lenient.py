@@ -32,7 +32,7 @@ import cattrs
 import msgspec
 
 from .._params.timezones import zone_of
-from .._params.validators import InvalidValue
+from .._params.validators import InvalidValue, within_64_bits
 from ..errors import RecordError
 from ..models import ALIASES, Call, Categories, Model, item_type, types_of
 from .repair import list_keys
@@ -235,14 +235,14 @@ class LenientConverter:
 
     def _integer(self, data: Any, _: Any) -> int | None:
         if data is None or (isinstance(data, int) and not isinstance(data, bool)):
-            return data
+            return data and within_64_bits(data)
         self.coerced += 1
         if isinstance(data, float) and data.is_integer() and abs(data) <= _MAX_EXACT_FLOAT:
             return int(data)
         text = _stripped(data, "a whole number")
         if not text:
             return None
-        return int(text) if _INTEGER.fullmatch(text) else _refuse(data, "a whole number")
+        return within_64_bits(int(text)) if _INTEGER.fullmatch(text) else _refuse(data, "a whole number")
 
     def _bool(self, data: Any, _: Any) -> bool | None:
         if data is None or data in ("TRUE", "FALSE"):

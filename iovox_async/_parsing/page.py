@@ -201,8 +201,6 @@ class Blocks:
 
 def id_of(value: Any) -> int | None:
     """The id of a record whose JSON has this value for it; None if no record can have it."""
-    if type(value) is int:
-        return value
     try:
         call_id: int = _id_hook()(value, int)
     except InvalidValue:
