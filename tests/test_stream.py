@@ -13,11 +13,7 @@ from support.sessions import endpoint, requests_in_flight
 from support.waiting import until
 
 from iovox_async import (
-    Fields,
     PagingError,
-    QueryError,
-    RetryPolicy,
-    ServerError,
     SessionError,
 )
 from iovox_async._http.throttle import RequestThrottle
@@ -148,19 +144,6 @@ async def test_max_calls_decodes_no_later_record(quarter, open_session):
     async with open_session("http://127.0.0.1", transport=answer) as insights:
         calls = await insights.stream("2024-01-01", "2024-01-01", max_calls=10).collect()
     assert [call.id for call in calls] == list(range(1, 11))
-
-
-async def test_changing_a_delivered_call_does_not_change_the_position(quarter, open_session):
-    """Given a caller that changes calls, when the position is read, then it is that of the last call delivered."""
-    async with quarter.serve() as base_url, open_session(base_url) as insights:
-        async with insights.stream(START, END) as calls:
-            async for call in calls:
-                call.call_start, call.id = None, 5
-                if calls.stats.calls == 700:
-                    break
-            position = calls.position
-        rest = [call.id async for call in insights.stream(resume=position)]
-    assert rest == quarter.ids()[700:]
 
 
 async def test_closing_a_stream_from_another_task_raises_in_its_reader(quarter, open_session):
@@ -323,23 +306,6 @@ async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):
         assert [call.id async for call in insights.stream(START, END)] == sandbox.ids()
 
 
-async def test_an_error_in_the_middle_is_not_wrapped_and_has_a_position(open_session):
-    """Given a server that starts to fail, when a range is streamed, then the error follows the calls before it, and its position resumes there."""
-    sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(fail_after=6, kinds="500"))
-    policy = RetryPolicy(max_attempts=2)
-    async with sandbox.serve() as base_url, open_session(base_url, retry=policy, concurrency=2) as insights:
-        ids = []
-        with pytest.raises(ServerError) as caught:
-            async for call in insights.stream(START, END, page_size=200):
-                ids.append(call.id)
-        assert ids == sandbox.ids()[: len(ids)]
-        assert 0 < len(ids) < 3_000
-        assert caught.value.window
-        sandbox.faults = Faults()
-        rest = insights.stream(START, END, page_size=200, resume=caught.value.position)
-        assert ids + [call.id async for call in rest] == sandbox.ids()
-
-
 async def test_an_internal_error_is_raised_and_does_not_end_the_stream_early(open_session, monkeypatch):
     """Given an internal error in a request, when the stream is read, then that error is raised."""
     sandbox = Sandbox(calls=3_000, start=START, end=END)
@@ -357,50 +323,6 @@ async def test_an_internal_error_is_raised_and_does_not_end_the_stream_early(ope
         monkeypatch.setattr(endpoint(insights), "get_page", planted)
         with pytest.raises(KeyError, match="planted"):
             await insights.stream(START, END, page_size=200).collect()
-
-
-async def test_a_stream_resumes_after_any_call(open_session):
-    """Given many ties, when a stream is resumed after any call in either direction, then exactly the calls after it are delivered."""
-    sandbox = Sandbox(calls=0, start=START, end="2024-01-01")
-    sandbox.add(
-        {"call_start": f"2024-01-01 00:00:{second:02}"} for second in (1, 1, 1, 2, 3, 3, 3, 3, 4, 9, 9)
-    )
-    async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        for order in ("call_start_ASC", "call_start_DESC"):
-            truth = sandbox.ids() if order.endswith("ASC") else sandbox.ids()[::-1]
-            positions = []
-            stream = insights.stream(START, START, order=order, page_size=3)
-            async for _ in stream:
-                positions.append(stream.position)
-            for place, position in enumerate(positions):
-                rest = insights.stream(START, START, order=order, page_size=3, resume=position)
-                assert [call.id async for call in rest] == truth[place + 1 :]
-
-
-async def test_a_position_is_rejected_by_another_query(open_session):
-    """Given a position, when it is passed with other filters, order, fields or dates, then a QueryError is raised."""
-    sandbox = Sandbox(calls=50, start=START, end=END)
-    async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        stream = insights.stream(START, END, call_result="ANSWERED")
-        async for _ in stream:
-            break
-        position = stream.position
-        for other in (
-            {"call_result": "BUSY"},
-            {"call_result": "ANSWERED", "order": "call_start_DESC"},
-            {"call_result": "ANSWERED", "fields": Fields.ALL},
-            {},
-        ):
-            with pytest.raises(QueryError, match="another query"):
-                insights.stream(START, END, resume=position, **other)
-        with pytest.raises(QueryError, match="end"):
-            insights.stream(START, "2024-02-01", resume=position, call_result="ANSWERED")
-        with pytest.raises(QueryError, match="is not a position"):
-            insights.stream(START, END, resume="yesterday", call_result="ANSWERED")
-        with pytest.raises(QueryError, match="ordered"):
-            insights.stream(START, END, resume=position, call_result="ANSWERED", ordered=False)
-        rest = [call.id async for call in insights.stream(resume=position, call_result="ANSWERED")]
-        assert rest == sandbox.ids(call_result="ANSWERED")[1:]
 
 
 @pytest.mark.fault(29, 30)
