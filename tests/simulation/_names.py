@@ -36,8 +36,8 @@ __all__ = [
 
 #: The package's logger.
 LOGGER = logging.getLogger("iovox_async")
-#: Retries allowed to a session: this share of its requests, plus a reserve.
-BUDGET_SHARE, BUDGET_RESERVE = 0.2, 20
+#: Retries allowed to a session: a reserve, and this share of its successes, of which so many are saved up at most.
+BUDGET_SHARE, BUDGET_RESERVE, BUDGET_CAPACITY = 0.2, 20, 100
 #: Seconds after a 401 or 403 in which nothing is sent.
 LOCKED_OUT = 30.0
 #: Whether sessions have `with_options`.

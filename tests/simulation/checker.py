@@ -221,33 +221,42 @@ def _check_lost(world: World, pull: Pull, *, ordered: bool) -> None:
 
 
 def _check_buffer(world: World, pull: Pull) -> None:
-    """Counts the pages in flight and in memory at each step, where one stream had the session to itself."""
+    """Counts the pages in flight and in memory at each step, where one stream had the session to itself.
+
+    A second fuller than a page is kept as a whole until it is known to be complete, so its pages count as one.
+    """
     if len(world.schedule.uses) != 1 or not pull.segments:
         return
     bound = 2 * world.schedule.concurrency + 1
+    largest_second = 0
     for number, (first, last) in enumerate(pull.segments):
         needed: dict[int, int] = {}
         for one in pull.got:
             if one.segment == number + 1:
                 needed[one.token] = one.step
-        spans = [
-            (exchange, max(exchange.ended or last, needed.get(exchange.number, 0)))
-            for exchange in world.exchanges
-            if first <= exchange.began <= last
-        ]
-        alive = _most_at_once([(exchange.began, until) for exchange, until in spans])
+        spans: list[tuple[int, int]] = []
+        seconds: dict[str, list[tuple[int, int]]] = {}
+        for exchange in world.exchanges:
+            if first <= exchange.began <= last:
+                span = exchange.began, max(exchange.ended or last, needed.get(exchange.number, 0))
+                second = _second(exchange) if pull.use.paging == "auto" else None
+                (spans if second is None else seconds.setdefault(second, [])).append(span)
+        for group in seconds.values():
+            largest_second = max(largest_second, len(group))
+            spans.append((min(begin for begin, _ in group), max(end for _, end in group)))
+        alive = _most_at_once(spans)
         if alive > bound:
-            world.violated(_buffer_kind(world), f"{alive} pages alive, {bound} allowed")
+            world.violated("buffer", f"{alive} pages alive, {bound} allowed")
     for counts in pull.counts:
-        if counts["peak"] > bound:
-            world.violated(
-                _buffer_kind(world), f"the stream says that it held {counts['peak']} pages, {bound} allowed"
-            )
+        if counts["peak"] > bound + largest_second:
+            world.violated("buffer", f"the stream says that it held {counts['peak']} pages, {bound} allowed")
 
 
-def _buffer_kind(world: World) -> str:
-    """Several pages of one second have a kind of their own."""
-    return "buffer" if all("page=1&" in exchange.query for exchange in world.exchanges) else "buffer-second"
+def _second(exchange: Exchange) -> str | None:
+    """The range of a request that reads a second by page numbers."""
+    query = exchange.query
+    by_number = "page=1&" not in query or "order=id_" in query
+    return query.partition("start_date=")[2] if by_number else None
 
 
 def _most_at_once(spans: list[tuple[int, int]]) -> int:
@@ -280,6 +289,10 @@ def check_error(world: World, error: BaseException, where: str) -> None:
         todo += [link.__cause__, link.__context__]
 
 
+#: Faults that count neither as an attempt nor as a retry.
+UNCOUNTED = frozenset({"stale", "refused"})
+
+
 def check_end(world: World, insights: Any, pulls: list[Pull]) -> None:
     """Checks what must hold when the session is closed and nothing is under way."""
     loop = world.loop
@@ -293,6 +306,21 @@ def check_end(world: World, insights: Any, pulls: list[Pull]) -> None:
     if left:
         world.violated("tasks", f"{len(left)} tasks are left, one of them {left[0].get_coro()}")
     _check_attempts(world, pulls)
+    _check_budget(world, pulls)
+    _check_probes(world)
+
+
+def _check_probes(world: World) -> None:
+    """While the server cannot be reached, one request at a time tries, less and less often."""
+    if not world.schedule.outage:
+        return
+    begin, end = world.schedule.outage
+    tries = [exchange for exchange in world.exchanges if begin <= exchange.time - 1000 < end]
+    allowed = (world.schedule.concurrency + 10 + (end - begin) / 10) * len(world.schedule.uses)
+    if len(tries) > allowed:
+        world.violated(
+            "probes", f"{len(tries)} requests in an outage of {end - begin:g} s, {allowed:g} allowed"
+        )
 
 
 def _check_attempts(world: World, pulls: list[Pull]) -> None:
@@ -304,15 +332,39 @@ def _check_attempts(world: World, pulls: list[Pull]) -> None:
     requests, retries = (sum(count[name] for count in counts) for name in ("requests", "retries"))
     if requests != len(world.exchanges):
         world.violated("count", f"the streams count {requests} requests, {len(world.exchanges)} were sent")
-    free = sum(exchange.fault == "stale" for exchange in world.exchanges)
-    allowed = _names.BUDGET_SHARE * (requests - retries) + _names.BUDGET_RESERVE
-    if retries - free > allowed:
-        world.violated("budget", f"{retries} retries of {requests} requests, {allowed:g} allowed")
     failed = sum(not _succeeded(exchange) for exchange in world.exchanges)
     if retries > failed:
         world.violated("retries", f"{retries} retries after {failed} failures")
     if len(pulls) == 1:
         _check_each(world, pulls[0])
+
+
+def _check_budget(world: World, pulls: list[Pull]) -> None:
+    """Counts the retries against a budget that successes refill, up to its capacity."""
+    if len(world.schedule.uses) != 1:
+        return
+    left: float = _names.BUDGET_RESERVE
+    # What a new stream requests is no retry.
+    fresh = [first for pull in pulls for first, _last in pull.segments]
+    failed: dict[str, bool] = {}
+    events: list[tuple[int, int, Exchange]] = []
+    for exchange in world.exchanges:
+        events += [(exchange.began, 1, exchange), (exchange.ended or exchange.began, 0, exchange)]
+    for _step, begins, exchange in sorted(events, key=lambda event: event[:2]):
+        if not begins:
+            if _succeeded(exchange):
+                left = min(_names.BUDGET_CAPACITY, left + _names.BUDGET_SHARE)
+            # An unreachable server has no load from retries, and a stale connection says nothing of it.
+            failed[exchange.query] = not _succeeded(exchange) and exchange.fault not in UNCOUNTED
+            continue
+        while fresh and fresh[0] <= exchange.began:
+            failed.clear()
+            del fresh[0]
+        if failed.pop(exchange.query, False):
+            left -= 1
+            if left < -1:
+                world.violated("budget", f"request #{exchange.number} is a retry beyond the budget")
+                return
 
 
 def _check_each(world: World, pull: Pull) -> None:
@@ -328,7 +380,7 @@ def _check_each(world: World, pull: Pull) -> None:
                 world.violated("repeat", f"request #{exchange.number} repeats one that was refused for good")
                 return
             # A server that cannot be reached, or has closed an idle connection, was not asked.
-            tries[query] = tries.get(query, 0) + (exchange.fault not in {"stale", "refused"})
+            tries[query] = tries.get(query, 0) + (exchange.fault not in UNCOUNTED)
             if tries[query] > world.schedule.attempts:
                 world.violated("attempts", f"request #{exchange.number} is attempt {tries[query]}")
                 return

@@ -55,11 +55,6 @@ KNOWN: dict[str, Known] = {
             schedule.slip == "first-excluded" and violation.kind in {"lost", "lost-end", "blind", "verify"}
         ),
     ),
-    "B2": Known(
-        "More pages are in memory than promised where a second fills several pages.",
-        '{"starts": [214, 214, 214], "cap": 1, "concurrency": 1, "uses": [{"end": 600}]}',
-        lambda _, violation: violation.kind == "buffer-second",
-    ),
     "B8": Known(
         "A block that an outer scope cancelled ends before its requests; a response that takes time to close stays open.",
         '{"seed": 459, "concurrency": 1, "uses": [{"start": 3, "end": 5, "leave": "scope"}]}',

@@ -240,7 +240,9 @@ def _draw(cls: type[Schedule], seed: int) -> Schedule:
         schedule.faults.update({number: kind_of_storm for number in range(60) if rng.random() < share})
     if rng.random() < 0.04:
         begin = rng.choice((0.0, 0.5, 2.0))
-        schedule.outage = [begin, begin + rng.choice((1.0, 2.0, 10.0))]
+        schedule.outage = [begin, begin + rng.choice((1.0, 10.0, 60.0, 240.0))]
+        schedule.concurrency = rng.choice((1, 2, 8, 64))
+        schedule.faults.clear()
     if rng.random() < 0.04:
         schedule.slip = rng.choice(SLIPS)
     if kind == "follow":

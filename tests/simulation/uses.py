@@ -284,7 +284,7 @@ def _check_outage(world: World, error: BaseException) -> None:
         isinstance(error, _names.TransportError)
         and schedule.outage
         and not schedule.faults
-        and schedule.attempts >= 5
+        and schedule.attempts > 1
         and schedule.latency < 5
     ):
         length = schedule.outage[1] - schedule.outage[0]
