@@ -150,8 +150,10 @@ class PageFetcher:
         """Cancels all requests of the stream, and returns when they have ended."""
         self._stopped = True
         self._scope.cancel()
-        while not self._task.done():
-            await asyncio.shield(asyncio.wait([self._task]))
+        # Shielded from a scope around the caller that is cancelled: no request may outlive the block that it belongs to.
+        with anyio.CancelScope(shield=True):
+            while not self._task.done():
+                await asyncio.shield(asyncio.wait([self._task]))
         if not self._task.cancelled():
             self._task.exception()
 

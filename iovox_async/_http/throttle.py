@@ -351,7 +351,8 @@ class _Request(Generic[T]):
         if failure.splittable and self.split_after is not None:
             limits.append(self.split_after)
         if failure.unreachable:
-            if policy.max_attempts == 1 or self.delay < PROBE_SECONDS:
+            # Not by the wait, which is short too where the pause of an earlier failure is nearly over.
+            if policy.max_attempts == 1 or self.deadline - self.throttle.clock() < 2 * PROBE_SECONDS:
                 return True
         elif self.attempts >= min(limits) or self.throttle.clock() + self.delay >= self.deadline:
             return True

@@ -289,8 +289,8 @@ def check_error(world: World, error: BaseException, where: str) -> None:
         todo += [link.__cause__, link.__context__]
 
 
-#: Faults that count neither as an attempt nor as a retry.
-UNCOUNTED = frozenset({"stale", "refused"})
+#: What counts neither as an attempt nor as a retry: the server was not reached.
+UNCOUNTED = frozenset({"refused"})
 
 
 def check_end(world: World, insights: Any, pulls: list[Pull]) -> None:
@@ -341,7 +341,7 @@ def _check_attempts(world: World, pulls: list[Pull]) -> None:
 
 def _check_budget(world: World, pulls: list[Pull]) -> None:
     """Counts the retries against a budget that successes refill, up to its capacity."""
-    if len(world.schedule.uses) != 1:
+    if [use.kind for use in world.schedule.uses] != ["stream"]:
         return
     left: float = _names.BUDGET_RESERVE
     # What a new stream requests is no retry.
@@ -354,7 +354,6 @@ def _check_budget(world: World, pulls: list[Pull]) -> None:
         if not begins:
             if _succeeded(exchange):
                 left = min(_names.BUDGET_CAPACITY, left + _names.BUDGET_SHARE)
-            # An unreachable server has no load from retries, and a stale connection says nothing of it.
             failed[exchange.query] = not _succeeded(exchange) and exchange.fault not in UNCOUNTED
             continue
         while fresh and fresh[0] <= exchange.began:
@@ -379,7 +378,6 @@ def _check_each(world: World, pull: Pull) -> None:
             if query in over:
                 world.violated("repeat", f"request #{exchange.number} repeats one that was refused for good")
                 return
-            # A server that cannot be reached, or has closed an idle connection, was not asked.
             tries[query] = tries.get(query, 0) + (exchange.fault not in UNCOUNTED)
             if tries[query] > world.schedule.attempts:
                 world.violated("attempts", f"request #{exchange.number} is attempt {tries[query]}")

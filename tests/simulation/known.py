@@ -55,19 +55,6 @@ KNOWN: dict[str, Known] = {
             schedule.slip == "first-excluded" and violation.kind in {"lost", "lost-end", "blind", "verify"}
         ),
     ),
-    "B8": Known(
-        "A block that an outer scope cancelled ends before its requests; a response that takes time to close stays open.",
-        '{"seed": 459, "concurrency": 1, "uses": [{"start": 3, "end": 5, "leave": "scope"}]}',
-        lambda schedule, violation: (
-            (_leaves(schedule, "scope") and violation.kind in {"left", "count"})
-            or (schedule.slip == "slow-close" and violation.kind in {"unclosed", "left", "concurrency"})
-        ),
-    ),
-    "B10": Known(
-        "A short outage ends a stream.",
-        '{"seed": 31, "starts": [7], "outage": [0.0, 10.0], "concurrency": 1, "uses": [{"end": 5}]}',
-        lambda _, violation: violation.kind == "outage",
-    ),
     "S1": Known(
         "Read by page numbers, the last second of a range depends on how the server reads its end. Not in the list yet.",
         '{"starts": [1], "end": "exclusive", "concurrency": 1, "uses": [{"start": 1, "end": 1, "paging": "pages"}]}',

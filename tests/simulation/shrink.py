@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["shrink"]
 
 #: Runs that shrinking may take.
-BUDGET = 600
+BUDGET = 300
 #: The simplest value of each argument, in the order in which they are tried.
 SIMPLE = {
     "outage": [],
