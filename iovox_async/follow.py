@@ -168,7 +168,7 @@ class PollState:
     #: The length of the pause that comes before the next poll, when it ends, and its scope, for another task to cancel.
     _pause: float = field(default=0.0, init=False)
     _pause_until: float | None = field(default=None, init=False)
-    _pause_scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _pause_scope: anyio.CancelScope | None = field(default=None, init=False)
     _forget_at: int = field(default=MIN_REMEMBERED, init=False)
 
     def should_deliver(self, call: Call) -> bool:
@@ -271,7 +271,8 @@ class PollState:
     def abandon(self) -> None:
         """Ends polling soon."""
         self.closed = True
-        self._pause_scope.cancel()
+        if self._pause_scope is not None:
+            self._pause_scope.cancel()
         if self._stream is not None:
             self._stream._reader.abandon()  # noqa: SLF001 - as above
 
@@ -279,7 +280,8 @@ class PollState:
         """Ends polling, and returns when all requests have ended."""
         self.closed = True
         # A task that is waiting for a call gets a SessionError.
-        self._pause_scope.cancel()
+        if self._pause_scope is not None:
+            self._pause_scope.cancel()
         if self._stream is not None:
             await self._stream.aclose()
 

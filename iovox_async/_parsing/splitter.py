@@ -300,6 +300,11 @@ def _as_list(body: bytes) -> bytes:
         if (ordered := list_keys(keys)) is not None:
             return b"[" + b",".join([keys[key] for key in ordered]) + b"]"
         raise DecodeError(f"the page is an object and not a call: {_object_problem(keys)}")
+    if body.startswith(b"\x1f\x8b"):
+        raise DecodeError(
+            "the page is gzip data, but its header Content-Encoding does not say so",
+            hint="A proxy or the server has removed the header Content-Encoding: gzip.",
+        )
     if body.startswith(b"<"):
         raise DecodeError(
             "the page is HTML, as gateways, proxies and login pages send it", hint=_ADDRESS_HINT

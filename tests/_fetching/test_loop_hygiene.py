@@ -51,7 +51,7 @@ if engine == "aiohttp":
     transports = [AiohttpTransport(trust_env=False) for _ in range(3)]
 
 def session(key, url, **options):
-    return AsyncInsights("demo", key, base_url=url, transport=transports.pop(), retry=quick, **options)
+    return AsyncInsights("demo", key, base_url=url, transport=transports.pop(), **{"retry": quick, **options})
 
 quick = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
 if watched:
@@ -103,7 +103,7 @@ async def main():
             raise SystemExit("tasks or requests are left")
         if [c.id async for c in insights.stream("2024-01-01", "2024-01-10")] != ids:
             raise SystemExit("not the same calls after the cancellations")
-    async with session("k", "http://127.0.0.1:9") as insights:
+    async with session("k", "http://127.0.0.1:9", retry=RetryPolicy(total_timeout=0.5)) as insights:
         await typed(TransportError, insights.page())
     async with session("k", tls_url) as insights:
         await typed(TLSError, insights.stream("2024-01-01", "2024-01-10").collect())
