@@ -80,12 +80,12 @@ def httpx2_transport():
 
 
 WRONG = {
-    "a synchronous one": lambda: httpx.HTTPTransport(),
-    "a class of the user's": lambda: Sync(),
+    "a synchronous one": httpx.HTTPTransport,
+    "a class of the user's": Sync,
     "a string": lambda: "httpx",
     "a number": lambda: 5,
     "a class": lambda: httpx.AsyncHTTPTransport,
-    "a client": lambda: httpx.AsyncClient(),
+    "a client": httpx.AsyncClient,
     "httpx2's": httpx2_transport,
 }
 
