@@ -23,6 +23,7 @@ from attrs import evolve
 
 from .._http.failures import is_splittable
 from .._paging import SECOND, PagePlan, PageResult, WindowPlan
+from .._paging.spec import FINALITY_DELAY
 from .._params.account_time import UncutHours
 from .._telemetry import Telemetry
 from ..errors import RequestError, SessionError, format_window
@@ -94,6 +95,7 @@ class PageFetcher:
         server_limit = self._page_sizes.server_limit
         hours = UncutHours.between(spec.start, spec.stop, self._connection.timezone)
         if spec.by_windows:
+            expected_until = self._connection.time.final_until(FINALITY_DELAY, spec.resolved_at)
             return WindowPlan(
                 spec.start,
                 spec.stop,
@@ -103,6 +105,7 @@ class PageFetcher:
                 server_limit=server_limit,
                 resume=spec.resume_after,
                 hours=hours,
+                expected_until=expected_until,
             )
         return PagePlan(
             spec.start,

@@ -201,6 +201,8 @@ class Endpoint:
             headers=[
                 (b"accept", b"application/json"),
                 (b"accept-encoding", b"gzip"),
+                # A page from a cache could miss calls that another page has shown already.
+                (b"cache-control", b"no-cache"),
                 (b"user-agent", b"iovox-async"),
                 *self._sign(),
             ],

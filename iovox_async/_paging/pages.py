@@ -3,29 +3,37 @@
 Every page uses the same limit, because a page starts at its number times the limit. Page 1 is requested alone: if it is
 shorter than the limit, the server may have a lower limit, and it is unknown which of the two its page numbers count in.
 From there on the limit is the length of page 1, so that both are the same.
+A page that claims to be the last is requested again, and believed if it has as many rows as before and no later page has any.
+Else the server has contradicted itself, and these pages are requested again.
+The requests include the second before and the second after the range, whose rows are dropped, so that it does not matter
+whether the server treats the bounds as inclusive.
 
 Invariants:
 - Pages are delivered in order.
 - A call is delivered at most once, unless changing data moves it by more than `max_ahead` pages while they are read: the ids
   of more pages are not kept.
-- The result is exact only while the data does not change.
+- The result is exact only while the data and the server's page limit do not change.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .._params.account_time import UncutHours
 from ..errors import PagingError
 from .order import last_listed
-from .types import PageRequest, PageResult, RowSlice, ServerPageLimit
+from .types import SECOND, PageRequest, PageResult, RowSlice, ServerPageLimit
+from .window import request_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
 __all__ = ["PagePlan"]
+
+#: How often pages are requested again because a later page contradicts one that claimed to be the last.
+MAX_CONTRADICTIONS: Final = 3
 
 
 class PagePlan:
@@ -55,13 +63,18 @@ class PagePlan:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
         self._start, self._end, self._order, self._max_ahead = start, end, order, max_ahead
-        self._bounds = hours.bound_before(start), hours.bound_after(end)
+        self._bounds = request_bounds(start, end + SECOND, hours)
         self._requested = 0
         self._delivered = 0
         self._last_page: int | None = None
+        #: The first page that claims to be the last.
+        self._claim: int | None = None
+        self._contradictions = 0
         self._requests: list[PageRequest] = []
-        #: The body and the ids of each page that waits for delivery.
-        self._results: dict[int, tuple[Any, Sequence[int | None], set[int]]] = {}
+        #: Requests in flight whose pages are requested again.
+        self._stale: list[PageRequest] = []
+        #: The body of each page that waits for delivery, its ids, and whether each row is in the range.
+        self._results: dict[int, tuple[Any, Sequence[int | None], list[bool]]] = {}
         #: The ids of the last pages delivered, and those of each of them.
         self._delivered_ids: set[int | None] = set()
         self._recent_ids: deque[list[int | None]] = deque()
@@ -74,7 +87,7 @@ class PagePlan:
 
     @property
     def in_flight(self) -> int:
-        return len(self._requests)
+        return len(self._requests) + len(self._stale)
 
     @property
     def buffered(self) -> int:
@@ -96,15 +109,19 @@ class PagePlan:
             self._one_at_a_time and self._requests
         ):
             return False
+        if self._claim is not None:
+            return not any(request.page >= self._claim for request in self._requests)
         return page == self._delivered + 1 or (ahead and page <= self._delivered + self._max_ahead)
 
     def next_request(self) -> PageRequest:
-        self._requested += 1
+        if self._claim is None:
+            self._requested += 1
+        page = self._requested if self._claim is None else self._claim
         request = PageRequest(
             *self._bounds,
             self._order,
             self.limit,
-            page=self._requested,
+            page=page,
             largest_page=self.server_limit.largest_page,
         )
         self._requests.append(request)
@@ -114,36 +131,54 @@ class PagePlan:
         """Adds the page that answers a request; pages after the last are dropped.
 
         Raises:
-            PagingError: two page numbers returned the same page.
+            PagingError: two page numbers returned the same page, or the server contradicts itself.
         """
+        if any(stale is request for stale in self._stale):
+            self._stale = [stale for stale in self._stale if stale is not request]
+            return
         self._requests = [other for other in self._requests if other is not request]
         rows = len(result.starts)
         self.server_limit.record(rows, request.limit)
         if self._last_page is not None and request.page > self._last_page:
             return
+        claims_end = self.server_limit.claims_end(request, rows)
         if request.page == 1 and 0 < rows < self.limit:
-            self.limit = rows
-        else:
+            self.limit = self.limit if claims_end else rows
+        elif rows or request.page > 1:
             # Either page 1 was full, or page 2 has shown whether page 1 was the last.
             self._one_at_a_time = False
-        if request.is_last_page(rows):
-            self._last_page = request.page
-            for page in [page for page in self._results if page > request.page]:
-                del self._results[page]
         ids = result.ids()
         if rows:
             self._check_not_repeated(request.page, tuple(ids))
-        self._results[request.page] = result.body, ids, self._rows_outside(result)
+        first, stop = self._start, self._end + SECOND
+        in_range = [start is None or first <= start < stop for start in result.starts]
+        claimed_rows = len(self._results[request.page][1]) if request.page == self._claim else None
+        self._results[request.page] = result.body, ids, in_range
+        if claims_end:
+            self._claim = min(request.page, self._claim or request.page)
+        if self._claim is None:
+            return
+        if any(ids for page, (_, ids, _) in self._results.items() if page > self._claim):
+            self._read_again_from(self._claim)
+        elif claimed_rows is not None and not claims_end:
+            self._read_again_from(request.page + 1)
+        elif claimed_rows == rows:
+            self._last_page = request.page
+            self._results = {page: value for page, value in self._results.items() if page <= request.page}
 
-    def _rows_outside(self, result: PageResult) -> set[int]:
-        """The rows that were only requested because the range may not end where it should."""
-        if self._bounds == (self._start, self._end):
-            return set()
-        return {
-            row
-            for row, start in enumerate(result.starts)
-            if start is not None and not self._start <= start.replace(microsecond=0) <= self._end
-        }
+    def _read_again_from(self, page: int) -> None:
+        """Requests a page and those after it again, because they contradict each other."""
+        self._contradictions += 1
+        if self._contradictions > MAX_CONTRADICTIONS:
+            raise PagingError(
+                f"the server contradicts itself: page {self._claim} was the last, and was not the last when it was requested again",
+                hint='Try again later, or pass paging="windows" (for an order by call_start).',
+            )
+        self._stale += [request for request in self._requests if request.page >= page]
+        self._requests = [request for request in self._requests if request.page < page]
+        self._results = {other: value for other, value in self._results.items() if other < page}
+        self._requested, self._claim = page - 1, None
+        self._one_at_a_time = page == 1
 
     def _check_not_repeated(self, page: int, ids: tuple[int | None, ...]) -> None:
         if None in ids:
@@ -163,13 +198,15 @@ class PagePlan:
         raise AssertionError("a page request is never split")
 
     def next_rows(self) -> RowSlice | None:
+        if self._last_page is None and self._claim == self._delivered + 1:
+            return None
         result = self._results.pop(self._delivered + 1, None)
         if result is None:
             return None
-        body, ids, outside = result
+        body, ids, in_range = result
         self._delivered += 1
-        rows = [row for row in last_listed(ids) if row not in outside and ids[row] not in self._delivered_ids]
-        duplicates = len(ids) - len(outside) - len(rows)
+        rows = [row for row in last_listed(ids) if in_range[row] and ids[row] not in self._delivered_ids]
+        duplicates = sum(in_range) - len(rows)
         new_ids = [ids[row] for row in rows if ids[row] is not None]
         self._delivered_ids.update(new_ids)
         self._recent_ids.append(new_ids)

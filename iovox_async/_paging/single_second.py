@@ -4,14 +4,17 @@ The steps; each is taken only if the one before proved nothing:
 
 1. Page 1 by `call_start` ascending. The window plan has requested it already, perhaps for a longer window whose calls all
    started in this second.
-2. Page 2, with the number of rows in page 1 as the limit, so that it starts right after page 1 whatever the server's own
-   limit is. If it is empty, request page 1 again: if all its calls are still there, they were there when page 2 was
-   empty, so they were all calls of the second. (An empty page 2 alone proves nothing: a call of page 1 may have been
-   deleted in between, and a call of page 2 moved up.)
+2. Page 2, with one row less than page 1 as the limit, so that it starts with the last row of page 1 whatever the server's
+   own limit is. If it has that row only, request page 1 again: if all its calls are still there, they were there when
+   page 2 ended, so they were all calls in between. (Page 2 alone proves nothing: a call of page 1 may have been
+   deleted in between, and a call of page 2 moved up. An empty page 2 proves nothing, because the server has more rows.)
 3. Page 1 with the largest limit.
 4. Passes over all pages by `id`, which has no ties, until a pass contains every call of the pass before. (A call moves
    out of a pass only if one before it is deleted, and the deleted call is missing from the next pass. Ids that appear
    twice show that a call was inserted; such a pass does not count.)
+
+All requests include the second before and the second after, so that it does not matter whether the bounds are inclusive.
+Requests whose pages are compared differ, so that a cache cannot answer the second with the page of the first.
 
 Invariants:
 - The rows of the second are returned only once they are proven complete.
@@ -21,15 +24,15 @@ Invariants:
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
 from .order import RowsOfPage, rows_of_page
-from .types import MAX_PAGE_ROWS, PageRequest, PageResult, ServerPageLimit
+from .types import MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
 __all__ = ["SingleSecondReader"]
 
@@ -37,6 +40,9 @@ __all__ = ["SingleSecondReader"]
 MAX_ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
 MAX_PASS_PAGES: Final = 1_000
+
+#: The last second but one that a date can name.
+LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
 
 Rows = list[RowsOfPage]
 
@@ -46,7 +52,7 @@ class SingleSecondReader:
 
     Args:
         request: the request for page 1.
-        result: its page, which proved nothing.
+        result: its page, which proved nothing; None: request it.
         server_limit: the server's page limit, as observed.
         owned: the first second whose rows are returned, and the one after the last. It is longer than a second only in an
             hour that occurs twice, which is read like a second.
@@ -56,20 +62,27 @@ class SingleSecondReader:
     def __init__(
         self,
         request: PageRequest,
-        result: PageResult,
+        result: PageResult | None,
         server_limit: ServerPageLimit,
         *,
-        owned: tuple[datetime, datetime] | None = None,
+        owned: tuple[datetime, datetime],
         complete_at: datetime | None = None,
     ) -> None:
-        self._owned = owned or (request.start, request.stop)
-        self._complete_at = complete_at or request.stop
+        self._owned = owned
+        self._second = owned[0]
+        self._complete_at = complete_at or owned[1]
         self._start = request.start
         self._stop = request.stop
         self._server_limit = server_limit
         self._limit = request.limit
-        self._keep_first_page(result)
-        self._step: Callable[[], PageRequest] = self._second_page
+        self._first_page_rows = 0
+        #: A pass with fewer rows does not count.
+        self._fewest_rows = 0
+        self._first_page: Counter[Any] = Counter()
+        self._step: Callable[[], PageRequest] = self._first_page_of_limit
+        if result is not None:
+            self._keep_first_page(result)
+            self._step = self._second_page
         self._rounds = 0
         self._repeated_pages = 0
         #: Of the current pass: its rows of this second, the ids of all its rows, and those of its first page.
@@ -97,51 +110,65 @@ class SingleSecondReader:
         if request.order == "id_ASC":
             return self._accept_pass_page(request, result, starts)
         if request.page == 1:
-            return self._accept_first_page(request, result, starts)
-        if starts:
+            return self._accept_first_page(result, starts)
+        rows_after = len(starts) - (request.limit < self._first_page_rows)
+        if rows_after > 0:
             self._step = self._largest_page if self._limit < MAX_PAGE_ROWS else self._pass_page
-        else:
+        elif rows_after == 0:
             self._step = self._first_page_again
+        else:
+            # Not even the last row of page 1: it was deleted, or the page is wrong.
+            self._next_round()
         return None
 
-    def _request(self, order: str, limit: int, page: int) -> PageRequest:
-        return PageRequest(
-            self._start, self._stop, order, limit, page=page, largest_page=self._server_limit.largest_page
-        )
+    def _request(self, order: str, limit: int, page: int, *, stop: datetime | None = None) -> PageRequest:
+        stop = self._stop if stop is None else stop
+        largest_page = self._server_limit.largest_page
+        return PageRequest(self._start, stop, order, limit, page=page, largest_page=largest_page)
 
     # Steps 1 to 3.
 
     def _keep_first_page(self, result: PageResult) -> None:
-        self._first_page_rows = len(result.starts)
+        self._first_page_rows = self._fewest_rows = len(result.starts)
         self._first_page = Counter(result.ids())
 
     def _second_page(self) -> PageRequest:
-        return self._request("call_start_ASC", self._first_page_rows, 2)
+        # With a limit of one row, the last row of page 1 would hide those after it.
+        rows = self._first_page_rows
+        return self._request("call_start_ASC", rows - 1 if rows > 2 else rows, 2)
+
+    def _first_page_of_limit(self) -> PageRequest:
+        return self._request("call_start_ASC", self._limit, 1)
 
     def _first_page_again(self) -> PageRequest:
-        return self._request("call_start_ASC", self._limit, 1)
+        return self._request("call_start_ASC", self._limit, 1, stop=min(self._stop, LAST_SECOND) + SECOND)
 
     def _largest_page(self) -> PageRequest:
         self._limit = MAX_PAGE_ROWS
-        return self._first_page_again()
+        return self._first_page_of_limit()
 
-    def _accept_first_page(
-        self, request: PageRequest, result: PageResult, starts: list[datetime]
-    ) -> Rows | None:
+    def _accept_first_page(self, result: PageResult, starts: list[datetime]) -> Rows | None:
         ids = result.ids()
         has_later_rows = any(start >= self._complete_at for start in starts)
         confirmed = self._step == self._first_page_again and self._first_page <= Counter(ids)
-        if has_later_rows or confirmed or request.is_last_page(len(starts)):
+        if has_later_rows or confirmed:
             return [rows_of_page(result, starts, ids, *self._owned)]
-        self._keep_first_page(result)
-        self._rounds += 1
-        self._step = self._second_page if self._rounds < MAX_ROUNDS else self._pass_page
+        if starts:
+            self._keep_first_page(result)
+        self._next_round()
         return None
+
+    def _next_round(self) -> None:
+        self._rounds += 1
+        if self._rounds >= MAX_ROUNDS:
+            self._step = self._pass_page
+        else:
+            self._step = self._second_page if self._first_page_rows else self._first_page_of_limit
 
     # Step 4.
 
     def _pass_page(self) -> PageRequest:
-        return self._request("id_ASC", self._first_page_rows, self._page)
+        return self._request("id_ASC", max(1, self._first_page_rows - self._rounds % 2), self._page)
 
     def _accept_pass_page(
         self, request: PageRequest, result: PageResult, starts: list[datetime]
@@ -160,7 +187,10 @@ class SingleSecondReader:
             if not request.is_last_page(len(starts)):
                 self._page += 1
                 return None
-            if self._previous_pass_ids is not None and self._previous_pass_ids <= self._ids:
+            if len(self._ids) < self._fewest_rows:
+                # Fewer rows than page 1 alone: perhaps the server returns smaller pages now.
+                all_new, self._fewest_rows, self._first_page_rows = False, len(self._ids), max(1, len(starts))
+            elif self._previous_pass_ids is not None and self._previous_pass_ids <= self._ids:
                 return self._rows
         self._start_next_pass(counts=all_new)
         return None
@@ -171,11 +201,11 @@ class SingleSecondReader:
             if self._repeated_pages >= MAX_ROUNDS:
                 raise PagingError(
                     "the server ignores the page number, and one page is not certain to contain all calls "
-                    f"of the second {self._start}",
+                    f"of the second {self._second}",
                     hint="Narrow the query with filters.",
                 )
             raise PagingError(
-                f"the second {self._start} has more calls than one page, and they change faster than they can be "
+                f"the second {self._second} has more calls than one page, and they change faster than they can be "
                 f"read: {MAX_ROUNDS} passes did not agree",
                 hint="Narrow the query with filters, or try again later.",
             )

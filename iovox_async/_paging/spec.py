@@ -183,8 +183,9 @@ def resolve(
                 hint="A stream without an end ends now. Check the start, or pass an end.",
             )
         raise QueryError("end_date", f"({end}) is before start_date ({start})", hint="Swap them.")
-    # Rows without ids could not show that the server returns the same page again and again.
-    fields, added = add_fields(query.fields, ("id", "call_start") if by_windows else ("id",))
+    # Rows without ids could not show that the server returns the same page again and again; rows without starts could not
+    # be compared with the bounds of the range.
+    fields, added = add_fields(query.fields)
     max_calls = _check_max_calls(max_calls)
     first, stop = start, end + SECOND
     if cursor is not None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from ..errors import PagingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .single_second import SingleSecondReader
 
 __all__ = [
     "MAX_PAGE_ROWS",
@@ -21,7 +20,6 @@ __all__ = [
     "PageResult",
     "RowSlice",
     "ServerPageLimit",
-    "Window",
     "check_rows",
     "fill_missing_starts",
 ]
@@ -37,8 +35,8 @@ class PageRequest:
     """One request for a page.
 
     Attributes:
-        start: sent as `start_date`.
-        stop: sent as `end_date`. A window request includes the first second after its window, see `windows`.
+        start: sent as `start_date`. A window request includes the second before its window, see `windows`.
+        stop: sent as `end_date`. A window request includes at least the first second after its window.
         order: sent as `order`.
         limit: rows requested.
         page: the page number, from 1.
@@ -100,32 +98,6 @@ class RowSlice:
     duplicates: int = 0
 
 
-@define(eq=False)
-class Window:
-    """The seconds `[start, stop)` and their state."""
-
-    start: datetime
-    stop: datetime
-    state: Literal["pending", "in flight", "done"] = "pending"
-    request: PageRequest | None = None
-    rows: list[RowSlice] = field(factory=list)
-    #: Reads a one-second window that one page did not prove complete.
-    second_reader: SingleSecondReader | None = None
-    #: Attempts already made for a larger window that this one replaces part of.
-    attempts: int = 0
-
-    @property
-    def seconds(self) -> float:
-        return (self.stop - self.start) / SECOND
-
-    @property
-    def pages(self) -> int:
-        """Pages that are kept in memory."""
-        if self.second_reader is not None:
-            return self.second_reader.pages
-        return len({id(rows.body) for rows in self.rows}) if len(self.rows) > 1 else len(self.rows)
-
-
 @define
 class ServerPageLimit:
     """The number of rows the server returns per page at most, as observed; shared by all streams of the same fields.
@@ -133,27 +105,55 @@ class ServerPageLimit:
     Attributes:
         largest_page: rows of the largest page received.
         is_capped: the largest page was shorter than its limit, so the server may have a lower limit of its own.
+        smallest_truncated: rows of the smallest page that was shown to be truncated although it looked like the last.
+        truncated: the rows and the limit of the latest such page, until a larger page is received with that limit.
     """
 
     largest_page: int = 0
     is_capped: bool = False
+    smallest_truncated: int = MAX_PAGE_ROWS + 1
+    truncated: tuple[int, int] | None = None
 
     def record(self, rows: int, limit: int) -> None:
         """Updates the observation with a page of `rows` rows that was requested with `limit`."""
+        if self.truncated is not None and rows > self.truncated[0] and limit >= self.truncated[1]:
+            self.truncated = None
         if rows >= self.largest_page:
             self.is_capped = rows < limit
             self.largest_page = rows
 
+    def record_truncated(self, rows: int, limit: int) -> None:
+        """Updates the observation with a page that looked like the last, although more rows followed it."""
+        self.smallest_truncated = min(self.smallest_truncated, rows)
+        self.truncated = (rows, limit)
+
     def full_page(self, limit: int) -> int:
         """The number of rows to expect in a full page."""
+        if self.truncated is not None and limit >= self.truncated[1]:
+            return max(1, min(limit, self.truncated[0]))
         return max(1, min(limit, self.largest_page) if self.is_capped else limit)
 
+    def claims_end(self, request: PageRequest, rows: int) -> bool:
+        """Whether a page of `rows` rows says that no rows follow it; see `PageRequest.is_last_page`."""
+        return request.is_last_page(rows) and (rows == 0 or rows < self.smallest_truncated)
 
-def fill_missing_starts(starts: Sequence[datetime | None], request: PageRequest) -> list[datetime]:
-    """Replaces each unreadable start by that of its neighbour; decoding the row reports the error later."""
+
+def fill_missing_starts(
+    starts: Sequence[datetime | None], request: PageRequest, first: datetime | None = None
+) -> list[datetime]:
+    """Replaces each unreadable start by that of the row before it; decoding the row reports the error later.
+
+    Rows before all readable ones get `first`, the first second of the window in the order of the page (by default of the
+    request), unless the first readable row belongs to the second before the window. So they are never dropped with it.
+    """
     if all(starts):
         return cast("list[datetime]", list(starts))
-    previous = next((start for start in starts if start is not None), request.start)
+    previous = request.start if first is None else first
+    if request.order == "id_ASC":
+        return [previous if start is None else start for start in starts]
+    readable = next((start for start in starts if start is not None), previous)
+    before = readable > previous if request.order == "call_start_DESC" else readable < previous
+    previous = readable if before else previous
     filled = []
     for start in starts:
         previous = previous if start is None else start
@@ -173,7 +173,9 @@ def check_rows(starts: list[datetime], request: PageRequest) -> None:
     descending = request.order == "call_start_DESC"
     in_order = starts == sorted(starts, reverse=descending)
     extremes = (starts[0], starts[-1]) if in_order else starts
-    if min(extremes) < request.start or max(extremes) >= request.stop + SECOND:
+    # A server may show starts rounded to the second, but compare them exactly: up to a second more is no sign of a wrong
+    # filter. Such rows are outside the window, and dropped.
+    if request.start - min(extremes) > SECOND or max(extremes) - request.stop >= 2 * SECOND:
         raise PagingError(
             f"the server returned calls outside {request.start} .. {request.stop}: "
             "it filters by something other than call_start",

@@ -1,10 +1,11 @@
 """Reads a range of seconds as windows, so that each call is delivered exactly once however the data changes.
 
-A window covers the seconds `[start, stop)` and requests `start .. stop` in one request; rows of second `stop` are dropped.
-So each second belongs to one window, and it does not matter whether the server treats the end as inclusive.
+A window covers the seconds `[start, stop)`. Its request also covers the second before it and at least the second after it, whose
+rows are dropped. So each second belongs to one window, and it does not matter whether the server treats the bounds as
+inclusive, or shows starts rounded to the second.
 If a page may be truncated, only its complete seconds are kept; the last, possibly partial, second is requested again. So
 each second comes from one page, and calls that are inserted, deleted or reordered between two requests are neither lost
-nor repeated.
+nor repeated. A page that claims the end of its window is believed as `evidence` says.
 
 Invariants:
 - A plan does no I/O, reads no clock and keeps no ids. It accepts pages in any order.
@@ -18,15 +19,15 @@ Invariants:
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from .._params.account_time import UncutHours
 from ..errors import PagingError
+from .evidence import CHECK_ROWS, Claim, Evidence
 from .order import DeliveryOrder, rows_of_page
-from .single_second import SingleSecondReader
+from .truncated import rest_of_truncated
 from .types import (
     MAX_PAGE_ROWS,
     PAGES_HINT,
@@ -35,10 +36,10 @@ from .types import (
     PageResult,
     RowSlice,
     ServerPageLimit,
-    Window,
     check_rows,
     fill_missing_starts,
 )
+from .window import Page, Window, request_bounds, second_before
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,26 +51,9 @@ FIRST_PAGE_ROWS: Final = 250
 #: Pages that a window should contain: rows beyond a page are kept, while a half-empty page is a wasted request. Simulated
 #: over smooth, daily and weekly patterns: 1.5 takes up to 1.7 times the ideal number of requests, 2.5 up to 1.55, and 3
 #: needs no fewer round trips.
-WINDOW_PAGES: Final = 2.5
-#: Smallest density to assume, as a share of the average so far. After a quiet night, windows sized by the night's density
-#: would reach far into the day, and their pages would only wait for delivery.
-MIN_DENSITY_SHARE: Final = 0.3
+WINDOW_PAGES: Final = 2.8
 #: How often a window that keeps failing is split, at most, without a success in between.
 MAX_SPLITS: Final = 2
-
-
-@frozen
-class _Page:
-    """A received page: the start of each row, and the same in order, see `UncutHours.in_order`."""
-
-    request: PageRequest
-    result: PageResult
-    starts: list[datetime]
-    keys: list[datetime]
-
-    @property
-    def is_short(self) -> bool:
-        return len(self.starts) < self.request.limit
 
 
 class WindowPlan:
@@ -85,6 +69,7 @@ class WindowPlan:
         first_page_rows: rows of the very first request.
         resume: second and id of the last call that an earlier stream delivered.
         hours: the hours of the range that must not be cut.
+        expected_until: calls after it may not have arrived yet; None: all have.
     """
 
     def __init__(
@@ -99,9 +84,11 @@ class WindowPlan:
         first_page_rows: int = FIRST_PAGE_ROWS,
         resume: tuple[datetime, int] | None = None,
         hours: UncutHours = UncutHours(),  # noqa: B008 - frozen
+        expected_until: datetime | None = None,
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
+        self._start, self._stop = start, stop
         self._descending = descending
         self._ordered = ordered
         self._order = "call_start_DESC" if descending else "call_start_ASC"
@@ -109,11 +96,7 @@ class WindowPlan:
         self._hours = hours
         self._windows = [Window(start, stop)] if start < stop else []
         self._first_page_rows: int | None = min(first_page_rows, limit)
-        #: Calls per second after the latest page; None: unknown, so request the whole rest.
-        self._density: float | None = None
-        #: Rows and seconds of all pages, for the average density.
-        self._total_rows = 0
-        self._total_seconds = 0.0
+        self._evidence = Evidence(self.server_limit, expected_until)
         #: The limit after failures of larger pages.
         self._max_limit = MAX_PAGE_ROWS
         self._splits = 0
@@ -157,12 +140,26 @@ class WindowPlan:
 
     def can_request(self, *, ahead: bool) -> bool:
         """Whether a request may start; without `ahead`, only the one for the rows to deliver next."""
-        windows = self._windows if ahead else self._windows[:1]
-        return any(window.state == "pending" for window in windows)
+        if ahead:
+            return self._next_pending() is not None
+        return any(window.state == "pending" for window in self._windows[:1])
+
+    def _next_pending(self) -> int | None:
+        """The index of the first window to request. An empty window waits for a check before it, which reaches over it."""
+        checks_in_flight = False
+        for index, window in enumerate(self._windows):
+            if window.state == "in flight":
+                checks_in_flight = checks_in_flight or window.is_check
+            elif window.state == "pending" and not (
+                checks_in_flight and window.is_check and window.claim and not window.claim.in_second
+            ):
+                return index
+        return None
 
     def next_request(self) -> PageRequest:
         """Starts the request of the first pending window; call only after `can_request` returned True."""
-        index = next(index for index, window in enumerate(self._windows) if window.state == "pending")
+        index = self._next_pending()
+        assert index is not None
         window = self._windows[index]
         if window.second_reader is not None:
             window.request = window.second_reader.next_request()
@@ -170,25 +167,48 @@ class WindowPlan:
             limit = min(self.limit, self._max_limit)
             if self._first_page_rows is not None:
                 limit, self._first_page_rows = min(limit, self._first_page_rows), None
-            else:
+            elif not window.is_check:
                 window = self._split_off_window(index, limit)
-            window.request = PageRequest(
-                self._hours.bound_before(window.start),
-                self._hours.bound_after(window.stop),
-                "call_start_ASC" if window.stop <= self._hours.unit(window.start)[1] else self._order,
-                limit,
-                attempts=window.attempts,
-                largest_page=self.server_limit.largest_page,
-            )
+            window.request = self._request_for(window, limit)
         window.state = "in flight"
         return window.request
+
+    def _request_for(self, window: Window, limit: int) -> PageRequest:
+        order = self._order
+        if window.stop <= self._hours.unit(window.start)[1]:
+            order = "call_start_DESC" if window.turned else "call_start_ASC"
+        start, stop = request_bounds(window.start, window.stop, self._hours)
+        earliest = second_before(self._start)
+        beyond = (self._stop - earliest) / SECOND
+        if not window.is_check:
+            tail, end = (start, earliest) if order == "call_start_DESC" else (stop, self._stop)
+            beyond = self._evidence.witness_seconds(limit, tail, end)
+        else:
+            # Up to the next call, however far it is: that proves that there is none before it.
+            limit = min(limit, CHECK_ROWS)
+        if order == "call_start_DESC":
+            start -= min(beyond, max(0.0, (start - earliest) / SECOND)) * SECOND
+        else:
+            stop += min(beyond, max(0.0, (self._stop - stop) / SECOND)) * SECOND
+        start, stop = self._hours.bound_before(start), self._hours.bound_after(stop)
+        if window.claim is not None and window.claim.bounds == (start, stop, limit):
+            # A cache must not answer the check with the page it checks.
+            limit = limit - 1 or limit + 1
+        return PageRequest(
+            start,
+            stop,
+            order,
+            limit,
+            attempts=window.attempts,
+            largest_page=self.server_limit.largest_page,
+        )
 
     def _split_off_window(self, index: int, limit: int) -> Window:
         """Splits the next window to request off the front of a pending one."""
         window = self._windows[index]
         seconds = window.seconds
-        if self._density is not None:
-            target = WINDOW_PAGES * self.server_limit.full_page(limit) / self._density
+        if self._evidence.density is not None:
+            target = WINDOW_PAGES * self.server_limit.full_page(limit) / self._evidence.density
             # A small rest is included rather than requested on its own.
             seconds = min(seconds, target) if target * 1.2 < seconds else seconds
         seconds = max(1, int(seconds))
@@ -204,93 +224,111 @@ class WindowPlan:
         middle = middle if middle > window.start else after
         if middle >= window.stop:
             return
+        parts = [Window(window.start, middle), Window(middle, window.stop)]
+        parts = parts[::-1] if self._descending else parts
         # The attempts of a failing window count for the part that replaces it, not for the other.
-        if self._descending:
-            parts = [Window(middle, window.stop, attempts=window.attempts), Window(window.start, middle)]
-        else:
-            parts = [Window(window.start, middle, attempts=window.attempts), Window(middle, window.stop)]
+        parts[0].attempts, parts[0].known_rows = window.attempts, window.known_rows
+        if window.claim is not None:
+            until = max if self._descending else min
+            parts[0].claim = evolve(window.claim, until=until(window.claim.until, middle))
         self._windows[index : index + 1] = parts
 
     def accept(self, request: PageRequest, result: PageResult) -> None:
         """Adds the page that answers a request.
 
         Raises:
-            PagingError: the server does not filter or order as requested, no start in a truncated page can be read, or a
-                second has more calls than can be read.
+            PagingError: the server does not filter or order as requested, contradicts itself, no start in a truncated page
+                can be read, or a second has more calls than can be read.
         """
         index = self._index_of(request)
         window = self._windows[index]
         window.state, window.request, window.attempts = "pending", None, 0
         self._splits = 0
-        starts = fill_missing_starts(result.starts, request)
-        page = _Page(
-            request, result, starts, self._hours.in_order(starts, request.start, request.stop + SECOND)
-        )
+        descending = request.order == "call_start_DESC"
+        first = window.stop - SECOND if descending else window.start
+        starts = fill_missing_starts(result.starts, request, first)
+        page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
-        rows = len(starts)
-        self.server_limit.record(rows, request.limit)
+        self.server_limit.record(len(starts), request.limit)
         if window.second_reader is not None:
             self._accept_second(index, request, result, starts)
             return
-        complete = request.is_last_page(rows)
-        if not complete and window.seconds > 1 and all(start is None for start in result.starts):
+        own_starts = page.starts_in(window.start, window.stop)
+        if window.claim is not None:
+            believed = self._accept_check(page, own_starts)
+            index = self._windows.index(window)
+        else:
+            believed = not self._is_doubtful(page, own_starts)
+        unreadable = bool(starts) and all(start is None for start in result.starts)
+        claims_end = self.server_limit.claims_end(request, len(starts))
+        if page.reached_end or (claims_end and (believed or unreadable)):
+            self._evidence.record(own_starts, *page.bounds)
+            self._replace(index, [self._done(page, window.start, window.stop)])
+            return
+        if unreadable and not page.is_unit:
             raise PagingError(
                 f"no call_start can be read in the page for {request.start} .. {request.stop}, so it is unknown "
                 "where the page ends",
                 hint=PAGES_HINT,
             )
-        self._update_density(window, request, page.keys, complete=complete)
-        if complete:
-            self._finish(index, page)
-        elif request.order == "call_start_DESC":
-            self._accept_truncated_descending(index, page)
+        if claims_end:
+            self._evidence.record(own_starts, *page.bounds, doubted=True)
+            self._doubt(index, page)
         else:
-            self._accept_truncated_ascending(index, page)
+            if own_starts:
+                is_full = len(starts) == request.limit
+                self._evidence.record(own_starts, page.bounds[0], own_starts[-1], measures=is_full)
+            done = self._done(page, *page.complete)
+            self._replace(index, [done, *rest_of_truncated(page, self._descending, self.server_limit)])
 
-    def _accept_truncated_ascending(self, index: int, page: _Page) -> None:
-        window, last_second = self._windows[index], page.keys[-1].replace(microsecond=0)
-        if last_second >= window.stop:
-            # A row of the second after the window was received, so the window itself is complete.
-            self._finish(index, page)
-        elif page.keys[0].replace(microsecond=0) < last_second > window.start:
-            done = self._done_window(window.start, last_second, page)
-            self._replace(index, [done, Window(last_second, window.stop)])
-        else:
-            # All rows are in one second. It becomes a window of its own; the seconds before it are empty.
-            second = self._single_second(window, max(last_second, window.start), page)
-            self._replace(index, [second, Window(second.stop, window.stop)])
+    def _is_doubtful(self, page: Page, own_starts: list[datetime]) -> bool:
+        if page.rows_of_first_unit() < page.window.known_rows:
+            return True
+        is_last = page.bounds[1] == (self._start if page.descending else self._stop)
+        return self._evidence.is_doubtful(own_starts, page.gap, is_last=is_last)
 
-    def _accept_truncated_descending(self, index: int, page: _Page) -> None:
-        window, last_second = self._windows[index], page.keys[-1].replace(microsecond=0)
-        complete_from = max(window.start, self._hours.unit(last_second)[1])
-        in_one_second = page.keys[0].replace(microsecond=0) == last_second < window.stop
-        if page.is_short and in_one_second and complete_from > window.start:
-            # All rows are in one second; the seconds after it are empty.
-            second = self._single_second(window, last_second, page)
-            self._replace(index, [second, Window(window.start, second.start)])
-        elif complete_from >= window.stop:
-            # Not even the last second is complete. It is read on its own, ascending, so that the rows of the second
-            # after it, which come first in this direction, do not take up the page.
-            last = max(window.start, self._hours.unit(window.stop - SECOND)[0])
-            self._replace(index, [Window(last, window.stop), Window(window.start, last)])
-        else:
-            done = self._done_window(complete_from, window.stop, page)
-            self._replace(index, [done, Window(window.start, complete_from)])
+    def _doubt(self, index: int, page: Page) -> None:
+        """Keeps what a page is certain to contain completely; the rest of its window is requested once more."""
+        window, request = page.window, page.request
+        bounds = request.start, request.stop, request.limit
+        claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, page.bounds[1])
+        rest = Window(*page.rest, claim=claim, turned=window.turned)
+        following = self._windows[index + 1] if index + 1 < len(self._windows) else None
+        if page.descending == self._descending and following is not None and following.is_untouched:
+            # The next window is not requested yet: its request can check the claim as well.
+            rest.start, rest.stop = min(rest.start, following.start), max(rest.stop, following.stop)
+            del self._windows[index + 1]
+        self._replace(index, [self._done(page, *page.complete), rest])
 
-    def _single_second(self, window: Window, second: datetime, page: _Page) -> Window:
-        """The window of the second that contains all rows of a truncated page which are not before it."""
-        first, last = self._hours.unit(second)
-        unit = Window(max(first, window.start), min(last, window.stop))
-        start, stop = self._hours.bound_before(unit.start), self._hours.bound_after(unit.stop)
-        own_request = evolve(page.request, start=start, stop=stop)
-        # A page shorter than its limit is page 1 of the second too, because it contains no other rows. A full page means
-        # that there are more, which a larger page may contain at once.
-        if own_request == page.request or page.is_short:
-            owned = unit.start, unit.stop
-            unit.second_reader = SingleSecondReader(
-                own_request, page.result, self.server_limit, owned=owned, complete_at=last
-            )
-        return unit
+    def _accept_check(self, page: Page, own_starts: list[datetime]) -> bool:
+        """Compares a page with the claim that it checks; returns whether they agree."""
+        claim = page.window.claim
+        assert claim is not None
+        until, end = claim.until, page.bounds[1]
+        gap = page.rows_in(min(page.first[0], until), max(page.first[1], until))
+        in_second = page.rows_of_first_unit()
+        if len(gap) > in_second or in_second != claim.in_second:
+            self._evidence.refute(claim, len(gap) - claim.in_second)
+            return False
+        self._evidence.confirm()
+        if until != end:
+            return not self._is_doubtful(page, own_starts)
+        if page.reached_end or self.server_limit.claims_end(page.request, len(page.starts)):
+            self._believe_empty_windows(page)
+        return True
+
+    def _believe_empty_windows(self, page: Page) -> None:
+        """Ends the windows that a page found empty too, after another page already has."""
+        start, stop = page.gap if not page.reached_end else page.gap_in_window
+        self._windows = [
+            window
+            for window in self._windows
+            if window is page.window
+            or window.state != "pending"
+            or not window.is_check
+            or (window.claim and window.claim.in_second)
+            or not (start <= window.start and window.stop <= stop)
+        ]
 
     def _accept_second(
         self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
@@ -326,23 +364,15 @@ class WindowPlan:
     def _index_of(self, request: PageRequest) -> int:
         return next(index for index, window in enumerate(self._windows) if window.request is request)
 
-    def _finish(self, index: int, page: _Page) -> None:
-        window = self._windows[index]
-        self._replace(index, [self._done_window(window.start, window.stop, page)])
-
-    def _done_window(self, start: datetime, stop: datetime, page: _Page) -> Window:
+    def _done(self, page: Page, start: datetime, stop: datetime) -> Window:
         """A finished window with the rows of a page that start in `[start, stop)`."""
-        starts, result = page.starts, page.result
-        if page.keys is not starts:
-            rows = [rows_of_page(result, starts, result.ids(), start, stop)]
-            return Window(start, stop, "done", rows=self._delivery.slices_of_second(start, rows))
-        if page.request.order == "call_start_DESC":
-            count = range(len(starts))
-            first = bisect_left(count, True, key=lambda row: starts[row] < stop)
-            end = bisect_left(count, True, key=lambda row: starts[row] < start)
+        rows = page.rows_in(start, stop)
+        if isinstance(rows, range):
+            slices = [self._delivery.slice(page.result, page.starts, rows)]
         else:
-            first, end = bisect_left(starts, start), bisect_left(starts, stop)
-        return Window(start, stop, "done", rows=[self._delivery.slice(result, starts, range(first, end))])
+            pages = [rows_of_page(page.result, page.starts, page.result.ids(), start, stop)]
+            slices = self._delivery.slices_of_second(start, pages)
+        return Window(start, stop, "done", rows=slices)
 
     def _replace(self, index: int, windows: list[Window]) -> None:
         """Replaces a window by others, in the order of delivery, without those that have no seconds or no rows."""
@@ -352,21 +382,3 @@ class WindowPlan:
             if window.start < window.stop and (window.state != "done" or window.rows):
                 kept.append(window)
         self._windows[index : index + 1] = kept
-
-    def _update_density(
-        self, window: Window, request: PageRequest, starts: list[datetime], *, complete: bool
-    ) -> None:
-        rows = len(starts)
-        descending = request.order == "call_start_DESC"
-        first, last = (window.stop, window.start) if descending else (window.start, window.stop)
-        end = last if complete else starts[-1]
-        self._total_rows += rows
-        self._total_seconds += abs(end - first) / SECOND
-        if not rows:
-            # The window was empty, so the next one is the whole rest.
-            self._density = None
-        elif complete or rows == request.limit:
-            # From the first row on: the empty time before it says nothing about the time after the page.
-            density = rows / max(1.0, abs(end - starts[0]) / SECOND)
-            average = self._total_rows / max(1.0, self._total_seconds)
-            self._density = max(density, MIN_DENSITY_SHARE * average)

@@ -61,7 +61,7 @@ def answer(*seconds: float) -> PageResult:
 def test_the_first_request_covers_the_range_with_a_small_limit():
     """Given a new plan, when the first request is made, then it covers the range with a small limit, and nothing else may start."""
     plan = WindowPlan(at(0), at(1000))
-    assert plan.next_request() == PageRequest(at(0), at(1000), "call_start_ASC", 250)
+    assert plan.next_request() == PageRequest(at(-1), at(1000), "call_start_ASC", 250)
     assert not plan.can_request(ahead=True)
 
 
@@ -71,7 +71,7 @@ def test_a_truncated_page_keeps_only_complete_seconds():
     plan.accept(plan.next_request(), answer(3, 5, 9, 9))
     rows_slice = plan.next_rows()
     assert list(rows_slice.rows) == [0, 1]
-    assert plan.next_request().start == at(9)
+    assert plan.next_request().start == at(8)
 
 
 def test_a_truncated_descending_page_keeps_only_complete_seconds():
@@ -105,10 +105,11 @@ def test_the_rest_of_a_window_is_requested_before_later_windows():
     plan = WindowPlan(at(0), at(1000), first_page_rows=4, limit=4)
     plan.accept(plan.next_request(), answer(0, 10, 20, 30))
     first, second = plan.next_request(), plan.next_request()
-    assert second.start == first.stop
+    # One second more on each side, and some time after it, to see that a call follows.
+    assert second.start < first.stop
     plan.accept(first, answer(30, 31, 32, 33))
     third = plan.next_request()
-    assert at(33) == third.start < third.stop <= first.stop
+    assert at(32) == third.start < third.stop <= first.stop
 
 
 def test_a_later_page_is_buffered_unless_unordered():
@@ -146,7 +147,7 @@ def test_a_page_is_not_judged_by_pages_received_after_its_request():
     server_limit.record(50, 100)  # another stream's answer, given after the server had lifted its cap
     plan.accept(request, answer(500, 600))
     assert not plan.done
-    assert plan.next_request().start == at(600)
+    assert plan.next_request().start == at(599)
 
 
 def test_an_empty_range_makes_no_request():
@@ -167,28 +168,32 @@ def test_seconds_left_falls_as_rows_are_delivered():
     assert plan.seconds_left == 1000
     plan.next_rows()
     assert plan.seconds_left == 991
-    plan.accept(plan.next_request(), answer())
+    plan.accept(plan.next_request(), answer(9, 9))
+    plan.accept(plan.next_request(), answer(9, 9))
+    plan.next_rows()
     assert plan.seconds_left == 0
 
 
 def test_windows_are_sized_by_the_latest_density():
-    """Given a page, when the next windows are made, then each has the seconds of two and a half pages."""
+    """Given a page, when the next windows are made, then each has the seconds of 2.8 pages, and reaches past them by half a page."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
     request = plan.next_request()
-    assert (request.start, request.limit) == (at(510), 20)
-    # 11 rows in 10 seconds: 50 rows take 45.
-    assert request.stop - request.start == timedelta(seconds=45)
+    assert (request.start, request.limit) == (at(509), 20)
     later = plan.next_request()
-    assert (later.start, later.stop - later.start) == (request.stop, timedelta(seconds=45))
+    # 11 rows in 10 seconds: 56 rows take 50.
+    assert later.start == at(510 + 50 - 1)
+    # On average there were 11 rows in 510 seconds: 10 rows take some hundreds.
+    assert timedelta(seconds=100) < request.stop - later.start < timedelta(seconds=600)
 
 
 def test_after_an_empty_page_the_next_window_is_the_rest():
     """Given an empty page, when the next window is made, then it is the whole rest."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
-    plan.accept(plan.next_request(), answer(510))
-    plan.accept(plan.next_request(), answer())
+    plan.accept(plan.next_request(), answer(510, 700))
+    request = plan.next_request()
+    plan.accept(request, answer((request.stop - at(0)).total_seconds()))
     assert plan.next_request().stop == at(100_000)
 
 
@@ -197,20 +202,21 @@ def test_a_quiet_time_does_not_make_the_next_window_too_long():
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(11)))
     quiet = plan.next_request()
-    assert (quiet.start, quiet.stop) == (at(10), at(55))
-    plan.accept(quiet, answer(10))
-    # 12 rows in 55 seconds; as if no sparser than three tenths of it, 50 rows take 763 seconds, and not 2250.
+    assert quiet.start == at(9)
+    plan.accept(quiet, answer(10, 61))
+    # 12 rows in 60 seconds; as if no sparser than three tenths of it, 56 rows take 933 seconds, and not 2,800.
+    plan.next_request()
     following = plan.next_request()
-    assert following.start == at(55)
-    assert following.stop - following.start == timedelta(seconds=int(50 / (0.3 * 12 / 55)))
+    assert following.start == at(60 + int(2.8 * 20 / (0.3 * 12 / 60)) - 1)
 
 
 def test_a_small_rest_is_included_in_the_last_window():
     """Given a rest a fifth of a window long, when the window is made, then it includes the rest."""
-    for span, stop in ((561, 561), (580, 555)):
+    for span, more in ((569, False), (580, True)):
         plan = WindowPlan(at(0), at(span), first_page_rows=11, limit=20)
         plan.accept(plan.next_request(), answer(*range(500, 511)))
-        assert plan.next_request().stop == at(stop)
+        plan.next_request()
+        assert plan.can_request(ahead=True) is more
 
 
 def test_by_default_pages_are_large_and_ordered():
@@ -239,12 +245,12 @@ def test_a_failing_window_is_split_twice():
     assert plan.splits_left(request) == 2
     plan.split(request, 3)
     half = plan.next_request()
-    assert (half.start, half.stop, half.limit, half.attempts) == (at(0), at(500), 50, 3)
+    assert (half.start, half.stop, half.limit, half.attempts) == (at(-1), at(500), 50, 3)
     plan.split(half, 4)
     quarter = plan.next_request()
-    assert (quarter.start, quarter.stop, quarter.limit, quarter.attempts) == (at(0), at(250), 25, 4)
+    assert (quarter.start, quarter.stop, quarter.limit, quarter.attempts) == (at(-1), at(250), 25, 4)
     assert plan.splits_left(quarter) == 0
-    plan.accept(quarter, answer())
+    plan.accept(quarter, answer(250))
     other = plan.next_request()
     assert (other.attempts, other.limit) == (0, 25), "the smaller size is remembered"
     assert plan.splits_left(other) == 2, "a success allows new splits"
@@ -254,7 +260,7 @@ def test_a_descending_window_is_split_in_order_of_delivery():
     """Given a descending window, when it is split, then its later half is requested first."""
     plan = WindowPlan(at(0), at(1000), descending=True)
     plan.split(plan.next_request(), 1)
-    assert (plan.next_request().start, plan.next_request().stop) == (at(500), at(500))
+    assert (plan.next_request().start, plan.next_request().stop) == (at(499), at(500))
 
 
 def test_a_window_of_one_second_is_split_by_rows_only():
@@ -262,7 +268,7 @@ def test_a_window_of_one_second_is_split_by_rows_only():
     plan = WindowPlan(at(0), at(1), limit=2)
     plan.split(plan.next_request(), 1)
     request = plan.next_request()
-    assert (request.start, request.stop, request.limit) == (at(0), at(1), 1)
+    assert (request.start, request.stop, request.limit) == (at(-1), at(1), 1)
     assert plan.splits_left(request) == 0
 
 
@@ -272,9 +278,9 @@ def test_a_window_of_one_second_is_split_by_rows_only():
 @pytest.mark.parametrize(
     ("seconds", "descending", "says"),
     [
-        pytest.param((-1, 5), False, "filters by something other", id="a row before the window"),
+        pytest.param((-3, 5), False, "filters by something other", id="a row before the window"),
         pytest.param(
-            (5, 101), False, "filters by something other", id="a row behind the second after the window"
+            (5, 102), False, "filters by something other", id="a row behind the second after the window"
         ),
         pytest.param((9, 5), False, "order call_start_ASC", id="descending instead of ascending"),
         pytest.param((5, 9), True, "order call_start_DESC", id="ascending instead of descending"),
@@ -323,8 +329,8 @@ def test_rows_with_an_unreadable_start_are_delivered_with_their_neighbours(desce
     plan = WindowPlan(at(0), at(100), descending=descending, server_limit=ServerPageLimit(largest_page=50))
     seconds = (None, 5, None, 9, None)
     plan.accept(plan.next_request(), starts(*(seconds[::-1] if descending else seconds)))
-    # By id within a second; a row takes the second of the row before it.
-    assert list(plan.next_rows().rows) == ([2, 1, 0, 4, 3] if descending else [0, 1, 2, 3, 4])
+    # By id within a second; a row takes the second of the row before it, and the first row that of the window's edge.
+    assert list(plan.next_rows().rows) == ([0, 2, 1, 4, 3] if descending else [0, 1, 2, 3, 4])
     assert plan.done
 
 
@@ -355,4 +361,4 @@ def test_a_call_listed_twice_in_a_page_does_not_affect_others():
     plan = WindowPlan(at(0), at(100), first_page_rows=4)
     plan.accept(plan.next_request(), answer(3, 3, 8, 8))
     assert list(plan.next_rows().rows) == [0, 1]
-    assert plan.next_request().start == at(8)
+    assert plan.next_request().start == at(7)

@@ -92,20 +92,26 @@ class Server:
         rng: makes all random choices.
         span: the seconds in which calls are inserted.
         end: how `end_date` is read; "second" includes the whole last second.
+        begin: how `start_date` is read.
         cap: the server's own page limit.
         cap_moves: the page limit may change between requests, but not below the largest page served.
         offset: what page numbers count in: the limit requested, or the one used.
         cut: starts have no microseconds.
+        rounds: starts are shown rounded to the second, but compared exactly.
+        faults: changes the rows of a page before they are returned; called with the number of the request and its rows.
         ignores: parameters that the server ignores.
     """
 
     rng: random.Random
     span: int = 100
     end: Literal["inclusive", "exclusive", "second"] = "inclusive"
+    begin: Literal["inclusive", "exclusive"] = "inclusive"
     cap: int | None = None
     cap_moves: bool = False
     offset: Literal["limit", "cap"] = "limit"
     cut: bool = False
+    rounds: bool = False
+    faults: Callable[[int, list[Row]], list[Row]] | None = None
     motion: Motion = field(default_factory=Motion)
     ignores: frozenset[str] = frozenset()
     #: All calls that exist, by start.
@@ -149,13 +155,18 @@ class Server:
         self.skipped += skip
         self.most = max(self.most, len(rows))
         self._move(rows)
+        if self.faults is not None:
+            rows = self.faults(len(self.served), rows)
         starts = [row.second if self.cut else row.start for row in rows]
+        if self.rounds:
+            starts = [(start + SECOND / 2).replace(microsecond=0) for start in starts]
         return PageResult(starts, rows, lambda: [row.id for row in rows])
 
     def _page(self, request: PageRequest, skip: int, limit: int) -> list[Row]:
         begin, end = 0, len(self.live)
         if "filter" not in self.ignores:
-            begin = bisect_left(self.live, request.start, key=by_start)
+            bisect = bisect_left if self.begin == "inclusive" else bisect_right
+            begin = bisect(self.live, request.start, key=by_start)
             end = {
                 "inclusive": lambda: bisect_right(self.live, request.stop, key=by_start),
                 "exclusive": lambda: bisect_left(self.live, request.stop, key=by_start),

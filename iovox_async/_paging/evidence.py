@@ -1,0 +1,168 @@
+"""Decides whether a page that claims the end of its window is believed.
+
+A page claims the end if it is empty, or shorter than both its limit and the largest page so far. A server may be wrong once:
+it answers "no calls" while it restarts, cuts a list, or lowers its page limit. So a claim is believed only if
+
+- the page contains a row beyond the window: then no row of the window can be missing at its end; or
+- the traffic seen so far expects hardly any calls between the last row and the end of the request; or
+- a second, different request from the last row's second on finds nothing new.
+
+To have such rows beyond the window, a request reaches past its window by the time in which some calls are expected. That
+costs a few rows, but no request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from ..errors import PagingError
+from .traffic import Traffic
+from .types import MAX_PAGE_ROWS, SECOND, ServerPageLimit
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["CHECK_ROWS", "Claim", "Evidence"]
+
+#: Rows of a request that checks a claim: it is answered quickly, and differs from the request it checks.
+CHECK_ROWS: Final = 250
+#: Rows expected in the time by which a request reaches past its window. Simulated: with 20, smooth and daily traffic needs
+#: no checks inside the range.
+WITNESS_ROWS: Final = 20
+#: The most of them, as a share of a page, after checks that agreed: the traffic has longer gaps than expected.
+MAX_WITNESS_SHARE: Final = 0.5
+#: A claim is checked if this many more calls are expected. The number falls to 0 over the first requests of a read: from
+#: then on one more request costs little beside the others.
+DOUBTFUL_ROWS: Final = 10.0
+SHORT_READ_REQUESTS: Final = 25
+#: A claim is refuted for good by this many more rows; fewer may have been inserted meanwhile.
+CLEAR_ROWS: Final = 10
+#: Refuted claims in one read before giving up.
+MAX_REFUTED: Final = 16
+#: Smallest density to assume, as a share of the average so far. After a quiet night, windows sized by the night's density
+#: would reach far into the day, and their pages would only wait for delivery.
+MIN_DENSITY_SHARE: Final = 0.3
+
+
+@frozen
+class Claim:
+    """A page that claimed that its window ends in the second where the window now begins.
+
+    Attributes:
+        in_second: rows of that second in the page.
+        rows: all rows of the page.
+        limit: the limit it was requested with.
+        bounds: the start and stop of its request, and the limit.
+        until: the end of the window, in the order of the page.
+    """
+
+    in_second: int
+    rows: int
+    limit: int
+    bounds: tuple[datetime, datetime, int]
+    until: datetime
+
+
+class Evidence:
+    """What the pages of one read say about its traffic.
+
+    Args:
+        server_limit: the server's page limit, as observed.
+        expected_until: calls after it may not have arrived yet, so none are expected; None: no such time.
+    """
+
+    def __init__(self, server_limit: ServerPageLimit, expected_until: datetime | None) -> None:
+        self._server_limit = server_limit
+        self._expected_until = expected_until
+        #: Calls per second after the latest page; None: unknown, so request the whole rest.
+        self.density: float | None = None
+        self._pages = 0
+        self._traffic = Traffic()
+        self._witness_rows: float = WITNESS_ROWS
+        self._refuted = 0
+
+    def record(
+        self,
+        starts: list[datetime],
+        first: datetime,
+        end: datetime,
+        *,
+        measures: bool = True,
+        doubted: bool = False,
+    ) -> None:
+        """Adds the rows of a page.
+
+        Args:
+            starts: the starts of its rows.
+            first: the first second requested.
+            end: the second up to which the page is complete, or claims to be.
+            measures: the density after the page is known.
+            doubted: the page claims to be complete up to `end`, and is not believed yet.
+        """
+        rows = len(starts)
+        self._pages += 1
+        certain = end if not doubted else starts[-1] if starts else first
+        start, stop = (certain, first) if end < first else (first, certain)
+        self._traffic.add(start, stop, starts[::-1] if end < first else starts)
+        if not rows:
+            # The window was empty, so the next one is the whole rest.
+            self.density = None
+        elif measures:
+            # From the first row on: the empty time before it says nothing about the time after the page.
+            density = rows / max(1.0, abs(end - starts[0]) / SECOND)
+            self.density = max(density, MIN_DENSITY_SHARE * self._traffic.average)
+
+    def witness_seconds(self, limit: int, tail: datetime, last: datetime) -> int:
+        """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`."""
+        if self.density is None or tail == last:
+            return 0
+        rows = min(self._witness_rows, max(1.0, MAX_WITNESS_SHARE * self._server_limit.full_page(limit)))
+        return int(self._traffic.time_of(rows, tail, last))
+
+    def is_doubtful(self, rows: list[datetime], gap: tuple[datetime, datetime], *, is_last: bool) -> bool:
+        """Whether a page that claims the end of its window must be checked.
+
+        Args:
+            rows: the starts of its rows in the window.
+            gap: the time from its last row to the end of its request.
+            is_last: the window is the last of the range.
+        """
+        if not self._pages and not rows:
+            return True
+        start, stop = gap
+        if self._expected_until is not None:
+            stop = min(stop, self._expected_until)
+        seconds = (stop - start) / SECOND
+        if seconds <= 1:
+            return False
+        if self._pages:
+            expected = self._traffic.expected(start, stop)
+        else:
+            expected = len(rows) * seconds / max(1.0, abs(rows[-1] - rows[0]) / SECOND, seconds)
+        doubtful = DOUBTFUL_ROWS
+        if is_last:
+            doubtful *= max(0.0, 1 - self._pages / SHORT_READ_REQUESTS)
+        return expected > doubtful
+
+    def confirm(self) -> None:
+        """Adds a check that found nothing new: gaps are longer than assumed, so requests must reach further."""
+        self._witness_rows = min(2 * self._witness_rows, MAX_PAGE_ROWS)
+
+    def refute(self, claim: Claim, new_rows: int) -> None:
+        """Adds a check that found `new_rows` rows which the page of `claim` left out.
+
+        Raises:
+            PagingError: this has happened too often.
+        """
+        if new_rows < CLEAR_ROWS:
+            return
+        if claim.rows:
+            self._server_limit.record_truncated(claim.rows, claim.limit)
+        self._refuted += 1
+        if self._refuted > MAX_REFUTED:
+            raise PagingError(
+                f"the server contradicts itself: {self._refuted} pages left out calls that a second request returned",
+                hint="Try again later, or with a smaller page_size.",
+            )

@@ -1,0 +1,97 @@
+"""Measures how many calls an account has at which hour of the week, to tell a quiet night from missing calls."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from .types import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+__all__ = ["Traffic"]
+
+HOUR: Final = timedelta(hours=1)
+#: Hours to measure or to add up, at most; beyond them the average is used.
+MAX_HOURS: Final = 14 * 24
+#: Calls by which an hour counts as average while nothing has been measured.
+PRIOR_CALLS: Final = 0.5
+
+
+def _hours(start: datetime, stop: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Splits a time at full hours."""
+    for _ in range(MAX_HOURS):
+        if start >= stop:
+            return
+        end = min(stop, start.replace(minute=0, second=0, microsecond=0) + HOUR)
+        yield start, end
+        start = end
+
+
+class Traffic:
+    """Calls per second: on average, by hour of the day, and by hour of the week."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._seconds = 0.0
+        self._by_hour = [(0, 0.0)] * 24
+        self._by_weekly_hour = [(0, 0.0)] * 168
+
+    @property
+    def average(self) -> float:
+        """Calls per second, of all times measured."""
+        return self._calls / max(1.0, self._seconds)
+
+    def add(self, start: datetime, stop: datetime, starts: list[datetime]) -> None:
+        """Adds the calls of `[start, stop)`, whose starts are in ascending order."""
+        self._calls += len(starts)
+        self._seconds += max(0.0, (stop - start) / SECOND)
+        index = bisect_left(starts, start)
+        for begin, end in _hours(start, stop):
+            after = bisect_left(starts, end, index)
+            calls, seconds, hour = after - index, (end - begin) / SECOND, begin.hour
+            index = after
+            for bins, number in ((self._by_hour, hour), (self._by_weekly_hour, begin.weekday() * 24 + hour)):
+                bins[number] = (bins[number][0] + calls, bins[number][1] + seconds)
+
+    def rate(self, at: datetime) -> float:
+        """Calls per second expected at a time."""
+        rate = self.average
+        for bins, number in ((self._by_hour, at.hour), (self._by_weekly_hour, at.weekday() * 24 + at.hour)):
+            if rate > 0:
+                calls, seconds = bins[number]
+                rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
+        return rate
+
+    def expected(self, start: datetime, stop: datetime) -> float:
+        """Calls expected in `[start, stop)`."""
+        calls = 0.0
+        for begin, end in _hours(start, stop):
+            calls += self.rate(begin) * ((end - begin) / SECOND)
+            start = end
+        return calls + max(0.0, (stop - start) / SECOND) * self.average
+
+    def time_of(self, calls: float, start: datetime, stop: datetime) -> float:
+        """The seconds from `start`, but not beyond `stop`, in which so many calls are expected; backwards if `stop` is before."""
+        backwards = stop < start
+        first, last = (stop, start) if backwards else (start, stop)
+        total = (last - first) / SECOND
+        if backwards:
+            hours = list(
+                _hours(max(first, last - MAX_HOURS * HOUR) if total > MAX_HOURS * 3600 else first, last)
+            )[::-1]
+        else:
+            hours = list(
+                _hours(first, min(last, first + MAX_HOURS * HOUR) if total > MAX_HOURS * 3600 else last)
+            )
+        passed = 0.0
+        for begin, end in hours:
+            seconds, rate = (end - begin) / SECOND, self.rate(begin)
+            if rate * seconds >= calls:
+                return passed + calls / rate
+            calls -= rate * seconds
+            passed += seconds
+        return passed if self.average <= 0 else min(total, passed + calls / self.average)

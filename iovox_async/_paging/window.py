@@ -1,0 +1,211 @@
+"""A window of seconds, and what a page says about it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+from attrs import define, field
+
+from .types import SECOND, PageRequest, PageResult, RowSlice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._params.account_time import UncutHours
+    from .evidence import Claim
+    from .single_second import SingleSecondReader
+
+__all__ = ["Page", "Window", "request_bounds", "second_before"]
+
+#: The first second that a date can name.
+FIRST_SECOND: Final = datetime.min  # noqa: DTZ901 - the endpoint's dates have no zone
+
+
+def second_before(second: datetime) -> datetime:
+    """The second before, or the same one if there is none."""
+    return second - SECOND if second - FIRST_SECOND >= SECOND else second
+
+
+@define(eq=False)
+class Window:
+    """The seconds `[start, stop)` and their state."""
+
+    start: datetime
+    stop: datetime
+    state: Literal["pending", "in flight", "done"] = "pending"
+    request: PageRequest | None = None
+    rows: list[RowSlice] = field(factory=list)
+    #: Reads a one-second window that one page did not prove complete.
+    second_reader: SingleSecondReader | None = None
+    #: Attempts already made for a larger window that this one replaces part of.
+    attempts: int = 0
+    #: A page claimed that nothing follows in this window, which its next request checks.
+    claim: Claim | None = None
+    #: Rows that an earlier page had in its first second, in the order of that page.
+    known_rows: int = 0
+    #: A one-second window that is requested in descending order, because the second before it fills a page.
+    turned: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return (self.stop - self.start) / SECOND
+
+    @property
+    def pages(self) -> int:
+        """Pages that are kept in memory."""
+        if self.second_reader is not None:
+            return self.second_reader.pages
+        return len({id(rows.body) for rows in self.rows}) if len(self.rows) > 1 else len(self.rows)
+
+    @property
+    def is_check(self) -> bool:
+        """Whether its next request does nothing but check a claim."""
+        return self.claim is not None and self.claim.until in {self.start, self.stop}
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing of it has been requested."""
+        return self.state == "pending" and not (
+            self.claim or self.second_reader or self.attempts or self.turned
+        )
+
+
+def request_bounds(start: datetime, stop: datetime, hours: UncutHours) -> tuple[datetime, datetime]:
+    """The bounds of a request for the seconds `[start, stop)`: with the second before and the second after."""
+    start = hours.bound_before(second_before(hours.bound_before(start)))
+    return start, hours.bound_after(stop)
+
+
+class Page:
+    """A page that answers the request of a window, read in the direction of its rows.
+
+    A unit is what is read as a whole: a second, or an hour that occurs twice.
+
+    Attributes:
+        keys: the starts in order, see `UncutHours.in_order`.
+        reached_end: the last row is beyond the window, so the window is complete.
+        only_before: all rows are before the window.
+        first: the first unit of the window, as start and stop.
+        last: the unit of the last row; None if there are no rows.
+        complete: the seconds of the window that are complete if the page is truncated, as start and stop.
+        rest: the seconds that are not.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        request: PageRequest,
+        result: PageResult,
+        starts: list[datetime],
+        hours: UncutHours,
+    ) -> None:
+        self.window, self.request, self.result, self.starts, self.hours = (
+            window,
+            request,
+            result,
+            starts,
+            hours,
+        )
+        self.keys: list[datetime] = hours.in_order(starts, request.start, request.stop + SECOND)
+        self.descending: bool = request.order == "call_start_DESC"
+        self.first: tuple[datetime, datetime] = self._unit(
+            window.stop - SECOND if self.descending else window.start
+        )
+        self.last: tuple[datetime, datetime] | None = hours.unit(self.keys[-1]) if starts else None
+        self.reached_end = self.only_before = False
+        self.complete = self.rest = (window.start, window.stop)
+        if self.last is None:
+            return
+        before, after = self.last[1] <= window.start, self.last[0] >= window.stop
+        if self.descending:
+            self.reached_end, self.only_before = before, after
+            limit = min(window.stop, max(window.start, self.last[1]))
+            self.complete, self.rest = (limit, window.stop), (window.start, limit)
+        else:
+            self.reached_end, self.only_before = after, before
+            limit = min(window.stop, max(window.start, self.last[0]))
+            self.complete, self.rest = (window.start, limit), (limit, window.stop)
+
+    def _unit(self, second: datetime) -> tuple[datetime, datetime]:
+        """The unit of a second, as far as it is in the window."""
+        start, stop = self.hours.unit(second)
+        return max(start, self.window.start), min(stop, self.window.stop)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the page has fewer rows than requested."""
+        return len(self.starts) < self.request.limit
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the window is one unit."""
+        return self.first == (self.window.start, self.window.stop)
+
+    @property
+    def in_one_unit(self) -> bool:
+        """Whether all rows are in one unit, which is in the window."""
+        return (
+            self.last is not None
+            and not (self.reached_end or self.only_before)
+            and self.hours.unit(self.keys[0]) == self.last
+        )
+
+    @property
+    def gap(self) -> tuple[datetime, datetime]:
+        """The time from the last row to the end of the request, in which nothing came."""
+        if self.last is None:
+            return (
+                (self.request.start, self.window.stop)
+                if self.descending
+                else (self.window.start, self.request.stop)
+            )
+        return (self.request.start, self.rest[1]) if self.descending else (self.rest[0], self.request.stop)
+
+    @property
+    def gap_in_window(self) -> tuple[datetime, datetime]:
+        """The time between the window's first unit and the first row beyond the window, if that was reached."""
+        for key in self.keys:
+            start, stop = self.hours.unit(key)
+            if self.descending and stop <= self.window.start:
+                return stop, self.first[0]
+            if not self.descending and start >= self.window.stop:
+                return self.first[1], start
+        return self.window.start, self.window.stop
+
+    @property
+    def bounds(self) -> tuple[datetime, datetime]:
+        """The bounds of the window, in the order of the page."""
+        window = self.window
+        return (window.stop, window.start) if self.descending else (window.start, window.stop)
+
+    def rows_in(self, start: datetime, stop: datetime) -> Sequence[int]:
+        """The rows that start in `[start, stop)`."""
+        starts = self.starts
+        if self.keys is not starts:
+            return [row for row, row_start in enumerate(starts) if start <= row_start < stop]
+        if self.descending:
+            count = range(len(starts))
+            first = bisect_left(count, True, key=lambda row: starts[row] < stop)
+            return range(first, bisect_left(count, True, key=lambda row: starts[row] < start))
+        return range(bisect_left(starts, start), bisect_left(starts, stop))
+
+    def starts_in(self, start: datetime, stop: datetime) -> list[datetime]:
+        """The starts in `[start, stop)`, in the order of the page."""
+        rows = self.rows_in(start, stop)
+        if isinstance(rows, range):
+            return self.starts[rows.start : rows.stop]
+        return sorted((self.starts[row] for row in rows), reverse=self.descending)
+
+    def rows_of_first_unit(self) -> int:
+        """Rows of the page in the first unit of its window."""
+        return len(self.rows_in(*self.first))
+
+    def rows_of_rest(self) -> int:
+        """Rows of the page in the first unit of what is not complete."""
+        start, stop = self.rest
+        if start >= stop:
+            return 0
+        unit = self._unit(stop - SECOND if self.descending else start)
+        return len(self.rows_in(max(start, unit[0]), min(stop, unit[1])))
