@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.evidence_costs import READS, BelievingPlan, count
 from support.model_server import Row, Server, at, examples, pull
 from support.traffic import DAY, PATTERNS, smooth
 
@@ -185,6 +186,19 @@ def test_a_full_second_is_complete_although_one_response_is_empty(calls: int, nu
     except PagingError:
         return
     assert len(rows) == calls
+
+
+@pytest.mark.finding("A2")
+@pytest.mark.slow
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_evidence_costs_at_most_a_twentieth_of_the_requests(pattern, concurrency: int):
+    """Given a healthy server, when reads of several sizes are made, then evidence costs at most 5 % more requests than believing."""
+    before, after = (
+        sum(count(plan, pattern, size, concurrency, seed) for size in READS for seed in range(4))
+        for plan in (BelievingPlan, WindowPlan)
+    )
+    assert after <= 1.05 * before
 
 
 # Bounds.
