@@ -1,7 +1,7 @@
 """Reads calls by their ids.
 
-A URL has at most 4 KiB. Ids that a page leaves out are requested again as long as each request returns some, because a
-server may return fewer rows per page than requested.
+A URL has at most 4 KiB. Ids that a page leaves out are requested again, at least once, and as long as each request returns
+some: a server may return fewer rows per page than requested, or be wrong once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
+from .._paging import MAX_PAGE_ROWS
 from .slices import decode_page
 
 if TYPE_CHECKING:
@@ -62,14 +63,19 @@ async def fetch_by_id(
     calls: dict[int, Call] = {}
     for batch in _batches(ids):
         missing = list(batch)
+        requests = 0
         while missing:
+            # Another limit than before, so that a cache does not answer the second request with the first response.
+            limit = min(MAX_PAGE_ROWS, len(missing) + requests)
             request = evolve(
-                query, start_date=EARLIEST, end_date=end, ids=missing, fields=fields, limit=len(missing)
+                query, start_date=EARLIEST, end_date=end, ids=missing, fields=fields, limit=limit
             )
+            requests += 1
             page = await connection.get(request.to_query_string())
             calls.update((call.id, call) for call in await decode_page(decoder, page))
             still_missing = [call_id for call_id in missing if call_id not in calls]
-            if len(still_missing) == len(missing):
+            # An id does not exist if two responses leave it out.
+            if len(still_missing) == len(missing) and requests > 1:
                 break
             missing = still_missing
     result = [calls[call_id] for call_id in ids if call_id in calls]
