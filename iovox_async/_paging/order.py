@@ -59,17 +59,23 @@ class DeliveryOrder:
         if not groups:
             return RowSlice(result.body, rows)
         ids = result.ids()
-        ordered = array("l")
-        done = duplicates = 0
+        arranged = []
+        in_order, duplicates = True, 0
         for first, end in groups:
-            ordered.extend(rows[done:first])
             group, dropped = self._arrange(seconds[first], [(ids[row], row) for row in rows[first:end]])
-            ordered.extend(group)
+            arranged.append(group)
+            in_order = in_order and group == [*rows[first:end]]
             duplicates += dropped
+        if in_order:
+            return RowSlice(result.body, rows)
+        ordered = array("l")
+        done = 0
+        for (first, end), group in zip(groups, arranged, strict=True):
+            ordered.extend(rows[done:first])
+            ordered.extend(group)
             done = end
         ordered.extend(rows[done:])
-        in_order = len(ordered) == len(rows) and all(map(eq, ordered, rows))
-        return RowSlice(result.body, rows if in_order else ordered, duplicates)
+        return RowSlice(result.body, ordered, duplicates)
 
     def slices_of_second(self, second: datetime, pages: Sequence[RowsOfPage]) -> list[RowSlice]:
         """The rows of one second (or of an hour that is read like one) from several pages.
