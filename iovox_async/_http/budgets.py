@@ -55,7 +55,7 @@ class RetryBudget:
 class PageBudget:
     """Counts the bytes of all pages of a session, expected and received.
 
-    A page counts from the start of its request until nothing refers to it any more. A stream that waits for room may still
+    A page counts from the start of its request until nothing refers to it any more. A stream that waits for the budget may still
     request the page that its reader needs next, so every stream goes on however many there are.
 
     Args:
@@ -76,7 +76,7 @@ class PageBudget:
         return cls((2 * concurrency + 1) * BUDGET_PAGE_BYTES)
 
     def has_room(self, wake: asyncio.Event) -> bool:
-        """Whether a stream may read ahead. If not, `wake` is set when there may be room again."""
+        """Whether a stream may read ahead. If not, `wake` is set when the budget may allow it again."""
         with self._lock:
             if self.used < self.limit:
                 return True
