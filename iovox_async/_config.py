@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 
-from ._paging import MAX_PAGE_ROWS
-from .errors import ConfigurationError
+from ._params.validators import InvalidValue, as_limit
+from .errors import ConfigurationError, QueryError
 from .retry import seconds
 
 __all__ = [
@@ -78,13 +78,19 @@ def make_signer(username: Secret, secure_key: Secret) -> Sign:
     return lambda: list(headers)
 
 
-def check_page_size(value: int | None) -> int | None:
-    """Checks the number of rows per request; None is valid."""
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_ROWS
-    ):
-        raise ConfigurationError("page_size", f"must be an integer from 1 to {MAX_PAGE_ROWS}, got {value!r}")
-    return value
+def check_page_size(
+    value: int | None, error: type[ConfigurationError | QueryError] = ConfigurationError
+) -> int | None:
+    """Checks the number of rows per request; None is valid.
+
+    Args:
+        value: the number.
+        error: the class of the error: `QueryError` for an argument of a method, not of the client.
+    """
+    try:
+        return as_limit(value)
+    except InvalidValue as invalid:
+        raise error("page_size", str(invalid)) from None
 
 
 def check_positive_integer(name: str, value: int) -> int:

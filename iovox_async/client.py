@@ -25,7 +25,7 @@ from ._params.timezones import zone_of
 from ._parsing.decoder import CallDecoder, OnError, checked_on_error
 from ._runtime import current_runtime
 from ._telemetry import enable_logging
-from .errors import ConfigurationError
+from .errors import ConfigurationError, QueryError
 from .fields import Field, Fields
 from .follow import CallFollower, PollRange, PollState
 from .query import Filters, InsightsQuery
@@ -164,7 +164,7 @@ class AsyncInsights:
         `call_start`, each call that exists during the whole read is delivered exactly once, even if calls are inserted,
         deleted or changed meanwhile. With `paging="pages"`, the only way for other orders, that holds only while the data
         does not change: in a simulation of a live server (3,000 calls, pages of 200, eight at once, inserts and deletes
-        between requests), each of 100 reads by page numbers lost calls.
+        between requests), nearly all of 100 reads by page numbers lost calls.
 
         Args:
             start: the first second, inclusive: str, date or datetime. None: the first of this month; with an `end` before
@@ -195,7 +195,7 @@ class AsyncInsights:
             default_fields=Fields.DEFAULT,
             **filters,
         )
-        page_size = self._page_size if page_size is None else check_page_size(page_size)
+        page_size = self._page_size if page_size is None else check_page_size(page_size, QueryError)
         if page_size is None and query is not None:
             page_size = query.limit
         time = self._connection.time
@@ -259,6 +259,7 @@ class AsyncInsights:
             ),
             self.timezone,
         )
+        page_size = check_page_size(page_size, QueryError) or 10_000
         if query is not None:
             page = query.page if page == 1 else page
             page_size = query.limit if page_size == 10_000 and query.limit is not None else page_size
@@ -319,6 +320,7 @@ class AsyncInsights:
 
         Raises:
             QueryError: the endpoint would reject or misinterpret an argument.
+            ConfigurationError: `interval` or `lookback` is invalid.
         """
         query = to_local_time(InsightsQuery.from_arguments(since, fields=fields, **filters), self.timezone)
         all_fields, added_fields = add_fields(query.fields)

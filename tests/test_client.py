@@ -171,6 +171,7 @@ async def test_dates_left_out_mean_this_month_until_now(open_session):
         ({"paging": "rows"}, "paging"),
         ({"paging": "windows", "order": "talk_time_ASC"}, "paging"),
         ({"max_calls": -1}, "max_calls"),
+        ({"page_size": 20_001}, "page_size"),
         ({"on_error": "ignore"}, "on_error"),
         ({"order": "call_start"}, "order"),
         ({"fields": ["id", "nonsense"]}, "response_fields"),
@@ -182,6 +183,12 @@ def test_an_invalid_argument_of_a_stream_is_an_error(options, named, open_sessio
     """Given an invalid argument, when a stream is made, then a QueryError that names it is raised before any request."""
     with pytest.raises(QueryError, match=named):
         open_session().stream("2024-01-01", "2024-01-02", **options)
+
+
+async def test_an_invalid_page_size_of_one_request_is_an_error(open_session):
+    """Given more rows than a page may have, when a page is requested, then a QueryError names `page_size`."""
+    with pytest.raises(QueryError, match=r"^page_size must be between 1 and 20000, got 20001"):
+        await open_session().page("2024-01-01", "2024-01-02", page_size=20_001)
 
 
 @pytest.mark.fault(51)

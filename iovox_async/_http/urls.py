@@ -24,7 +24,7 @@ def check_base_url(base_url: str) -> str:
     url = _parse(base_url)
     if url is None or url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(
-            "base_url", "must be a URL like https://host/path", "Pass base_url= or set IOVOX_URL."
+            "base_url", "must be a URL like https://host/path", "Correct base_url= or IOVOX_URL."
         )
     if url.userinfo:
         raise ConfigurationError(

@@ -206,4 +206,5 @@ def _parse(text: str, default_time: tuple[int, int, int]) -> datetime:
     try:
         return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - local time by contract
     except ValueError as error:
-        raise InvalidValue(f"must be a date, got {shorten_repr(text)} ({error})") from None
+        # Not shorten_repr, which masks dates that do not exist as phone numbers.
+        raise InvalidValue(f"must be a date, got {text!r} ({error})") from None

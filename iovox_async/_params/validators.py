@@ -155,7 +155,9 @@ def as_colours(value: Iterable[str] | str | None) -> tuple[str, ...] | None:
     colours = tuple(dict.fromkeys(item.upper() for item in items(value, "colours")))
     for colour in colours:
         if colour not in COLOURS:
-            raise InvalidValue(f"must be of {', '.join(COLOURS)}, got {shorten_repr(colour)}")
+            raise InvalidValue(
+                f"must be {', '.join(COLOURS[:-1])} or {COLOURS[-1]}, got {shorten_repr(colour)}"
+            )
     return colours
 
 

@@ -58,7 +58,9 @@ def format_error(error: IovoxError | click.ClickException) -> str:
     hint = getattr(error, "hint", None) or ""
     message = str(error).removesuffix(hint)
     if isinstance(error, QueryError | ConfigurationError) and error.parameter:
-        problem = message.removeprefix(error.parameter).replace("start_date", _typed_name("start_date"))
+        problem = message.removeprefix(error.parameter)
+        for name in ("start_date", "end_date"):
+            problem = problem.replace(name, _typed_name(name))
         message = _typed_name(error.parameter) + problem
     for argument, option in _HINT_SPELLINGS:
         hint = hint.replace(argument, option)

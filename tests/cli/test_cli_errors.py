@@ -22,6 +22,11 @@ START, END = "2024-01-01", "2024-01-31"
         ("follow", QueryError("start_date", "is wrong"), "--since is wrong"),
         ("calls", QueryError("end_date", "is wrong"), "END is wrong"),
         ("calls", QueryError("end_date", "is before start_date", "Swap."), "END is before START. Swap."),
+        (
+            "calls",
+            QueryError("date_constant", "excludes start_date or end_date"),
+            "--date-constant excludes START or END",
+        ),
         ("calls", QueryError("id", "is wrong"), "--id is wrong"),
         ("calls", QueryError("response_fields", "is wrong"), "--fields is wrong"),
         ("calls", QueryError("node_name", "is wrong"), "--node-name is wrong"),
