@@ -1,11 +1,11 @@
-"""Answers what time it may be in the account: everything that depends on the current time asks `AccountTime`.
+"""Computes the account's current local time, as bounds: `AccountTime`. All code that depends on the current time uses it.
 
-The endpoint's dates are local time of the account. Without a time zone nobody knows what time it is there, and the clock of
-this machine may be wrong. So there are two answers: the latest time it may be, which ends open ranges, and the earliest,
-which decides what is final. With a time zone they differ only by the difference between this machine's clock and that of
-the server, as its `Date` header shows it, and by an hour while an hour occurs for the second time.
+The endpoint's dates are local time of the account. Without a time zone that time is unknown, and the clock of this machine
+may be wrong. So there are two bounds: the latest time it may be, at which open ranges end, and the earliest, up to which
+calls can be final. With a time zone they differ only by the difference between this machine's clock and that of the server
+(its `Date` header), and by an hour while an hour occurs for the second time.
 
-Invariant: both answers hold as long as one of the two clocks is right.
+Invariant: both bounds are right as long as one of the two clocks is.
 """
 
 from __future__ import annotations

@@ -93,20 +93,20 @@ class DecoderSpec:
 
     Attributes:
         keys: keys of the records, `SORT_KEYS` included.
-        hidden: those of `SORT_KEYS` that the user did not request: they may be absent, and records do not get them.
+        added_keys: those of `SORT_KEYS` that the user did not request: they may be absent, and records do not get them.
         aware: dates get the account's time zone.
         unknown_keys: further keys, kept in `extra`, each with the class of the records that have it.
     """
 
     keys: tuple[str, ...]
-    hidden: frozenset[str] = frozenset()
+    added_keys: frozenset[str] = frozenset()
     aware: bool = False
     unknown_keys: frozenset[tuple[type[Model], str]] = frozenset()
 
     @property
     def required(self) -> frozenset[str]:
         """The keys that every record must have."""
-        return frozenset(SORT_KEYS) - self.hidden
+        return frozenset(SORT_KEYS) - self.added_keys
 
     def with_unknown_key(self, error: Exception) -> DecoderSpec | None:
         """The spec that also takes the key that this error reports as unknown; None for other errors."""
@@ -170,9 +170,9 @@ def compile_decoder(spec: DecoderSpec) -> CompiledDecoder:
 def _compile(model: type[Model], spec: DecoderSpec) -> tuple[type[_Row], Callable[..., Any]]:
     """The struct for one class of records, and the function that makes records of such structs."""
     annotations = types_of(model)
-    keys, hidden, required = set(annotations), frozenset[str](), frozenset[str]()
+    keys, added_keys, required = set(annotations), frozenset[str](), frozenset[str]()
     if model is Call:
-        keys, hidden, required = set(spec.keys), spec.hidden, spec.required
+        keys, added_keys, required = set(spec.keys), spec.added_keys, spec.required
     unknown_keys = sorted(key for owner, key in spec.unknown_keys if owner is model)
     names: dict[str, Any] = {
         "model": model,
@@ -190,7 +190,7 @@ def _compile(model: type[Model], spec: DecoderSpec) -> tuple[type[_Row], Callabl
         if name in keys:
             member, value = _compile_field(name, annotation, spec, names, required=name in required)
             members.append(member)
-            expression = expression if name in hidden else value
+            expression = expression if name in added_keys else value
         lines.append(f"        record.{name} = {expression}")
     members.sort(key=len)  # msgspec wants the members without a default first
     unknown = [f"unknown_{index}" for index in range(len(unknown_keys))]

@@ -114,8 +114,8 @@ class CallDecoder:
         self, fields: Iterable[str], *, timezone: tzinfo | None = None, on_error: OnError = "raise"
     ) -> None:
         names = tuple(map(str, fields))
-        hidden = frozenset(SORT_KEYS).difference(names)
-        self._spec = DecoderSpec(response_keys((*SORT_KEYS, *names)), hidden, timezone is not None)
+        added_keys = frozenset(SORT_KEYS).difference(names)
+        self._spec = DecoderSpec(response_keys((*SORT_KEYS, *names)), added_keys, timezone is not None)
         self._extended_specs: set[DecoderSpec | None] = {None}
         self._timezone = timezone
         self.skips_errors: bool = on_error == "skip"
@@ -209,7 +209,7 @@ class CallDecoder:
         coerced_before = self._lenient.coerced
         call = self._lenient.record(data, index)
         self.coerced += is_repaired or self._lenient.coerced > coerced_before
-        for name in self._spec.hidden:
+        for name in self._spec.added_keys:
             setattr(call, name, None)
         return call
 

@@ -119,7 +119,7 @@ def schema_of(columns: Iterable[str], zone: tzinfo | None) -> pa.Schema:
 def schema_for(fields: FieldNames = Fields.DEFAULT, timezone: tzinfo | str | None = None) -> pa.Schema:
     """The schema of every batch of a stream with these fields, for a client with this time zone.
 
-    A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec`, `tag_colour` in `tags`. Keys that this version does not know are in `extra`; known keys
+    A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec`, `tag_colour` in `tags`. Keys that this version has no field for are in `extra`; known keys
     that were not requested are left out.
 
     Raises:

@@ -141,7 +141,7 @@ class NDJSONResponse(StreamingResponse):
             head=scope["method"] == "HEAD",
         )
         if not started:
-            # The client has disconnected, so nobody receives this; a `BaseHTTPMiddleware` would report a missing response.
+            # The client has disconnected, so this is sent to no one; a `BaseHTTPMiddleware` would report a missing response.
             await send({**START, "status": CLIENT_CLOSED, "headers": []})
             await send(BODY)
         if self.background is not None:

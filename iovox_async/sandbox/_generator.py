@@ -6,7 +6,7 @@ callers who call repeatedly, and conversations. Then each call is drawn from its
 Invariants:
 
 - The same seed gives the same calls. Each random source depends only on its label and numbers, never on earlier draws.
-- Every phone number lies in a range that Ofcom reserves for drama, so it belongs to nobody.
+- Every phone number lies in a range that Ofcom reserves for drama, so it belongs to no one.
   Source: Ofcom, "Telephone numbers for use in TV and radio drama programmes".
 """
 

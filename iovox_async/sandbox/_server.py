@@ -6,7 +6,7 @@ Invariants:
 - When serving ends, no thread, task or socket remains.
 
 `uvicorn.Config(http=...)` is public; the attributes of `uvicorn.Server` and `H11Protocol` that the subclasses here use are
-not. `tests/sandbox/test_sandbox_serving.py` names the version they were checked with.
+not. `tests/sandbox/test_serving.py` names the version they were checked with.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class _Server(uvicorn.Server):
             self.stopped.set_result(None)
 
     def request_stop(self) -> None:
-        """Tells the server to stop; may be called from any thread, and repeatedly."""
+        """Makes the server stop; may be called from any thread, and repeatedly."""
         self._stop_requested.set()
         if self._loop is not None and self._stop_event is not None:
             # The loop is closed if the thread has ended by itself.
