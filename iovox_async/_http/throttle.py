@@ -271,11 +271,13 @@ class RequestThrottle:
             pause.extend(failure, now, until)
         elif failure.retry_after:
             pause.until = max(pause.until, until)
+            pause.allowed = 1
         request.delay = max(0.0, pause.until - now)
 
     def _record_response(self, probe_of: Pause | None) -> None:
         """Allows more requests after a probe got a response; ends the pause when all are allowed."""
-        if probe_of is not None and probe_of is self.pause:
+        # A response says nothing of a wait that the server has requested meanwhile.
+        if probe_of is not None and probe_of is self.pause and probe_of.until <= self.clock():
             probe_of.allowed += 1
             if probe_of.allowed > self.concurrency:
                 self._end_pause()

@@ -79,6 +79,7 @@ class Evidence:
         #: Calls per second after the latest page; None: unknown, so request the whole rest.
         self.density: float | None = None
         self._pages = 0
+        self._rows = 0
         self._traffic = Traffic()
         self._witness_rows: float = WITNESS_ROWS
         self._refuted = 0
@@ -103,6 +104,7 @@ class Evidence:
         """
         rows = len(starts)
         self._pages += 1
+        self._rows += rows
         certain = end if not doubted else starts[-1] if starts else first
         start, stop = (certain, first) if end < first else (first, certain)
         self._traffic.add(start, stop, starts[::-1] if end < first else starts)
@@ -129,7 +131,7 @@ class Evidence:
             gap: the time from its last row to the end of its request.
             is_last: the window is the last of the range.
         """
-        if not self._pages and not rows:
+        if not rows and not self._rows:
             return True
         start, stop = gap
         if self._expected_until is not None:

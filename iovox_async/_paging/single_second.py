@@ -28,7 +28,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
-from .order import RowsOfPage, rows_of_page
+from .order import RowsOfPage, last_listed, rows_of_page
 from .types import MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
 
 if TYPE_CHECKING:
@@ -129,8 +129,10 @@ class SingleSecondReader:
     # Steps 1 to 3.
 
     def _keep_first_page(self, result: PageResult) -> None:
-        self._first_page_rows = self._fewest_rows = len(result.starts)
-        self._first_page = Counter(result.ids())
+        ids = result.ids()
+        # A call that is listed twice counts once: page 2 must not begin after more calls than page 1 contains.
+        self._first_page_rows = self._fewest_rows = len(last_listed(ids))
+        self._first_page = Counter(ids)
 
     def _second_page(self) -> PageRequest:
         # With a limit of one row, the last row of page 1 would hide those after it.
@@ -176,7 +178,7 @@ class SingleSecondReader:
         ids = list(result.ids())
         ids_before = len(self._ids)
         self._ids.update(ids)
-        all_new = len(self._ids) == ids_before + len(ids)
+        all_new = len(self._ids) == ids_before + len(last_listed(ids))
         if self._page == 1:
             self._first_page_ids = ids
         elif not all_new:

@@ -295,8 +295,17 @@ class WindowPlan:
         claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, page.bounds[1])
         rest = Window(*page.rest, claim=claim, turned=window.turned)
         following = self._windows[index + 1] if index + 1 < len(self._windows) else None
-        if page.descending == self._descending and following is not None and following.is_untouched:
-            # The next window is not requested yet: its request can check the claim as well.
+        adjacent = following is not None and (
+            following.stop == window.start if self._descending else following.start == window.stop
+        )
+        if (
+            following is not None
+            and adjacent
+            and following.is_untouched
+            and page.descending == self._descending
+        ):
+            # The next window is not requested yet: its request can check the claim as well. Between windows that do not touch
+            # lies what has been delivered.
             rest.start, rest.stop = min(rest.start, following.start), max(rest.stop, following.stop)
             del self._windows[index + 1]
         self._replace(index, [self._done(page, *page.complete), rest])

@@ -6,7 +6,7 @@ Read in this order:
 - `runner`: runs a schedule; `loop` and `patches`: the event loop, the virtual clock and the threads of a run;
 - `endpoint`, `world`, `transport`: the server, the changes of its data, and the network with its faults;
 - `uses`, `follows`, `backfills`, `disk`: the programs that read, and the disk that dies;
-- `checker`: the invariants; `known`: faults of the package that are not mended yet;
+- `checker`: the invariants;
 - `shrink`, `exhaustive`, `mutations` with `planting`: smaller failures, every schedule within bounds, mistakes that must be found;
 - `_names`: every name of the package that the simulation uses, and the one place where its clocks are replaced.
 

@@ -12,7 +12,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .known import finding_of
 from .runner import run
 from .schedule import Schedule, Use
 
@@ -90,7 +89,7 @@ class _Search:
         report.number += 1
         kinds = {violation.kind for _, violation in report.failures}
         for violation in outcome.violations:
-            if violation.kind not in kinds and finding_of(schedule, violation) is None:
+            if violation.kind not in kinds:
                 report.failures.append((deepcopy(schedule), violation))
         if deviations:
             for step, width in enumerate(outcome.widths):

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import gc
 import sys
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,10 @@ def patched() -> Iterator[Noise]:
     noise = Noise()
     run_sync = anyio.to_thread.run_sync
     hook, collecting = sys.unraisablehook, gc.isenabled()
+    thread_time = time.thread_time
     anyio.to_thread.run_sync = _run_inline
+    # The processor's time must not decide what happens.
+    time.thread_time = lambda: 0.0
     backend.CancelScope.__init__ = _init_scope
     sys.unraisablehook = noise.unraisable
     gc.disable()
@@ -114,3 +118,4 @@ def patched() -> Iterator[Noise]:
         sys.unraisablehook = hook
         backend.CancelScope.__init__ = _plain_init
         anyio.to_thread.run_sync = run_sync
+        time.thread_time = thread_time

@@ -6,7 +6,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .known import finding_of
 from .patches import patched
 from .runner import run
 from .schedule import Schedule
@@ -32,9 +31,8 @@ def _show(schedule: Schedule, noise: Noise) -> list[Violation]:
     say("\n".join(outcome.lines))
     say(f"{outcome.steps} steps, {outcome.requests} requests, {outcome.calls} calls")
     for violation in outcome.violations:
-        finding = finding_of(schedule, violation)
-        say(f"{violation.kind}: {violation.text}{f' (known, {finding})' if finding else ''}")
-    return [violation for violation in outcome.violations if finding_of(schedule, violation) is None]
+        say(f"{violation.kind}: {violation.text}")
+    return outcome.violations
 
 
 def one(seed: int) -> int:
@@ -66,7 +64,6 @@ def many(seeds: range, ends: float, *, shrinking: bool = True) -> int:
     """Runs seeds one after the other until the time is up; prints each distinct violation once."""
     say(f"seeds from {seeds.start} on")
     found: dict[str, int] = {}
-    known: dict[str, int] = {}
     number = steps = requests = 0
     began, used = time.monotonic(), time.process_time()
     with patched() as noise:
@@ -76,10 +73,6 @@ def many(seeds: range, ends: float, *, shrinking: bool = True) -> int:
             schedule = Schedule.draw(seed)
             outcome = run(schedule, noise)
             for violation in outcome.violations:
-                finding = finding_of(schedule, violation)
-                if finding is not None:
-                    known[finding] = known.get(finding, 0) + 1
-                    continue
                 found[violation.kind] = found.get(violation.kind, 0) + 1
                 if found[violation.kind] == 1:
                     say(failure(schedule, violation, noise) if shrinking else f"seed {seed} {violation}")
@@ -89,7 +82,7 @@ def many(seeds: range, ends: float, *, shrinking: bool = True) -> int:
         f"{number} schedules, {steps} steps and {requests} requests in {wall:.0f} s "
         f"({number / wall:.0f} schedules a second, {number / used:.0f} a second of processor time)"
     )
-    say(f"violations: {found or 'none'}; known ones: {known or 'none'}")
+    say(f"violations: {found or 'none'}")
     return bool(found)
 
 
@@ -103,13 +96,13 @@ def hunt(name: str, seeds: range, ends: float) -> int:
                 break
             number += 1
             schedule = Schedule.draw(seed)
-            for violation in run(schedule, noise).violations:
-                if finding_of(schedule, violation) is None:
-                    used = time.process_time() - used
-                    say(
-                        f"{name}: found by {number} schedules in {used:.1f} s of processor time: {violation.kind}: {violation.text}"
-                    )
-                    return 0
+            if violations := run(schedule, noise).violations:
+                used = time.process_time() - used
+                first = violations[0]
+                say(
+                    f"{name}: found by {number} schedules in {used:.1f} s of processor time: {first.kind}: {first.text}"
+                )
+                return 0
     say(f"{name}: not found in {number} schedules")
     return 1
 

@@ -18,6 +18,22 @@ FOUND = {
     "a step of a follower that is cancelled in the pause": (
         '{"seed": 17, "starts": [6], "concurrency": 1, "uses": [{"kind": "follow", "leave": "anext", "leave_at": 371}]}'
     ),
+    "a second whose pages list a call twice": (
+        '{"seed": 90870775, "starts": [474.0, 474.0], "slip": "double", "concurrency": 1, "page_size": 1, '
+        '"uses": [{"end": 90000}]}'
+    ),
+    "a second that overflows two rows, of which one is listed twice": (
+        '{"seed": 569012883, "starts": [4.0, 4.0, 4.0], "slip": "double", "concurrency": 1, "page_size": 2, "uses": [{}]}'
+    ),
+    "an empty response to a check that reaches into a window not read yet": (
+        '{"seed": 915, "starts": [32], "end": "second", "empty": "{}", "faults": {"0": "500", "1": "503", "2": "500"}, '
+        '"slip": "empty-first", "latency": 1.0, "concurrency": 1, "page_size": 6, "timeout": 5.0, "uses": [{"end": 59}]}'
+    ),
+    "a Retry-After while the probe of an earlier fault is on its way": (
+        '{"seed": 90874193, "starts": [204665, 204665, 204665, 204665, 204665, 204665, 204665], "ahead": -5, "motion": 2, '
+        '"motions": ["edit"], "faults": {"2": "refused", "3": "429-after"}, "latency": 1.0, "page_size": 10, '
+        '"uses": [{"kind": "backfill", "end": 259199, "leave_at": 40, "format": "csv"}]}'
+    ),
 }
 
 
