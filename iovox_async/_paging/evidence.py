@@ -1,14 +1,14 @@
-"""Decides whether a page that claims the end of its window is believed.
+"""Decides whether a page is accepted as the end of its window.
 
 A page claims the end if it is empty, or shorter than both its limit and the largest page so far. A server may be wrong once:
-it answers "no calls" while it restarts, cuts a list, or lowers its page limit. So a claim is believed only if
+it returns no calls while it restarts, cuts a list, or lowers its page limit. So a claim is accepted only if
 
 - the page contains a row beyond the window: then no row of the window can be missing at its end; or
-- the traffic seen so far expects hardly any calls between the last row and the end of the request; or
+- by the traffic so far, hardly any calls are expected between the last row and the end of the request; or
 - a second, different request from the last row's second on finds nothing new.
 
-To have such rows beyond the window, a request reaches past its window by the time in which some calls are expected. That
-costs a few rows, but no request.
+To have such rows beyond the window, the range of a request is longer than its window by the time in which some calls are
+expected. That costs a few rows, but no request.
 """
 
 from __future__ import annotations
