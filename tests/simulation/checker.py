@@ -238,13 +238,15 @@ def _check_buffer(world: World, pull: Pull) -> None:
             if one.segment == number + 1:
                 needed[one.token] = one.step
         spans: list[tuple[int, int]] = []
-        seconds: dict[str, list[tuple[int, int]]] = {}
+        seconds: dict[str, list[tuple[int, int]]] = {
+            _start(exchange): [] for exchange in world.exchanges if _reads_second(exchange)
+        }
         for exchange in world.exchanges:
             if first <= exchange.began <= last:
                 span = exchange.began, max(exchange.ended or last, needed.get(exchange.number, 0))
-                second = _second(exchange) if pull.use.paging == "auto" else None
-                (spans if second is None else seconds.setdefault(second, [])).append(span)
-        for group in seconds.values():
+                group = seconds.get(_start(exchange)) if pull.use.paging == "auto" else None
+                (spans if group is None else group).append(span)
+        for group in filter(None, seconds.values()):
             largest_second = max(largest_second, len(group))
             spans.append((min(begin for begin, _ in group), max(end for _, end in group)))
         alive = _most_at_once(spans)
@@ -255,11 +257,13 @@ def _check_buffer(world: World, pull: Pull) -> None:
             world.violated("buffer", f"the stream says that it held {counts['peak']} pages, {bound} allowed")
 
 
-def _second(exchange: Exchange) -> str | None:
-    """The start of a request that reads a second by page numbers."""
-    query = exchange.query
-    by_number = "page=1&" not in query or "order=id_" in query
-    return query.partition("start_date=")[2].partition("&")[0] if by_number else None
+def _reads_second(exchange: Exchange) -> bool:
+    """Whether a request reads a second by page numbers."""
+    return "page=1&" not in exchange.query or "order=id_" in exchange.query
+
+
+def _start(exchange: Exchange) -> str:
+    return exchange.query.partition("start_date=")[2].partition("&")[0]
 
 
 def _most_at_once(spans: list[tuple[int, int]]) -> int:
@@ -382,7 +386,7 @@ def _check_each(world: World, pull: Pull) -> None:
     """Checks how often the requests of one stream were repeated."""
     # The parts of a window that was split may meet the bounds of an earlier request.
     split = any(counts["splits"] for counts in pull.counts)
-    allowed = max(3, world.schedule.attempts) + split if split else world.schedule.attempts
+    allowed = 3 * max(3, world.schedule.attempts) if split else world.schedule.attempts
     for first, last in pull.segments:
         tries: dict[str, int] = {}
         over: set[str] = set()

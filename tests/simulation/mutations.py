@@ -71,11 +71,7 @@ _ALL = (
         (
             (
                 "        return [Window(*page.rest, known_rows=page.rows_of_rest())]\n",
-                "        return [Window(page.rest[0] + SECOND, page.rest[1])]\n",
-            ),
-            (
-                "from .types import ServerPageLimit\n",
-                "from .types import SECOND, ServerPageLimit\n",
+                "        return [Window(page.rest[0] + type(page.rest[1] - page.rest[0])(seconds=1), page.rest[1])]\n",
             ),
         ),
     ),

@@ -274,7 +274,9 @@ def _check_final(segment: Segment) -> None:
     """What is called final must be so by the account's clock, as soon as a response has shown the server's."""
     world, final = segment.program.world, segment.stream.stats.complete_until
     latest = world.now() - FINAL_AFTER
-    if final.replace(tzinfo=None) > latest and any(exchange.read for exchange in world.exchanges):
+    if final.replace(tzinfo=None) > latest and any(
+        exchange.read and exchange.status == 200 for exchange in world.exchanges
+    ):
         world.violated("final", f"calls until {final} are called final, it is {world.now()}")
 
 
