@@ -51,7 +51,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _describe(kind: Any, description: str) -> dict[str, Any] | None:
-    form = next((text for known, text in _FORMS.items() if known in (get_args(kind) or (kind,))), "")
+    form = next((text for type_, text in _FORMS.items() if type_ in (get_args(kind) or (kind,))), "")
     text = " ".join([*description.split(), form]).strip()
     return {"pydantic_js_updates": {"description": text}} if text else None
 

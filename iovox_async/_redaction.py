@@ -94,8 +94,8 @@ def make_redactor(*secrets: str, only_secrets: bool = False) -> Redact:
     def mask(text: str) -> str:
         spans: list[_Span] = []
         for layer, offsets in _layers(text):
-            found = [*_secret_spans(layer, needles), *(() if only_secrets else _other_spans(layer))]
-            spans += [(offsets[start], offsets[end], mark) for start, end, mark in found]
+            layer_spans = [*_secret_spans(layer, needles), *(() if only_secrets else _other_spans(layer))]
+            spans += [(offsets[start], offsets[end], mark) for start, end, mark in layer_spans]
         return _replace(text, spans) if spans else text
 
     return mask

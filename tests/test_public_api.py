@@ -73,7 +73,7 @@ def test_given_the_client_when_its_signatures_are_read_then_names_order_and_defa
     assert defaults["concurrency"] == 8
     assert defaults["timeout"] == 60.0
     assert defaults["retry"] == iovox_async.RetryPolicy(
-        max_attempts=5, initial_backoff=0.5, max_backoff=30.0, total_timeout=300.0, max_retry_after=120.0
+        max_attempts=5, initial_backoff=0.1, max_backoff=30.0, total_timeout=300.0, max_retry_after=120.0
     )
     stream = inspect.signature(iovox_async.AsyncInsights.stream).parameters
     assert [*stream][1:3] == ["start", "end"]
