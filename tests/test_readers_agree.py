@@ -133,7 +133,9 @@ def counts(stream):
 
 @pytest.mark.finding("A1")
 @pytest.mark.parametrize("options", [{}, {"page_size": 5}, {"order": DESC}, {"max_calls": 4}], ids=str)
-@pytest.mark.parametrize("server_of", SERVERS)
+@pytest.mark.parametrize(
+    "server_of", [*SERVERS[:4], pytest.param(large, marks=pytest.mark.slow), full_second]
+)
 async def test_every_reader_of_a_stream_gives_the_same_calls(open_session, server_of, options):
     """Given odd pages, when read as records, pages and Arrow, then ids, order, values, counts and position are the same."""
     server = server_of()
@@ -162,7 +164,9 @@ async def test_a_call_listed_twice_is_kept_once_and_counted(open_session):
 
 
 @pytest.mark.finding("A1")
-@pytest.mark.parametrize("server_of", SERVERS)
+@pytest.mark.parametrize(
+    "server_of", [*SERVERS[:4], pytest.param(large, marks=pytest.mark.slow), full_second]
+)
 async def test_rows_in_the_pages_of_one_by_one_numbers_agree_too(open_session, server_of):
     """Given odd pages, when read by page numbers, then every reader gives the same calls and counts."""
     server = server_of()

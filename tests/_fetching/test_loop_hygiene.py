@@ -28,7 +28,7 @@ async def _nothing_is_left():
 #: A program that reads, meets a closed port and an untrusted server, and cancels at random. It prints the ids, and what was
 #: imported while the loop ran.
 PROGRAM = """
-import asyncio, gc, random, sys
+import asyncio, gc, logging, random, sys
 from iovox_async import AsyncInsights, Fields, RetryPolicy, TLSError, TransportError
 
 class Imports:
@@ -103,6 +103,8 @@ async def main():
             raise SystemExit("tasks or requests are left")
         if [c.id async for c in insights.stream("2024-01-01", "2024-01-10")] != ids:
             raise SystemExit("not the same calls after the cancellations")
+    # The warning of an unreachable server would be printed to stderr.
+    logging.getLogger("iovox_async").addHandler(logging.NullHandler())
     async with session("k", "http://127.0.0.1:9", retry=RetryPolicy(total_timeout=0.5)) as insights:
         await typed(TransportError, insights.page())
     async with session("k", tls_url) as insights:

@@ -107,6 +107,7 @@ async def test_both_engines_send_the_same_request(filters, open_session, monkeyp
     assert headers.keys() - {"connection"} == {
         "accept",
         "accept-encoding",
+        "cache-control",
         "host",
         "securekey",
         "user-agent",

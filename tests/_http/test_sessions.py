@@ -247,8 +247,10 @@ async def test_a_busy_loop_does_not_end_an_attempt(waste, open_session):
 
 
 @pytest.mark.finding("B7")
-async def test_a_slow_processor_is_no_slow_server(open_session):
+async def test_a_slow_processor_is_no_slow_server(open_session, monkeypatch):
     """Given many small computations by another task, when they take longer than the timeout, then no attempt ends."""
+    # On a busy machine this thread gets a part of the time only; all of it counts as computing here.
+    monkeypatch.setattr(time, "thread_time", time.monotonic)
 
     async def compute():
         for _ in range(60):
@@ -500,19 +502,19 @@ async def test_no_observer_changes_the_outcome(observer, open_session, caplog):
 
 @pytest.mark.finding("B3")
 async def test_many_streams_share_one_budget(open_session):
-    """Given 40 streams that are not read on, when their pages fill the budget, then each holds its first page and no more."""
-    sandbox = Sandbox(calls=3_000, start=START, end=END)
+    """Given 15 streams that are not read on, when their pages fill the budget, then each holds its first page and no more."""
+    sandbox = Sandbox(calls=1_000, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, page_size=60) as insights:
         budget = insights._connection.page_budget
-        budget.limit = 100_000
-        streams = [insights.stream(START, END) for _ in range(40)]
+        budget.limit = 40_000
+        streams = [insights.stream(START, END) for _ in range(15)]
         readers = [aiter(stream) for stream in streams]
         for reader in readers:
             await anext(reader)
         await asyncio.sleep(0.1)
-        assert sum(stream.stats.buffered_pages for stream in streams) <= 40 + 8
+        assert sum(stream.stats.buffered_pages for stream in streams) <= 15 + 8
         rest = await asyncio.gather(*(collect(reader) for reader in readers))
-        assert all(len(calls) == 2_999 for calls in rest)
+        assert all(len(calls) == 999 for calls in rest)
         for stream in streams:
             await stream.aclose()
         del rest, readers, streams

@@ -29,7 +29,7 @@ seconds = st.datetimes().map(lambda value: value.replace(microsecond=0))
 @st.composite
 def cursors(draw: st.DrawFn) -> Cursor:
     start, second, end = sorted(draw(st.tuples(seconds, seconds, seconds)))
-    number = draw(st.none() | st.integers(-(10**20), 10**20))
+    number = draw(st.none() | st.integers(-(2**63), 2**63 - 1))
     query = draw(st.text("0123456789abcdef", min_size=10, max_size=10))
     return Cursor(draw(st.booleans()), start, end, second, number, query)
 

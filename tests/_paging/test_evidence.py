@@ -54,7 +54,7 @@ FAULTS = {
 
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_short_response_loses_no_call(fault: str, concurrency: int, descending: bool):
     """Given one response that is empty or cut, whichever it is, when 3,000 calls are read, then all are delivered."""
@@ -85,7 +85,7 @@ def test_one_short_response_loses_no_call_in_uneven_traffic(fault: str, pattern)
 
 
 @pytest.mark.finding("A2")
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("sinks_after", [1, 5, 12, 28])
 def test_a_page_limit_that_sinks_loses_no_call(sinks_after: int, concurrency: int):
     """Given a server that limits pages to 100 rows and then to 60, when 3,000 calls are read, then all are delivered."""
@@ -98,7 +98,7 @@ def test_a_page_limit_that_sinks_loses_no_call(sinks_after: int, concurrency: in
 
 
 @pytest.mark.finding("A2")
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("fewest", [90, 50])
 def test_a_page_limit_in_bytes_loses_no_call(fewest: int, concurrency: int):
     """Given pages of 90 to 100 rows, as many as fit into some bytes, when 3,000 calls are read, then all are delivered."""
@@ -110,7 +110,7 @@ def test_a_page_limit_in_bytes_loses_no_call(fewest: int, concurrency: int):
 
 
 @pytest.mark.finding("A2")
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize(("largest", "fallback"), [(300, 100), (500, 250)])
 def test_a_limit_that_is_taken_as_a_smaller_one_loses_no_call(largest: int, fallback: int, concurrency: int):
     """Given a server that takes a limit above 300 as 100, when 6,000 calls are read, then all are delivered."""
@@ -125,7 +125,7 @@ def test_a_limit_that_is_taken_as_a_smaller_one_loses_no_call(largest: int, fall
 
 
 @pytest.mark.finding("A2")
-@pytest.mark.parametrize("share", [0.2, 0.5])
+@pytest.mark.parametrize("share", [pytest.param(0.2, marks=pytest.mark.slow), 0.5])
 def test_a_server_that_keeps_contradicting_itself_is_an_error(share: float):
     """Given a server whose responses are often empty, when a range is read, then a PagingError is raised, or all calls are delivered."""
     outcomes = []
@@ -176,7 +176,9 @@ def test_a_cache_cannot_confirm_what_it_hides(descending: bool):
 
 @pytest.mark.finding("A9")
 @pytest.mark.parametrize("calls", [100, 101, 150, 250])
-@pytest.mark.parametrize("number", range(1, 12))
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=() if number < 5 else pytest.mark.slow) for number in range(1, 12)]
+)
 def test_a_full_second_is_complete_although_one_response_is_empty(calls: int, number: int):
     """Given a second with more calls than a page, when one response is empty, then all its calls are delivered."""
     server = server_of([50] * calls, cap=100, faults=once(number, FAULTS["empty"]))
@@ -190,7 +192,7 @@ def test_a_full_second_is_complete_although_one_response_is_empty(calls: int, nu
 
 @pytest.mark.finding("A2")
 @pytest.mark.slow
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_evidence_costs_at_most_a_twentieth_of_the_requests(pattern, concurrency: int):
     """Given a healthy server, when reads of several sizes are made, then evidence costs at most 5 % more requests than believing."""
@@ -276,7 +278,7 @@ def read_pages(server: Server, span: int, *, limit: int = 100, concurrency: int 
 
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_one_short_page_loses_no_call_by_page_numbers(fault: str, concurrency: int):
     """Given one page that is empty or cut, when 3,000 calls are read by page numbers, then all are delivered, or a PagingError is raised."""
     for number in range(1, 34):

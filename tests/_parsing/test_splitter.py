@@ -113,13 +113,8 @@ def test_any_parts_give_the_same_rows(offsets: list[int], rows: str, form: str):
     assert page.size == len(data)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        pytest.param(form, id=name, marks=() if name in {"compact", "after a BOM"} else pytest.mark.slow)
-        for name, form in FORMS.items()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [pytest.param(form, id=name) for name, form in FORMS.items()])
 def test_single_bytes_give_the_same_segments(form):
     """Given a page byte by byte or at once, then rows and number of segments are the same."""
     data = form(calls(1200, text=TRAP)).encode()
@@ -163,7 +158,9 @@ def test_segments_are_of_the_intended_size(form: str):
         assert len(sizes) <= 2 * len(data) / SEGMENT_BYTES
 
 
-@pytest.mark.parametrize("parts", [3, 60, 2000])
+@pytest.mark.parametrize(
+    "parts", [pytest.param(3, marks=pytest.mark.slow), 60, pytest.param(2000, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("form", ["compact", "pretty"])
 def test_parts_that_look_like_records_do_not_make_segments_large(parts: int, form: str):
     """Given nested objects that look like records, then brackets are counted, and segments stay small."""
@@ -231,7 +228,7 @@ def test_starts_and_ids_are_read():
         pytest.param(
             b'{"id":1,"id":2,"call_start":"x","call_start":"2024-01-01 00:00:00"}', 0, 2, id="keys twice"
         ),
-        pytest.param(b'{"id":%s}' % (b"9" * 400), None, int("9" * 400), id="an id of 400 digits"),
+        pytest.param(b'{"id":%s}' % (b"9" * 400), None, None, id="an id of 400 digits"),
         pytest.param(b"17", None, None, id="a number and no record"),
         pytest.param(b"[]", None, None, id="a list and no record"),
     ],

@@ -47,6 +47,7 @@ async def test_partitions_hold_every_call_once_in_order_with_known_divisions():
     assert list(two_days["id"]) == sandbox.ids("2024-01-10", "2024-01-11")
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 async def test_a_cluster_reads_the_same_calls_within_the_limit_of_requests():
     """Given a cluster of two processes with four threads each, at most `concurrency` requests run at a time."""

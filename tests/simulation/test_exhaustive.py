@@ -6,6 +6,7 @@ from .exhaustive import PULLS, SMALL_BOUNDS, search
 from .reports import say
 
 
+@pytest.mark.slow
 def test_given_small_pulls_when_schedules_with_one_deviation_run_then_every_invariant_holds(noise):
     reports = [search(pull, noise, bounds=SMALL_BOUNDS) for pull in list(PULLS.values())[:3]]
     assert [report.failures for report in reports] == [[] for _ in reports]
