@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._manifest import ManifestEntry
     from ._partitions import PartitionRange
 
-__all__ = ["BackfillProgress", "BackfillReport", "RunCounters"]
+__all__ = ["BackfillProgress", "BackfillReport"]
 
 
 @frozen
