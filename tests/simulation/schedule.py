@@ -223,7 +223,7 @@ def _draw(cls: type[Schedule], seed: int) -> Schedule:
         schedule.motion = rng.choice((1, 3, 8, 20))
         schedule.motions = rng.sample(MOTIONS, rng.randint(1, len(MOTIONS)))
         schedule.rate = rng.choice((0.6, 0.6, 0.2, 0.1))
-    full_second = rng.random() < 0.15 and kind == "stream"
+    full_second = rng.random() < 0.25 and kind == "stream"
     if full_second:
         # One second that just overflows a page, and changes while it is read.
         page = schedule.page_size = rng.choice((1, 2, 2, 3))
