@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ def many(seeds: range, ends: float, *, shrinking: bool = True) -> int:
     found: dict[str, int] = {}
     number = steps = requests = 0
     began, used = time.monotonic(), time.process_time()
-    with patched() as noise:
+    with patched() as noise, contextlib.suppress(KeyboardInterrupt):
         for seed in seeds:
             if time.monotonic() > ends:
                 break
