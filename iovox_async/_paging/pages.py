@@ -138,7 +138,7 @@ class PagePlan:
             return
         self._requests = [other for other in self._requests if other is not request]
         rows = len(result.starts)
-        self.server_limit.record(rows, request.limit)
+        self.server_limit.record_page(result, request.limit)
         if self._last_page is not None and request.page > self._last_page:
             return
         claims_end = self.server_limit.claims_end(request, rows)

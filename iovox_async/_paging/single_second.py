@@ -111,7 +111,7 @@ class SingleSecondReader:
             return self._accept_pass_page(request, result, starts)
         if request.page == 1:
             return self._accept_first_page(result, starts)
-        rows_after = len(starts) - (request.limit < self._first_page_rows)
+        rows_after = result.count_calls() - (request.limit < self._first_page_rows)
         if rows_after > 0:
             self._step = self._largest_page if self._limit < MAX_PAGE_ROWS else self._pass_page
         elif rows_after == 0:

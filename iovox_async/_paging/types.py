@@ -82,6 +82,12 @@ class PageResult:
     body: Any
     ids: Callable[[], Sequence[int | None]]
 
+    def count_calls(self) -> int:
+        """The number of calls: fewer than the rows if the server has listed a call twice after it cut the page."""
+        ids = list(self.ids())
+        unreadable = ids.count(None)
+        return len(set(ids)) - bool(unreadable) + unreadable
+
 
 @frozen
 class RowSlice:
@@ -114,8 +120,14 @@ class ServerPageLimit:
     smallest_truncated: int = MAX_PAGE_ROWS + 1
     truncated: tuple[int, int] | None = None
 
+    def record_page(self, result: PageResult, limit: int) -> None:
+        """Updates the observation with a page that was requested with `limit`."""
+        rows = len(result.starts)
+        # Calls that are listed twice make a page longer than the server's own limit.
+        self.record(result.count_calls() if rows > self.largest_page else rows, limit)
+
     def record(self, rows: int, limit: int) -> None:
-        """Updates the observation with a page of `rows` rows that was requested with `limit`."""
+        """Updates the observation with a page of `rows` calls that was requested with `limit`."""
         if self.truncated is not None and rows > self.truncated[0] and limit >= self.truncated[1]:
             self.truncated = None
         if rows >= self.largest_page:

@@ -250,7 +250,7 @@ class WindowPlan:
         starts = fill_missing_starts(result.starts, request, first)
         page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
-        self.server_limit.record(len(starts), request.limit)
+        self.server_limit.record_page(result, request.limit)
         if window.second_reader is not None:
             self._accept_second(index, request, result, starts)
             return

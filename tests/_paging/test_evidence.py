@@ -265,6 +265,35 @@ def test_seconds_fuller_than_a_page_are_complete_with_any_bounds(
     assert sorted(row.id for row in found) == sorted(row.id for row in server.within(at(0), at(span)))
 
 
+# Pages that list a call twice.
+
+
+def listed_twice(seed: int, share: float) -> Callable[[int, list[Row]], list[Row]]:
+    """A server that cuts its pages first, and then lists a call twice in this share of them."""
+    rng = random.Random(seed)
+    return lambda request, rows: rows[:1] + rows if rng.random() < share else rows
+
+
+@pytest.mark.finding("A1")
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+def test_a_call_that_is_listed_twice_does_not_hide_the_page_limit(descending: bool):
+    """Given pages of at most 50 calls, some with a call listed twice, when calls are read, then all are delivered."""
+    for seed in range(40):
+        rng = random.Random(seed)
+        seconds = (rng.randrange(DAY) for _ in range(150))
+        server = server_of(seconds, seed, cap=50, faults=listed_twice(seed, 0.5))
+        ids = read(server, 1, limit=250, descending=descending)
+        assert ids == {row.id for row in server.live}, seed
+
+
+@pytest.mark.finding("A1")
+@pytest.mark.parametrize("calls", [19, 20, 21, 22, 39, 40, 41, 45])
+def test_calls_of_a_full_second_may_be_listed_twice(calls: int):
+    """Given a second with about as many calls as pages of 20, each page with a call listed twice, when it is read, then all are delivered."""
+    server = server_of([5] * calls, faults=listed_twice(0, 1))
+    assert read(server, 1, limit=20) == {row.id for row in server.live}
+
+
 # Page numbers.
 
 
