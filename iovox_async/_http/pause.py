@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import define, field
 
-from ..errors import RequestError, RequestTimeout, TransportError
+from ..errors import RequestError, RequestTimeout, ResponseError, TransportError
 
 if TYPE_CHECKING:
     from .failures import RetryableFailure
@@ -27,7 +27,7 @@ class Pause:
         error: the latest error.
         unreachable: the server cannot be reached.
         until: when the next probe may be sent.
-        failures: how many probes have failed, and the failure before them.
+        failures: how many probes have failed, and the failure before them; after lost connections, since the last response.
         extended: when the latest of them failed.
         allowed: how many requests may be in flight.
         sending: how many are.
@@ -55,6 +55,12 @@ class Pause:
         self.failures += 1
         self.extended = now
         self.allowed = 1
+
+    def got_response(self) -> None:
+        """Allows one more request. After lost connections, the next one is waited for as briefly as the first."""
+        self.allowed += 1
+        if not isinstance(self.error, ResponseError):
+            self.failures = 0
 
     def request_ended(self) -> None:
         """A request of this pause is no longer in flight."""

@@ -278,7 +278,7 @@ class RequestThrottle:
         """Allows more requests after a probe got a response; ends the pause when all are allowed."""
         # A response says nothing of a wait that the server has requested meanwhile.
         if probe_of is not None and probe_of is self.pause and probe_of.until <= self.clock():
-            probe_of.allowed += 1
+            probe_of.got_response()
             if probe_of.allowed > self.concurrency:
                 self._end_pause()
 

@@ -256,6 +256,29 @@ def test_connections_that_are_lost_together_cost_one_retry(concurrency):
     run_skipping_time(main)
 
 
+@pytest.mark.finding("B10")
+@pytest.mark.parametrize("concurrency", [4, 16])
+def test_lost_connections_between_responses_do_not_lengthen_the_waits(concurrency):
+    """Given a server that loses one request in eight, when 400 requests are sent, then all waits together take less than ten seconds."""
+
+    async def main():
+        throttle, losses = new_throttle(concurrency), random.Random(1)
+
+        async def send(_):
+            await asyncio.sleep(0.01)
+            if losses.random() < 1 / 8:
+                raise RetryableFailure(TransportError("reset"), connection_lost=True)
+
+        async def requests():
+            for _ in range(400 // concurrency):
+                await throttle.run(send, RetryPolicy())
+
+        await asyncio.gather(*(requests() for _ in range(concurrency)))
+        assert now() < 10
+
+    run_skipping_time(main)
+
+
 # Connections that are closed without a response (B1).
 
 
