@@ -273,6 +273,9 @@ def _vary_clocks(schedule: Schedule, rng: random.Random, span: int) -> None:
     if rng.random() < 0.15:
         schedule.skew = rng.choice((-86_400.0, -7_200.0, -60.0, 60.0, 7_200.0, 6 * 86_400.0))
     use = schedule.uses[0]
+    if use.paging == "pages" and not schedule.slip and rng.random() < 0.2:
+        # Where the last page is looked for by its number, a wrong one hurts most.
+        schedule.slip = "empty-first"
     if use.kind == "follow":
         # From a clock that is ahead, "now" is later than now.
         use.open, use.updates = rng.random() < 0.3 and schedule.skew <= 0, rng.random() < 0.3
