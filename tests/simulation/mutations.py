@@ -278,13 +278,13 @@ _ALL = (
         ),
     ),
     Mutation(
-        "cancelled-step-loses",
-        "A step that is cancelled loses what it had taken.",
+        "cancelled-step-closes",
+        "A step that is cancelled closes the stream.",
         f"{_FETCHING}.reader",
         (
             (
-                "        if self._ready_keys:\n            self._count_ready()\n            await self._pause()\n",
-                "        if self._ready_keys:\n            self._count_ready()\n            lost = self._blocks and self._blocks.take(1)\n            await self._pause()\n            self._blocks = lost and self._blocks\n",
+                "            item = await next_item()\n        except Exception as error:\n",
+                "            item = await next_item()\n        except BaseException as error:\n",
             ),
         ),
     ),
@@ -403,17 +403,6 @@ _ALL = (
             (
                 "            if policy.max_attempts == 1 or self.deadline - self.throttle.clock() < 2 * PROBE_SECONDS:\n",
                 "            if self.attempts >= policy.max_attempts or self.deadline - self.throttle.clock() < 2 * PROBE_SECONDS:\n",
-            ),
-        ),
-    ),
-    Mutation(
-        "all-probe",
-        "In an outage all requests try again, and not one of them for all.",
-        f"{_HTTP}.throttle",
-        (
-            (
-                "            elif pause.sending < pause.allowed:\n",
-                "            elif True:\n",
             ),
         ),
     ),

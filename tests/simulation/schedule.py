@@ -243,6 +243,10 @@ def _draw(cls: type[Schedule], seed: int) -> Schedule:
         schedule.outage = [begin, begin + rng.choice((1.0, 10.0, 60.0, 240.0))]
         schedule.concurrency = rng.choice((1, 2, 8, 64))
         schedule.faults.clear()
+        if kind == "stream" and not full_second and rng.random() < 0.5:
+            # Many requests are in flight when it begins.
+            schedule.starts = sorted(float(rng.randrange(span)) for _ in range(60))
+            schedule.page_size, schedule.latency = 2, 1.0
     if rng.random() < 0.04:
         schedule.slip = rng.choice(SLIPS)
     if kind == "follow":
@@ -281,8 +285,8 @@ def _vary_clocks(schedule: Schedule, rng: random.Random, span: int) -> None:
         use.open, use.updates = rng.random() < 0.3 and schedule.skew <= 0, rng.random() < 0.3
     elif use.kind == "backfill":
         use.open = rng.random() < 0.3
-    elif rng.random() < 0.1:
-        # A start in the future of the machine's clock is refused.
+    elif schedule.slip not in {"empty-late", "short-late", "sink"} and rng.random() < 0.1:
+        # In the last hours a response may be short, since calls are still to come. A start in the future of the machine's clock is refused.
         schedule.skew = max(schedule.skew, -60.0)
         shift = BEGIN - span - 120
         schedule.starts = [start + shift for start in schedule.starts]
