@@ -142,12 +142,14 @@ class PagePlan:
         if self._last_page is not None and request.page > self._last_page:
             return
         claims_end = self.server_limit.claims_end(request, rows)
-        if request.page == 1 and 0 < rows < self.limit:
-            self.limit = self.limit if claims_end else rows
+        ids = result.ids()
+        # A call that is listed twice counts once: page 2 must not begin after more calls than page 1 contains.
+        calls = len(last_listed(ids)) if request.page == 1 else rows
+        if request.page == 1 and 0 < calls < self.limit:
+            self.limit = self.limit if claims_end else calls
         elif rows or request.page > 1:
             # Either page 1 was full, or page 2 has shown whether page 1 was the last.
             self._one_at_a_time = False
-        ids = result.ids()
         if rows:
             self._check_not_repeated(request.page, tuple(ids))
         first, stop = self._start, self._end + SECOND

@@ -34,6 +34,10 @@ FOUND = {
         '"motions": ["edit"], "faults": {"2": "refused", "3": "429-after"}, "latency": 1.0, "page_size": 10, '
         '"uses": [{"kind": "backfill", "end": 259199, "leave_at": 40, "format": "csv"}]}'
     ),
+    "a first page, read by page numbers, that lists a call twice": (
+        '{"seed": 478348493, "starts": [345478, 345478, 345478], "cap": 2, "slip": "double", "concurrency": 1, '
+        '"uses": [{"start": 345420, "end": 345600, "paging": "pages", "order": "id_ASC"}]}'
+    ),
 }
 
 
