@@ -370,4 +370,7 @@ async def run_use(program: Program, use: Use) -> None:
         "backfill": backfill_use,
     }
     with contextlib.suppress(asyncio.CancelledError):
-        await kinds[use.kind](program, use)
+        try:
+            await kinds[use.kind](program, use)
+        except _names.IovoxError as error:
+            program.world.violated("refused", f"{use.kind} was refused: {error}")
