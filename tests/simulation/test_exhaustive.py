@@ -13,7 +13,7 @@ def test_given_small_pulls_when_schedules_with_one_deviation_run_then_every_inva
     assert sum(report.number for report in reports) > 200
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3_000)
 @pytest.mark.parametrize("name", PULLS)
 def test_given_a_small_pull_when_every_schedule_within_the_bounds_runs_then_every_invariant_holds(

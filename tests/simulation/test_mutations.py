@@ -27,7 +27,7 @@ def test_given_a_planted_mistake_when_it_is_applied_then_the_module_still_compil
 SCHEDULES = 4_000
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_given_a_planted_mistake_when_seeds_run_then_it_is_found(name):

@@ -34,6 +34,7 @@ def test_given_fixed_seeds_when_they_run_then_every_invariant_holds(first, noise
     assert violations(first, CHUNK, noise) is None
 
 
+@pytest.mark.soak
 def test_given_a_random_seed_when_it_and_those_after_it_run_then_every_invariant_holds(noise):
     reports.say(f"seeds from {RANDOM} on: python -m tests.simulation --first {RANDOM}")
     assert violations(RANDOM, CHUNK // 2, noise) is None
