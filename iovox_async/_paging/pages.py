@@ -3,7 +3,7 @@
 Every page uses the same limit, because a page starts at its number times the limit. Page 1 is requested alone: if it is
 shorter than the limit, the server may have a lower limit, and it is unknown which of the two its page numbers count in.
 From there on the limit is the length of page 1, so that both are the same.
-A page that claims to be the last is requested again, and believed if it has as many rows as before and no later page has any.
+A page that claims to be the last is requested again, and accepted if it has as many rows as before and no later page has any.
 Else the server has contradicted itself, and these pages are requested again.
 The requests include the second before and the second after the range, whose rows are dropped, so that it does not matter
 whether the server treats the bounds as inclusive.
@@ -110,7 +110,8 @@ class PagePlan:
         ):
             return False
         if self._claim is not None:
-            return not any(request.page >= self._claim for request in self._requests)
+            # A page in flight may claim to be the last too: only the first that does is requested again.
+            return not self._requests
         return page == self._delivered + 1 or (ahead and page <= self._delivered + self._max_ahead)
 
     def next_request(self) -> PageRequest:
