@@ -28,19 +28,19 @@ __all__ = ["CHECK_ROWS", "Claim", "Evidence"]
 
 #: Rows of a request that checks a claim: it is answered quickly, and differs from the request it checks.
 CHECK_ROWS: Final = 250
-#: Rows expected in the time by which a request reaches past its window. Simulated: with 20, smooth and daily traffic needs
-#: no checks inside the range.
-WITNESS_ROWS: Final = 20
+#: A request reaches past its window by the time in which this many calls are expected. Simulated: with 20, smooth and daily
+#: traffic needs no checks inside the range.
+OVERLAP_ROWS: Final = 20
 #: The most of them, as a share of a page, after checks that agreed: the traffic has longer gaps than expected.
-MAX_WITNESS_SHARE: Final = 0.5
+MAX_OVERLAP_SHARE: Final = 0.5
 #: A claim is checked if this many more calls are expected. The number falls to 0 over the first requests of a read: from
 #: then on one more request costs little beside the others.
 DOUBTFUL_ROWS: Final = 10.0
 SHORT_READ_REQUESTS: Final = 25
-#: A claim is refuted for good by this many more rows; fewer may have been inserted meanwhile.
+#: A check that finds this many new rows proves the claim wrong; fewer rows may have been inserted meanwhile.
 CLEAR_ROWS: Final = 10
-#: Refuted claims in one read before giving up.
-MAX_REFUTED: Final = 16
+#: Wrong claims in one read, after which a PagingError is raised.
+MAX_REJECTED: Final = 16
 #: Smallest density to assume, as a share of the average so far. After a quiet night, windows sized by the night's density
 #: would reach far into the day, and their pages would only wait for delivery.
 MIN_DENSITY_SHARE: Final = 0.3
@@ -81,8 +81,8 @@ class Evidence:
         self._pages = 0
         self._rows = 0
         self._traffic = Traffic()
-        self._witness_rows: float = WITNESS_ROWS
-        self._refuted = 0
+        self._overlap_rows: float = OVERLAP_ROWS
+        self._rejected = 0
 
     def record(
         self,
@@ -100,7 +100,7 @@ class Evidence:
             first: the first second requested.
             end: the second up to which the page is complete, or claims to be.
             measures: the density after the page is known.
-            doubted: the page claims to be complete up to `end`, and is not believed yet.
+            doubted: the page claims to be complete up to `end`, and this has not been accepted yet.
         """
         rows = len(starts)
         self._pages += 1
@@ -116,11 +116,11 @@ class Evidence:
             density = rows / max(1.0, abs(end - starts[0]) / SECOND)
             self.density = max(density, MIN_DENSITY_SHARE * self._traffic.average)
 
-    def witness_seconds(self, limit: int, tail: datetime, last: datetime) -> int:
+    def overlap_seconds(self, limit: int, tail: datetime, last: datetime) -> int:
         """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`."""
         if self.density is None or tail == last:
             return 0
-        rows = min(self._witness_rows, max(1.0, MAX_WITNESS_SHARE * self._server_limit.full_page(limit)))
+        rows = min(self._overlap_rows, max(1.0, MAX_OVERLAP_SHARE * self._server_limit.full_page(limit)))
         return int(self._traffic.time_of(rows, tail, last))
 
     def is_doubtful(self, rows: list[datetime], gap: tuple[datetime, datetime], *, is_last: bool) -> bool:
@@ -149,11 +149,11 @@ class Evidence:
         return expected > doubtful
 
     def confirm(self) -> None:
-        """Adds a check that found nothing new: gaps are longer than assumed, so requests must reach further."""
-        self._witness_rows = min(2 * self._witness_rows, MAX_PAGE_ROWS)
+        """Records a check that found nothing new: gaps are longer than assumed, so requests must reach further."""
+        self._overlap_rows = min(2 * self._overlap_rows, MAX_PAGE_ROWS)
 
-    def refute(self, claim: Claim, new_rows: int) -> None:
-        """Adds a check that found `new_rows` rows which the page of `claim` left out.
+    def reject(self, claim: Claim, new_rows: int) -> None:
+        """Records a check that found `new_rows` rows which the page of `claim` left out.
 
         Raises:
             PagingError: this has happened too often.
@@ -162,9 +162,9 @@ class Evidence:
             return
         if claim.rows:
             self._server_limit.record_truncated(claim.rows, claim.limit)
-        self._refuted += 1
-        if self._refuted > MAX_REFUTED:
+        self._rejected += 1
+        if self._rejected > MAX_REJECTED:
             raise PagingError(
-                f"the server contradicts itself: {self._refuted} pages left out calls that a second request returned",
+                f"the server contradicts itself: {self._rejected} pages left out calls that a second request returned",
                 hint="Try again later, or with a smaller page_size.",
             )

@@ -76,19 +76,11 @@ class Traffic:
 
     def time_of(self, calls: float, start: datetime, stop: datetime) -> float:
         """The seconds from `start`, but not beyond `stop`, in which so many calls are expected; backwards if `stop` is before."""
-        backwards = stop < start
-        first, last = (stop, start) if backwards else (start, stop)
-        total = (last - first) / SECOND
-        if backwards:
-            hours = list(
-                _hours(max(first, last - MAX_HOURS * HOUR) if total > MAX_HOURS * 3600 else first, last)
-            )[::-1]
-        else:
-            hours = list(
-                _hours(first, min(last, first + MAX_HOURS * HOUR) if total > MAX_HOURS * 3600 else last)
-            )
+        total = abs(stop - start) / SECOND
+        measured = min(abs(stop - start), MAX_HOURS * HOUR)
+        hours = list(_hours(start, start + measured) if start <= stop else _hours(start - measured, start))
         passed = 0.0
-        for begin, end in hours:
+        for begin, end in hours if start <= stop else reversed(hours):
             seconds, rate = (end - begin) / SECOND, self.rate(begin)
             if rate * seconds >= calls:
                 return passed + calls / rate

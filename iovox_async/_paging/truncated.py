@@ -33,22 +33,25 @@ def rest_of_truncated(page: Page, descending: bool, server_limit: ServerPageLimi
         rest = (window.start, unit.start) if descending else (unit.stop, window.stop)
         return [unit, Window(*rest)]
     if page.complete[0] < page.complete[1]:
-        return [Window(*page.rest, known_rows=page.rows_of_rest())]
+        return [Window(*page.rest, rows_seen_before=page.rows_of_rest())]
     if not page.is_unit:
         # Not even the first second is complete. It is read on its own; if the second before it fills the page, from the
         # other side.
         rest = (window.start, first[0]) if descending else (first[1], window.stop)
-        turned = page.only_before and not descending
-        return [Window(*first, turned=turned, known_rows=page.rows_of_first_unit()), Window(*rest)]
+        reverses_order = page.only_before and not descending
+        return [
+            Window(*first, reverses_order=reverses_order, rows_seen_before=page.rows_of_first_unit()),
+            Window(*rest),
+        ]
     if page.only_before and not page.descending:
-        return [Window(window.start, window.stop, turned=True)]
+        return [Window(window.start, window.stop, reverses_order=True)]
     return [_single_unit(page.hours.unit(window.start), page, server_limit)]
 
 
 def _single_unit(unit: tuple[datetime, datetime], page: Page, server_limit: ServerPageLimit) -> Window:
     """The window of a second (or of an hour that is read like one) whose calls do not fit into one page."""
     window = Window(max(unit[0], page.window.start), min(unit[1], page.window.stop))
-    window.known_rows = len(page.rows_in(window.start, window.stop))
+    window.rows_seen_before = len(page.rows_in(window.start, window.stop))
     # A page that contains only this second, and is shorter than its limit, is page 1 of the second. A full page means
     # that there are more, which a larger page may contain at once.
     if page.is_unit or page.is_short:

@@ -44,9 +44,9 @@ class Window:
     #: A page claimed that nothing follows in this window, which its next request checks.
     claim: Claim | None = None
     #: Rows that an earlier page had in its first second, in the order of that page.
-    known_rows: int = 0
+    rows_seen_before: int = 0
     #: A one-second window that is requested in descending order, because the second before it fills a page.
-    turned: bool = False
+    reverses_order: bool = False
 
     @property
     def seconds(self) -> float:
@@ -68,7 +68,7 @@ class Window:
     def is_untouched(self) -> bool:
         """Whether nothing of it has been requested."""
         return self.state == "pending" and not (
-            self.claim or self.second_reader or self.attempts or self.turned
+            self.claim or self.second_reader or self.attempts or self.reverses_order
         )
 
 

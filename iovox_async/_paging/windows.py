@@ -5,7 +5,7 @@ rows are dropped. So each second belongs to one window, and it does not matter w
 inclusive, or shows starts rounded to the second.
 If a page may be truncated, only its complete seconds are kept; the last, possibly partial, second is requested again. So
 each second comes from one page, and calls that are inserted, deleted or reordered between two requests are neither lost
-nor repeated. A page that claims the end of its window is believed as `evidence` says.
+nor repeated. `evidence` decides whether a page is accepted as the end of its window.
 
 Invariants:
 - A plan does no I/O, reads no clock and keeps no ids. It accepts pages in any order.
@@ -177,13 +177,13 @@ class WindowPlan:
     def _request_for(self, window: Window, limit: int) -> PageRequest:
         order = self._order
         if window.stop <= self._hours.unit(window.start)[1]:
-            order = "call_start_DESC" if window.turned else "call_start_ASC"
+            order = "call_start_DESC" if window.reverses_order else "call_start_ASC"
         start, stop = request_bounds(window.start, window.stop, self._hours)
         earliest = second_before(self._start)
         beyond = (self._stop - earliest) / SECOND
         if not window.is_check:
             tail, end = (start, earliest) if order == "call_start_DESC" else (stop, self._stop)
-            beyond = self._evidence.witness_seconds(limit, tail, end)
+            beyond = self._evidence.overlap_seconds(limit, tail, end)
         else:
             # Up to the next call, however far it is: that proves that there is none before it.
             limit = min(limit, CHECK_ROWS)
@@ -228,7 +228,7 @@ class WindowPlan:
         parts = [Window(window.start, middle), Window(middle, window.stop)]
         parts = parts[::-1] if self._descending else parts
         # The attempts of a failing window count for the part that replaces it, not for the other.
-        parts[0].attempts, parts[0].known_rows = window.attempts, window.known_rows
+        parts[0].attempts, parts[0].rows_seen_before = window.attempts, window.rows_seen_before
         if window.claim is not None:
             until = max if self._descending else min
             parts[0].claim = evolve(window.claim, until=until(window.claim.until, middle))
@@ -256,13 +256,13 @@ class WindowPlan:
             return
         own_starts = page.starts_in(window.start, window.stop)
         if window.claim is not None:
-            believed = self._accept_check(page, own_starts)
+            accepted = self._accept_check(page, own_starts)
             index = self._windows.index(window)
         else:
-            believed = not self._is_doubtful(page, own_starts)
+            accepted = not self._is_doubtful(page, own_starts)
         unreadable = bool(starts) and all(start is None for start in result.starts)
         claims_end = self.server_limit.claims_end(request, len(starts))
-        if page.reached_end or (claims_end and (believed or unreadable)):
+        if page.reached_end or (claims_end and (accepted or unreadable)):
             self._evidence.record(own_starts, *page.bounds)
             self._replace(index, [self._done(page, window.start, window.stop)])
             return
@@ -274,7 +274,7 @@ class WindowPlan:
             )
         if claims_end:
             self._evidence.record(own_starts, *page.bounds, doubted=True)
-            self._doubt(index, page)
+            self._request_again(index, page)
         else:
             if own_starts:
                 is_full = len(starts) == request.limit
@@ -283,17 +283,17 @@ class WindowPlan:
             self._replace(index, [done, *rest_of_truncated(page, self._descending, self.server_limit)])
 
     def _is_doubtful(self, page: Page, own_starts: list[datetime]) -> bool:
-        if page.rows_of_first_unit() < page.window.known_rows:
+        if page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
         is_last = page.bounds[1] == (self._start if page.descending else self._stop)
         return self._evidence.is_doubtful(own_starts, page.gap, is_last=is_last)
 
-    def _doubt(self, index: int, page: Page) -> None:
+    def _request_again(self, index: int, page: Page) -> None:
         """Keeps what a page is certain to contain completely; the rest of its window is requested once more."""
         window, request = page.window, page.request
         bounds = request.start, request.stop, request.limit
         claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, page.bounds[1])
-        rest = Window(*page.rest, claim=claim, turned=window.turned)
+        rest = Window(*page.rest, claim=claim, reverses_order=window.reverses_order)
         following = self._windows[index + 1] if index + 1 < len(self._windows) else None
         adjacent = following is not None and (
             following.stop == window.start if self._descending else following.start == window.stop
@@ -318,7 +318,7 @@ class WindowPlan:
         gap = page.rows_in(min(page.first[0], until), max(page.first[1], until))
         in_second = page.rows_of_first_unit()
         if len(gap) > in_second or in_second != claim.in_second:
-            self._evidence.refute(claim, len(gap) - claim.in_second)
+            self._evidence.reject(claim, len(gap) - claim.in_second)
             return False
         self._evidence.confirm()
         if until != end:

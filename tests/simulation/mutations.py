@@ -70,7 +70,7 @@ _ALL = (
         f"{_PAGING}.truncated",
         (
             (
-                "        return [Window(*page.rest, known_rows=page.rows_of_rest())]\n",
+                "        return [Window(*page.rest, rows_seen_before=page.rows_of_rest())]\n",
                 "        return [Window(page.rest[0] + type(page.rest[1] - page.rest[0])(seconds=1), page.rest[1])]\n",
             ),
         ),
@@ -114,8 +114,8 @@ _ALL = (
         f"{_PAGING}.windows",
         (
             (
-                "            believed = not self._is_doubtful(page, own_starts)\n",
-                "            believed = True\n",
+                "            accepted = not self._is_doubtful(page, own_starts)\n",
+                "            accepted = True\n",
             ),
         ),
     ),
