@@ -6,7 +6,7 @@ import os
 import hypothesis
 import pytest
 from support.clock import Clock, fake_runtime
-from support.faults import carrier
+from support.faults import carrier, nothing_left
 
 from iovox_async import AsyncInsights
 from iovox_async._runtime import use_runtime
@@ -57,6 +57,13 @@ def logs():
     root.removeHandler(handler)
     for logger, level in levels:
         logger.setLevel(level)
+
+
+@pytest.fixture
+async def nothing_is_left():
+    """Checks that the test leaves no task, socket or file open."""
+    async with nothing_left():
+        yield
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from support.faults import (
     both_engines_aiohttp_slow,
     carrier,
     http_answer,
-    nothing_left,
 )
 from support.leaks import links, shown
 
@@ -31,10 +30,7 @@ NUMBER = "447598455773"
 HERE = __file__
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import blockbuster
 import pytest
-from support.faults import RawServer, answering, http_answer, nothing_left
+from support.faults import RawServer, answering, http_answer
 
 from iovox_async import IovoxError, SessionError
 from iovox_async._runtime import Runtime
@@ -19,10 +19,7 @@ START, END = "2024-01-01", "2024-01-10"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 #: A program that reads, meets a closed port and an untrusted server, and cancels at random. It prints the ids, and what was

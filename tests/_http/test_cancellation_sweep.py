@@ -4,7 +4,7 @@ import asyncio
 
 import anyio
 import pytest
-from support.faults import both_engines_aiohttp_slow, nothing_left, struck
+from support.faults import both_engines_aiohttp_slow, struck
 from support.sessions import open_tasks, requests_in_flight, requests_waiting
 
 from iovox_async.sandbox import Sandbox
@@ -12,10 +12,7 @@ from iovox_async.sandbox import Sandbox
 START, END = "2024-01-01", "2024-01-10"
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 async def settle(insights):

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 import trustme
-from support.faults import RawServer, answering, both_engines, http_answer, nothing_left, tunnel
+from support.faults import RawServer, answering, both_engines, http_answer, tunnel
 from support.sessions import endpoint
 
 from iovox_async import (
@@ -30,10 +30,7 @@ PAGE = json.dumps([CALL]).encode()
 RESPONSE = http_answer(PAGE)
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 async def ids(insights):

@@ -13,7 +13,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 from multidict import CIMultiDict, CIMultiDictProxy
-from support.faults import RawServer, answering, both_engines, carrier, http_answer, nothing_left
+from support.faults import RawServer, answering, both_engines, carrier, http_answer
 from yarl import URL
 
 from iovox_async import AsyncInsights, BadRequestError, RequestTimeout, RetryPolicy, TLSError, TransportError
@@ -24,10 +24,7 @@ from iovox_async.sandbox import Faults, Sandbox
 START, END = "2024-01-01", "2024-01-10"
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 # Common behaviour.

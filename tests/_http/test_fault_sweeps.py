@@ -4,7 +4,7 @@ import asyncio
 from urllib.parse import parse_qs
 
 import pytest
-from support.faults import both_engines, both_engines_aiohttp_slow, nothing_left
+from support.faults import both_engines, both_engines_aiohttp_slow
 from support.sessions import endpoint, requests_in_flight
 
 from iovox_async import (
@@ -25,10 +25,7 @@ from iovox_async.sandbox import FAULT_KINDS, Faults, Sandbox
 START, END = "2024-01-01", "2024-01-10"
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 async def read(stream, into):

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 from support.fault_table import FAULTS, WITHOUT_TEST, marked_tests
-from support.faults import RawServer, answering, http_answer, nothing_left
+from support.faults import RawServer, answering, http_answer
 
 from iovox_async import BadRequestError, DecodeError, Fields, RecordError
 from iovox_async._parsing.splitter import PAGE_BYTES
@@ -15,10 +15,7 @@ from iovox_async.sandbox import Sandbox
 START, END = "2024-01-01", "2024-01-10"
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def test_every_fault_has_a_marked_test_or_a_reason():

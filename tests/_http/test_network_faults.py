@@ -5,7 +5,7 @@ import gzip
 import json
 
 import pytest
-from support.faults import RawServer, answering, both_engines, http_answer, nothing_left
+from support.faults import RawServer, answering, both_engines, http_answer
 from support.sessions import endpoint
 
 from iovox_async import (
@@ -25,10 +25,7 @@ PAGE = json.dumps([CALL]).encode()
 RESPONSE = http_answer(PAGE)
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_is_left():
-    async with nothing_left():
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 async def ids(insights):
