@@ -147,6 +147,8 @@ class PageFetcher:
     def _abandon(self, stats: StreamStats) -> None:
         self._stopped = True
         self._scope.cancel()
+        if self._task.done():
+            self.plan.discard()
         self.telemetry.stream_finished(stats, complete=False, error=None)
 
     async def stop(self) -> None:
@@ -159,11 +161,14 @@ class PageFetcher:
                 await asyncio.shield(asyncio.wait([self._task]))
         if not self._task.cancelled():
             self._task.exception()
+        self.plan.discard()
 
     async def _run(self) -> None:
         try:
             await self._send_requests()
         finally:
+            if self._stopped:
+                self.plan.discard()
             # When an event loop shuts down early, it warns about coroutines that never started.
             for coroutine in self._recent:
                 if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:

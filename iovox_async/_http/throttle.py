@@ -328,13 +328,17 @@ class _Request(Generic[T]):
             self.attempts += 1
             self.sent += 1
             try:
-                return await self.throttle.attempt(self, probe_of)
+                result = await self.throttle.attempt(self, probe_of)
             except RetryableFailure as failure:
                 if failure.unreachable:
                     self.attempts -= 1
                 if not failure.stale_connection or self.stale_connection_seen:
                     self.last_failure = failure
                     raise
+            else:
+                # Its traceback refers to this request and to the frame that will hold the result: a cycle that would live on.
+                self.last_failure = None
+                return result
             self.stale_connection_seen = True
             self.attempts -= 1
             self.sent -= 1

@@ -103,6 +103,9 @@ class PagePlan:
             page in self._results for page in range(self._delivered + 1, self._last_page + 1)
         )
 
+    def discard(self) -> None:
+        self._results.clear()
+
     def can_request(self, *, ahead: bool) -> bool:
         page = self._requested + 1
         if (self._last_page is not None and page > self._last_page) or (

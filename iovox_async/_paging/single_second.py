@@ -193,7 +193,9 @@ class SingleSecondReader:
                 # Fewer rows than page 1 alone: perhaps the server returns smaller pages now.
                 all_new, self._fewest_rows, self._first_page_rows = False, len(self._ids), max(1, len(starts))
             elif self._previous_pass_ids is not None and self._previous_pass_ids <= self._ids:
-                return self._rows
+                # Not kept here: `_step` makes this a reference cycle, which may live for long.
+                rows, self._rows = self._rows, []
+                return rows
         self._start_next_pass(counts=all_new)
         return None
 

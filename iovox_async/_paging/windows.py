@@ -139,6 +139,11 @@ class WindowPlan:
                 return None
         return None
 
+    def discard(self) -> None:
+        """Drops the pages that wait for delivery, since the stream is closed."""
+        for window in self._windows:
+            window.rows, window.second_reader = [], None
+
     def can_request(self, *, ahead: bool) -> bool:
         """Whether a request may start; without `ahead`, only the one for the rows to deliver next."""
         if ahead:

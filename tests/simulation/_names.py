@@ -82,6 +82,11 @@ def slots_in_use(insights: AsyncInsights) -> int:
     return int(repr(insights).partition(": ")[2].partition(" of ")[0].rpartition(" ")[2])
 
 
+def pages_in_memory(insights: AsyncInsights) -> int:
+    """Counts the pages that a session has received and that something still refers to."""
+    return len(insights._connection.page_budget._pages)
+
+
 def counts(stream: Any) -> dict[str, int]:
     """Reads the counts of a stream that the checker compares with its own."""
     stats = stream.stats

@@ -7,8 +7,7 @@ the history of the endpoint:
 - no call came twice, unless its start was changed meanwhile;
 - every call is one that a response held, byte for byte, and lies in the range;
 - calls came in order, by second and then by id;
-- a stream ended without an error only when all was delivered;
-- at most `2 x concurrency + 1` pages were in memory.
+- a stream ended without an error only when all was delivered.
 
 `check_end` looks at what must hold when the program has ended: every response closed, every slot back, no task left,
 no warning, no exception that nobody retrieved, attempts and retries within the budget, no key in an error or in the log.
@@ -146,7 +145,6 @@ def check_pull(world: World, pull: Pull) -> None:
         world.violated("limit", f"{len(got)} calls came, {pull.limit} were requested")
     if windows or (pull.began == pull.ended and not _has_ties(world, pull)):
         _check_lost(world, pull, ordered=windows and use.ordered)
-    _check_buffer(world, pull)
 
 
 def _has_ties(world: World, pull: Pull) -> bool:
@@ -221,58 +219,6 @@ def _check_lost(world: World, pull: Pull, *, ordered: bool) -> None:
         )
         kind = "lost-end" if only_last else "lost"
         world.violated(kind, f"{len(required)} calls never came, and {how}: {shown}")
-
-
-def _check_buffer(world: World, pull: Pull) -> None:
-    """Counts the pages in flight and in memory at each step, where one stream had the session to itself.
-
-    A second fuller than a page is kept as a whole until it is known to be complete, so its pages count as one.
-    """
-    if len(world.schedule.uses) != 1 or not pull.segments:
-        return
-    bound = 2 * world.schedule.concurrency + 1
-    largest_second = 0
-    for number, (first, last) in enumerate(pull.segments):
-        needed: dict[int, int] = {}
-        for one in pull.got:
-            if one.segment == number + 1:
-                needed[one.token] = one.step
-        spans: list[tuple[int, int]] = []
-        seconds: dict[str, list[tuple[int, int]]] = {
-            _start(exchange): [] for exchange in world.exchanges if _reads_second(exchange)
-        }
-        for exchange in world.exchanges:
-            if first <= exchange.began <= last:
-                span = exchange.began, max(exchange.ended or last, needed.get(exchange.number, 0))
-                group = seconds.get(_start(exchange)) if pull.use.paging == "auto" else None
-                (spans if group is None else group).append(span)
-        for group in filter(None, seconds.values()):
-            largest_second = max(largest_second, len(group))
-            spans.append((min(begin for begin, _ in group), max(end for _, end in group)))
-        alive = _most_at_once(spans)
-        if alive > bound:
-            world.violated("buffer", f"{alive} pages alive, {bound} allowed")
-    for counts in pull.counts:
-        if counts["peak"] > bound + largest_second:
-            world.violated("buffer", f"the stream says that it held {counts['peak']} pages, {bound} allowed")
-
-
-def _reads_second(exchange: Exchange) -> bool:
-    """Whether a request reads a second by page numbers."""
-    return "page=1&" not in exchange.query or "order=id_" in exchange.query
-
-
-def _start(exchange: Exchange) -> str:
-    return exchange.query.partition("start_date=")[2].partition("&")[0]
-
-
-def _most_at_once(spans: list[tuple[int, int]]) -> int:
-    changes = sorted([(first, 1) for first, _ in spans] + [(until, -1) for _, until in spans])
-    alive = most = 0
-    for _, change in changes:
-        alive += change
-        most = max(most, alive)
-    return most
 
 
 # The end of a program.

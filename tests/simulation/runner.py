@@ -7,6 +7,7 @@ checker look at what is left. Whatever happens, it returns: a deadlock or an end
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import random
@@ -107,6 +108,7 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
                 attempts=schedule.attempts,
                 timezone=schedule.timezone,
             )
+            world.pages_in_memory = functools.partial(_names.pages_in_memory, insights)
             program = Program(schedule, world, insights, random.Random(f"program {schedule.seed}"))
             loop.run_until_complete(_program(program))
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -116,6 +118,7 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
     except Runaway:
         world.violated("endless", f"the program has not ended after {loop.step} steps")
     finally:
+        world.pages_in_memory = None
         _names.LOGGER.removeHandler(handler)
         _names.LOGGER.setLevel(level)
         asyncio.set_event_loop(None)

@@ -38,6 +38,18 @@ FOUND = {
         '{"seed": 478348493, "starts": [345478, 345478, 345478], "cap": 2, "slip": "double", "concurrency": 1, '
         '"uses": [{"start": 345420, "end": 345600, "paging": "pages", "order": "id_ASC"}]}'
     ),
+    "pages of a full second that stay in memory after their delivery": (
+        '{"seed": 27, "starts": [6, 6, 6], "cap": 1, "ahead": 9, "motions": ["delete"], "concurrency": 1, '
+        '"uses": [{"start": 3, "end": 9, "leave": "break", "leave_at": 2}]}'
+    ),
+    "a page that stays in memory because an earlier attempt failed": (
+        '{"seed": 91, "starts": [47898, 47898], "skew": 518400.0, "motion": 1, "motions": ["insert"], '
+        '"faults": {"4": "503", "0": "502"}, "concurrency": 1, "uses": [{"end": 89999, "leave_at": 72}]}'
+    ),
+    "full seconds whose requests begin where those of windows do": (
+        '{"seed": 777621085, "starts": [0, 1, 14, 15, 17], "ahead": 14, "motions": ["return"], "concurrency": 1, '
+        '"page_size": 1, "uses": [{"mode": "pages", "order": "call_start_DESC", "leave_at": 329}]}'
+    ),
 }
 
 

@@ -298,6 +298,9 @@ def _check_counts(segment: Segment, counts: dict[str, int]) -> None:
     number = sum(one.segment == len(pull.segments) for one in pull.got)
     if counts["calls"] != number and pull.use.mode == "records":
         world.violated("count", f"the stream counts {counts['calls']} calls, {number} came")
+    bound = 2 * world.schedule.concurrency + 1 + world.longest_pass
+    if counts["peak"] > bound:
+        world.violated("buffer", f"the stream says that it held {counts['peak']} pages, {bound} allowed")
     if counts["in_flight"]:
         world.violated("count", f"the stream counts {counts['in_flight']} requests in flight after its end")
 

@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 from .endpoint import BASE, SECOND, Endpoint, Row, at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
 
     from .loop import SimulationLoop
@@ -79,6 +81,12 @@ class World:
         self._motion_left = schedule.motion
         self._gone: list[list[Row]] = []
         self._slip_done = False
+        #: Counts the pages that the client has received and still keeps.
+        self.pages_in_memory: Callable[[], int] | None = None
+        #: Of each second that is read by page numbers, the pages of the current pass.
+        self._pass_pages: dict[str, int] = {}
+        #: The most of them.
+        self.longest_pass = 0
         #: Times between which nothing may be sent, and why.
         self.pauses: list[tuple[float, float, str]] = []
 
@@ -139,6 +147,7 @@ class World:
             self.violated(
                 "concurrency", f"{self.active} requests at once, {self.schedule.concurrency} allowed"
             )
+        self._check_memory(query)
         if url.host != "rest.iovox.test" or url.scheme != "https" or KEY in str(url):
             self.violated("origin", f"request to {url.scheme}://{url.host}")
         if request.headers.get("securekey") != KEY:
@@ -153,6 +162,23 @@ class World:
             exchange.fault = self.schedule.faults.get(exchange.number, "")
         self.trace("request", f"#{exchange.number} {_short(query)}")
         return exchange
+
+    def _check_memory(self, query: str) -> None:
+        """Counts the pages in flight and in memory, at the only moments at which there can be more of them.
+
+        A second fuller than a page is kept as a whole until it is known to be complete, so its pages count as one.
+        """
+        uses = self.schedule.uses
+        if self.pages_in_memory is None or any(use.kind == "backfill" for use in uses):
+            return
+        if "order=id_ASC" in query and all(use.paging == "auto" for use in uses):
+            second, first = query.partition("start_date=")[2].partition("&")[0], "page=1&" in query
+            self._pass_pages[second] = 0 if first else self._pass_pages.get(second, 0) + 1
+        self.longest_pass = max([self.longest_pass, *self._pass_pages.values()])
+        pages = self.active + self.pages_in_memory()
+        bound = (2 * self.schedule.concurrency + 1) * len(uses)
+        if pages > bound + sum(self._pass_pages.values()):
+            self.violated("buffer", f"{pages} pages in flight and in memory, {bound} allowed")
 
     def end(self, exchange: Exchange) -> None:
         """Takes notice that nothing of an exchange is open any more."""
