@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from iovox_async import Field
 from iovox_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +79,13 @@ def test_given_a_python_block_when_run_as_it_stands_then_it_succeeds_and_warns_o
 
 
 @pytest.mark.parametrize("name", TEXT)
+def test_given_a_block_that_needs_another_program_when_compiled_then_its_syntax_is_right(name):
+    """Blocks with a title are files for programs that are not installed here, such as Airflow."""
+    for block in re.findall(r"```python title=.*?\n(.*?)```", TEXT[name], re.DOTALL):
+        compile(block, name, "exec")
+
+
+@pytest.mark.parametrize("name", TEXT)
 def test_given_a_page_when_it_names_a_test_then_the_test_exists(name):
     """A promise names the test that checks it."""
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TEXT[name])
@@ -109,6 +117,19 @@ def test_given_the_commands_of_iovox_when_the_guides_are_read_then_each_is_descr
 
     missing = [name for name in iovox.commands if f"iovox {name}" not in TEXT["iovox_async/docs/terminal.md"]]
     assert missing == []
+
+
+def test_given_the_glossary_when_compared_with_the_fields_then_it_describes_each_under_its_path():
+    """Given the 56 fields, when the glossary is read, then each has a row with the path that `iovox fields` shows."""
+    from iovox_async.cli.commands.fields import locate_field
+
+    rows = dict(
+        re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", TEXT["iovox_async/docs/glossary.md"], re.MULTILINE)
+    )
+    paths = {str(field): locate_field(field)[0] for field in Field}
+    lists = {"call_outcomes", "keyword_rules", "transcription_phrases"}
+    assert {name: path.removesuffix("[]") for name, path in rows.items()} == paths
+    assert {name for name, path in rows.items() if path.endswith("[]")} == lists
 
 
 def test_given_the_version_of_the_package_when_the_changelog_is_read_then_it_describes_it():

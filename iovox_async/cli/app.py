@@ -26,6 +26,7 @@ COMMANDS = {
     "follow": "Write new calls as they arrive, each once, until Ctrl-C.",
     "show": "Show one call: who, when, how long, transcript, tags, keywords, tasks, comments, categories.",
     "fields": "List the 56 response fields: name, type, path in the response, preset.",
+    "docs": "Show a guide: streaming, backfill, dataframes, testing and more.",
     "sandbox": "Serve a local sandbox of the endpoint until Ctrl-C: generated calls, faults on request.",
 }
 

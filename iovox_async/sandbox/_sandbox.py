@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from ._server import SandboxServer
     from .stats import Request, SandboxStats
 
-USERNAME, KEY = "demo", "demo-key"
+#: The credentials that a sandbox accepts.
+USERNAME = "demo"
+KEY = "demo-key"
 #: The path of the base URL, as in `https://rest.iovox.com/rest/v1`.
 ROOT = "/rest/v1"
 _NO_FAULTS = Faults()

@@ -1,4 +1,4 @@
-"""`iovox show` and `iovox fields`."""
+"""`iovox show`, `iovox fields` and `iovox docs`."""
 
 import re
 from contextlib import closing
@@ -7,6 +7,7 @@ import pytest
 from support.cli import parse_lines
 
 from iovox_async import Field, Fields
+from iovox_async.cli.commands.docs import guides
 from iovox_async.cli.commands.fields import locate_field
 from iovox_async.sandbox import Sandbox
 
@@ -84,3 +85,20 @@ def test_field_is_at_its_path(sandbox, field):
                 items = [member for item in items for member in item]
         values += items
     assert values
+
+
+def test_docs_lists_the_guides_and_shows_one_as_it_is_in_a_pipe(run):
+    """Given the installed guides, when `docs` runs, then it lists them by title; with a topic, the text is that of the file."""
+    listed = dict(line.split("  ", 1) for line in run("docs").stdout.splitlines())
+    topics = {topic.strip(): title.strip() for topic, title in listed.items()}
+    assert topics == {
+        name: page.read_text("utf-8").partition("\n")[0].removeprefix("# ") for name, page in guides().items()
+    }
+    assert run("docs", "Exactness.md").stdout == guides()["exactness"].read_text("utf-8")
+
+
+def test_docs_names_the_topics_and_the_nearest_for_an_unknown_one(run):
+    """Given a misspelled topic, when `docs` runs, then it is a usage error that names the similar one."""
+    result = run("docs", "bakfill")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "did you mean 'backfill'" in result.stderr

@@ -1,0 +1,64 @@
+"""`iovox docs`: shows the guides that are installed with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+import rich_click as click
+
+from iovox_async.fields import did_you_mean
+
+from ..app import COMMANDS
+from ..console import is_terminal, stdout_screen, with_examples
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+_LINE_WIDTH: Final = 100
+
+
+def guides() -> dict[str, Traversable]:
+    """The files of the guides by topic, in alphabetical order."""
+    pages = (files("iovox_async") / "docs").iterdir()
+    found = {page.name.removesuffix(".md"): page for page in pages if page.name.endswith(".md")}
+    return dict(sorted(found.items()))
+
+
+@click.command(
+    help=with_examples(
+        f"""{COMMANDS["docs"]}
+
+        Without TOPIC, it lists the topics. In a pipe, the text is Markdown as it stands.
+        """,
+        ("the list of topics", "iovox docs"),
+        ("one guide", "iovox docs backfill"),
+        ("page by page", "iovox docs exactness | less"),
+    )
+)
+@click.argument("topic", required=False)
+def docs(topic: str | None) -> None:
+    """Runs `iovox docs`."""
+    pages = guides()
+    if topic is None:
+        width = max(map(len, pages))
+        for name, page in pages.items():
+            click.echo(f"{name:{width}}  {_title(page.read_text('utf-8'))}")
+        return
+    name = topic.lower().removesuffix(".md")
+    if name not in pages:
+        raise click.BadParameter(
+            f"must be one of {', '.join(pages)}, got {topic!r}{did_you_mean(name, pages)}", param_hint="TOPIC"
+        )
+    text = pages[name].read_text("utf-8")
+    if not is_terminal("stdout"):
+        click.echo(text, nl=False)
+        return
+    from rich.markdown import Markdown
+
+    screen = stdout_screen()
+    screen.print(Markdown(text, hyperlinks=False), width=min(screen.width, _LINE_WIDTH))
+
+
+def _title(text: str) -> str:
+    return text.partition("\n")[0].removeprefix("# ")
