@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iovox_async import Field
+from iovox_async import Field, errors
 from iovox_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +117,12 @@ def test_given_the_commands_of_iovox_when_the_guides_are_read_then_each_is_descr
 
     missing = [name for name in iovox.commands if f"iovox {name}" not in TEXT["iovox_async/docs/terminal.md"]]
     assert missing == []
+
+
+def test_given_the_guide_to_errors_when_read_then_each_class_has_its_cause_and_remedy():
+    """Given the error classes, when the table of the guide is read, then it has a row for each but the base."""
+    rows = re.findall(r"^\| `(\w+)` \| \S.* \| \S.* \|$", TEXT["iovox_async/docs/errors.md"], re.MULTILINE)
+    assert sorted(rows) == sorted(set(errors.__all__) - {"IovoxError"})
 
 
 def test_given_the_glossary_when_compared_with_the_fields_then_it_describes_each_under_its_path():

@@ -117,7 +117,11 @@ def _field(member, description: str) -> str:
     value = "" if member.value is None else str(member.value)
     default = re.search(r"default=([^,)]+)", value)
     shown = default[1] if default else value
-    shown = "" if not shown or "(" in shown or "\n" in shown or len(shown) > 40 else f" = {shown}"
+    shown = (
+        ""
+        if shown in ("", member.name) or "(" in shown or "\n" in shown or len(shown) > 40
+        else f" = {shown}"
+    )
     description = description or _comment(member)
     return f"- `{member.name}{annotation}{shown}`" + (f": {description}" if description else "")
 
@@ -233,4 +237,4 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         PAGE.write_text(render())
     else:
-        print(render())
+        sys.stdout.write(render())
