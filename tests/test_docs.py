@@ -138,6 +138,20 @@ def test_given_the_glossary_when_compared_with_the_fields_then_it_describes_each
     assert {name for name, path in rows.items() if path.endswith("[]")} == lists
 
 
+def test_given_the_schema_when_the_guide_to_tables_is_read_then_each_column_is_described():
+    """Each column, and each member of a nested one, has its name in the guide."""
+    from iovox_async.arrow import SCHEMA
+
+    def names(types):
+        for member in types:
+            yield member.name
+            inner = getattr(member.type, "value_type", member.type)
+            yield from names(inner) if hasattr(inner, "num_fields") and inner.num_fields else ()
+
+    text = TEXT["iovox_async/docs/tables.md"]
+    assert [name for name in names(SCHEMA) if f"`{name}`" not in text] == []
+
+
 def test_given_the_version_of_the_package_when_the_changelog_is_read_then_it_describes_it():
     """What is released is described."""
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]

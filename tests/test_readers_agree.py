@@ -230,7 +230,7 @@ async def test_follow_and_backfills_give_the_same_calls(open_session, server_of,
 
 def read_ids(directory, format_name):
     """The ids in the files of a backfill."""
-    (path,) = (directory / "calls").glob("*/*")
+    (path,) = directory.glob("*=*/*")
     if format_name == "parquet":
         import pyarrow.parquet as pq
 

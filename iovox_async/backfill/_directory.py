@@ -26,7 +26,7 @@ import msgspec
 
 from ..errors import BackfillError, ManifestCorruptedError
 from ._manifest import MANIFEST, Manifest, ManifestEntry
-from ._storage import TEMPORARY_SUFFIX
+from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX
 
 if TYPE_CHECKING:
     from ._job import Job
@@ -37,16 +37,18 @@ __all__ = ["MANIFEST_INTERVAL", "REPORT", "BackfillDirectory"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-REPORT: Final = "report.json"
+REPORT: Final = f"{STATE_FOLDER}/report.json"
+#: Where versions 0.1 kept the manifest.
+_OLD_MANIFEST: Final = "manifest.jsonl"
 #: Seconds between two versions of the manifest: writing it takes longer than reading a short partition, and some stores
 #: limit how often an object is replaced. A killed process loses what it finished within this time.
 MANIFEST_INTERVAL: Final = 1.0
 #: The files that a backfill writes; no other file in the directory is ever removed.
 _PARTITION_FILE: Final = re.compile(
-    r"calls/(?:date=\d{4}-\d\d-\d\d|month=\d{4}-\d\d)/part-0\.(?:parquet|jsonl|jsonl\.zst|csv)"
+    r"(?:date=\d{4}-\d\d-\d\d|month=\d{4}-\d\d)/part-0\.(?:parquet|jsonl|jsonl\.zst|csv)"
 )
 _TEMPORARY_FILE: Final = re.compile(
-    r"\.(?:calls\.(?:date|month)=[\d-]+\.part-0\.[a-z.]+|manifest\.jsonl|report\.json)"
+    rf"{STATE_FOLDER}/(?:(?:date|month)=[\d-]+\.part-0\.[a-z.]+|manifest|report\.json)"
     + re.escape(TEMPORARY_SUFFIX)
 )
 _REPAIR_HINT: Final = "Repair it (repair=True, --repair): only what is damaged is read again."
@@ -124,6 +126,11 @@ class BackfillDirectory:
         self._lock, self._lock_renewed_at = lock, self._clock()
         files = self.storage.list_files()
         data = self.storage.read(MANIFEST)
+        if _OLD_MANIFEST in files:
+            raise BackfillError(
+                f"{self.storage} holds {_OLD_MANIFEST}, the manifest of version 0.1; this version has another layout",
+                hint="Choose another directory.",
+            )
         if data is None:
             self.manifest = Manifest(self._job, start or default_start)
             unknown = sorted(filter(_PARTITION_FILE.fullmatch, files))

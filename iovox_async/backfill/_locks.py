@@ -19,11 +19,11 @@ import msgspec
 
 from .._redaction import hide_userinfo
 from ..errors import BackfillError, BackfillLockedError
-from ._storage import storage_errors
+from ._storage import STATE_FOLDER, storage_errors
 
 __all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock", "lock_file"]
 
-LOCK_FILE: Final = ".lock"
+LOCK_FILE: Final = f"{STATE_FOLDER}/lock"
 
 
 class _Holder(msgspec.Struct):

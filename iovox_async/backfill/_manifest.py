@@ -21,12 +21,14 @@ from attrs import define, field
 from ..errors import BackfillError, BackfillMismatchError
 from ._job import Job, describe_differences
 from ._partitions import PartitionRange
+from ._storage import STATE_FOLDER
 
 __all__ = ["MANIFEST", "Manifest", "ManifestEntry"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-MANIFEST: Final = "manifest.jsonl"
+#: Without the end `.jsonl`, so that a reader of `**/*.jsonl` does not take it for calls.
+MANIFEST: Final = f"{STATE_FOLDER}/manifest"
 #: The version of the file's format; version 1 named the same values differently.
 VERSION: Final = 2
 _CHECKSUM: Final = re.compile(rb',"check":"([0-9a-f]{32})"\}\Z')

@@ -98,7 +98,7 @@ def resolve_range(
 
 def partition_path(name: str, suffix: str) -> str:
     """The path of a partition's file in the Hive layout, relative to the backfill directory."""
-    return f"calls/{'date' if len(name) == _DAY_NAME_LENGTH else 'month'}={name}/part-0{suffix}"
+    return f"{'date' if len(name) == _DAY_NAME_LENGTH else 'month'}={name}/part-0{suffix}"
 
 
 def partitions_in(start: datetime, stop: datetime, partitioning: Partitioning) -> Iterator[PartitionRange]:

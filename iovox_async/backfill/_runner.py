@@ -77,8 +77,8 @@ class Backfill:
         query = InsightsQuery(start_date="2022-01-01", fields=Fields.ALL)
         report = await Backfill(insights, query, "calls").run()
 
-    The files `calls/date=2024-01-31/part-0.parquet` in the directory are one table for DuckDB, polars, pandas and Spark. A
-    run downloads only what is missing. If it is killed at any instant and started again, the result is that of an
+    The directory is one table for DuckDB, polars, pandas and Spark: its files are named
+    `date=2024-01-31/part-0.parquet`, and everything else is in the folder `_iovox`, which readers skip. A run downloads only what is missing. If it is killed at any instant and started again, the result is that of an
     undisturbed run. With a query without an end, run every hour, the directory stays current: a partition is read again
     until it ended longer ago than `finality_delay`. A partition without calls has no file.
 

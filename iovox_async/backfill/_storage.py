@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from ._locks import Lock
 
-__all__ = ["TEMPORARY_SUFFIX", "AtomicFile", "Storage", "open_storage", "storage_errors"]
+__all__ = ["STATE_FOLDER", "TEMPORARY_SUFFIX", "AtomicFile", "Storage", "open_storage", "storage_errors"]
 
+#: The folder of everything that is no data: readers of tables skip folders whose names begin with `_`.
+STATE_FOLDER: Final = "_iovox"
 #: The end of the names of temporary files.
 TEMPORARY_SUFFIX: Final = ".tmp"
 #: `s3://...` and chained URLs (`simplecache::s3://...`), but not the drives of Windows.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._locks import DirectoryLock
-from ._storage import TEMPORARY_SUFFIX, AtomicFile, storage_errors
+from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX, AtomicFile, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,8 +83,10 @@ class _LocalAtomicFile(AtomicFile):
         self._file_system = storage.file_system
         self._root = storage.root
         self._target = storage.root / path
-        # In the root, so that readers of `calls/` never see an incomplete file.
-        self._temporary = storage.root / f".{path.replace('/', '.')}{TEMPORARY_SUFFIX}"
+        # Not beside its target, so that readers never see an incomplete file.
+        name = path.removeprefix(f"{STATE_FOLDER}/").replace("/", ".")
+        self._temporary = storage.root / STATE_FOLDER / f"{name}{TEMPORARY_SUFFIX}"
+        storage.prepare()
         with storage_errors(f"write {path}"):
             self._file = self._file_system.create(self._temporary)
 
@@ -126,7 +128,10 @@ class LocalStorage:
 
     def prepare(self) -> None:
         with storage_errors(f"create the directory {self}"):
-            self.root.mkdir(parents=True, exist_ok=True)
+            if not (self.root / STATE_FOLDER).is_dir():
+                self.root.mkdir(parents=True, exist_ok=True)
+                self.file_system.make_directory(self.root / STATE_FOLDER)
+                self.file_system.sync_directory(self.root)
 
     def lock(self) -> DirectoryLock:
         return DirectoryLock(self.root)
@@ -154,7 +159,7 @@ class LocalStorage:
         with storage_errors(f"remove {path}"):
             with contextlib.suppress(FileNotFoundError):
                 self.file_system.unlink(target)
-            if target.parent != self.root:
+            if target.parent not in {self.root, self.root / STATE_FOLDER}:
                 with contextlib.suppress(OSError):  # it holds other files
                     self.file_system.remove_directory(target.parent)
 
@@ -164,7 +169,7 @@ def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, int]]:
         for child in children:
             path = f"{prefix}{child.name}"
             # Partitions may lie behind symbolic links, for example on another disk; nothing else is followed.
-            follow = path == "calls" or prefix.startswith("calls/")
+            follow = path.startswith(("date=", "month="))
             if child.is_dir(follow_symlinks=follow):
                 yield from _walk(Path(child.path), f"{path}/")
             else:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..errors import BackfillError, MissingExtraError
 from ._locks import LOCK_FILE, LeaseLock
-from ._storage import AtomicFile, storage_errors
+from ._storage import STATE_FOLDER, AtomicFile, storage_errors
 
 __all__ = ["RemoteStorage"]
 
@@ -85,7 +85,7 @@ class RemoteStorage:
 
     def prepare(self) -> None:
         with storage_errors(f"write to {self}", Exception):
-            self.fs.makedirs(self.root, exist_ok=True)
+            self.fs.makedirs(self.full_path(STATE_FOLDER), exist_ok=True)
 
     def lock(self) -> LeaseLock:
         return LeaseLock(self.fs, self.full_path(LOCK_FILE))

@@ -89,8 +89,8 @@ async def run(job, *, repair=False):
 
 def assert_final_partitions_are_intact(out):
     """Asserts that the files of final partitions match the manifest, and that no file has an incomplete line."""
-    if (out / "manifest.jsonl").exists():
-        for line in (out / "manifest.jsonl").read_bytes().splitlines()[1:-1]:
+    if (out / "_iovox/manifest").exists():
+        for line in (out / "_iovox/manifest").read_bytes().splitlines()[1:-1]:
             entry = json.loads(line)
             if entry["final"] and entry["file"]:
                 data = (out / entry["file"]).read_bytes()
@@ -111,7 +111,7 @@ async def prepare(scene, insights, earlier, out):
         return QUERY, LATER, ("2024-01-02", "2024-01-04")
     if scene == "damaged files":  # two final files with other bytes, but the same size
         await run(new_job(insights, out, QUERY, LATER))
-        for path in (out / "calls").glob("*/*.jsonl"):
+        for path in out.glob("*=*/*.jsonl"):
             path.write_bytes(path.read_bytes()[::-1])
         return QUERY, LATER, ("2024-01-02", "2024-01-04")
     if scene == "open day":
@@ -364,5 +364,5 @@ async def test_a_process_killed_again_and_again_ends_with_all_calls(tmp_path):
 
 
 def ids_in_parquet(out):
-    files = sorted((out / "calls").glob("*/*.parquet"))
+    files = sorted(out.glob("*=*/*.parquet"))
     return [number for file in files for number in pq.ParquetFile(file).read(["id"])["id"].to_pylist()]

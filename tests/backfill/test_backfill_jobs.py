@@ -82,7 +82,7 @@ class TestOtherJobs:
         await job(attrs.evolve(QUERY, call_origin="447966111222")).run()
         with pytest.raises(BackfillMismatchError) as caught:
             await job(attrs.evolve(QUERY, call_origin="447966111333")).run()
-        assert "447966" not in (out / "manifest.jsonl").read_text() + str(caught.value)
+        assert "447966" not in (out / "_iovox/manifest").read_text() + str(caught.value)
 
     @pytest.mark.fault(59)
     @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ class TestOtherJobs:
     async def test_the_manifest_of_another_version_raises_with_a_hint(self, version, message, job, out):
         """Given a manifest in a newer or older format, even repair=True raises, and the hint says what to do."""
         await job().run()
-        path = out / "manifest.jsonl"
+        path = out / "_iovox/manifest"
         lines = path.read_bytes().split(b"\n")
         lines[0] = _manifest._encode_line(_manifest._Header(backfill=version, job=JOB, start=START))
         path.write_bytes(b"\n".join(lines))
@@ -132,26 +132,26 @@ class TestLock:
 
 #: What is damaged, the message of the error, and how many partitions the repair may read.
 DAMAGES = {
-    "first line of the manifest": (lambda out: change_line(out / "manifest.jsonl", 0), "line 1", 0),
-    "another line of the manifest": (lambda out: change_line(out / "manifest.jsonl", 3), "line 4", 1),
-    "truncated manifest": (lambda out: truncate(out / "manifest.jsonl"), "manifest.jsonl is damaged", 6),
-    "empty manifest": (lambda out: (out / "manifest.jsonl").write_bytes(b""), "line 1", 10),
+    "first line of the manifest": (lambda out: change_line(out / "_iovox/manifest", 0), "line 1", 0),
+    "another line of the manifest": (lambda out: change_line(out / "_iovox/manifest", 3), "line 4", 1),
+    "truncated manifest": (lambda out: truncate(out / "_iovox/manifest"), "manifest is damaged", 6),
+    "empty manifest": (lambda out: (out / "_iovox/manifest").write_bytes(b""), "line 1", 10),
     "no manifest": (
-        lambda out: (out / "manifest.jsonl").unlink(),
-        "holds calls/date=2024-01-01/.* but no",
+        lambda out: (out / "_iovox/manifest").unlink(),
+        "holds date=2024-01-01/.* but no",
         10,
     ),
     "truncated file": (
-        lambda out: truncate(out / "calls/date=2024-01-04/part-0.jsonl"),
+        lambda out: truncate(out / "date=2024-01-04/part-0.jsonl"),
         "date=2024-01-04.*bytes instead of",
         1,
     ),
     "missing file": (
-        lambda out: (out / "calls/date=2024-01-05/part-0.jsonl").unlink(),
+        lambda out: (out / "date=2024-01-05/part-0.jsonl").unlink(),
         "date=2024-01-05.*missing",
         1,
     ),
-    "flipped bit in a file": (lambda out: flip_bit(out / "calls/date=2024-01-06/part-0.jsonl"), None, 1),
+    "flipped bit in a file": (lambda out: flip_bit(out / "date=2024-01-06/part-0.jsonl"), None, 1),
 }
 
 
@@ -175,19 +175,19 @@ class TestDamage:
     async def test_repair_reads_damaged_files_outside_of_the_range_too(self, job, sandbox, out):
         """Given a damaged file on 6 January, a repair of 1 and 2 January reads it again."""
         await job().run()
-        flip_bit(out / "calls/date=2024-01-06/part-0.jsonl")
+        flip_bit(out / "date=2024-01-06/part-0.jsonl")
         report = await job(attrs.evolve(QUERY, end_date="2024-01-02")).run(repair=True)
         assert (report.partitions, report.partitions_skipped) == (1, 2)
         assert ids_in(out) == sandbox.ids()
 
     async def test_only_files_that_a_backfill_names_are_removed(self, job, out):
         """Given leftovers of an earlier run and the user's own files, a run removes only the leftovers."""
-        own = [out / "notes.txt", out / "calls/notes.tmp", out / "calls/date=2024-01-01/other.jsonl"]
+        own = [out / "notes.txt", out / "_iovox/notes.tmp", out / "date=2024-01-01/other.jsonl"]
         for path in own:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("{}")
         await job().run()
-        leftovers = [out / "calls/date=2019-01-01/part-0.jsonl", out / ".manifest.jsonl.tmp"]
+        leftovers = [out / "date=2019-01-01/part-0.jsonl", out / "_iovox/manifest.tmp"]
         for path in leftovers:
             path.parent.mkdir(exist_ok=True)
             path.write_text("{}")

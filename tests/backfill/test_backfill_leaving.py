@@ -130,7 +130,7 @@ class TestOnProgress:
         with caplog.at_level(logging.ERROR, "iovox_async"):
             report = await job(on_progress=on_progress).run()
         assert ids_in(out) == sandbox.ids()
-        assert json.loads((out / "report.json").read_text()) == report.to_dict()
+        assert json.loads((out / "_iovox/report.json").read_text()) == report.to_dict()
         assert ["on_progress failed" in record.message for record in caplog.records] == [True]
 
     async def test_it_does_not_hide_the_error_of_a_run(self, job, sandbox):

@@ -15,7 +15,7 @@ from iovox_async.backfill import Backfill
 def delete_days(out, *days):
     """Deletes the files of days of January, with their directories."""
     for day in days:
-        shutil.rmtree(out / f"calls/date=2024-01-{day:02}")
+        shutil.rmtree(out / f"date=2024-01-{day:02}")
 
 
 @pytest.mark.finding("D12")
@@ -46,10 +46,10 @@ class TestRetention:
     ):
         """Given deleted days, when their files are put back, they count again; with repair=True the others are read."""
         await job().run()
-        shutil.copytree(out / "calls", tmp_path / "backup")
+        shutil.copytree(out, tmp_path / "backup")
         delete_days(out, 1, 2, 3)
         await job().run()
-        shutil.copytree(tmp_path / "backup/date=2024-01-03", out / "calls/date=2024-01-03")
+        shutil.copytree(tmp_path / "backup/date=2024-01-03", out / "date=2024-01-03")
         report = await job().run()
         assert (report.requests, report.total_calls) == (0, len(sandbox.ids("2024-01-03")))
         report = await job().run(repair=True)
@@ -67,9 +67,9 @@ class TestRetention:
 
 @pytest.mark.finding("D12")
 class TestLinksAndMoves:
-    @pytest.mark.parametrize("link", ["", "calls", "calls/date=2024-01-03"], ids=["root", "calls", "day"])
+    @pytest.mark.parametrize("link", ["", "date=2024-01-03"], ids=["root", "day"])
     async def test_a_directory_behind_a_symbolic_link_works_always(self, link, job, sandbox, out, tmp_path):
-        """Given a directory, its calls or a day behind a link, when it runs several times, then it is intact each time."""
+        """Given a directory or a day behind a link, when it runs several times, then it is intact each time."""
         await job(attrs.evolve(QUERY, end_date="2024-01-05")).run()
         target = tmp_path / "another disk"
         shutil.move(out / link, target)
@@ -87,7 +87,7 @@ class TestLinksAndMoves:
         await job().run()
         (out / "up").symlink_to(out.parent, target_is_directory=True)
         (out / "nowhere").symlink_to(out / "missing")
-        (out / "calls/nowhere").symlink_to(out / "missing")
+        (out / "date=2024-01-01/nowhere").symlink_to(out / "missing")
         assert (await job().run()).requests == 0
 
     async def test_a_moved_directory_is_the_same_job(self, job, sandbox, out, tmp_path):

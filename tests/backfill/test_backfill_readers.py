@@ -1,17 +1,19 @@
-"""DuckDB, polars, pandas, fastparquet and Delta read a backfill directory as one table, with the same values."""
+"""Common readers open a backfill directory as one table, with the same values."""
 
 import csv
+import shutil
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
 
 import attrs
+import dask.dataframe as dd
+import datafusion
 import duckdb
 import fastparquet
 import httpx
 import pandas as pd
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 import pytest
 from support.backfill import LATER, QUERY
 
@@ -27,7 +29,7 @@ CALL_FIELDS = "id,call_start,call_end,talk_time,talk_time_seconds,call_time"
 async def table(job, out):
     """The directory of a finished backfill to Parquet with all fields."""
     await job(attrs.evolve(QUERY, fields=Fields.ALL), format="parquet").run()
-    return out / "calls"
+    return out
 
 
 async def test_duckdb_reads_parquet_with_the_partition_as_a_date(table, sandbox):
@@ -43,7 +45,11 @@ async def test_polars_reads_parquet_eagerly_and_lazily(table, sandbox):
     """Given Parquet files, polars reads all calls, and those of one day by the partition column."""
     frame = pl.read_parquet(table / "**/*.parquet", hive_partitioning=True)
     assert frame["id"].to_list() == sandbox.ids()
-    day = pl.scan_parquet(table).filter(pl.col("date") == date(2024, 1, 2)).collect()
+    day = (
+        pl.scan_parquet(table / "**/*.parquet", hive_partitioning=True)
+        .filter(pl.col("date") == date(2024, 1, 2))
+        .collect()
+    )
     assert day.height == len(sandbox.ids("2024-01-02", "2024-01-02"))
 
 
@@ -57,16 +63,14 @@ async def test_duckdb_reads_the_text_formats(name, job, sandbox, out):
     """Given text files, DuckDB reads all calls by a glob."""
     await job(format=name).run()
     reader = "read_csv" if name == "csv" else "read_json"
-    ids = duckdb.sql(f"select id from {reader}('{out}/calls/*/*.{name}') order by call_start, id").fetchall()
+    ids = duckdb.sql(f"select id from {reader}('{out}/*/*.{name}') order by call_start, id").fetchall()
     assert [row[0] for row in ids] == sandbox.ids()
 
 
 async def test_each_csv_file_has_one_header(job, out):
     """Given CSV files, each starts with the names of the columns, and has one row for each call."""
     await job(format="csv").run()
-    rows = [
-        row for file in (out / "calls").rglob("*.csv") for row in csv.reader(file.read_text().splitlines())
-    ]
+    rows = [row for file in out.rglob("*.csv") for row in csv.reader(file.read_text().splitlines())]
     assert len(rows) == 310
     assert sum(row[0] == "id" for row in rows) == 10
 
@@ -79,29 +83,80 @@ def row_of_call(row):
     return row["id"], start, end, row["talk_time_sec"], row["talk_time_sec"], row["call_time_sec"]
 
 
-def read_with_fastparquet(path):
-    with Path(path).open("rb") as file:
-        return fastparquet.ParquetFile(file).to_pandas().to_dict("records")
+def read_with_datafusion(path):
+    context = datafusion.SessionContext()
+    context.register_parquet("calls", path, table_partition_cols=[("date", pa.date32())])
+    return context.sql("select * from calls order by call_start, id").to_pylist()
 
 
+def read_with_spark(path):
+    sql = pytest.importorskip("pyspark.sql", reason="Spark is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    builder = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    with builder.config("spark.sql.session.timeZone", "UTC").getOrCreate() as session:
+        return session.read.parquet(path).toArrow().sort_by("call_start").to_pylist()
+
+
+#: Reads the directory as it is.
 READERS = {
-    "pyarrow": lambda path: pq.read_table(path).to_pylist(),
-    "polars": lambda path: pl.read_parquet(path).to_dicts(),
+    "pyarrow": lambda path: ds.dataset(path, partitioning="hive").to_table().to_pylist(),
     "pandas": lambda path: pd.read_parquet(path).to_dict("records"),
-    "fastparquet": read_with_fastparquet,
-    "duckdb": lambda path: duckdb.sql(f"from '{path}'").df().to_dict("records"),
+    "polars": lambda path: (
+        pl.scan_parquet(f"{path}/**/*.parquet", hive_partitioning=True).collect().to_dicts()
+    ),
+    "duckdb": lambda path: (
+        duckdb.sql(f"from '{path}/**/*.parquet' order by call_start").df().to_dict("records")
+    ),
+    "datafusion": read_with_datafusion,
+    "dask": lambda path: dd.read_parquet(path).compute(scheduler="sync").to_dict("records"),
+    "fastparquet": lambda path: fastparquet.ParquetFile(path).to_pandas().to_dict("records"),
+    "spark": read_with_spark,
 }
+READER_PARAMETERS = [
+    pytest.param(name, marks=pytest.mark.slow if name == "spark" else ()) for name in READERS
+]
 
 
 @pytest.mark.finding("A17")
 @pytest.mark.finding("D4")
-@pytest.mark.parametrize("reader", READERS)
-async def test_every_reader_finds_the_same_times_and_seconds(reader, job, sandbox, out):
-    """Given Parquet files, when any common reader opens them, then times are right and durations are seconds."""
-    await job(attrs.evolve(QUERY, fields=CALL_FIELDS), format="parquet", partition="month").run()
-    rows = READERS[reader](str(out / "calls/month=2024-01/part-0.parquet"))
-    found = [tuple(row[name] for name in CALL_FIELDS.replace("_seconds", "_sec").split(",")) for row in rows]
-    assert found == [row_of_call(row) for row in sandbox.rows()]
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # the readers' own
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("reader", READER_PARAMETERS)
+async def test_every_reader_finds_the_same_days_times_and_seconds(reader, job, sandbox, out):
+    """Given a directory, when any common reader opens it as it is, then days and times are right and durations are seconds."""
+    await job(attrs.evolve(QUERY, fields=CALL_FIELDS), format="parquet").run()
+    rows = READERS[reader](str(out))
+    names = CALL_FIELDS.replace("_seconds", "_sec").split(",")
+    found = sorted(tuple(row[name] for name in names) for row in rows)
+    assert found == sorted(row_of_call(row) for row in sandbox.rows())
+    assert all(str(row["date"])[:10] == str(row["call_start"])[:10] for row in rows)
+
+
+#: Reads the text formats by the globs of the guide.
+TEXT_READERS = {
+    ("duckdb", "jsonl"): lambda path: duckdb.sql(f"from '{path}/**/*.jsonl'").fetchall(),
+    ("duckdb", "csv"): lambda path: duckdb.sql(f"from '{path}/**/*.csv'").fetchall(),
+    ("polars", "jsonl"): lambda path: pl.scan_ndjson(f"{path}/**/*.jsonl").collect().rows(),
+    ("polars", "csv"): lambda path: pl.scan_csv(f"{path}/**/*.csv").collect().rows(),
+    ("pyarrow", "jsonl"): lambda path: (
+        ds.dataset(path, format="json", partitioning="hive").to_table().to_pylist()
+    ),
+    ("pyarrow", "csv"): lambda path: (
+        ds.dataset(path, format="csv", partitioning="hive").to_table().to_pylist()
+    ),
+    ("dask", "jsonl"): lambda path: (
+        dd.read_json(f"{path}/**/*.jsonl", lines=True, dtype=False).compute().index
+    ),
+    ("dask", "csv"): lambda path: dd.read_csv(f"{path}/**/*.csv", dtype=str).compute().index,
+}
+
+
+@pytest.mark.parametrize(("reader", "name"), TEXT_READERS)
+async def test_common_readers_find_all_calls_in_the_text_formats(reader, name, job, out):
+    """Given a directory in a text format, when a reader opens it by a glob, then it finds the calls and nothing else."""
+    await job(format=name).run()
+    assert len(TEXT_READERS[reader, name](str(out))) == 300
 
 
 @pytest.mark.finding("A17")
@@ -114,7 +169,7 @@ async def test_every_reader_finds_the_same_times_and_seconds(reader, job, sandbo
 async def test_no_column_is_empty_because_it_was_not_requested(name, fields, job, out):
     """Given some fields, when they are written in any format, then each column of the file was requested."""
     await job(attrs.evolve(QUERY, fields=fields), format=name).run()
-    table = duckdb.sql(f"from '{out}/calls/*/*.{name}'").df()
+    table = duckdb.sql(f"from '{out}/*/*.{name}'").df()
     assert [column for column in table.columns if table[column].isna().all()] in ([], ["extra"])
 
 
@@ -147,7 +202,7 @@ async def test_times_of_an_account_with_a_zone_are_instants_for_every_reader(
         calls = await insights.stream("2024-01-01", "2024-01-10").collect()
         stream = insights.stream("2024-01-01", "2024-01-10")
         streamed = [pl.from_arrow(batch) async for batch in stream.arrow()]
-    path = out / "calls/month=2024-01/part-0.parquet"
+    path = out / "month=2024-01/part-0.parquet"
     instants = [call.call_start for call in calls]
     assert pl.read_parquet(path)["call_start"].to_list() == instants
     assert pl.concat(streamed)["call_start"].to_list() == instants

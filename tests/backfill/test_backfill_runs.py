@@ -30,13 +30,13 @@ class TestRange:
     async def test_each_day_becomes_one_file(self, job, sandbox, out):
         """Given ten days of calls, a run writes one file per day, named after the day, and a report."""
         report = await job().run()
-        assert sorted(path.name for path in (out / "calls").iterdir()) == [
+        assert sorted(path.name for path in out.glob("*=*")) == [
             f"date=2024-01-{day:02}" for day in range(1, 11)
         ]
         assert ids_in(out) == sandbox.ids()
         assert (report.partitions, report.calls, report.total_calls) == (10, 300, 300)
         assert report.open_partitions == ()
-        assert json.loads((out / "report.json").read_text()) == report.to_dict()
+        assert json.loads((out / "_iovox/report.json").read_text()) == report.to_dict()
         assert report.requests == sandbox.stats.requests <= 10
 
     @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ class TestRange:
     async def test_a_finished_backfill_run_again_sends_no_request(self, job, sandbox, out):
         """Given a finished backfill, a second run skips all partitions and leaves the manifest as it is."""
         await job().run()
-        manifest = (out / "manifest.jsonl").read_bytes()
+        manifest = (out / "_iovox/manifest").read_bytes()
         sandbox.reset_stats()
         report = await job().run()
         assert (report.requests, report.partitions) == (0, 0)
         assert (report.partitions_skipped, report.total_calls) == (10, 300)
         assert sandbox.stats.requests == 0
-        assert (out / "manifest.jsonl").read_bytes() == manifest
+        assert (out / "_iovox/manifest").read_bytes() == manifest
 
     async def test_a_larger_range_reads_only_the_missing_days(self, job, sandbox, out):
         """Given two pairs of finished days, a run over ten days reads the six days around and between them."""
@@ -78,7 +78,7 @@ class TestRange:
     async def test_partition_month_writes_one_file_per_month(self, job, sandbox, out):
         """Given partition="month", ten days of one month become one file."""
         await job(partition="month").run()
-        assert [path.name for path in (out / "calls").iterdir()] == ["month=2024-01"]
+        assert [path.name for path in out.glob("*=*")] == ["month=2024-01"]
         assert ids_in(out) == sandbox.ids()
 
     async def test_days_without_calls_have_no_file_and_are_not_read_again(self, job, out):
@@ -86,13 +86,13 @@ class TestRange:
         query = attrs.evolve(QUERY, start_date="2023-12-01", end_date="2023-12-31")
         report = await job(query).run()
         assert (report.partitions, report.calls) == (31, 0)
-        assert not (out / "calls").exists()
+        assert not list(out.glob("*=*"))
         assert (await job(query).run()).requests == 0
 
     async def test_id_and_call_start_are_always_requested(self, job, out):
         """Given fields without them, the files contain both, because partitions and `verify` need them."""
         await job(attrs.evolve(QUERY, fields="call_result")).run()
-        line = next((out / "calls").glob("*/*")).read_text().splitlines()[0]
+        line = next(out.glob("*=*/*")).read_text().splitlines()[0]
         assert set(json.loads(line)) == {"id", "call_start", "call_result"}
 
     async def test_filters_are_sent_to_the_endpoint(self, job, sandbox, out):
@@ -124,7 +124,7 @@ class TestRange:
             await job().run()
         sandbox.faults = Faults()
         sandbox.reset_stats()
-        finished = {path.name.removeprefix("date=") for path in (out / "calls").iterdir()}
+        finished = {path.name.removeprefix("date=") for path in out.glob("*=*")}
         assert 0 < len(finished) < 10
         report = await job().run()
         assert (report.partitions_skipped, report.partitions) == (len(finished), 10 - len(finished))
@@ -179,7 +179,7 @@ class TestFinality:
         await job(query, now=datetime(2024, 1, 11)).run()
         sandbox.remove(sandbox.ids("2024-01-10"))
         report = await job(query, now=datetime(2024, 1, 12)).run()
-        assert (report.calls, ids_in(out), list((out / "calls").iterdir())) == (0, [], [])
+        assert (report.calls, ids_in(out), list(out.glob("*=*"))) == (0, [], [])
 
     async def test_a_query_without_start_continues_from_the_start_in_the_manifest(self, job, sandbox, out):
         """Given a query without a start, a run uses the directory's start, and in a new one the first of the month."""
@@ -228,6 +228,6 @@ class TestFinality:
             await Backfill(insights, QUERY, tmp_path, "parquet").run()
             with pytest.raises(BackfillMismatchError, match="format"):
                 await Backfill(insights, QUERY, tmp_path, "jsonl").run()
-        table = pl.read_parquet(tmp_path / "calls/**/*.parquet", hive_partitioning=True)
+        table = pl.read_parquet(tmp_path / "**/*.parquet", hive_partitioning=True)
         assert table["call_start"].dt.date().to_list() == table["date"].to_list()
         assert table["id"].to_list() == sandbox.ids()

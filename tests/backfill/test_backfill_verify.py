@@ -17,9 +17,11 @@ from iovox_async.backfill._storage_remote import RemoteStorage
 def take_over(monkeypatch, tmp_path):
     """Makes the leases of `file://` directories expire at once, and returns a function that takes over that of `out`."""
     monkeypatch.setattr(
-        RemoteStorage, "lock", lambda self: LeaseLock(self.fs, self.full_path(".lock"), duration=0.0)
+        RemoteStorage, "lock", lambda self: LeaseLock(self.fs, self.full_path("_iovox/lock"), duration=0.0)
     )
-    return lambda: LeaseLock(fsspec.filesystem("file"), str(tmp_path / "out/.lock"), duration=0.0).acquire()
+    return lambda: LeaseLock(
+        fsspec.filesystem("file"), str(tmp_path / "out/_iovox/lock"), duration=0.0
+    ).acquire()
 
 
 class TestVerify:
@@ -29,7 +31,7 @@ class TestVerify:
         await job().run()
         (late,) = sandbox.add([{"call_start": "2024-01-02 10:00:00"}])
         sandbox.remove(sandbox.ids("2024-01-05", "2024-01-05")[:1])
-        flip_bit(out / "calls/date=2024-01-08/part-0.jsonl")
+        flip_bit(out / "date=2024-01-08/part-0.jsonl")
         sandbox.reset_stats()
         report = await job().verify()
         assert report.mismatched_partitions == ("2024-01-02", "2024-01-05", "2024-01-08")
@@ -56,7 +58,7 @@ class TestVerify:
     async def test_a_damaged_file_outside_of_the_range_is_read_again(self, job, sandbox, out):
         """Given a damaged file on 8 January, verify of 2 and 3 January reports it and reads it again."""
         await job().run()
-        flip_bit(out / "calls/date=2024-01-08/part-0.jsonl")
+        flip_bit(out / "date=2024-01-08/part-0.jsonl")
         query = attrs.evolve(QUERY, start_date="2024-01-02", end_date="2024-01-03")
         report = await job(query).verify()
         assert (report.verified, report.partitions, report.mismatched_partitions) == (2, 1, ("2024-01-08",))
@@ -65,9 +67,9 @@ class TestVerify:
     async def test_verify_raises_without_a_manifest_and_removes_nothing(self, job, out):
         """Given partition files without a manifest, verify raises and leaves the files for a repair."""
         await job().run()
-        (out / "manifest.jsonl").unlink()
+        (out / "_iovox/manifest").unlink()
         files = sorted(out.rglob("*.jsonl"))
-        with pytest.raises(ManifestCorruptedError, match="no manifest"):
+        with pytest.raises(ManifestCorruptedError, match="no _iovox/manifest"):
             await job().verify()
         assert sorted(out.rglob("*.jsonl")) == files
 
@@ -97,7 +99,7 @@ class TestObjectStores:
             fs.invalidate_cache()
             return [
                 json.loads(line)["id"]
-                for path in sorted(fs.glob(f"{root}/calls/*/*.jsonl"))
+                for path in sorted(fs.glob(f"{root}/*/*.jsonl"))
                 for line in fs.cat(path).splitlines()
             ]
 
@@ -107,13 +109,13 @@ class TestObjectStores:
         assert (report.partitions, report.partitions_skipped) == (1, 9)
         assert stored_ids() == sandbox.ids()
         assert (await job(directory=url).run()).requests == 0
-        fs.pipe(f"{root}/calls/date=2024-01-02/part-0.jsonl", b"{}")
+        fs.pipe(f"{root}/date=2024-01-02/part-0.jsonl", b"{}")
         with pytest.raises(ManifestCorruptedError, match="date=2024-01-02"):
             await job(directory=url).run()
         assert (await job(directory=url).run(repair=True)).partitions == 1
         assert (await job(directory=url).verify()).mismatched_partitions == ()
         assert stored_ids() == sandbox.ids()
-        assert not fs.exists(f"{root}/.lock")
+        assert not fs.exists(f"{root}/_iovox/lock")
         with pytest.raises(BackfillMismatchError):
             await job(directory=url, format="csv").run()
 

@@ -109,7 +109,7 @@ class TestManifestInterval:
         for name in (FIRST, SECOND, THIRD):
             commit(directory, name)
         directory.flush()
-        assert disk.changes.count(("write", MANIFEST)) == writes
+        assert disk.changes.count(("write", "manifest")) == writes
         assert final_partitions(storage) == [FIRST, SECOND, THIRD]
 
     def test_an_unchanged_manifest_is_not_written_again(self, open_directory, disk, clock):
@@ -128,7 +128,7 @@ class TestManifestInterval:
     ):
         """Given a disk that refuses the manifest once, the commit raises, and a flush writes the partition."""
         directory = open_directory()
-        disk.refused = {MANIFEST}
+        disk.refused = {"manifest"}
         with pytest.raises(BackfillError, match="Input/output"):
             commit(directory, FIRST)
         assert final_partitions(storage) == []
@@ -144,7 +144,7 @@ class TestManifestInterval:
         directory.close()  # a killed process releases the lock too
         reopened = open_directory()
         assert list(reopened.manifest.entries) == [FIRST]
-        paths = [path for path in storage.list_files() if path.startswith("calls/")]
+        paths = [path for path in storage.list_files() if path.startswith("date=")]
         assert paths == [partition_path(FIRST, ".jsonl")]
 
 
@@ -162,10 +162,10 @@ class TestReplacing:
         assert final_partitions(storage) == [FIRST]
         commit(directory, SECOND, b"")
         assert partition_path(SECOND, ".jsonl") in storage.list_files()
-        assert disk.changes == [("write", MANIFEST)]
+        assert disk.changes == [("write", "manifest")]
         clock.now += 1.0
         directory.heartbeat()
-        assert disk.changes == [("write", MANIFEST), ("write", MANIFEST), ("remove", f"date={SECOND}")]
+        assert disk.changes == [("write", "manifest"), ("write", "manifest"), ("remove", f"date={SECOND}")]
         assert partition_path(SECOND, ".jsonl") not in storage.list_files()
         assert final_partitions(storage) == [FIRST, SECOND]
 
@@ -199,7 +199,7 @@ class TestReplacing:
         """Given a disk that refuses the manifest once, the partition stays final, and the next attempt marks it."""
         directory = open_directory()
         commit(directory, FIRST)
-        disk.refused = {MANIFEST}
+        disk.refused = {"manifest"}
         with pytest.raises(BackfillError):
             directory.mark_not_final([FIRST])
         disk.refused = ()
@@ -282,7 +282,7 @@ def test_final_partitions_are_intact_in_every_order_of_events(steps, interval):
                 directory.flush()
                 flushed = dict(committed)
                 assert final_partitions(storage) == sorted(committed)
-                paths = {path for path in storage.list_files() if path.startswith("calls/")}
+                paths = {path for path in storage.list_files() if path.startswith("date=")}
                 assert paths == {partition_path(name, ".jsonl") for name, data in committed.items() if data}
             else:
                 directory.close()

@@ -27,7 +27,7 @@ class CountingLease(LeaseLock):
 def storage(tmp_path, monkeypatch):
     """A store whose lock has to be renewed."""
     storage = RemoteStorage(fsspec.filesystem("file"), str(tmp_path))
-    monkeypatch.setattr(storage, "lock", lambda: CountingLease(storage.fs, storage.full_path(".lock")))
+    monkeypatch.setattr(storage, "lock", lambda: CountingLease(storage.fs, storage.full_path("_iovox/lock")))
     monkeypatch.setattr(CountingLease, "renewals", 0)
     return storage
 
@@ -66,9 +66,9 @@ def test_a_directory_taken_over_is_not_written(action, has_ended, storage, open_
     directory = open_directory()
     commit(directory, FIRST)
     commit(directory, SECOND)
-    lease = json.loads(storage.read(".lock"))
+    lease = json.loads(storage.read("_iovox/lock"))
     expired = json.dumps(lease | {"renewed_at": lease["renewed_at"] - 3600}).encode()
-    storage.fs.pipe_file(storage.full_path(".lock"), expired)
+    storage.fs.pipe_file(storage.full_path("_iovox/lock"), expired)
     other = open_directory()
     commit(other, THIRD)
     manifest = storage.read(MANIFEST)
@@ -81,7 +81,7 @@ def test_a_directory_taken_over_is_not_written(action, has_ended, storage, open_
         ACTIONS[action](directory)
     assert storage.read(MANIFEST) == manifest
     directory.close()
-    assert (storage.read(".lock") is None) is has_ended
+    assert (storage.read("_iovox/lock") is None) is has_ended
 
 
 def test_the_lease_is_renewed_each_minute_and_before_each_manifest(open_directory, clock):

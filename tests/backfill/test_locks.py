@@ -36,6 +36,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
         "lock = DirectoryLock(pathlib.Path(sys.argv[1])); lock.acquire();"
         "print('acquired', flush=True); time.sleep(60)"
     )
+    (tmp_path / "_iovox").mkdir()
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"acquired\n"
         with pytest.raises(BackfillLockedError, match=f"process {holder.pid} "):
@@ -57,7 +58,8 @@ def ended_process():
 class TestLease:
     @pytest.fixture
     def path(self, tmp_path):
-        return tmp_path / ".lock"
+        (tmp_path / "_iovox").mkdir()
+        return tmp_path / "_iovox/lock"
 
     @pytest.fixture
     def new_lease(self, path):

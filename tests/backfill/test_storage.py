@@ -14,7 +14,7 @@ from iovox_async.backfill._storage import open_storage
 from iovox_async.backfill._storage_local import FileSystem, LocalStorage
 from iovox_async.backfill._storage_remote import RemoteStorage
 
-PATH = "calls/date=2024-01-31/part-0.jsonl"
+PATH = "date=2024-01-31/part-0.jsonl"
 
 
 def write(storage, *blocks):
@@ -98,6 +98,7 @@ class TestFailures:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         setattr(file_system, method, fail)
+        (tmp_path / "_iovox").mkdir()
         storage = LocalStorage(tmp_path, file_system)
         with pytest.raises(BackfillError, match=r"part-0\.jsonl: No space left.*run the same backfill again"):
             write(storage, b"x")

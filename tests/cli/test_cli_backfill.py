@@ -152,7 +152,7 @@ def test_interrupted_run_can_be_continued(
     assert not list(out.glob(".*.tmp"))
     sandbox.faults = Faults()
     assert CliRunner(env=environment).invoke(iovox, arguments).exit_code == 0
-    assert json.loads((out / "report.json").read_text())["total_calls"] == 100
+    assert json.loads((out / "_iovox/report.json").read_text())["total_calls"] == 100
 
 
 class TestProgress:

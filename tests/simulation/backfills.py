@@ -42,7 +42,7 @@ FIELDS = ("id", "call_start", "call_origin", "call_destination")
 def _rows(folder: Path, form: str) -> list[tuple[str, str]]:
     """Reads the destination and the origin of every call in the folder."""
     rows: list[tuple[str, str]] = []
-    for path in sorted(folder.glob(f"calls/**/*.{form}")):
+    for path in sorted(folder.glob(f"*=*/*.{form}")):
         if form == "parquet":
             import pyarrow.parquet as pq
 

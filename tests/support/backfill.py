@@ -19,7 +19,7 @@ FIRST, SECOND, THIRD = "2024-01-01", "2024-01-02", "2024-01-03"
 
 def ids_in(directory):
     """The ids in all JSON Lines files of a backfill directory, in the order in which readers see them."""
-    files = sorted((directory / "calls").glob("*/*.jsonl"))
+    files = sorted(directory.glob("*=*/*.jsonl"))
     return [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
 
 

@@ -127,7 +127,7 @@ class BackfillCommand:
 
         The same command, run again, downloads only what is missing; run every hour without --end, it keeps the directory
         up to date. If Ctrl-C or a failure ends it early, it prints that command and exits with code 3. Files are named
-        calls/date=2024-01-31/part-0.parquet; DuckDB, polars, pandas and Spark read them as one table.
+        date=2024-01-31/part-0.parquet; DuckDB, polars, pandas and Spark read the directory as one table.
         """,
         ("two years", "iovox backfill --start 2022-01-01 --end 2023-12-31 --out calls"),
         (
