@@ -180,6 +180,14 @@ class TestDamage:
         assert (report.partitions, report.partitions_skipped) == (1, 2)
         assert ids_in(out) == sandbox.ids()
 
+    async def test_a_directory_in_the_layout_of_0_1_is_refused(self, job, out):
+        """Given a manifest beside the data, a run raises and says what to do, also with repair=True."""
+        out.mkdir()
+        (out / "manifest.jsonl").write_text("{}")
+        for repair in (False, True):
+            with pytest.raises(BackfillError, match=r"version 0\.1.*Choose another directory"):
+                await job().run(repair=repair)
+
     async def test_only_files_that_a_backfill_names_are_removed(self, job, out):
         """Given leftovers of an earlier run and the user's own files, a run removes only the leftovers."""
         own = [out / "notes.txt", out / "_iovox/notes.tmp", out / "date=2024-01-01/other.jsonl"]

@@ -75,7 +75,7 @@ def test_filters_and_fields_are_passed_on(run, sandbox, tmp_path):
     """Given a filter and fields, when downloaded as CSV, then the files contain the selected calls and fields."""
     options = ("--format", "csv", "--call-result", "ANSWERED", "--fields", "id,direction")
     assert run(*RANGE, *options).exit_code == 0
-    lines = "".join(path.read_text() for path in (tmp_path / "out/calls").rglob("*.csv")).splitlines()
+    lines = "".join(path.read_text() for path in (tmp_path / "out").rglob("*.csv")).splitlines()
     assert lines[0] == "call_start,id,direction"
     assert len(set(lines)) - 1 == len(sandbox.ids(call_result="ANSWERED"))
 
@@ -149,7 +149,7 @@ def test_interrupted_run_can_be_continued(
     _, _, stderr = finish(process)
     assert stderr.startswith(start_of_note) or "\nInterrupted. " in stderr
     assert resume_arguments(stderr) == arguments
-    assert not list(out.glob(".*.tmp"))
+    assert not list(out.rglob("*.tmp"))
     sandbox.faults = Faults()
     assert CliRunner(env=environment).invoke(iovox, arguments).exit_code == 0
     assert json.loads((out / "_iovox/report.json").read_text())["total_calls"] == 100
