@@ -9,9 +9,10 @@ The steps; each is taken only if the one before proved nothing:
    page 2 ended, so they were all calls in between. (Page 2 alone proves nothing: a call of page 1 may have been
    deleted in between, and a call of page 2 moved up. An empty page 2 proves nothing, because the server has more rows.)
 3. Page 1 with the largest limit.
-4. Passes over all pages by `id`, which has no ties, until a pass contains every call of the pass before. (A call moves
-   out of a pass only if one before it is deleted, and the deleted call is missing from the next pass. Ids that appear
-   twice show that a call was inserted; such a pass does not count.)
+4. Passes over all pages by `id`, which has no ties, until a pass contains every call of the pass before, of which no id
+   was on two pages. (A call moves out of a pass only if one before it is deleted, and the deleted call is missing from
+   the next pass, unless it was inserted during the pass itself, which moves another id onto two pages.) Or until three
+   passes list the same ids in the same order, each perhaps twice: the server's list contains them twice.
 
 All requests include the second before and the second after, so that it does not matter whether the bounds are inclusive.
 Requests whose pages are compared differ, so that a cache cannot answer the second with the page of the first.
@@ -40,6 +41,10 @@ __all__ = ["SingleSecondReader"]
 MAX_ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
 MAX_PASS_PAGES: Final = 1_000
+#: Passes that list the same rows, if some are on two pages each time.
+EQUAL_PASSES: Final = 3
+#: How often a list may contain a call on pages of one row; more pages without a new id show that the page number has no effect.
+MAX_COPIES: Final = 3
 
 #: The last second but one that a date can name.
 LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
@@ -84,13 +89,21 @@ class SingleSecondReader:
             self._keep_first_page(result)
             self._step = self._second_page
         self._rounds = 0
-        self._repeated_pages = 0
-        #: Of the current pass: its rows of this second, the ids of all its rows, and those of its first page.
+        #: Passes in a row that were given up because the page number had no effect.
+        self._stuck_passes = 0
+        #: Of the current pass: its rows of this second, the ids of all its rows, also in their order, and whether one of them was on
+        #: an earlier page too.
         self._rows: Rows = []
         self._ids: set[Any] = set()
-        self._first_page_ids: list[Any] = []
+        self._sequence: list[Any] = []
+        self._has_repeats = False
+        self._pages_without_new = 0
         self._page = 1
-        self._previous_pass_ids: set[Any] | None = None
+        #: Of the pass before, if it counts; the ids only if no page repeated one.
+        self._previous_sequence: list[Any] | None = None
+        self._previous_ids: set[Any] | None = None
+        #: Passes in a row with the same rows.
+        self._equal_passes = 0
 
     @property
     def pages(self) -> int:
@@ -176,33 +189,40 @@ class SingleSecondReader:
         self, request: PageRequest, result: PageResult, starts: list[datetime]
     ) -> Rows | None:
         ids = list(result.ids())
-        ids_before = len(self._ids)
+        self._has_repeats = self._has_repeats or not self._ids.isdisjoint(ids)
+        self._pages_without_new = self._pages_without_new + 1 if self._ids.issuperset(ids) else 0
+        is_first_again = self._page == 2 and ids == self._sequence and len(set(ids)) > 1
         self._ids.update(ids)
-        all_new = len(self._ids) == ids_before + len(last_listed(ids))
-        if self._page == 1:
-            self._first_page_ids = ids
-        elif not all_new:
-            same_page = self._page == 2 and ids == self._first_page_ids
-            self._repeated_pages = self._repeated_pages + 1 if same_page else 0
+        self._sequence += ids
         self._rows.append(rows_of_page(result, starts, ids, *self._owned))
-        if all_new and self._page < MAX_PASS_PAGES:
-            if not request.is_last_page(len(starts)):
-                self._page += 1
-                return None
-            if len(self._ids) < self._fewest_rows:
-                # Fewer rows than page 1 alone: perhaps the server returns smaller pages now.
-                all_new, self._fewest_rows, self._first_page_rows = False, len(self._ids), max(1, len(starts))
-            elif self._previous_pass_ids is not None and self._previous_pass_ids <= self._ids:
-                # Not kept here: `_step` makes this a reference cycle, which may live for long.
-                rows, self._rows = self._rows, []
-                return rows
-        self._start_next_pass(counts=all_new)
+        is_last = request.is_last_page(len(starts))
+        most = 1 if self._stuck_passes else MAX_COPIES
+        is_stuck = not is_last and (is_first_again or self._pages_without_new >= most)
+        if not (is_last or is_stuck) and self._page < MAX_PASS_PAGES:
+            self._page += 1
+            return None
+        self._stuck_passes = self._stuck_passes + 1 if is_stuck else 0
+        counts = is_last
+        if counts and len(self._ids) < self._fewest_rows:
+            # Fewer rows than page 1 alone: perhaps the server returns smaller pages now.
+            counts, self._fewest_rows, self._first_page_rows = False, len(self._ids), max(1, len(starts))
+        if counts and self._agrees_with_earlier_passes():
+            # Not kept here: `_step` makes this a reference cycle, which may live for long.
+            rows, self._rows = self._rows, []
+            return rows
+        self._start_next_pass(counts=counts)
         return None
+
+    def _agrees_with_earlier_passes(self) -> bool:
+        self._equal_passes = self._equal_passes + 1 if self._sequence == self._previous_sequence else 1
+        if self._equal_passes >= EQUAL_PASSES:
+            return True
+        return self._previous_ids is not None and self._previous_ids <= self._ids
 
     def _start_next_pass(self, *, counts: bool) -> None:
         self._rounds += 1
         if self._page >= MAX_PASS_PAGES or self._rounds >= 2 * MAX_ROUNDS:
-            if self._repeated_pages >= MAX_ROUNDS:
+            if self._stuck_passes >= MAX_ROUNDS:
                 raise PagingError(
                     "the server ignores the page number, and one page is not certain to contain all calls "
                     f"of the second {self._second}",
@@ -213,5 +233,7 @@ class SingleSecondReader:
                 f"read: {MAX_ROUNDS} passes did not agree",
                 hint="Narrow the query with filters, or try again later.",
             )
-        self._previous_pass_ids = self._ids if counts else None
-        self._rows, self._ids, self._page = [], set(), 1
+        self._previous_sequence = self._sequence if counts else None
+        self._previous_ids = self._ids if counts and not self._has_repeats else None
+        self._rows, self._ids, self._sequence, self._page = [], set(), [], 1
+        self._has_repeats, self._pages_without_new = False, 0

@@ -169,8 +169,19 @@ _ALL = (
         f"{_PAGING}.single_second",
         (
             (
-                "            elif self._previous_pass_ids is not None and self._previous_pass_ids <= self._ids:\n",
-                "            elif True:\n",
+                "        if counts and self._agrees_with_earlier_passes():\n",
+                "        if counts:\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "pages-of-a-second-kept",
+        "The pages of a second stay in memory after they are delivered.",
+        f"{_PAGING}.single_second",
+        (
+            (
+                "            rows, self._rows = self._rows, []\n",
+                "            rows = self._rows\n",
             ),
         ),
     ),
@@ -322,6 +333,21 @@ _ALL = (
             (
                 "        ahead = pages < 2 * self._throttle.concurrency\n",
                 "        ahead = True\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "closed-stream-keeps-pages",
+        "A stream that is closed keeps the pages that were read ahead.",
+        f"{_FETCHING}.fetcher",
+        (
+            (
+                "            self._task.exception()\n        self.plan.discard()\n",
+                "            self._task.exception()\n",
+            ),
+            (
+                "            if self._stopped:\n                self.plan.discard()\n",
+                "",
             ),
         ),
     ),

@@ -48,7 +48,7 @@ FAULTS = {
 #: How the data may change between two requests.
 MOTIONS = ("insert", "delete", "move", "vanish", "return", "grow", "edit")
 #: What a server may do that no client can read exactly without a rule for it; each stands in FINDINGS as a fault of 0.1.
-SLIPS = ("double", "empty-first", "empty-late", "short-late", "sink", "first-excluded", "slow-close")
+SLIPS = ("double", "twice", "empty-first", "empty-late", "short-late", "sink", "first-excluded", "slow-close")
 #: How a reader may leave a stream before its end.
 LEAVES = {
     "end": 6,
@@ -249,6 +249,8 @@ def _draw(cls: type[Schedule], seed: int) -> Schedule:
             schedule.page_size, schedule.latency = 2, 1.0
     if rng.random() < 0.04:
         schedule.slip = rng.choice(SLIPS)
+    if full_second and rng.random() < 0.06:
+        schedule.slip = "twice"
     if kind == "follow":
         schedule.slip = rng.choice(("", "", "", "future"))
         # Slower than its timeout, a server would fail every poll.

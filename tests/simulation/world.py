@@ -105,6 +105,7 @@ class World:
             empty=empty,
         )
         endpoint.first_excluded = schedule.slip == "first-excluded"
+        endpoint.lists_twice = schedule.slip == "twice"
         for start in schedule.starts:
             endpoint.insert(at(start))
         return endpoint
@@ -171,7 +172,8 @@ class World:
         uses = self.schedule.uses
         if self.pages_in_memory is None or any(use.kind == "backfill" for use in uses):
             return
-        if "order=id_ASC" in query and all(use.paging == "auto" for use in uses):
+        by_id = [use.paging == "pages" and use.order == "id_ASC" for use in uses]
+        if "order=id_ASC" in query and not all(by_id):
             second, first = query.partition("start_date=")[2].partition("&")[0], "page=1&" in query
             self._pass_pages[second] = 0 if first else self._pass_pages.get(second, 0) + 1
         self.longest_pass = max([self.longest_pass, *self._pass_pages.values()])
