@@ -9,6 +9,6 @@ Invariants:
 from __future__ import annotations
 
 from ._runner import Backfill
-from .report import BackfillProgress, BackfillReport
+from .report import BackfillProgress, BackfillReport, Certificate
 
-__all__ = ["Backfill", "BackfillProgress", "BackfillReport"]
+__all__ = ["Backfill", "BackfillProgress", "BackfillReport", "Certificate"]

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeGuard
 
 from attrs import frozen
 
@@ -36,21 +36,33 @@ class IdChecksum:
     rows: int = 0
     total: int = 0
     squares: int = 0
+    #: The lowest and the highest id; None where there are no ids.
+    lowest: int | None = None
+    highest: int | None = None
 
     @classmethod
     def of(cls, ids: Iterable[int]) -> Self:
         ids = list(ids)
-        return cls(len(ids), sum(ids) & _MASK, sum(number * number for number in ids) & _MASK)
+        squares = sum(number * number for number in ids)
+        return cls(
+            len(ids), sum(ids) & _MASK, squares & _MASK, min(ids, default=None), max(ids, default=None)
+        )
 
     def __add__(self, other: IdChecksum) -> IdChecksum:
         return IdChecksum(
             self.rows + other.rows,
             (self.total + other.total) & _MASK,
             (self.squares + other.squares) & _MASK,
+            min(filter(_is_id, (self.lowest, other.lowest)), default=None),
+            max(filter(_is_id, (self.highest, other.highest)), default=None),
         )
 
     def __str__(self) -> str:
         return f"{self.total:016x}{self.squares:016x}"
+
+
+def _is_id(number: int | None) -> TypeGuard[int]:
+    return number is not None
 
 
 @frozen
@@ -102,10 +114,14 @@ class ArrowChunk:
     def ids(self) -> IdChecksum:
         import numpy as np
 
+        if not self.rows:
+            return IdChecksum()
         column = self.data.column("id")
         ids = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + self.rows]
         # NumPy's sums wrap at 64 bits, as the mask does.
-        return IdChecksum(self.rows, int(ids.sum()) & _MASK, int((ids * ids).sum()) & _MASK)
+        return IdChecksum(
+            self.rows, int(ids.sum()) & _MASK, int((ids * ids).sum()) & _MASK, int(ids.min()), int(ids.max())
+        )
 
 
 Chunk: TypeAlias = CallChunk | ArrowChunk

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ..errors import BackfillError, ManifestCorruptedError
+from ._chunks import IdChecksum
+from ._file_ids import ids_in_file
 from ._manifest import MANIFEST, Manifest, ManifestEntry
 from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX
 
@@ -68,7 +70,7 @@ class BackfillDirectory:
 
     Attributes:
         manifest: what the directory holds; set by `open`.
-        damaged: names of partitions whose files are damaged and must be read again; set by `open`.
+        damaged: what is wrong with the files of partitions that must be read again, by name; set by `open`.
         deleted: names of the oldest partitions if their files were deleted, which is no damage; set by `open`.
     """
 
@@ -83,7 +85,7 @@ class BackfillDirectory:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.storage = storage
-        self.damaged: set[str] = set()
+        self.damaged: dict[str, str] = {}
         self.deleted: set[str] = set()
         self._job = job
         self._manifest_interval = manifest_interval
@@ -219,18 +221,27 @@ class BackfillDirectory:
             file.write(data)
             file.commit()
 
-    def find_damaged(self) -> set[str]:
-        """The names of partitions whose files differ from what was written; reads every file."""
+    def file_ids(self, entry: ManifestEntry) -> IdChecksum:
+        """The checksum of the ids in the file of a partition.
+
+        Raises:
+            BackfillError: the file cannot be read.
+        """
+        self.heartbeat()
+        return ids_in_file(self.storage, entry.file, self._job.format) if entry.file else IdChecksum()
+
+    def find_damaged(self) -> dict[str, str]:
+        """What is wrong with files that differ from what was written, by partition; reads every file."""
         files = self.storage.list_files()
-        damaged = set()
+        damaged = {}
         for name, entry in self.manifest.entries.items():
             self.heartbeat()  # a large directory takes longer than a lease lasts
-            if (
-                entry.file
-                and name not in self.deleted
-                and (files.get(entry.file) != entry.bytes or self.storage.sha256(entry.file) != entry.sha256)
-            ):
-                damaged.add(name)
+            if entry.file and name not in self.deleted:
+                problem = _compare_size(entry, files.get(entry.file))
+                if not problem and self.storage.sha256(entry.file) != entry.sha256:
+                    problem = "the file is damaged (another checksum)"
+                if problem:
+                    damaged[name] = problem
         return damaged
 
     def _write_entries_if_due(self) -> None:
@@ -277,13 +288,12 @@ class BackfillDirectory:
         final = [entry for entry in wrong if entry.final]
         if final and not keep_going:
             first, path = final[0], final[0].file or ""
-            problem = f"{files[path]:,} bytes instead of {first.bytes:,}" if path in files else "missing"
-            more = f"; so are {len(final) - 1} more files" if len(final) > 1 else ""
-            raise ManifestCorruptedError(
-                f"{self.storage}/{path} is damaged ({problem}){more}", hint=_REPAIR_HINT
-            )
+            problem = _compare_size(first, files.get(path))
+            more = f", and {len(final) - 1} more files are damaged" if len(final) > 1 else ""
+            raise ManifestCorruptedError(f"{self.storage}/{path}: {problem}{more}", hint=_REPAIR_HINT)
         # A process that ended before it wrote the manifest may have replaced the file of a partition that is not final.
-        self.damaged = {entry.partition for entry in wrong} | (self.find_damaged() if keep_going else set())
+        problems = {entry.partition: _compare_size(entry, files.get(entry.file or "")) for entry in wrong}
+        self.damaged = problems | (self.find_damaged() if keep_going else {})
         for name in sorted(self.damaged):
             logger.info("partition %s is damaged and will be read again", name)
 
@@ -293,3 +303,10 @@ class BackfillDirectory:
             if (_PARTITION_FILE.fullmatch(path) and path not in named) or _TEMPORARY_FILE.fullmatch(path):
                 logger.info("removing %s, left behind by an earlier run", path)
                 self.storage.remove(path)
+
+
+def _compare_size(entry: ManifestEntry, size: int | None) -> str:
+    """What is wrong with the size of a partition's file; empty if it is right."""
+    if size is None:
+        return "the file is missing"
+    return "" if size == entry.bytes else f"the file is damaged ({size:,} bytes instead of {entry.bytes:,})"

@@ -44,6 +44,12 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
         final: its calls no longer change; otherwise the next run reads it again.
         rows: number of calls.
         ids: checksum of their ids (`IdChecksum`), and of those of records that were skipped.
+        file_ids: checksum of the ids of the calls alone.
+        first_id: the lowest id of the calls.
+        last_id: the highest.
+        skipped: number of records that were skipped.
+        read_at: when they were read, in UTC.
+        version: the version of this package that read them.
         file: path of its file; None where there are no calls.
         bytes: size of the file.
         sha256: checksum of the file.
@@ -55,6 +61,12 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
     final: bool
     rows: int = 0
     ids: str = ""
+    file_ids: str = ""
+    first_id: int | None = None
+    last_id: int | None = None
+    skipped: int = 0
+    read_at: datetime | None = None
+    version: str = ""
     file: str | None = None
     bytes: int = 0
     sha256: str = ""

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ._chunks import Chunk, IdChecksum, SkippedIds, split_at
+from ._job import package_version
 from ._manifest import ManifestEntry
 from ._partitions import PartitionRange, partition_path
 
@@ -35,6 +36,7 @@ class PartitionWriter:
         fields: the requested fields.
         ranges: the partitions, in order and without gaps.
         final_before: returns the time before which partitions are final; called when one is finished.
+        utcnow: returns the current time in UTC.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class PartitionWriter:
         file_format: FileFormat,
         fields: Sequence[str],
         ranges: Sequence[PartitionRange],
+        *,
         final_before: Callable[[], datetime],
+        utcnow: Callable[[], datetime],
     ) -> None:
         self._storage = storage
         self._format = file_format
@@ -53,6 +57,7 @@ class PartitionWriter:
         #: Ids of records that were left out of the files.
         self.skipped = SkippedIds(self._stops)
         self._final_before = final_before
+        self._utcnow = utcnow
         self._index = 0
         self._file: AtomicFile | None = None
         self._buffer: Any = None
@@ -107,6 +112,12 @@ class PartitionWriter:
             final=part.stop <= self._final_before(),
             rows=ids.rows,
             ids=str(ids + skipped),
+            file_ids=str(ids),
+            first_id=ids.lowest,
+            last_id=ids.highest,
+            skipped=skipped.rows,
+            read_at=self._utcnow(),
+            version=package_version(),
             file=file.path if file is not None else None,
             bytes=file.size if file is not None else 0,
             sha256=file.sha256 if file is not None else "",

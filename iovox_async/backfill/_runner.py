@@ -42,6 +42,7 @@ from ._partitions import (
 )
 from ._storage import open_storage
 from ._tasks import run_concurrently, run_in_thread
+from ._verification import certificate_of, compare_endpoint, compare_file
 from .report import BackfillProgress, BackfillReport, RunCounters
 
 if TYPE_CHECKING:
@@ -195,10 +196,14 @@ class Backfill:
         return await self._run_in_directory(self._read_missing, repair=repair)
 
     async def verify(self) -> BackfillReport:
-        """Compares the range's final partitions with the endpoint by their ids, and reads those that differ again.
+        """Compares the certificates of the range's final partitions with the endpoint and with the files.
 
-        Also checks every file by its checksum. Costs a small fraction of the bytes of `run`. Missing partitions are
-        left to `run`.
+        The ids are read again from both; partitions that differ are read again, so that a second verification finds no
+        difference. Also checks every file by its checksum. Costs a small fraction of the bytes of `run`. Missing partitions
+        are left to `run`.
+
+        Returns:
+            A report with `certificates`: for each partition what was read, and what differed.
 
         Raises:
             IovoxError: as `run`.
@@ -207,7 +212,7 @@ class Backfill:
 
     async def _run_in_directory(
         self,
-        work: Callable[[BackfillDirectory, _Plan], Awaitable[Iterable[str]]],
+        work: Callable[[BackfillDirectory, _Plan], Awaitable[None]],
         *,
         repair: bool = False,
         check_files: bool = False,
@@ -228,12 +233,12 @@ class Backfill:
             start, stop = resolve_range(
                 self._query, start or directory.manifest.start, earliest, latest, self._timezone
             )
-            mismatched = await work(directory, _Plan(start, stop, started_at))
+            await work(directory, _Plan(start, stop, started_at))
             self._counters.finished = True
             self._publish_progress()
             entries = directory.manifest.entries.values()
             remaining = [entry for entry in entries if entry.partition not in directory.deleted]
-            report = self._counters.report(remaining, mismatched)
+            report = self._counters.report(remaining)
             report_json = msgspec.json.format(msgspec.json.encode(report.to_dict()))
             await run_in_thread(partial(directory.replace, REPORT, report_json))
         finally:
@@ -243,7 +248,7 @@ class Backfill:
                 self._running = False
         return report
 
-    async def _read_missing(self, directory: BackfillDirectory, plan: _Plan) -> Iterable[str]:
+    async def _read_missing(self, directory: BackfillDirectory, plan: _Plan) -> None:
         entries, partitioning = directory.manifest.entries, self._partitioning
         ranges = partitions_to_read(plan.start, plan.stop, partitioning, entries, directory.damaged)
         names = {part.name for part in ranges}
@@ -251,27 +256,37 @@ class Backfill:
             part.name not in names for part in partitions_in(plan.start, plan.stop, partitioning)
         )
         await self._read(directory, plan, ranges)
-        return ()
 
-    async def _compare_with_endpoint(self, directory: BackfillDirectory, plan: _Plan) -> Iterable[str]:
+    async def _compare_with_endpoint(self, directory: BackfillDirectory, plan: _Plan) -> None:
         entries = directory.manifest.entries
         ranges = [
             entries[part.name].range
             for part in partitions_in(plan.start, plan.stop, self._partitioning)
             if part.name in entries and entries[part.name].final and part.name not in directory.deleted
         ]
-        self._counters.verified = len(ranges)
-        mismatched = set(directory.damaged)
+        problems = dict(directory.damaged)
+
+        def compare_files(names: Iterable[str]) -> None:
+            for name in names:
+                if name not in problems and (
+                    problem := compare_file(entries[name], directory.file_ids(entries[name]))
+                ):
+                    problems[name] = problem
 
         async def compare(group: list[PartitionRange]) -> None:
             for name, ids in (await self._fetch_id_checksums(directory, group)).items():
-                if str(ids) != entries[name].ids:
-                    mismatched.add(name)
+                if problem := compare_endpoint(entries[name], ids):
+                    problems[name] = "; ".join(filter(None, (problem, problems.get(name))))
+            await run_in_thread(partial(compare_files, [part.name for part in group]))
 
         self._counters.add_partitions_to_read(ranges)
         await run_concurrently([partial(compare, group) for group in adjacent_groups(ranges)])
-        await self._read(directory, plan, sorted(entries[name].range for name in mismatched))
-        return mismatched
+        names = sorted({part.name for part in ranges} | problems.keys())
+        self._counters.certificates = [
+            certificate_of(entries[name], problems.get(name, "")) for name in names
+        ]
+        self._counters.verified = len(ranges)
+        await self._read(directory, plan, sorted(entries[name].range for name in problems))
 
     async def _read(self, directory: BackfillDirectory, plan: _Plan, ranges: list[PartitionRange]) -> None:
         """Reads these partitions and replaces their files."""
@@ -296,7 +311,14 @@ class Backfill:
     ) -> None:
         # By then the server's clock is known, too.
         final_before = partial(self._time.final_until, self._finality_delay, plan.started_at)
-        writer = PartitionWriter(self._storage, self._format, self._fields, group, final_before)
+        writer = PartitionWriter(
+            self._storage,
+            self._format,
+            self._fields,
+            group,
+            final_before=final_before,
+            utcnow=self._runtime.utcnow,
+        )
 
         def commit(entries: Iterable[ManifestEntry]) -> None:
             for entry in entries:

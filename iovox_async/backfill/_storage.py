@@ -11,7 +11,7 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self
 
 from .._redaction import hide_userinfo
 from ..errors import BackfillError, ConfigurationError, IovoxError
@@ -137,6 +137,9 @@ class Storage(Protocol):
 
     def read(self, path: str) -> bytes | None:
         """The contents of a file, or None if it does not exist."""
+
+    def open(self, path: str) -> IO[bytes]:
+        """Opens a file for reading."""
 
     def sha256(self, path: str) -> str:
         """The checksum of a file."""

@@ -14,7 +14,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ._locks import DirectoryLock
 from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX, AtomicFile, storage_errors
@@ -145,6 +145,10 @@ class LocalStorage:
                 return (self.root / path).read_bytes()
             except FileNotFoundError:
                 return None
+
+    def open(self, path: str) -> IO[bytes]:
+        with storage_errors(f"read {path}"):
+            return (self.root / path).open("rb")
 
     def sha256(self, path: str) -> str:
         with storage_errors(f"read {path}"), (self.root / path).open("rb") as file:

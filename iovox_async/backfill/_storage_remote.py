@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from ..errors import BackfillError, MissingExtraError
 from ._locks import LOCK_FILE, LeaseLock
@@ -102,9 +102,14 @@ class RemoteStorage:
                 return None
             return data
 
+    def open(self, path: str) -> IO[bytes]:
+        with storage_errors(f"read {path}", Exception):
+            file: IO[bytes] = self.fs.open(self.full_path(path), "rb")
+            return file
+
     def sha256(self, path: str) -> str:
         digest = hashlib.sha256()
-        with storage_errors(f"read {path}", Exception), self.fs.open(self.full_path(path), "rb") as file:
+        with storage_errors(f"read {path}", Exception), self.open(path) as file:
             while block := file.read(_BLOCK_SIZE):
                 digest.update(block)
         return digest.hexdigest()

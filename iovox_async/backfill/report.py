@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field, frozen
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ._manifest import ManifestEntry
     from ._partitions import PartitionRange
 
-__all__ = ["BackfillProgress", "BackfillReport"]
+__all__ = ["BackfillProgress", "BackfillReport", "Certificate"]
 
 
 @frozen
@@ -54,6 +55,33 @@ class BackfillProgress:
 
 
 @frozen
+class Certificate:
+    """What was read of a final partition, and whether `verify` found the same.
+
+    Attributes:
+        partition: its name.
+        calls: number of calls in its file.
+        skipped: records left out because they could not be decoded (`on_error="skip"`).
+        first_id: the lowest id of the calls; None if there are none.
+        last_id: the highest.
+        ids: a checksum of the ids, those of skipped records included.
+        read_at: when they were read, in UTC.
+        version: the version of this package that read them.
+        problem: what differs now; empty if nothing does.
+    """
+
+    partition: str
+    calls: int
+    skipped: int = 0
+    first_id: int | None = None
+    last_id: int | None = None
+    ids: str = ""
+    read_at: datetime | None = None
+    version: str = ""
+    problem: str = ""
+
+
+@frozen
 class BackfillReport:
     """What a finished run did, and what the directory now holds.
 
@@ -71,6 +99,7 @@ class BackfillReport:
         open_partitions: names of partitions whose calls may still change; the next run over them reads them again.
         verified: partitions compared with the endpoint (only `verify`).
         mismatched_partitions: names of partitions that differed and were read again (only `verify`).
+        certificates: what was read of each partition before, and what differed (only `verify`).
     """
 
     partitions: int = 0
@@ -86,12 +115,11 @@ class BackfillReport:
     open_partitions: tuple[str, ...] = ()
     verified: int = 0
     mismatched_partitions: tuple[str, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, as in `report.json`."""
-        return asdict(
-            self, value_serializer=lambda _, __, value: list(value) if isinstance(value, tuple) else value
-        )
+        return asdict(self, value_serializer=_to_json)
 
 
 #: The counters that progress and report add up over streams; `StreamStats` has the same names.
@@ -111,6 +139,7 @@ class RunCounters:
     last_partition: str | None = None
     finished: bool = False
     verified: int = 0
+    certificates: list[Certificate] = field(factory=list)
     _closed_streams: dict[str, int] = field(factory=lambda: dict.fromkeys(_STREAM_COUNTERS, 0))
     _closed_seconds: float = 0.0
     _open_streams: dict[CallStream, float] = field(factory=dict)
@@ -158,7 +187,7 @@ class RunCounters:
             **totals,
         )
 
-    def report(self, entries: Iterable[ManifestEntry], mismatched: Iterable[str] = ()) -> BackfillReport:
+    def report(self, entries: Iterable[ManifestEntry]) -> BackfillReport:
         """The report of the run, given the entries of the manifest after it."""
         progress, entries = self.progress(), list(entries)
         totals = {name: getattr(progress, name) for name in _STREAM_COUNTERS} | {"calls": self.calls_written}
@@ -169,9 +198,16 @@ class RunCounters:
             total_calls=sum(entry.rows for entry in entries),
             open_partitions=tuple(sorted(entry.partition for entry in entries if not entry.final)),
             verified=self.verified,
-            mismatched_partitions=tuple(sorted(mismatched)),
+            mismatched_partitions=tuple(one.partition for one in self.certificates if one.problem),
+            certificates=tuple(self.certificates),
             **totals,
         )
+
+
+def _to_json(_instance: object, _attribute: object, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _add_stats(totals: dict[str, int], stream: CallStream) -> None:

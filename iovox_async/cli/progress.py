@@ -232,6 +232,31 @@ def backfill_summary(report: BackfillReport, directory: str, *, with_total: bool
     return "\n".join(lines)
 
 
+def verification_table(report: BackfillReport) -> str:
+    """What was read of each partition, and what `verify` found, as lines of aligned columns."""
+    rows = [("partition", "calls", "first id", "last id", "ids", "read at", "result")]
+    rows += [
+        (
+            one.partition,
+            format_count(one.calls),
+            str(one.first_id or ""),
+            str(one.last_id or ""),
+            one.ids[:12],
+            f"{one.read_at:%Y-%m-%d %H:%M:%S}Z" if one.read_at else "",
+            one.problem or "ok",
+        )
+        for one in report.certificates
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number == 1 else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
 def _cost(report: BackfillReport) -> str:
     parts = [f"{format_bytes(report.bytes_received)} in {format_count(report.requests, 'request')}"]
     parts += _nonzero(

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from importlib.metadata import version
 
 import attrs
 import fsspec
@@ -9,6 +10,7 @@ import pytest
 from support.backfill import QUERY, flip_bit, ids_in
 
 from iovox_async import BackfillLockedError, BackfillMismatchError, Fields, ManifestCorruptedError
+from iovox_async.backfill._formats import TextWriter
 from iovox_async.backfill._locks import LeaseLock
 from iovox_async.backfill._storage_remote import RemoteStorage
 
@@ -40,6 +42,43 @@ class TestVerify:
         assert ids_in(out) == sandbox.ids()
         report = await job().verify()
         assert (report.verified, report.mismatched_partitions, report.partitions) == (10, (), 0)
+
+    @pytest.mark.usefixtures("own_sandbox")
+    @pytest.mark.parametrize("name", ["parquet", "jsonl", "jsonl.zst", "csv"])
+    async def test_certificates_say_what_was_read_and_what_differs(self, name, job, sandbox, out):
+        """Given each format and each kind of difference, verify says which day differs and why; again, nothing does."""
+        await job(format=name).run()
+        ids = {day: sandbox.ids(f"2024-01-{day:02}", f"2024-01-{day:02}") for day in range(1, 11)}
+        sandbox.add([{"call_start": "2024-01-02 10:00:00"}, {"call_start": "2024-01-03 10:00:00"}])
+        sandbox.remove([ids[3][0], ids[5][0]])
+        flip_bit(out / f"date=2024-01-08/part-0.{name}")
+        (out / f"date=2024-01-09/part-0.{name}").unlink()
+        report = await job(format=name).verify()
+        first = report.certificates[0]
+        assert (first.partition, first.calls, first.skipped) == ("2024-01-01", len(ids[1]), 0)
+        assert (first.first_id, first.last_id, first.problem) == (min(ids[1]), max(ids[1]), "")
+        assert first.version == version("iovox-async")
+        assert first.read_at is not None
+        assert {one.partition[-2:]: one.problem for one in report.certificates if one.problem} == {
+            "02": f"the endpoint has {len(ids[2]) + 1} calls, {len(ids[2])} were read",
+            "03": "the endpoint has other calls than were read, the same number",
+            "05": f"the endpoint has {len(ids[5]) - 1} calls, {len(ids[5])} were read",
+            "08": "the file is damaged (another checksum)",
+            "09": "the file is missing",
+        }
+        report = await job(format=name).verify()
+        assert [one.partition for one in report.certificates if one.problem] == []
+        assert sum(one.calls for one in report.certificates) == 300
+
+    async def test_a_file_that_does_not_hold_what_was_read_is_reported(self, job, out, monkeypatch):
+        """Given a file whose writer lost a call, when verified, then the certificate shows it although bytes are intact."""
+        write = TextWriter.write
+        with monkeypatch.context() as patched:
+            patched.setattr(TextWriter, "write", lambda writer, data: write(writer, data[1:]))
+            await job(attrs.evolve(QUERY, end_date="2024-01-01")).run()
+        report = await job().verify()
+        assert [one.problem[:14] for one in report.certificates] == ["the file holds"]
+        assert (await job().verify()).mismatched_partitions == ()
 
     async def test_verify_receives_a_tenth_of_the_bytes_of_run(self, job):
         """Given all fields, verify requests two of them."""

@@ -113,5 +113,5 @@ def test_the_lease_is_renewed_while_checksums_are_computed(storage, open_directo
         return sha256(path)
 
     monkeypatch.setattr(storage, "sha256", slow_sha256)
-    assert directory.find_damaged() == set()
+    assert directory.find_damaged() == {}
     assert CountingLease.renewals >= before + 2

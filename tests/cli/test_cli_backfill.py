@@ -71,6 +71,24 @@ def test_json_log_has_a_document_per_line(run):
     assert events[0]["calls"] == 100
 
 
+def test_verify_prints_a_table_and_fails_where_a_day_differs(run, sandbox):
+    """Given a call deleted after the download, --verify says which day and why, and exits with 1; again, with 0."""
+    assert run(*RANGE).exit_code == 0
+    calls = sandbox.ids("2024-01-02", "2024-01-02")
+    sandbox.remove(calls[:1])
+    result = run(*RANGE, "--verify")
+    assert result.exit_code == 1
+    header, *rows = result.stdout.splitlines()
+    assert header.split("  ")[0] == "partition"
+    (row,) = [row for row in rows if not row.endswith("ok")]
+    assert row.startswith("2024-01-02")
+    assert row.endswith(f"the endpoint has {len(calls) - 1} calls, {len(calls)} were read")
+    result = run(*RANGE, "--verify", "--log-format", "json")
+    assert (result.exit_code, result.stdout) == (0, "")
+    report = parse_lines(result.stderr)[-1]
+    assert [one["problem"] for one in report["certificates"]] == [""] * len(rows)
+
+
 def test_filters_and_fields_are_passed_on(run, sandbox, tmp_path):
     """Given a filter and fields, when downloaded as CSV, then the files contain the selected calls and fields."""
     options = ("--format", "csv", "--call-result", "ANSWERED", "--fields", "id,direction")

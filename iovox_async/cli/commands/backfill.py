@@ -29,7 +29,14 @@ from .. import FAILED, UNFINISHED, options
 from ..app import COMMANDS
 from ..console import format_count, print_error, print_note, return_to_line_start, with_examples
 from ..errors import format_error, run
-from ..progress import Mode, backfill_summary, can_draw_bar, show_progress, write_event
+from ..progress import (
+    Mode,
+    backfill_summary,
+    can_draw_bar,
+    show_progress,
+    verification_table,
+    write_event,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -78,7 +85,11 @@ class BackfillCommand:
                 if self.verify:
                     async with self._show_progress(job):
                         report = await job.verify()
+                    if self.log_format == "text":
+                        click.echo(verification_table(report))
                     self._print_report(report, "verified")
+                    if report.mismatched_partitions:
+                        raise Exit(FAILED)
             except asyncio.CancelledError:
                 return_to_line_start()
                 self._print_resume_command(job, "Interrupted.")
@@ -175,7 +186,8 @@ class BackfillCommand:
 @options.output_option(
     "--verify",
     is_flag=True,
-    help="Afterwards, compare the call ids with the endpoint's, and download partitions that differ again.",
+    help="Afterwards, compare the call ids with the endpoint's and the files', print a table, and download partitions that "
+    "differ again. Exit code 1 if any did.",
 )
 @options.output_option(
     "--log-format",
