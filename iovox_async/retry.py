@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
@@ -12,6 +13,9 @@ from ._params.account_time import parse_http_date
 from .errors import ConfigurationError
 
 __all__ = ["RetryPolicy"]
+
+#: Seconds in a header. Python's own conversion also reads "1_0", "nan", "1e3" and other scripts' digits.
+_SECONDS: Final = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 
 
 def seconds(value: float | timedelta, parameter: str) -> float:
@@ -82,10 +86,8 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Parses a Retry-After header, in seconds or as a date. Returns seconds from `now`, or None if it is invalid."""
     if not value:
         return None
-    try:
-        number = float(value)
-    except ValueError:
-        date = parse_http_date(value)
-        return None if date is None else max(0.0, (date - now).total_seconds())
-    # Infinity ("1e999") is kept: it is longer than any maximum, so the error is raised.
-    return None if math.isnan(number) or number < 0 else number
+    if _SECONDS.fullmatch(value.strip()):
+        # Hundreds of digits are infinity, which is longer than any maximum, so the error is raised.
+        return float(value)
+    date = parse_http_date(value)
+    return None if date is None else max(0.0, (date - now).total_seconds())

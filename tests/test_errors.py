@@ -187,7 +187,7 @@ def test_a_retry_after_is_part_of_the_hint():
 @pytest.mark.finding("D9")
 @pytest.mark.parametrize(
     ("header", "wait"),
-    [("1e999", "a wait without an end"), ("inf", "a wait without an end"), ("5000000", "Wait 5,000,000 sec")],
+    [("9" * 400, "a wait without an end"), ("5000000", "Wait 5,000,000 sec")],
 )
 def test_a_retry_after_of_any_length_reads_as_a_sentence(header, wait):
     """Given an endless or very long Retry-After, then the hint says so in words and whole seconds."""

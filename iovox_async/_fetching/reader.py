@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .._paging import RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
-    from ..arrow._batches import BatchReader, DecodedRows, RemainingRows
+    from ..arrow._batches import BatchReader, RemainingRows
     from ..models import Call
     from .connection import Connection
     from .owner import TaskReference
@@ -91,7 +91,7 @@ class StreamReader:
     _arrow: BatchReader | None = None
     _arrow_rows: RemainingRows | None = None
     _has_batch: bool = False
-    _decoding: asyncio.Task[DecodedRows | None] | None = None
+    _working: asyncio.Task[Any] | None = None
 
     # Steps.
 
@@ -173,8 +173,9 @@ class StreamReader:
                 self._page_calls += self.decoder.batch(block.segment.data, block.index, block.rows)
                 await self._pause()
             assert self._rows is not None
-            raw = await raw_json(self._blocks.page, self._rows.rows) if self._page_calls else b""
-            self._check_open()
+            raw = b""
+            if self._page_calls:
+                raw = await self._run_in_own_task(partial(raw_json, self._blocks.page, self._rows.rows))
             self._blocks, calls, self._page_calls = None, self._page_calls, []
             if calls:
                 self._pages += 1
@@ -199,24 +200,16 @@ class StreamReader:
             from ..arrow import _new_batch_reader
 
             timezone = self.connection.timezone
-            self._arrow = await to_thread.run_sync(_new_batch_reader, self.decoder, self.spec, timezone)
+            make = partial(to_thread.run_sync, _new_batch_reader, self.decoder, self.spec, timezone)
+            self._arrow = await self._run_in_own_task(make)
         while not self._reached_max_calls():
             if self._arrow_rows is None:
                 rows = await self._next_rows()
                 if rows is None:
                     return None
                 self._arrow_rows = self._arrow.remaining(rows)
-            if self._decoding is None:
-                # A task of its own: if this one is cancelled, the next step gets the result of the thread.
-                work = partial(self._arrow.read, self._arrow_rows, self._remaining_calls())
-                self._decoding, _ = self.connection.supervisor.start_task(work)
-                self._decoding.add_done_callback(_retrieve_exception)
-            decoded = await asyncio.shield(self._decoding)
-            self._check_open()
-            self._decoding = None
-            if decoded is None:
-                raise SessionError("the session was closed while the stream was being read")
-            batch, last, has_more = decoded
+            work = partial(self._arrow.read, self._arrow_rows, self._remaining_calls())
+            batch, last, has_more = await self._run_in_own_task(work)
             if not has_more:
                 self._arrow_rows = None
             if batch.num_rows:
@@ -224,6 +217,18 @@ class StreamReader:
                 self._calls += batch.num_rows
                 return batch
         return None
+
+    async def _run_in_own_task(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs the work of a thread; if this step is cancelled, the next one, which wants the same, gets the result."""
+        if self._working is None:
+            self._working, _ = self.connection.supervisor.start_task(work)
+            self._working.add_done_callback(_retrieve_exception)
+        result: T | None = await asyncio.shield(self._working)
+        self._check_open()
+        self._working = None
+        if result is None:
+            raise SessionError("the session was closed while the stream was being read")
+        return result
 
     async def _next_rows(self) -> RowSlice | None:
         if self._fetcher is None:

@@ -42,6 +42,9 @@ _AGE: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 def parse_http_date(text: str) -> datetime | None:
     """Parses the date of an HTTP header; None if it is invalid."""
+    if not text.isascii() or "_" in text:
+        # Python's own conversion also reads "1_0" and other scripts' digits.
+        return None
     try:
         date = parsedate_to_datetime(text)
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)

@@ -29,6 +29,7 @@ from iovox_async.fields import did_you_mean
 from iovox_async.query import PHONE_PARAMETERS
 
 from .console import is_terminal, print_note
+from .ranges import FloatRange, IntRange
 
 if TYPE_CHECKING:
     from iovox_async import AsyncInsights
@@ -119,20 +120,20 @@ account_options: Final = collect_options(
             "--concurrency",
             metavar="N",
             help="Maximum of concurrent requests.",
-            type=click.IntRange(min=1),
+            type=IntRange(min=1),
             default=8,
         ),
         _connection_option(
             "--page-size",
             metavar="N",
             help="Rows per request, 1 to 20,000. Default: chosen by the size of the records.",
-            type=click.IntRange(1, 20_000),
+            type=IntRange(1, 20_000),
         ),
         _connection_option(
             "--timeout",
             metavar="SECONDS",
             help="Time limit of one attempt of a request, from start to last byte.",
-            type=click.FloatRange(min=0, min_open=True),
+            type=FloatRange(min=0, min_open=True),
             default=60.0,
         ),
         _connection_option(

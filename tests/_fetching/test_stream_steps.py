@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import anyio
+import httpx
 import pytest
 from support.sessions import open_tasks, requests_in_flight
 from support.waiting import until
@@ -112,6 +113,23 @@ async def test_a_cancelled_step_loses_nothing(sandbox, open_session, kind, way):
             assert await reader.step() == []
         await reader.handle.aclose()
         await until(lambda: not open_tasks(insights))
+
+
+@pytest.mark.parametrize("kind", ["pages", "arrow"])
+async def test_steps_that_are_all_cancelled_get_on(sandbox, open_session, kind):
+    """Given steps of which each is cancelled long before a thread can finish its work, when they go on, then all calls come."""
+    async with open_session(transport=httpx.MockTransport(sandbox.respond)) as insights:
+        reader = Reader(insights, kind)
+        ids, result = [], None
+        while result != []:
+            result = await cancel_task(reader)
+            if isinstance(result, list):
+                ids += result
+            else:
+                assert isinstance(result, asyncio.CancelledError)
+                result = None
+                await asyncio.sleep(0.001)
+        assert ids == sandbox.ids()
 
 
 @pytest.mark.finding("A10")

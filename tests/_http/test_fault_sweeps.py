@@ -292,7 +292,7 @@ async def test_a_valid_retry_after_is_observed(kind, value, wait, open_session, 
 
 @pytest.mark.fault(24)
 @both_engines
-@pytest.mark.parametrize("value", ["121", "3600", "1e999", "Thu, 31 Dec 2099 23:59:59 GMT"])
+@pytest.mark.parametrize("value", ["121", "3600", "9" * 400, "Thu, 31 Dec 2099 23:59:59 GMT"])
 async def test_a_retry_after_beyond_the_maximum_is_raised_with_its_length(value, open_session, clock):
     """Given a Retry-After above the maximum, when a stream is read, then the error has its length, after one request."""
     sandbox = Sandbox(

@@ -122,7 +122,7 @@ class Transport(httpx.AsyncBaseTransport):
             wait = 7.0
             headers["retry-after"] = format_datetime(world.utcnow() + timedelta(seconds=8), usegmt=True)
         elif fault == "429-long":
-            headers["retry-after"] = world.rng.choice(("86400", "1e999"))
+            headers["retry-after"] = world.rng.choice(("86400", "9" * 400))
         elif fault == "redirect":
             headers["location"] = "https://elsewhere.test/"
         world.trace("response", f"#{exchange.number} {status} {headers.get('retry-after', '')}")

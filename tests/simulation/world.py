@@ -174,8 +174,10 @@ class World:
             return
         by_id = [use.paging == "pages" and use.order == "id_ASC" for use in uses]
         if "order=id_ASC" in query and not all(by_id):
-            second, first = query.partition("start_date=")[2].partition("&")[0], "page=1&" in query
-            self._pass_pages[second] = 0 if first else self._pass_pages.get(second, 0) + 1
+            second, before = query.partition("start_date=")[2].partition("&")[0], _page(query) - 1
+            # Several streams may read the same second, one of them behind the other.
+            most = max(before * len(uses), self._pass_pages.get(second, 0))
+            self._pass_pages[second] = before if len(uses) == 1 else most
         self.longest_pass = max([self.longest_pass, *self._pass_pages.values()])
         pages = self.active + self.pages_in_memory()
         bound = (2 * self.schedule.concurrency + 1) * len(uses)
@@ -301,6 +303,10 @@ _MOTIONS = {
 def _split(body: bytes) -> list[bytes]:
     """The objects of a list."""
     return body[1:-1].replace(b"},{", b"}\n{").split(b"\n")
+
+
+def _page(query: str) -> int:
+    return int(query.partition("page=")[2].partition("&")[0])
 
 
 def _short(query: str) -> str:

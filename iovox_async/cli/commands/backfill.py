@@ -37,6 +37,7 @@ from ..progress import (
     verification_table,
     write_event,
 )
+from ..ranges import FloatRange
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -158,7 +159,7 @@ class BackfillCommand:
 @options.read_option(
     "--finality-delay",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     default=7200.0,
     help="A partition is downloaded again until its end is this long ago, because calls and transcripts arrive late.",
 )

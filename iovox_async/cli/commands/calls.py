@@ -22,6 +22,7 @@ from ..console import format_count, is_terminal, print_error, print_note, return
 from ..errors import format_error, run
 from ..output import Output, encode_page, open_output
 from ..progress import Mode, can_draw_bar, show_progress, stream_summary
+from ..ranges import IntRange
 
 if TYPE_CHECKING:
     from iovox_async import CallStream, Field, StreamStats
@@ -144,7 +145,7 @@ class CallsCommand:
     help="Any order but by call_start is read by page numbers, which can miss calls while data changes.",
 )
 @options.read_option(
-    "--limit", "max_calls", metavar="N", type=click.IntRange(min=1), help="Maximum number of calls to write."
+    "--limit", "max_calls", metavar="N", type=IntRange(min=1), help="Maximum number of calls to write."
 )
 @options.read_option(
     "--resume",

@@ -30,6 +30,7 @@ from ..console import (
 )
 from ..errors import run
 from ..progress import can_draw_bar, show_progress
+from ..ranges import IntRange
 from ..sandbox_process import sandbox_process
 
 if TYPE_CHECKING:
@@ -59,10 +60,8 @@ asyncio.run(main())
         ("a million calls", "iovox demo --calls 1000000"),
     )
 )
-@click.option(
-    "--calls", metavar="N", type=click.IntRange(min=1), default=50_000, help="Calls in the quarter."
-)
-@click.option("--seed", metavar="N", type=int, default=0, help="The same seed gives the same calls.")
+@click.option("--calls", metavar="N", type=IntRange(min=1), default=50_000, help="Calls in the quarter.")
+@click.option("--seed", metavar="N", type=IntRange(), default=0, help="The same seed gives the same calls.")
 def demo(*, calls: int, seed: int) -> None:
     """Runs `iovox demo`."""
     stats, elapsed, first_call = run(lambda: _measure(calls, seed))

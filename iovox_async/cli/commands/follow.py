@@ -23,6 +23,7 @@ from ..console import (
 )
 from ..errors import run
 from ..output import Output, background_task, open_output
+from ..ranges import FloatRange
 
 if TYPE_CHECKING:
     from iovox_async import Call
@@ -103,14 +104,14 @@ class FollowCommand:
 @options.read_option(
     "--interval",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=60.0,
     help="Seconds between polls.",
 )
 @options.read_option(
     "--lookback",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     default=7200.0,
     help="Seconds before the latest call that each poll reads again, because calls and transcripts arrive late.",
 )

@@ -16,15 +16,16 @@ from ..app import COMMANDS
 from ..console import format_count, is_terminal, print_note, stdout_screen, with_examples
 from ..errors import run
 from ..options import collect_options
+from ..ranges import FloatRange, IntRange
 
-_COUNT = click.IntRange(min=0)
-_AMOUNT = click.FloatRange(min=0)
+_COUNT = IntRange(min=0)
+_AMOUNT = FloatRange(min=0)
 
 #: For each attribute of `Faults` the type of its value (None for a flag), its metavar, and what it does.
 FAULTS: Final[dict[str, tuple[Any, str | None, str]]] = {
     "latency": (_AMOUNT, "SECONDS", "Delay before every response."),
     "jitter": (_AMOUNT, "SECONDS", "Maximum of a random delay in addition."),
-    "error_rate": (click.FloatRange(0, 1), "SHARE", "This share of the requests fails."),
+    "error_rate": (FloatRange(0, 1), "SHARE", "This share of the requests fails."),
     "every_nth": (_COUNT, "N", "Every n-th request fails."),
     "fail_first": (_COUNT, "N", "The first n requests fail."),
     "fail_at": (_COUNT, "N", "The n-th request fails, counted from 1. Repeat the option for several."),
@@ -39,7 +40,7 @@ FAULTS: Final[dict[str, tuple[Any, str | None, str]]] = {
     "location": (str, "URL", "The Location header of 302."),
     "drip_interval": (_AMOUNT, "SECONDS", "Seconds between the bytes of the kind drip."),
     "error_format": (click.Choice(["xml", "json", "text"]), "FORMAT", "Format of error bodies."),
-    "max_page_rows": (click.IntRange(min=1), "N", "A page has at most n rows, whatever limit is requested."),
+    "max_page_rows": (IntRange(min=1), "N", "A page has at most n rows, whatever limit is requested."),
     "max_page_rows_after": (_COUNT, "N", "That limit applies after the n-th request."),
     "shuffle_ties": (None, None, "Calls of the same second change their order with every request."),
     "exclusive_end": (None, None, "Calls in the second of end_date are left out."),
@@ -97,7 +98,7 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
 @_calls_option(
     "--port",
     metavar="N",
-    type=click.IntRange(0, 65535),
+    type=IntRange(0, 65535),
     default=0,
     help="Port to listen on; 0 chooses a free one.",
 )
@@ -105,7 +106,7 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
 @_calls_option("--start", metavar="DATE", default="2024-01-01", help="First day of the calls.")
 @_calls_option("--end", metavar="DATE", default="2024-03-31", help="Last day of the calls, inclusive.")
 @_calls_option(
-    "--seed", metavar="N", type=int, default=0, help="The same seed gives the same calls and faults."
+    "--seed", metavar="N", type=IntRange(), default=0, help="The same seed gives the same calls and faults."
 )
 @_calls_option(
     "--arrival-interval",

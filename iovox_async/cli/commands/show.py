@@ -33,7 +33,7 @@ _YES_NO: Final = {"TRUE": "yes", "FALSE": "no"}
 
 
 def _only_id(ctx: click.Context, _argument: click.Parameter, ids: tuple[str, ...]) -> int:
-    if len(ids) == 1 and ids[0].isdecimal():
+    if len(ids) == 1 and ids[0].isascii() and ids[0].isdecimal():
         return int(ids[0])
     hint = " Run iovox show once for each id." if len(ids) > 1 or "," in ids[0] else ""
     raise click.UsageError(f"ID must be the id of one call, got {shlex.join(ids)}.{hint}", ctx)
