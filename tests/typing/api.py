@@ -64,7 +64,7 @@ from iovox_async import (
     make_converter,
 )
 from iovox_async._telemetry import enable_logging
-from iovox_async.backfill import Backfill, BackfillProgress, BackfillReport
+from iovox_async.backfill import Backfill, BackfillProgress, BackfillReport, Certificate
 from iovox_async.events import (
     BaseObserver,
     Observer,
@@ -526,6 +526,7 @@ async def filling(insights: AsyncInsights, query: InsightsQuery) -> dict[str, An
     assert_type(job.progress, BackfillProgress)
     report = await job.run(repair=True)
     assert_type(report, BackfillReport)
+    assert_type(report.certificates, tuple[Certificate, ...])
     assert_type((report.partitions, report.partitions_skipped, report.calls), tuple[int, int, int])
     assert_type((report.bytes_received, report.requests, report.retries), tuple[int, int, int])
     assert_type((report.window_splits, report.skipped, report.total_calls), tuple[int, int, int])
