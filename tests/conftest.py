@@ -19,6 +19,18 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 BASE = "https://rest.iovox.test/rest/v1"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a test with the mark `sweep(n)`, the default run takes every n-th case; the others are slow."""
+    cases = {}
+    for item in items:
+        if sweep := item.get_closest_marker("sweep"):
+            name = item.nodeid.partition("[")[0]
+            number = cases[name] = cases.get(name, -1) + 1
+            if number % sweep.args[0]:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
     for name in list(os.environ):

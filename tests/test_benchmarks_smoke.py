@@ -242,11 +242,12 @@ def service():
         yield running
 
 
-# dlt takes seconds to import; `python -m benchmarks --smoke` runs it as well.
+# dlt takes seconds to import; `python -m benchmarks --smoke`, which `.ci/run` runs, checks it as well.
 QUICK = [program for program in PROGRAMS.values() if not program.name.startswith("dlt")]
 
 
 @pytest.mark.subprocess
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("program", QUICK, ids=lambda program: program.name)
 def test_given_a_program_when_run_then_it_receives_every_call_once(service, program):
     """Each program receives exactly the calls of the range, and its figures are recorded."""

@@ -250,6 +250,7 @@ async def test_no_number_is_in_any_error(number, form, logs, clock):
     assert leaked([line for line in logs if " DEBUG " not in line]) == []
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("C1", "C2")
 @pytest.mark.parametrize("form", ["text", "JSON", "data", "a date", "a number in a part", "another row"])
 @pytest.mark.parametrize("framework", ["fastapi", "aiohttp"])

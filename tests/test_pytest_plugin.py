@@ -62,6 +62,7 @@ def run(pytester):
     return run
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("options", "mark"), ASYNC_PLUGINS)
 def test_given_any_async_plugin_when_tests_use_the_fixtures_then_nothing_leaks(run, options, mark):
     """Given pytest-asyncio or anyio, when tests leave streams and requests behind, then no socket, task or thread leaks."""

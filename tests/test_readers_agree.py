@@ -179,6 +179,7 @@ async def test_rows_in_the_pages_of_one_by_one_numbers_agree_too(open_session, s
             assert counts(stream) == counts(first)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.finding("A1")
 @pytest.mark.parametrize("order", [ASC, DESC])
 @pytest.mark.parametrize("server_of", [doubles, unreadable, starts, values, full_second])

@@ -53,6 +53,7 @@ async def test_a_stream_left_early_has_nothing_in_flight(quarter, open_session):
         assert calls.stats.in_flight == calls.stats.buffered_pages == 0
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("page_size", [50, 1_000, 20_000, None])
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 @pytest.mark.parametrize("concurrency", [1, 3, 16])

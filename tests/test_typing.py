@@ -121,11 +121,13 @@ def in_wrong(found):
     return lines
 
 
+@pytest.mark.slow
 def test_given_a_program_that_uses_the_public_surface_when_mypy_checks_it_then_nothing_is_found(mypy):
     """`mypy --strict` finds nothing in a program that uses the whole public surface."""
     assert [one for one in mypy if one[0] != "wrong.py"] == []
 
 
+@pytest.mark.slow
 def test_given_wrong_lines_when_mypy_checks_them_then_each_is_found_with_its_code(mypy):
     """`mypy --strict` finds every wrong name and type with the expected code, and nothing else."""
     found = in_wrong(mypy)

@@ -20,6 +20,7 @@ def sockets():
     return sum(not transport.is_closing() for transport in asyncio.get_running_loop()._transports.values())
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.fault(45, 52)
 @both_engines
 @pytest.mark.timeout(600)

@@ -141,6 +141,7 @@ MODES = {
 DEFAULT_MODES = {"watched by blockbuster", "-W error", "aiohttp, uvloop"}
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.fault(61)
 @pytest.mark.subprocess
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ async def anyio_scope(reader):
 WAYS = [cancel_task, cancel_anext_itself, wait_for, timeout, anyio_scope]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.finding("A10")
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("kind", READERS)

@@ -66,6 +66,7 @@ TIMEOUTS = {"hang", "hang_midway", "drip"}
 RETRIED = [kind for kind in FAULT_KINDS if EXPECTED[kind][1]]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.fault(5, 12, 15, 23)
 @pytest.mark.parametrize(
     ("kind", "engine"),

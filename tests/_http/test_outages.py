@@ -77,6 +77,7 @@ def open_on(network, concurrency, **options):
         )
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("B10")
 @pytest.mark.parametrize("down", [0.0, 0.3], ids=["from the start", "with requests in flight"])
 @pytest.mark.parametrize(
@@ -106,6 +107,7 @@ def test_an_outage_shorter_than_total_timeout_is_survived(concurrency, length, d
     run_skipping_time(main)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("B10")
 @pytest.mark.parametrize("length", [301, 600])
 @pytest.mark.parametrize("concurrency", [1, 16, 64])

@@ -52,6 +52,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
@@ -71,6 +72,7 @@ def test_one_short_response_loses_no_call(fault: str, concurrency: int, descendi
     assert total >= 30
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("fault", ["empty", "three quarters"])
@@ -153,6 +155,7 @@ def test_an_empty_range_is_requested_twice_with_another_limit():
     assert first.limit != second.limit
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.finding("A9")
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 def test_a_cache_cannot_confirm_what_it_hides(descending: bool):
@@ -305,6 +308,7 @@ def read_pages(server: Server, span: int, *, limit: int = 100, concurrency: int 
         return None
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 4])

@@ -214,6 +214,7 @@ def moving_server(seed: int) -> Server:
     return server
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 def test_page_numbers_lose_calls_while_data_changes_and_windows_do_not(order: str):
     """Given data that changes, when it is read 100 times, then page numbers lose calls in nearly every read and windows in none (quoted in the README and for `paging=`)."""

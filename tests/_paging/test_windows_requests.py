@@ -15,6 +15,7 @@ from iovox_async._paging import MAX_PAGE_ROWS, ServerPageLimit, WindowPlan
 # The number of requests.
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("concurrency", [1, 4, 8, 16])
 @pytest.mark.parametrize(("rows", "days", "size"), [(12_000, 90, 400), (6_000, 365, 500), (3_000, 7, 100)])
@@ -35,6 +36,7 @@ def every(step: int, begin: int = 0, end: int = 365 * DAY) -> list[int]:
     return list(range(begin, end, step))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize(

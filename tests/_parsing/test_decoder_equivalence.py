@@ -56,6 +56,7 @@ def check_against_the_lenient_converter(raw, fields, zone=None):
         assert str(caught.value) == first_error
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("zone", [None, LONDON], ids=["naive", "aware"])
 @pytest.mark.parametrize("name", [*COMMON_PAGES, *UNUSUAL_PAGES])
 def test_odd_pages_are_decoded_as_converted(name, zone):

@@ -75,6 +75,7 @@ ROWS = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_a_page_of_any_layout_is_read_completely(rows, form):

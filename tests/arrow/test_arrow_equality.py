@@ -60,6 +60,7 @@ def test_the_samples_of_the_documentation_are_decoded_from_json(name, timezone):
     assert is_decoded_from_json(page, SAMPLES[name], timezone)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("timezone", "on_error"),
     [
@@ -77,6 +78,7 @@ def test_pages_of_every_form_equal_the_records(name, on_error, timezone):
     check_equal_to_records(page, Fields.ALL, timezone, on_error)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("A12")
 @pytest.mark.parametrize("members", [*BROKEN_TEXTS, *BROKEN_ROWS])
 def test_broken_texts_equal_the_records(members):
@@ -135,6 +137,7 @@ def odd_rows():
         yield pytest.param({**ROW, name: value}, id=f"{name}-{text[:40]}")
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("row", list(odd_rows()))
 def test_odd_values_equal_the_records(row):
     """Given an odd value between two ordinary rows, when read, then the row is read, skipped or refused as in records."""

@@ -86,6 +86,7 @@ async def insights(sandbox):
         yield insights
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "options",
     [

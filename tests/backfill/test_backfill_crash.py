@@ -128,6 +128,7 @@ async def prepare(scene, insights, earlier, out):
 SCENES = ["new directory", "open day", "part of a day", "open day lost its calls", "damaged files"]
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.fault(56)
 @pytest.mark.fault(57)
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.finding("A14")
 @pytest.mark.parametrize(
     ("change", "name"),

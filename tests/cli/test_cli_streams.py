@@ -27,6 +27,7 @@ def shell(start, script, *args):
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.finding("D5")
 @pytest.mark.parametrize(
     ("path", "script"),
@@ -75,6 +76,7 @@ def test_a_name_of_no_open_descriptor_is_an_error_of_one_line(start):
     assert _find_descriptor("/dev/fd/99") == 99
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("D5")
 @pytest.mark.parametrize("redirection", [">&-", "> /dev/full"], ids=["closed", "full"])
 @pytest.mark.parametrize(

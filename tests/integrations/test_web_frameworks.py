@@ -330,6 +330,7 @@ async def test_given_no_new_calls_when_followed_then_the_connection_is_kept_aliv
 # Load.
 
 
+@pytest.mark.sweep(2)
 async def test_given_many_requests_when_they_share_one_client_then_all_are_served_fairly(
     framework, sandbox, base_url
 ):
