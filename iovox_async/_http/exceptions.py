@@ -47,6 +47,7 @@ def convert_exception(
     """
     aiohttp_error = _find_aiohttp_error(error)
     names = _class_names(error, _HTTPX_PACKAGES)
+    refused = _is_refused(error)
     cause: BaseException | None
     if aiohttp_error is not None:
         failure, cause = _from_aiohttp(aiohttp_error, address, reused=reused), _find_os_error(aiohttp_error)
@@ -59,7 +60,9 @@ def convert_exception(
         failure = RetryableFailure(TransportError(f"the transport failed ({name})"), max_attempts=2)
         # The message of a ValueError quotes the value.
         cause = None if isinstance(error, ValueError) else _without_request(error)
-    target = failure.error if isinstance(failure, RetryableFailure) else failure
+    target: BaseException = failure
+    if isinstance(failure, RetryableFailure):
+        target, failure.refused = failure.error, refused and failure.unreachable
     target.__cause__ = cause
     failure.__cause__ = cause
     return failure
@@ -206,6 +209,16 @@ def _certificate_problem(error: BaseException) -> str | None:
 def _is_unreachable(error: Exception) -> bool:
     """Whether a transport has raised an error of the operating system for a connection that could not be made."""
     return isinstance(error, ConnectionRefusedError) or getattr(error, "errno", None) in _UNREACHABLE
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether nothing listens at any address of the server."""
+    for cause in _causes(error):
+        if isinstance(cause, BaseExceptionGroup):
+            return all(map(_is_refused, cause.exceptions))
+        if getattr(cause, "errno", None) == errno.ECONNREFUSED:
+            return True
+    return False
 
 
 def _may_pass(error: BaseException) -> bool:

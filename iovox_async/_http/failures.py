@@ -18,6 +18,7 @@ class RetryableFailure(Exception):
         overload: the server is overloaded; send fewer requests at a time.
         account_wide: the server limits the requests of the account; all of them pause.
         unreachable: no connection to the server could be made, so the request was not sent; all requests pause.
+        refused: and nothing listens at its address.
         connection_lost: the connection broke; when several break at a time, all requests pause.
         retry_after: seconds from the server's `Retry-After` header, or None.
         splittable: a smaller request may succeed.
@@ -32,6 +33,7 @@ class RetryableFailure(Exception):
         overload: bool = False,
         account_wide: bool = False,
         unreachable: bool = False,
+        refused: bool = False,
         connection_lost: bool = False,
         retry_after: float | None = None,
         splittable: bool = False,
@@ -43,6 +45,7 @@ class RetryableFailure(Exception):
         self.overload = overload
         self.account_wide = account_wide
         self.unreachable = unreachable
+        self.refused = refused
         self.connection_lost = connection_lost
         self.retry_after = retry_after
         self.splittable = splittable

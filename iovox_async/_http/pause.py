@@ -26,6 +26,7 @@ class Pause:
         began: when the first request failed.
         error: the latest error.
         unreachable: the server cannot be reached.
+        refused: nothing listens at its address.
         until: when the next probe may be sent.
         failures: how many probes have failed, and the failure before them; after lost connections, since the last response.
         extended: when the latest of them failed.
@@ -38,6 +39,7 @@ class Pause:
     error: RequestError
     unreachable: bool
     until: float
+    refused: bool = False
     failures: int = 1
     extended: float = field(init=False)
     allowed: int = 1
@@ -50,7 +52,7 @@ class Pause:
     def extend(self, failure: RetryableFailure, now: float, until: float) -> None:
         """Continues the pause after a probe that failed."""
         self.error = failure.error
-        self.unreachable = failure.unreachable
+        self.unreachable, self.refused = failure.unreachable, failure.refused
         self.until = max(self.until, until)
         self.failures += 1
         self.extended = now

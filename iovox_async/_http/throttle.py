@@ -40,6 +40,9 @@ REFUSED_SECONDS: Final = 30.0
 THROTTLING_FACTOR: Final = 10
 #: The shortest wait before an unreachable server is probed again.
 PROBE_SECONDS: Final = 0.05
+#: Seconds for which a session that has never had a response waits for a server at whose address nothing listens: the address is
+#: more likely wrong than the server is starting.
+FIRST_CONTACT_SECONDS: Final = 10.0
 #: Seconds without a probe after which a pause is forgotten.
 FORGET_SECONDS: Final = 60.0
 
@@ -67,6 +70,8 @@ class RequestThrottle:
     budget: RetryBudget = field(factory=RetryBudget, init=False)
     #: The current pause, or None.
     pause: Pause | None = field(default=None, init=False)
+    #: Whether the server has ever been reached.
+    _reached: bool = field(default=False, init=False)
     #: When a connection was last lost.
     _lost_at: float = field(default=-math.inf, init=False)
     _limit_halved_at: float = field(default=-math.inf, init=False)
@@ -185,7 +190,8 @@ class RequestThrottle:
             if pause is None:
                 return None
             wait = max(0.0, pause.until - now)
-            if now + wait >= request.deadline:
+            deadline = self.deadline_of(request, refused=pause.refused)
+            if now + wait >= deadline:
                 raise pause.error_for(request.last_error, now)
             if wait:
                 await self.sleep(wait)
@@ -202,8 +208,14 @@ class RequestThrottle:
                 return pause
             else:
                 changed = pause.changed
-                with anyio.move_on_after(request.deadline - now):
+                with anyio.move_on_after(deadline - now):
                     await changed.wait()
+
+    def deadline_of(self, request: _Request[Any], *, refused: bool) -> float:
+        """Until when a request waits for a server that cannot be reached, or that requests a wait."""
+        if refused and not self._reached:
+            return min(request.deadline, request.began + FIRST_CONTACT_SECONDS)
+        return request.deadline
 
     async def attempt(self, request: _Request[T], probe_of: Pause | None) -> T:
         """Makes one attempt, and adapts the limits and the pause to its result."""
@@ -211,6 +223,7 @@ class RequestThrottle:
         try:
             result = await request.send(max(0.0, request.deadline - started))
         except RetryableFailure as failure:
+            self._reached = self._reached or not failure.unreachable
             if failure.overload:
                 self._record_overload(started)
             self._record_failure(request, failure, started, probe_of)
@@ -219,9 +232,11 @@ class RequestThrottle:
             if isinstance(error, AuthenticationError | PermissionDeniedError):
                 self._refusal = error
                 self._refused_until = self.clock() + REFUSED_SECONDS
+            self._reached = True
             self._record_response(probe_of)
             raise
         else:
+            self._reached = True
             self._record_success()
             self._record_response(probe_of)
             return result
@@ -245,10 +260,11 @@ class RequestThrottle:
         initial = policy.initial_backoff * (THROTTLING_FACTOR if failure.account_wide else 1)
         limit = min(policy.max_backoff, initial * 2.0 ** min(exponent, 64))
         request.paused, request.delay = shared, self.random.uniform(0, limit)
+        deadline = self.deadline_of(request, refused=failure.refused)
         if failure.unreachable:
             # The last probes before the deadline come closer together.
             delay = max(PROBE_SECONDS, limit / 2 + request.delay / 2)
-            request.delay = min(delay, max(0.0, request.deadline - now) / 2)
+            request.delay = min(delay, max(0.0, deadline - now) / 2)
         elif failure.retry_after is not None:
             request.delay = max(request.delay, failure.retry_after)
         if not shared:
@@ -261,11 +277,10 @@ class RequestThrottle:
             return
         until = now + request.delay
         if pause is None:
-            self.pause = Pause(now, failure.error, failure.unreachable, until)
+            self.pause = Pause(now, failure.error, failure.unreachable, until, failure.refused)
             if failure.unreachable:
-                logger.warning(
-                    "%s; trying again for up to %g seconds", failure.error.args[0], policy.total_timeout
-                )
+                seconds = deadline - request.began
+                logger.warning("%s; trying again for up to %g seconds", failure.error.args[0], seconds)
             return
         if probe_of is pause and started >= pause.extended:
             pause.extend(failure, now, until)
@@ -303,6 +318,7 @@ class _Request(Generic[T]):
     attempts: int
     split_after: int | None
     on_retry: Callable[[int, float, RequestError], None] | None
+    began: float = field(init=False)
     deadline: float = field(init=False)
     #: All attempts.
     sent: int = field(init=False)
@@ -316,7 +332,8 @@ class _Request(Generic[T]):
 
     def __attrs_post_init__(self) -> None:
         self.sent = self.attempts
-        self.deadline = self.throttle.clock() + self.policy.total_timeout
+        self.began = self.throttle.clock()
+        self.deadline = self.began + self.policy.total_timeout
 
     @property
     def last_error(self) -> RequestError | None:
@@ -358,7 +375,8 @@ class _Request(Generic[T]):
             limits.append(self.split_after)
         if failure.unreachable:
             # Not by the wait, which is short too where the pause of an earlier failure is nearly over.
-            if policy.max_attempts == 1 or self.deadline - self.throttle.clock() < 2 * PROBE_SECONDS:
+            deadline = self.throttle.deadline_of(self, refused=failure.refused)
+            if policy.max_attempts == 1 or deadline - self.throttle.clock() < 2 * PROBE_SECONDS:
                 return True
         elif self.attempts >= min(limits) or self.throttle.clock() + self.delay >= self.deadline:
             return True

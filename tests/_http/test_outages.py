@@ -2,6 +2,7 @@
 
 import asyncio
 import bisect
+import errno
 import json
 import random
 from datetime import datetime, timedelta
@@ -103,6 +104,45 @@ def test_an_outage_shorter_than_total_timeout_is_survived(concurrency, length, d
         assert network.lost >= (0 if down == 0 else min(concurrency, 40))
         # All that were sent together find out together; then one probes at a time.
         assert network.refused <= concurrency + 40
+
+    run_skipping_time(main)
+
+
+def refuse(message):
+    """What httpx raises where nothing listens at the address."""
+    error = httpx.ConnectError(message)
+    error.__cause__ = ExceptionGroup("", [ConnectionRefusedError(errno.ECONNREFUSED, message)] * 2)
+    return error
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+@pytest.mark.parametrize("length", [5, 60])
+def test_a_server_that_has_never_answered_is_waited_for_only_shortly(concurrency, length):
+    """Given an address at which nothing listens from the start, then it is waited for 10 s, and later streams try again."""
+
+    async def main():
+        network = Network(down=0, length=length, failure=refuse)
+        async with open_on(network, concurrency, page_size=30) as insights:
+            if length > 10:
+                for _ in range(2):
+                    begun = now()
+                    with pytest.raises(TransportError, match="Check the address"):
+                        await insights.stream(START, END).collect()
+                    assert 9 <= now() - begun <= 10.1
+                await asyncio.sleep(length)
+            assert [call.id async for call in insights.stream(START, END)] == IDS
+
+    run_skipping_time(main)
+
+
+def test_a_server_that_has_answered_once_is_waited_for_although_it_refuses_connections():
+    """Given a server that refuses connections for a minute after it has answered, when a stream is read, then all calls arrive."""
+
+    async def main():
+        network = Network(down=0.7, length=60, failure=refuse)
+        async with open_on(network, 4, page_size=30) as insights:
+            assert [call.id async for call in insights.stream(START, END)] == IDS
+        assert network.refused
 
     run_skipping_time(main)
 

@@ -38,6 +38,8 @@ __all__ = [
 LOGGER = logging.getLogger("iovox_async")
 #: Retries allowed to a session: a reserve, and this share of its successes, of which so many are saved up at most.
 BUDGET_SHARE, BUDGET_RESERVE, BUDGET_CAPACITY = 0.2, 20, 100
+#: Seconds for which a server is waited for that refuses connections and has never been reached.
+FIRST_CONTACT = 10.0
 #: Seconds after a 401 or 403 in which nothing is sent.
 LOCKED_OUT = 30.0
 #: Whether sessions have `with_options`.

@@ -427,8 +427,8 @@ _ALL = (
                 "",
             ),
             (
-                "            if policy.max_attempts == 1 or self.deadline - self.throttle.clock() < 2 * PROBE_SECONDS:\n",
-                "            if self.attempts >= policy.max_attempts or self.deadline - self.throttle.clock() < 2 * PROBE_SECONDS:\n",
+                "            if policy.max_attempts == 1 or deadline - self.throttle.clock() < 2 * PROBE_SECONDS:\n",
+                "            if self.attempts >= policy.max_attempts or deadline - self.throttle.clock() < 2 * PROBE_SECONDS:\n",
             ),
         ),
     ),

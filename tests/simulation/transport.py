@@ -7,6 +7,7 @@ is answered from the data of one moment. `World.end` is called when nothing of i
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 from datetime import timedelta
 from email.utils import format_datetime
@@ -56,7 +57,8 @@ class Transport(httpx.AsyncBaseTransport):
         if latency:
             await asyncio.sleep(latency * world.rng.random() if world.rng.random() < 0.8 else 0)
         if fault == "refused":
-            raise httpx.ConnectError("All connection attempts failed")
+            cause = ConnectionRefusedError(errno.ECONNREFUSED, "refused") if world.refuses else None
+            raise httpx.ConnectError("All connection attempts failed") from cause
         if fault == "stale":
             raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
         if fault == "timeout":

@@ -248,6 +248,8 @@ async def _one(segment: Segment) -> str | None:
         await asyncio.wait(closing)
     if error is not None and not (leave == "raise" and isinstance(error, ReaderError)):
         check_error(world, error, "a stream")
+        if world.refuses and not world.reached and world.loop.time() - 1000 > _names.FIRST_CONTACT + 1 + LAG:
+            world.violated("outage", "a server that never answered was waited for too long")
         _check_outage(world, error)
         if isinstance(error, _names.SessionError) and not leave.startswith("close"):
             world.violated("session", f"the stream says that it was closed: {error}")
@@ -290,6 +292,9 @@ def _check_outage(world: World, error: BaseException) -> None:
         and schedule.latency < 5
     ):
         length = schedule.outage[1] - schedule.outage[0]
+        if world.refuses and not world.reached and world.loop.time() - 1000 > _names.FIRST_CONTACT - 1:
+            # An address at which nothing has ever answered is more likely wrong.
+            return
         world.violated("outage", f"an outage of {length:g} s ended the stream: {error}")
 
 

@@ -81,6 +81,10 @@ class World:
         self._motion_left = schedule.motion
         self._gone: list[list[Row]] = []
         self._slip_done = False
+        #: Whether an unreachable server refuses connections, rather than cannot be found.
+        self.refuses = schedule.seed % 2 == 1
+        #: Whether the client has ever reached it.
+        self.reached = False
         #: Counts the pages that the client has received and still keeps.
         self.pages_in_memory: Callable[[], int] | None = None
         #: Of each second that is read by page numbers, the pages of the current pass.
@@ -188,6 +192,7 @@ class World:
         """Takes notice that nothing of an exchange is open any more."""
         if exchange.ended is None:
             exchange.ended = self.loop.step
+            self.reached = self.reached or exchange.fault != "refused"
             self.active -= 1
             self.trace("closed", f"#{exchange.number}")
 
