@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from ._params.validators import InvalidValue, as_limit
+from ._redaction import shorten_repr
 from .errors import ConfigurationError, QueryError
 from .retry import seconds
 
@@ -15,6 +16,7 @@ __all__ = [
     "Sign",
     "check_page_size",
     "check_positive_integer",
+    "environment_flag",
     "make_signer",
     "positive_seconds",
 ]
@@ -98,6 +100,18 @@ def check_positive_integer(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(name, f"must be a positive integer, got {value!r}")
     return value
+
+
+def environment_flag(name: str) -> bool:
+    """Whether an environment variable is 1 or true; it may also be 0, false or empty.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    value = os.environ.get(name, "").strip().lower()
+    if value not in {"", "0", "1", "false", "true"}:
+        raise ConfigurationError(name, f"must be 1 or 0, got {shorten_repr(value)}")
+    return value in {"1", "true"}
 
 
 def positive_seconds(name: str, value: float | timedelta) -> float:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, Unpack
+from typing import TYPE_CHECKING, Final, SupportsIndex, Unpack
 
 from attrs import evolve
 
-from ._config import Secret, check_page_size, check_positive_integer, make_signer, positive_seconds
+from ._config import Secret, check_page_size, positive_seconds
 from ._fetching.by_id import fetch_by_id, flatten_ids
-from ._fetching.connection import Connection
+from ._fetching.connection import connect
 from ._fetching.reader import StreamReader
+from ._fetching.session import Session
 from ._fetching.slices import decode_page, raw_json
-from ._http.budgets import PageBudget
-from ._http.tasks import TaskSupervisor
-from ._http.throttle import RequestThrottle
-from ._http.transport import MAX_PAGE_BYTES, Endpoint
-from ._http.urls import check_base_url
+from ._http.transport import MAX_PAGE_BYTES
 from ._paging.spec import FINALITY_DELAY, Paging, add_fields, resolve, to_local_time
-from ._params.account_time import AccountTime
-from ._params.timezones import zone_of
 from ._parsing.decoder import CallDecoder, OnError, checked_on_error
-from ._runtime import current_runtime
 from ._telemetry import enable_logging
-from .errors import ConfigurationError, QueryError
+from .errors import QueryError
 from .fields import Field, Fields
 from .follow import CallFollower, PollRange, PollState
 from .query import Filters, InsightsQuery
@@ -34,11 +27,11 @@ from .retry import RetryPolicy, seconds
 from .stream import CallStream
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
-    from types import TracebackType
 
-    import httpx
-
+    from ._http.engines import EngineName, Transport
+    from ._http.tls import Verify
     from ._params.dates import DateLike
     from .events import Observer
     from .fields import FieldNames
@@ -46,13 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncInsights"]
 
-DEFAULT_BASE_URL: Final = "https://rest.iovox.com/rest/v1"
 DAY: Final = timedelta(days=1)
 #: Seconds of the longest timedelta.
 MAX_SECONDS: Final = timedelta.max // timedelta(seconds=1)
 
 
-class AsyncInsights:
+class AsyncInsights(Session):
     """A client session: `stream` reads a range of calls, `page` one page, `get` calls by id, `follow` new calls.
 
     ::
@@ -67,7 +59,7 @@ class AsyncInsights:
     Args:
         username: the API user of the account; by default the environment variable IOVOX_USERNAME.
         secure_key: its key; by default IOVOX_SECURE_KEY. No repr, log, error or file contains it.
-        base_url: by default IOVOX_URL, else the address of the service. https, or http to this machine.
+        base_url: by default IOVOX_URL, else the address of the service. https, or http to this machine; see `allow_http`.
         concurrency: the number of requests in flight, at most, over all streams of the session.
         page_size: rows per request, 1 to 20,000; None: chosen by the size of the records (about 1.6 MB per page).
         retry: how often and how long a request is retried.
@@ -79,9 +71,18 @@ class AsyncInsights:
             of records are. Without it all dates are naive and in the account's local time, which the endpoint never states.
         proxy: the URL of a proxy (`http://`, `https://`, `socks5://`), or "environment" to read HTTPS_PROXY and the like.
             By default these variables are ignored.
-        transport: an instance of `httpx.AsyncBaseTransport` to use instead of httpx's own; it is closed with the session. It has its
-            own proxies, certificates and pool, so `proxy` must not be passed with it. For the aiohttp engine:
-            `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
+        verify: the certificates trusted. True: those that SSL_CERT_FILE or SSL_CERT_DIR names, else those of the library (for
+            httpx, Mozilla's, from certifi). A path: those of a CA bundle or folder. "system": those of the operating system
+            (extra `truststore`). An `ssl.SSLContext`: what it says; a client certificate is loaded into it. Its key logging is
+            switched off.
+        allow_http: accept a `base_url` of http to a host of a private network, such as a sandbox in another container; also
+            by IOVOX_ALLOW_HTTP=1. The key is sent there unencrypted.
+        headers: headers to send with each request. `User-Agent` may be among them, but no credential, and none that the client
+            itself needs.
+        engine: the library that sends the requests, "httpx" or "httpx2" (extra `httpx2`).
+        transport: an asynchronous transport of httpx, httpx2 or httpx_aiohttp to use instead of the client's own connections; it is
+            closed with the session. It has its own proxies, certificates and pool, so `proxy` and `verify` must not be passed
+            with it. For aiohttp: `httpx_aiohttp.AiohttpTransport(trust_env=False)`.
         observer: receives an event for every request, retry, page and stream, for metrics (see `iovox_async.events`).
 
     Raises:
@@ -101,46 +102,34 @@ class AsyncInsights:
         max_page_bytes: int = MAX_PAGE_BYTES,
         timezone: tzinfo | str | None = None,
         proxy: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        verify: Verify = True,
+        allow_http: bool = False,
+        headers: Mapping[str, str] | None = None,
+        engine: EngineName = "httpx",
+        transport: Transport | None = None,
         observer: Observer | None = None,
     ) -> None:
         enable_logging()
         # The key leaves the local variables at once, so that a traceback that shows them cannot show it.
         key, secure_key = Secret("secure_key", secure_key), None
-        user = Secret("username", username)
-        sign = make_signer(user, key)
-        concurrency = check_positive_integer("concurrency", concurrency)
-        if not isinstance(retry, RetryPolicy):
-            raise ConfigurationError("retry", f"must be a RetryPolicy, got {type(retry).__name__}")
-        attempt_seconds = positive_seconds("timeout", timeout)
-        url = check_base_url(base_url or os.environ.get("IOVOX_URL") or DEFAULT_BASE_URL)
         self._page_size = check_page_size(page_size)
-        runtime = current_runtime()
-        time = AccountTime(zone_of(timezone), runtime.utcnow, runtime.clock)
-        endpoint = Endpoint(
-            url,
-            sign,
+        self._connection = connect(
+            Secret("username", username),
+            key,
+            base_url=base_url,
             concurrency=concurrency,
-            timeout=attempt_seconds,
-            proxy=proxy,
-            transport=transport,
-            max_page_bytes=check_positive_integer("max_page_bytes", max_page_bytes),
-            on_date=time.observe,
-        )
-        self._connection = Connection(
-            endpoint=endpoint,
-            throttle=RequestThrottle(
-                concurrency, clock=runtime.clock, sleep=runtime.sleep, random=runtime.random
-            ),
-            page_budget=PageBudget.for_concurrency(concurrency),
-            supervisor=TaskSupervisor(endpoint.aclose),
             retry=retry,
+            timeout=timeout,
+            max_page_bytes=max_page_bytes,
+            timezone=timezone,
+            proxy=proxy,
+            verify=verify,
+            allow_http=allow_http,
+            headers=headers,
+            engine=engine,
+            transport=transport,
             observer=observer,
-            time=time,
-            runtime=runtime,
         )
-        self._base_url = url
-        self._account = f"{user.reveal().decode()} at {url}"
 
     def stream(
         self,
@@ -265,7 +254,14 @@ class AsyncInsights:
             page_size = query.limit if page_size == 10_000 and query.limit is not None else page_size
         response = await self._connection.get(requested.to_query_string(page=page, limit=page_size))
         calls = await decode_page(self._decoder(requested.fields, on_error), response)
-        return Page(page, calls, await raw_json(response, range(response.rows)))
+        return Page(
+            page,
+            calls,
+            await raw_json(response, range(response.rows)),
+            response.status_code,
+            response.headers,
+            response.attempts,
+        )
 
     async def get(
         self,
@@ -348,51 +344,6 @@ class AsyncInsights:
                 include_updates=include_updates,
                 added_fields=added_fields,
             )
-        )
-
-    async def __aenter__(self) -> Self:
-        self._connection.supervisor.check_usable()
-        await self._connection.endpoint.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Ends all requests and closes all connections, which takes a few seconds at most. It may be called more than once.
-
-        Raises:
-            SessionError: the session was used in another event loop or process.
-        """
-        await self._connection.supervisor.aclose()
-
-    @property
-    def account(self) -> str:
-        """Identifies the account: the API user and the address of the service."""
-        return self._account
-
-    @property
-    def timezone(self) -> tzinfo | None:
-        """The time zone of the account, or None if it was not passed."""
-        return self._connection.timezone
-
-    def now(self) -> datetime:
-        """Returns the account's local time by this machine's clock, naive; without a time zone, the machine's local time."""
-        return self._connection.time.now()
-
-    def __repr__(self) -> str:
-        if not hasattr(self, "_account"):
-            return "<AsyncInsights, not initialized>"
-        throttle = self._connection.throttle
-        return f"<AsyncInsights {self._base_url}: {throttle.in_flight} of {throttle.concurrency} requests in flight>"
-
-    def __reduce__(self) -> Any:
-        raise ConfigurationError(
-            None,
-            "a session cannot be pickled or copied, because it holds connections and a key",
-            hint="Create one in each process.",
         )
 
     def _decoder(self, fields: Iterable[Field] | None, on_error: OnError) -> CallDecoder:

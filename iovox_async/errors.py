@@ -36,9 +36,11 @@ Invariants:
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 __all__ = [
@@ -146,10 +148,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "dask": ("dask[dataframe]", "distributed", "numpy", "pyarrow"),
     "dlt": ("dlt[duckdb]", "numpy", "pyarrow"),
     "fastapi": ("fastapi",),
+    "httpx2": ("httpx2",),
     "otel": ("opentelemetry-api",),
     "remote": ("fsspec",),
     "sandbox": ("starlette", "uvicorn"),
-    "socks": ("httpx[socks]",),
+    "socks": ("socksio",),
+    "truststore": ("truststore",),
 }
 
 
@@ -215,9 +219,11 @@ class ResponseError(RequestError):
         status_code: the HTTP status code.
         messages: the server's error messages, from an XML, JSON or plain text body.
         retry_after: seconds from the server's `Retry-After` header, or None.
+        headers: the headers of the response; a name matches in any case. Empty if the error does not come from a response.
     """
 
     hint: str | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, status_code: int, messages: tuple[str, ...] = (), *, retry_after: float | None = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Calls of a sandbox without a marker; generated in a tenth of a second.
 DEFAULT_CALLS = 500
 SANDBOX_OPTIONS = {"calls", "start", "end", "seed", "faults", "now"}
-CLIENT_OPTIONS = {"concurrency", "page_size", "retry", "timeout", "timezone"}
+CLIENT_OPTIONS = {"concurrency", "engine", "page_size", "retry", "timeout", "timezone"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,24 +95,21 @@ def iovox_insights(
     Its retries wait for hundredths of a second. After an async test, everything that the test left running ends in the test's
     event loop. In a plain function that runs its own loop, close the streams that are not read to the end.
     """
-    import ssl
-
-    import httpx
-
     from iovox_async import AsyncInsights, RetryPolicy
+    from iovox_async._http.engines import load_engine
+    from iovox_async._http.tls import unused_context
 
     if _runs_on_trio(request):
         pytest.skip("iovox_async runs on asyncio only")
-    # Connections are not reused, so none outlives the event loop of a plain function.
-    transport = httpx.AsyncHTTPTransport(
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        limits=httpx.Limits(max_keepalive_connections=0),
-        trust_env=False,
-    )
     options = {
         "retry": RetryPolicy(initial_backoff=0.01, max_backoff=0.05),
         **_marker_options(request, CLIENT_OPTIONS),
     }
+    library = load_engine(options.pop("engine", "httpx")).library
+    # Connections are not reused, so none outlives the event loop of a plain function.
+    transport = library.AsyncHTTPTransport(
+        verify=unused_context(), limits=library.Limits(max_keepalive_connections=0), trust_env=False
+    )
     insights = AsyncInsights(
         iovox_sandbox.username, iovox_sandbox.key, base_url=iovox_url, transport=transport, **options
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .models import Call
 
 __all__ = ["Page", "StreamStats"]
@@ -22,11 +24,17 @@ class Page:
         calls: the calls.
         raw: the JSON they were decoded from, byte for byte, with replacement characters where a text was not Unicode. It
             includes calls that were skipped, or beyond `max_calls`.
+        status_code: the status of the response: 200, or 204 for one without a body.
+        headers: the headers of the response; a name matches in any case.
+        attempts: how many times the request was sent.
     """
 
     number: int
     calls: list[Call]
     raw: bytes = field(repr=False)
+    status_code: int = 200
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    attempts: int = 1
 
 
 @frozen

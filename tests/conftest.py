@@ -6,7 +6,7 @@ import os
 import hypothesis
 import pytest
 from support.clock import Clock, fake_runtime
-from support.faults import carrier, nothing_left
+from support.faults import engine_options, nothing_left
 
 from iovox_async import AsyncInsights
 from iovox_async._runtime import use_runtime
@@ -86,7 +86,7 @@ def clock():
 
 @pytest.fixture
 def engine():
-    """What carries the requests of `open_session`; a test that is marked `both_engines` runs with "aiohttp" too."""
+    """The HTTP library of `open_session`; a test that is marked `every_engine` runs with the others too."""
     return "httpx"
 
 
@@ -96,7 +96,8 @@ def open_session(clock, engine):
 
     def make(base_url=BASE, *, sleep=clock.sleep, utcnow=None, **options):
         options = {"username": "demo", "secure_key": "demo-key", **options}
-        options.setdefault("transport", carrier(engine))
+        if not options.keys() & {"transport", "engine"}:
+            options |= engine_options(engine, options.pop("verify", None))
         times = {} if utcnow is None else {"utcnow": utcnow}
         with use_runtime(fake_runtime(clock, sleep=sleep, **times)):
             return AsyncInsights(base_url=base_url, **options)

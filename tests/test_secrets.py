@@ -12,9 +12,9 @@ from support.clock import fake_runtime
 from support.faults import (
     RawServer,
     answering,
-    both_engines,
-    both_engines_aiohttp_slow,
-    carrier,
+    engine_options,
+    every_engine,
+    every_engine_slow,
     http_answer,
 )
 from support.leaks import links, shown
@@ -71,7 +71,7 @@ def _retries_take_no_time(clock):
 
 
 @pytest.mark.fault(63)
-@both_engines_aiohttp_slow
+@every_engine_slow
 @pytest.mark.parametrize(
     ("kind", "form"),
     [*((kind, "xml") for kind in (*FAULT_KINDS, "none")), *(("401", form) for form in ("json", "text"))],
@@ -86,7 +86,7 @@ async def test_the_key_is_in_no_output_under_any_fault(kind, form, logs, clock, 
     with warnings.catch_warnings(record=True) as warned:
         async with sandbox.serve() as base_url:
             session = AsyncInsights(
-                "demo", CANARY, base_url=base_url, transport=carrier(engine), retry=policy, **options
+                "demo", CANARY, base_url=base_url, **engine_options(engine), retry=policy, **options
             )
             async with session as insights:
                 seen = await errors_of(insights)
@@ -123,7 +123,7 @@ ECHOES = {
 
 
 @pytest.mark.fault(63)
-@both_engines
+@every_engine
 @pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES.keys())
 async def test_a_key_repeated_by_the_server_is_masked(answer, logs, clock, engine):
     """Given a response that contains the key, when it is received, then no error and no log line contains it."""
@@ -132,15 +132,15 @@ async def test_a_key_repeated_by_the_server_is_masked(answer, logs, clock, engin
             "demo",
             CANARY,
             base_url=server.base_url,
-            transport=carrier(engine),
+            **engine_options(engine),
             retry=RetryPolicy(max_attempts=3),
         )
         async with session as insights:
             seen = await errors_of(insights)
     assert len(seen) > 20
     assert tainted(seen) == []
-    # httpcore logs the response at DEBUG, but not the request.
-    assert tainted(line for line in logs if not line.startswith("httpcore.")) == []
+    # The library's connection pool logs the response at DEBUG, but not the request.
+    assert tainted(line for line in logs if not line.startswith(("httpcore.", "httpcore2."))) == []
 
 
 @pytest.mark.finding("C1")
@@ -164,7 +164,7 @@ async def test_a_key_in_the_message_of_a_library_is_masked(kind, logs, clock):
 
 
 @pytest.mark.fault(14)
-@both_engines
+@every_engine
 async def test_a_redirect_target_receives_no_request(logs, clock, engine):
     """Given a redirect to another host, when pages are requested, then that host receives no connection."""
     async with RawServer(answering(http_answer())) as other:
@@ -172,9 +172,7 @@ async def test_a_redirect_target_receives_no_request(logs, clock, engine):
         sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
         sandbox.faults = Faults(fail_after=0, kinds="302", location=target)
         async with sandbox.serve() as base_url:
-            async with AsyncInsights(
-                "demo", CANARY, base_url=base_url, transport=carrier(engine)
-            ) as insights:
+            async with AsyncInsights("demo", CANARY, base_url=base_url, **engine_options(engine)) as insights:
                 seen = await errors_of(insights)
         assert any(f"127.0.0.1:{other.port}" in text for text in seen)
         assert other.connections == 0
@@ -208,13 +206,13 @@ async def test_a_proxy_sees_the_key_only_inside_tls(logs, clock):
     assert not [text for text in seen + logs if "pr0xy-pass" in text]
 
 
-@both_engines
+@every_engine
 async def test_a_cancelled_request_shows_no_key(engine, clock):
     """Given a request in flight, when it is cancelled, then neither its frames nor the exception show the key."""
     sandbox = Sandbox(calls=5, start=START, end=END, key=CANARY)
     sandbox.faults = Faults(fail_after=0, kinds="hang")
     async with sandbox.serve() as base_url:
-        async with AsyncInsights("demo", CANARY, base_url=base_url, transport=carrier(engine)) as insights:
+        async with AsyncInsights("demo", CANARY, base_url=base_url, **engine_options(engine)) as insights:
             task = asyncio.create_task(insights.page(START, END))
             while not sandbox.stats.active_requests:
                 await asyncio.sleep(0.001)
@@ -238,18 +236,16 @@ def _awaited(coroutine):
         yield coroutine.cr_frame
         coroutine = coroutine.cr_await
         file = Path(getattr(getattr(coroutine, "cr_code", None), "co_filename", ""))
-        if {"httpcore", "aiohttp"} & {*file.parts}:
+        if {"httpcore", "httpcore2", "aiohttp"} & {*file.parts}:
             return
 
 
-@both_engines
+@every_engine
 async def test_no_phone_number_is_in_an_error_or_a_log_line(logs, clock, engine):
     """Given a filter by phone number, when requests fail, then no error and no log line contains it."""
     sandbox = Sandbox(calls=60, start=START, end=END)
     async with sandbox.serve() as base_url:
-        async with AsyncInsights(
-            "demo", "demo-key", base_url=base_url, transport=carrier(engine)
-        ) as insights:
+        async with AsyncInsights("demo", "demo-key", base_url=base_url, **engine_options(engine)) as insights:
             for kind in ("404", "500", "cut", "garbage", "302", "close"):
                 sandbox.faults = Faults(fail_after=0, kinds=kind)
                 with pytest.raises(IovoxError) as caught:
@@ -260,14 +256,12 @@ async def test_no_phone_number_is_in_an_error_or_a_log_line(logs, clock, engine)
     assert not [line for line in loud if NUMBER in line]
 
 
-@both_engines
+@every_engine
 async def test_an_error_keeps_no_frame_of_the_request(engine, clock):
     """Given a failed request, when its error is kept, then no frame of the request is kept with it."""
     sandbox = Sandbox(calls=60, start=START, end=END, faults=Faults(fail_after=1, kinds="cut"))
     async with sandbox.serve() as base_url:
-        async with AsyncInsights(
-            "demo", "demo-key", base_url=base_url, transport=carrier(engine)
-        ) as insights:
+        async with AsyncInsights("demo", "demo-key", base_url=base_url, **engine_options(engine)) as insights:
             with pytest.raises(IovoxError) as caught:
                 await insights.stream(START, END, page_size=20).collect()
             gc.collect()

@@ -273,6 +273,7 @@ class PageFetcher:
                 split_after=max(request.attempts + 1, retry.max_attempts - self.plan.splits_left(request)),
                 on_retry=on_retry,
             )
+        page.attempts = attempts
         budget.hold(page, page.size)
         self.bytes_received += page.wire_bytes
         self._page_sizes.record(page)

@@ -176,13 +176,16 @@ class StreamReader:
             raw = b""
             if self._page_calls:
                 raw = await self._run_in_own_task(partial(raw_json, self._blocks.page, self._rows.rows))
+            response = self._blocks.page
             self._blocks, calls, self._page_calls = None, self._page_calls, []
             if calls:
                 self._pages += 1
                 self._calls += len(calls)
                 self._last = _sort_key(calls[-1])
                 self._remove_added_fields(calls)
-                return Page(self._pages, calls, raw)
+                return Page(
+                    self._pages, calls, raw, response.status_code, response.headers, response.attempts
+                )
         return None
 
     async def next_record_batch(self) -> pa.RecordBatch | None:

@@ -6,38 +6,30 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-import httpx
-
 from .._parsing.gzip import GzipDecoder
 from ..errors import DecodeError, TransportError
+from .engines import describe_type
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    import httpx
+
     from .deadline import NetworkDeadline
+    from .engines import Engine
 
-__all__ = ["ResponseBody", "check_response", "describe_type"]
-
-
-def describe_type(value: object) -> str:
-    """The class of a value, with its module; a class is named as such."""
-    kind = value if isinstance(value, type) else type(value)
-    name = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
-    )
-    return f"the class {name}" if kind is value else name
+__all__ = ["ResponseBody", "check_response"]
 
 
-def check_response(response: object) -> None:
+def check_response(response: object, engine: Engine) -> None:
     """Checks what a transport of the user's has returned."""
     stream = getattr(response, "stream", None)
-    if not (
-        isinstance(response, httpx.Response) and hasattr(stream, "__aiter__") and hasattr(stream, "aclose")
-    ):
-        kind = describe_type(stream if isinstance(response, httpx.Response) else response)
-        raise TransportError(f"the transport must return an httpx.Response with an async stream, got {kind}")
+    is_response = isinstance(response, engine.library.Response)
+    if not (is_response and hasattr(stream, "__aiter__") and hasattr(stream, "aclose")):
+        kind = describe_type(stream if is_response else response)
+        raise TransportError(
+            f"the transport must return an {engine.name}.Response with an async stream, got {kind}"
+        )
 
 
 class ResponseBody:

@@ -1,7 +1,7 @@
 """Converts the exceptions of HTTP libraries to errors of this package.
 
-Classes of httpx, httpcore and aiohttp are recognized by name: their exceptions are equivalent, and aiohttp is imported only
-by those who use it. `httpx_aiohttp` reports a refused connection, a reset and an untrusted certificate as a timeout, and
+Classes of httpx, httpx2, their connection pools and aiohttp are recognized by name: their exceptions are equivalent, and each
+library is imported only by those who use it. `httpx_aiohttp` reports a refused connection, a reset and an untrusted certificate as a timeout, and
 does not convert errors in the HTTP syntax, so aiohttp's own exception decides where there is one.
 
 Invariants: no error keeps a reference to the request, whose headers contain the key: no frame, no bytes, no exception of aiohttp.
@@ -27,7 +27,7 @@ MESSAGE_LENGTH: Final = 120
 CONNECTION_HINT: Final = (
     "Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
 )
-_HTTPX_PACKAGES: Final = frozenset({"httpx", "httpcore"})
+_HTTPX_PACKAGES: Final = frozenset({"httpx", "httpcore", "httpx2", "httpcore2"})
 #: The operating system's errors for a server or network that cannot be reached, of which a transport may raise the bare class.
 _UNREACHABLE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 #: A name that does not exist is a wrong address rather than an outage.

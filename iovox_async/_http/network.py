@@ -13,8 +13,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
-import httpcore
-import httpx
 from attrs import define, field
 
 from ..errors import MissingExtraError
@@ -23,6 +21,12 @@ if TYPE_CHECKING:
     import socket
     import ssl
     from collections.abc import Awaitable, Callable, Mapping
+
+    # The classes of httpcore2 have the same methods.
+    import httpcore
+    import httpx
+
+    from .engines import Engine
 
 T = TypeVar("T")
 
@@ -56,7 +60,7 @@ class ConnectionLog:
         in_use: it has begun to use one. Unknown (False) with a transport that does not support httpcore's extension `trace`.
     """
 
-    opened: list[httpcore.AsyncNetworkStream] = field(factory=list)
+    opened: list[_Connection] = field(factory=list)
     connecting: bool = False
     connected: bool = False
     in_use: bool = True
@@ -83,70 +87,74 @@ class ConnectionLog:
 _log: Final[ContextVar[ConnectionLog | None]] = ContextVar("connection_log", default=None)
 
 
-class PoolTransport(httpx.AsyncBaseTransport):
+class PoolTransport:
     """Sends requests through a pool of at most `concurrency` connections. Raises httpcore's exceptions.
 
     httpx's own transport does not accept a network backend.
     """
 
-    def __init__(self, *, concurrency: int, ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
+    def __init__(
+        self, engine: Engine, *, concurrency: int, ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None
+    ) -> None:
+        self._new_request = engine.pool.Request
+        self._new_url = engine.pool.URL
+        self._new_response = engine.library.Response
+        self._pool = engine.pool.AsyncConnectionPool(
             ssl_context,
-            None if proxy is None else _proxy(proxy, ssl_context),
+            None if proxy is None else _proxy(engine, proxy, ssl_context),
             max_connections=concurrency,
             max_keepalive_connections=concurrency,
             keepalive_expiry=KEEPALIVE_SECONDS,
-            network_backend=TrackingBackend(httpcore.AnyIOBackend()),
+            network_backend=TrackingBackend(engine.pool.AnyIOBackend()),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request, and returns when the response's headers have arrived."""
+        url = request.url
         response = await self._pool.handle_async_request(
-            httpcore.Request(
+            self._new_request(
                 request.method,
-                _url(request.url),
+                self._new_url(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
                 headers=request.headers.raw,
                 content=request.stream,
                 extensions=request.extensions,
             )
         )
-        return httpx.Response(
+        made: httpx.Response = self._new_response(
             response.status,
             headers=response.headers,
-            stream=response.stream,  # type: ignore[arg-type]  # the same methods, without a wrapper for each read
+            stream=response.stream,  # without a wrapper for each read
             extensions=response.extensions,
         )
+        return made
 
     async def aclose(self) -> None:
         """Closes all connections."""
         await self._pool.aclose()
 
 
-def _url(url: httpx.URL) -> httpcore.URL:
-    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-
-
-def _proxy(proxy: httpx.Proxy, ssl_context: ssl.SSLContext) -> httpcore.Proxy:
+def _proxy(engine: Engine, proxy: httpx.Proxy, ssl_context: ssl.SSLContext) -> Any:
     if proxy.url.scheme.startswith("socks5"):
         try:
             importlib.import_module("socksio")  # httpcore imports it at the first connection
         except ImportError as error:
             raise MissingExtraError("a SOCKS proxy", "socks") from error
-    return httpcore.Proxy(
-        _url(proxy.url),
+    url = proxy.url
+    return engine.pool.Proxy(
+        engine.pool.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
         auth=proxy.raw_auth,
         headers=proxy.headers.raw,
         ssl_context=ssl_context if proxy.url.scheme == "https" else None,
     )
 
 
-class TrackingBackend(httpcore.AsyncNetworkBackend):
+class TrackingBackend:
     """Connects through another backend, and records what the current request has opened."""
 
     def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
         self._backend = backend
 
-    async def connect_tcp(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, *args: Any, **options: Any) -> _Connection:
         """Opens a connection."""
         log = _log.get() or ConnectionLog()
         log.connecting = True
@@ -160,14 +168,14 @@ class TrackingBackend(httpcore.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
-class _Connection(httpcore.AsyncNetworkStream):
+class _Connection:
     """A connection that is read in large blocks."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
         self._socket = stream.get_extra_info("socket")
-        self.write = stream.write  # type: ignore[method-assign]  # the same method, without another coroutine
-        self.aclose = stream.aclose  # type: ignore[method-assign]
+        self.write = stream.write  # the same method, without another coroutine
+        self.aclose = stream.aclose
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's own
         """Reads the next bytes; empty at the end."""
@@ -181,7 +189,7 @@ class _Connection(httpcore.AsyncNetworkStream):
             return _is_readable(self._socket)
         return self._stream.get_extra_info(info)
 
-    async def start_tls(self, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+    async def start_tls(self, *args: Any, **options: Any) -> _Connection:
         """Returns the connection with TLS."""
         return _Connection(await self._stream.start_tls(*args, **options))
 

@@ -15,24 +15,24 @@ gzip decoder accepts truncated bodies, so raw bytes are read and decoded here. C
 from __future__ import annotations
 
 import contextlib
-import ssl
-import threading
+import copy
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import httpx
 
 from .._parsing.error_body import ERROR_BYTES, error_messages
 from .._parsing.splitter import PageSplitter
 from .._redaction import make_redactor
-from ..errors import ConfigurationError, DecodeError, RequestError, RequestTimeout
-from .body import ResponseBody, check_response, describe_type
+from ..errors import DecodeError, RequestError, RequestTimeout, ResponseError
+from .body import ResponseBody, check_response
 from .deadline import NetworkDeadline
 from .exceptions import CONNECTION_HINT, convert_exception
 from .failures import RetryableFailure
-from .network import ConnectionLog, PoolTransport, close_quietly, with_tracked_connections
+from .headers import RequestHeaders, ResponseHeaders, secret_values, user_agent
+from .network import ConnectionLog, close_quietly, with_tracked_connections
 from .responses import error_for_status
-from .urls import format_address, format_origin, parse_proxy
+from .urls import format_origin
 
 # anyio imports its backend at first use, which would block a running event loop for some milliseconds.
 with contextlib.suppress(ImportError):
@@ -41,8 +41,11 @@ with contextlib.suppress(ImportError):
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx
+
     from .._config import Sign
     from .._parsing.page import PageBuilder, RawPage
+    from .connections import Connections
 
 __all__ = ["MAX_PAGE_BYTES", "Endpoint"]
 
@@ -52,105 +55,91 @@ MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 MAX_MESSAGE: Final = 300
 #: Seconds for the body of an error; its status is enough to go on.
 ERROR_BODY_SECONDS: Final = 5.0
+#: What only a URL contains.
+_URL_PART: Final = re.compile(r"://|[?&=]")
+#: Headers of every request.
+_HEADERS: Final = (
+    (b"accept", b"application/json"),
+    (b"accept-encoding", b"gzip"),
+    # A page from a cache could miss calls that another page has shown already.
+    (b"cache-control", b"no-cache"),
+)
 
 
-_ssl_context: ssl.SSLContext | None = None
-_ssl_context_lock = threading.Lock()
-
-
-def ssl_context() -> ssl.SSLContext:
-    """Returns the SSL context of the process. It is created once, since reading the certificates takes 25 ms."""
-    global _ssl_context  # noqa: PLW0603 - created once
-    with _ssl_context_lock:
-        if _ssl_context is None:
-            _ssl_context = httpx.create_ssl_context(trust_env=False)
-            # The standard library follows SSLKEYLOGFILE, so whoever sets that variable could read the key.
-            _ssl_context.keylog_filename = None  # type: ignore[assignment]  # as documented
-        return _ssl_context
-
-
-def _make_redactors(sign: Sign) -> tuple[Callable[[str], str], Callable[[str], str]]:
+def _make_redactors(sign: Sign, headers: RequestHeaders) -> tuple[Callable[[str], str], Callable[[str], str]]:
     # A function of its own: the key must not be a variable of a frame that may become part of a traceback.
-    key = dict(sign())[b"secureKey"].decode()
-    return make_redactor(key), make_redactor(key, only_secrets=True)
+    secrets = [dict(sign())[b"secureKey"].decode(), *secret_values(headers)]
+    return make_redactor(*secrets), make_redactor(*secrets, only_secrets=True)
 
 
 class Endpoint:
     """Sends requests to one endpoint.
 
     Args:
-        base_url: as `check_base_url` returns it.
+        connections: what they are sent through.
         sign: returns the credential headers.
-        concurrency: maximum number of connections.
         timeout: seconds for one attempt, from start to last byte, without the time spent computing.
-        proxy: a proxy's URL, "environment" to use HTTPS_PROXY and the like, or None.
-        transport: replaces the connection pool; not allowed together with `proxy`. `concurrency` does not apply to it: if its
-            pool has fewer connections, the time a request waits in it counts as part of the attempt. aiohttp's pool has 100,
-            kept open for 5 to 15 seconds; aiohttp also keeps a host's cookies, rejects headers beyond 8 KB or 128, and
-            repeats a request itself if the connection is lost before the response.
+        headers: more headers, as `check_headers` returns them.
         max_page_bytes: size of the largest page accepted.
         on_date: called with the `Date` and `Age` headers of each page.
 
-    Raises:
-        ConfigurationError: the transport or the proxy cannot be used.
+    Attributes:
+        base_url: the URL below which the endpoint is.
     """
 
     def __init__(
         self,
-        base_url: str,
+        connections: Connections,
         sign: Sign,
         *,
-        concurrency: int,
         timeout: float,
-        proxy: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        headers: RequestHeaders = (),
         max_page_bytes: int = MAX_PAGE_BYTES,
         on_date: Callable[[str | None, str | None], None] | None = None,
     ) -> None:
-        if transport is not None and not isinstance(transport, httpx.AsyncBaseTransport):
-            raise ConfigurationError(
-                "transport",
-                f"must be an instance of httpx.AsyncBaseTransport, got {describe_type(transport)}",
-                "Pass one of httpx such as httpx.AsyncHTTPTransport(), or httpx_aiohttp.AiohttpTransport(); no client, no "
-                "synchronous transport and none of httpx2.",
-            )
-        if proxy is not None and transport is not None:
-            raise ConfigurationError(
-                "proxy", "cannot be combined with transport", "Configure the proxy in the transport."
-            )
-        self._url = f"{base_url}/calls/insights"
+        self._connections = connections
+        self._engine = connections.engine
+        self.base_url = connections.base_url
+        self._url = f"{connections.base_url}/calls/insights"
+        self._address = connections.address
+        self._own_pool = connections.own_pool
         self._sign = sign
-        #: Masks the key, phone numbers and credentials in URLs; and the key only, in messages of this package.
-        self._mask, self._mask_key = _make_redactors(sign)
-        self._concurrency = concurrency
         self._timeout = timeout
-        self._proxy = parse_proxy(proxy, base_url)
-        self._address = format_address(httpx.URL(base_url))
-        if self._proxy is not None:
-            self._address += f" through the proxy {format_address(self._proxy.url)}"
-        self._transport = transport
-        self._own_pool = transport is None
         self._max_page_bytes = max_page_bytes
         self._on_date = on_date
+        self._set_headers(headers)
+
+    def _set_headers(self, headers: RequestHeaders) -> None:
+        self._added_headers = headers
+        agent = (
+            ()
+            if any(name.lower() == b"user-agent" for name, _ in headers)
+            else ((b"user-agent", user_agent(self._engine)),)
+        )
+        self._headers = (*_HEADERS, *agent, *headers)
+        #: Masks the key, phone numbers and credentials in URLs; and the key only, in messages of this package.
+        self._mask, self._mask_key = _make_redactors(self._sign, headers)
+
+    def with_options(
+        self, *, timeout: float | None = None, headers: RequestHeaders | None = None
+    ) -> Endpoint:
+        """The same endpoint over the same connections, with another timeout or with more headers."""
+        view = copy.copy(self)
+        if timeout is not None:
+            view._timeout = timeout  # noqa: SLF001 - of the same class
+        if headers:
+            names = {name.lower() for name, _ in headers}
+            kept = [item for item in self._added_headers if item[0].lower() not in names]
+            view._set_headers((*kept, *headers))  # noqa: SLF001 - as above
+        return view
 
     async def open(self) -> None:
         """Creates the connection pool without blocking the event loop."""
-        if self._transport is not None:
-            return
-        if self._url.startswith("https:") or (self._proxy is not None and self._proxy.url.scheme == "https"):
-            context = await anyio.to_thread.run_sync(ssl_context)
-        else:
-            # Never used, but without one httpcore would read the certificates.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if self._transport is None:
-            self._transport = PoolTransport(
-                concurrency=self._concurrency, ssl_context=context, proxy=self._proxy
-            )
+        await self._connections.open()
 
     async def aclose(self) -> None:
         """Closes all connections. Errors are ignored, and waiting ends after a few seconds."""
-        if self._transport is not None:
-            await close_quietly(self._transport.aclose)
+        await self._connections.aclose()
 
     async def get_page(
         self, params: str, *, time_limit: float, new_page: Callable[[], PageBuilder] = PageSplitter
@@ -166,13 +155,13 @@ class Endpoint:
             RetryableFailure: a retry may succeed.
             RequestError: a retry would fail too.
         """
-        await self.open()
+        transport = await self._connections.open()
         limit = min(self._timeout, time_limit)
         # With a transport of the user's, its events tell whether it reuses a connection.
         log = ConnectionLog(in_use=self._own_pool)
         try:
             with NetworkDeadline(limit) as deadline:
-                return await self._request(params, new_page, log, deadline)
+                return await self._request(transport, params, new_page, log, deadline)
         except (RetryableFailure, RequestError) as error:
             self._mask_key_in(error.error if isinstance(error, RetryableFailure) else error)
             # Remove the traceback: the variables of its frames hold the page and the query.
@@ -192,31 +181,28 @@ class Endpoint:
             error = error.__cause__
 
     async def _request(
-        self, params: str, new_page: Callable[[], PageBuilder], log: ConnectionLog, deadline: NetworkDeadline
+        self,
+        transport: Any,
+        params: str,
+        new_page: Callable[[], PageBuilder],
+        log: ConnectionLog,
+        deadline: NetworkDeadline,
     ) -> RawPage:
-        assert self._transport is not None
-        request = httpx.Request(
+        request = self._engine.library.Request(
             "GET",
             f"{self._url}?{params}",
-            headers=[
-                (b"accept", b"application/json"),
-                (b"accept-encoding", b"gzip"),
-                # A page from a cache could miss calls that another page has shown already.
-                (b"cache-control", b"no-cache"),
-                (b"user-agent", b"iovox-async"),
-                *self._sign(),
-            ],
+            headers=[*self._headers, *self._sign()],
             extensions=self._extensions(log),
         )
         body: ResponseBody | None = None
         try:
-            response = await with_tracked_connections(self._transport.handle_async_request(request), log)
-            check_response(response)
+            response = await with_tracked_connections(transport.handle_async_request(request), log)
+            check_response(response, self._engine)
             try:
                 body = ResponseBody(response, self._max_page_bytes, deadline)
                 return await self._read_page(response, body, new_page)
             finally:
-                await close_quietly(response.stream.aclose)  # type: ignore[union-attr]  # checked above
+                await close_quietly(response.stream.aclose)
         except (RetryableFailure, RequestError):
             raise
         except Exception as error:
@@ -243,12 +229,19 @@ class Endpoint:
     ) -> RawPage:
         if self._on_date is not None and response.status_code in {200, 204}:
             self._on_date(response.headers.get("date"), response.headers.get("age"))
+        shown_headers = ResponseHeaders(response.headers.multi_items(), self._mask_header)
         if response.status_code == 204:
-            return PageSplitter.empty()
+            page = PageSplitter.empty()
+            page.status_code, page.headers = 204, shown_headers
+            return page
         if response.status_code != 200:
             messages = await self._error_messages(body)
-            origin = self._mask(format_origin(response.headers.get("location")))
-            raise error_for_status(response.status_code, response.headers, messages, origin)
+            origin = self._mask(format_origin(response.headers.get("location"), self._engine))
+            failure = error_for_status(response.status_code, response.headers, messages, origin)
+            error = failure.error if isinstance(failure, RetryableFailure) else failure
+            assert isinstance(error, ResponseError)
+            error.headers = shown_headers
+            raise failure
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"identity", "", "gzip", "x-gzip"}:
             problem = f"the page has the encoding {self._mask(encoding)[:40]!r}, but only gzip was accepted"
@@ -259,11 +252,14 @@ class Endpoint:
                 async for block in blocks:
                     body.decode(builder.feed, block)
             body.deadline.stop()
-            return await builder.finish(body.received)
+            page = await builder.finish(body.received)
         except DecodeError as error:
             problem, hint = _cut(self._mask_key(error.args[0])), error.hint
         except RecursionError:
             problem, hint = "the page cannot be decoded: Python's recursion limit is too near", None
+        else:
+            page.headers = shown_headers
+            return page
         # Raised outside the except block: the decoder's exception, which may hold the page, must not become its context.
         is_html = "html" in response.headers.get("content-type", "")
         # A page that is too large stays too large. HTML comes from a gateway, and rarely changes.
@@ -271,6 +267,10 @@ class Endpoint:
         raise RetryableFailure(
             DecodeError(problem, hint=hint), splittable=not is_html, max_attempts=max_attempts
         )
+
+    def _mask_header(self, value: str) -> str:
+        """Masks what a header must not show: the key, and what the URL of the request contains if the server repeats it."""
+        return (self._mask if _URL_PART.search(value) else self._mask_key)(value)
 
     async def _error_messages(self, body: ResponseBody) -> tuple[str, ...]:
         """The messages in an error body. Failures while reading it are ignored: the status decides."""

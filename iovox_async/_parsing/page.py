@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
@@ -92,6 +92,9 @@ class RawPage:
         ids: the id of each row; None where it cannot be read.
         size: bytes of JSON.
         wire_bytes: bytes of the body as they were sent, perhaps compressed.
+        status_code: the status of the response.
+        headers: the headers of the response.
+        attempts: how many times the request was sent.
     """
 
     segments: tuple[Segment, ...]
@@ -99,6 +102,9 @@ class RawPage:
     ids: Sequence[int | None] = field(repr=False)
     size: int
     wire_bytes: int
+    status_code: int = field(default=200, init=False)
+    headers: Mapping[str, str] = field(factory=dict, init=False, repr=False)
+    attempts: int = field(default=1, init=False)
 
     @property
     def rows(self) -> int:

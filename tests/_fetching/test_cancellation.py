@@ -5,7 +5,7 @@ import random
 
 import anyio
 import pytest
-from support.faults import both_engines
+from support.faults import every_engine
 from support.sessions import requests_in_flight, requests_waiting
 from support.waiting import until
 
@@ -22,7 +22,7 @@ def sockets():
 
 @pytest.mark.sweep(2)
 @pytest.mark.fault(45, 52)
-@both_engines
+@every_engine
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("waves", [10, pytest.param(100, marks=pytest.mark.slow)])
 async def test_thousands_of_cancelled_reads_leave_the_session_working(waves, open_session):
@@ -69,7 +69,7 @@ async def test_thousands_of_cancelled_reads_leave_the_session_working(waves, ope
         assert sandbox.stats.peak_active_requests == 8
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("way", ["task.cancel", "asyncio.timeout", "anyio scope"])
 @pytest.mark.parametrize("fault", ["hang", "hang_midway", "drip"])
 async def test_cancelling_a_hanging_request_frees_its_slot(way, fault, open_session):
@@ -105,7 +105,7 @@ async def test_cancelling_a_hanging_request_frees_its_slot(way, fault, open_sess
 
 
 @pytest.mark.fault(45)
-@both_engines
+@every_engine
 async def test_cancelling_at_every_turn_of_the_loop_leaves_the_session_working(open_session):
     """Given a stream, when it is cancelled at its first, second, third ... turn of the loop, then the session works on."""
     sandbox = Sandbox(calls=300, start=START, end=END)
@@ -128,7 +128,7 @@ async def test_cancelling_at_every_turn_of_the_loop_leaves_the_session_working(o
         assert turns > 20
 
 
-@both_engines
+@every_engine
 async def test_a_cancelled_wait_for_a_slot_loses_no_slot(open_session):
     """Given requests that wait for a slot, when they are cancelled, then those behind them get it."""
     sandbox = Sandbox(calls=50, start=START, end=END, faults=Faults(latency=0.02))
@@ -151,7 +151,7 @@ async def test_a_cancelled_wait_for_a_slot_loses_no_slot(open_session):
 
 
 @pytest.mark.fault(11)
-@both_engines
+@every_engine
 async def test_the_timeout_covers_the_whole_attempt(open_session):
     """Given a server that sends a byte now and then, when the timeout is over, then the attempt ends."""
     sandbox = Sandbox(

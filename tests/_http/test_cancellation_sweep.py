@@ -4,7 +4,7 @@ import asyncio
 
 import anyio
 import pytest
-from support.faults import both_engines_aiohttp_slow, struck
+from support.faults import every_engine_slow, struck
 from support.sessions import open_tasks, requests_in_flight, requests_waiting
 
 from iovox_async.sandbox import Sandbox
@@ -43,7 +43,7 @@ async def _block(stream):
 
 
 @pytest.mark.fault(45)
-@both_engines_aiohttp_slow
+@every_engine_slow
 @pytest.mark.parametrize(
     "way",
     [

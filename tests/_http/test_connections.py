@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 import trustme
-from support.faults import RawServer, answering, both_engines, http_answer, tunnel
+from support.faults import RawServer, answering, every_engine, http_answer, tunnel
 from support.sessions import endpoint
 
 from iovox_async import (
@@ -21,7 +21,6 @@ from iovox_async import (
     TLSError,
     TransportError,
 )
-from iovox_async._http import transport
 from iovox_async.sandbox import Sandbox
 
 START, END = "2024-01-01", "2024-01-10"
@@ -41,7 +40,7 @@ async def ids(insights):
 
 
 @pytest.mark.fault(1)
-@both_engines
+@every_engine
 @pytest.mark.finding("B10")
 async def test_a_refused_connection_is_retried_then_raised_with_its_address(open_session, clock):
     """Given a port nobody listens on, when a page is requested, then it is retried for total_timeout; the error names the address."""
@@ -62,7 +61,7 @@ async def test_a_refused_connection_is_retried_then_raised_with_its_address(open
     assert "447598455773" not in message
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(
     ("base_url", "address"),
     [
@@ -105,7 +104,7 @@ async def test_an_unreachable_proxy_is_named_without_its_password(open_session):
 
 
 @pytest.mark.fault(1)
-@both_engines
+@every_engine
 async def test_a_server_that_starts_during_the_retries_is_reached(open_session, clock):
     """Given a server that starts after the first attempt, when a page is requested, then it is returned."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -129,7 +128,7 @@ async def test_a_server_that_starts_during_the_retries_is_reached(open_session, 
 
 
 @pytest.mark.fault(1)
-@both_engines
+@every_engine
 async def test_a_host_name_that_does_not_resolve_is_retried_then_raised(open_session, monkeypatch):
     """Given a host name without an address, when a page is requested, then it is retried; the error has the resolver's message."""
     hosts = []
@@ -146,7 +145,7 @@ async def test_a_host_name_that_does_not_resolve_is_retried_then_raised(open_ses
 
 
 @pytest.mark.fault(12)
-@both_engines
+@every_engine
 async def test_a_silent_server_ends_in_a_timeout(open_session):
     """Given a server that accepts connections only, when a page is requested with or without TLS, then RequestTimeout is raised."""
 
@@ -176,11 +175,11 @@ def server_context(certificate):
 
 
 @pytest.fixture
-def trusting(authority, monkeypatch):
-    """Makes the SSL context of the process trust the authority of these tests."""
+def trusting(authority):
+    """A context that trusts the authority of these tests."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    monkeypatch.setattr(transport, "_ssl_context", context)
+    return context
 
 
 CERTIFICATES = {
@@ -191,18 +190,17 @@ CERTIFICATES = {
 
 
 @pytest.mark.fault(2)
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("trusted", "options", "message"), CERTIFICATES.values(), ids=CERTIFICATES.keys())
 async def test_an_untrusted_certificate_is_not_retried_and_gets_no_request(
     trusted, options, message, authority, open_session, request
 ):
     """Given an invalid certificate, when a page is requested, then TLSError is raised at once, and no request was sent."""
-    if trusted:
-        request.getfixturevalue("trusting")
+    verify = request.getfixturevalue("trusting") if trusted else None
     options = {"name": "127.0.0.1", **options}
     context = server_context(authority.issue_cert(options.pop("name"), **options))
     async with RawServer(answering(RESPONSE), tls=context) as server:
-        async with open_session(server.base_url) as insights:
+        async with open_session(server.base_url, verify=verify) as insights:
             with pytest.raises(TLSError, match=message) as caught:
                 await insights.page()
     assert caught.value.attempts == 1
@@ -210,22 +208,20 @@ async def test_an_untrusted_certificate_is_not_retried_and_gets_no_request(
 
 
 @pytest.mark.fault(2)
-@both_engines
-@pytest.mark.usefixtures("trusting")
-async def test_a_trusted_certificate_is_accepted(authority, open_session):
+@every_engine
+async def test_a_trusted_certificate_is_accepted(authority, trusting, open_session):
     """Given a certificate of a trusted authority, when a page is requested, then it is returned."""
     context = server_context(authority.issue_cert("127.0.0.1"))
     async with (
         RawServer(answering(RESPONSE), tls=context) as server,
-        open_session(server.base_url) as insights,
+        open_session(server.base_url, verify=trusting) as insights,
     ):
         assert await ids(insights) == [CALL["id"]]
 
 
 @pytest.mark.fault(3)
-@both_engines
-@pytest.mark.usefixtures("trusting")
-async def test_an_interrupted_handshake_is_retried(authority, open_session):
+@every_engine
+async def test_an_interrupted_handshake_is_retried(authority, trusting, open_session):
     """Given two interrupted TLS handshakes, when a page is requested, then the third succeeds."""
     context = server_context(authority.issue_cert("127.0.0.1"))
 
@@ -238,29 +234,9 @@ async def test_an_interrupted_handshake_is_retried(authority, open_session):
         await tunnel(connection, server.port)
 
     async with RawServer(answering(RESPONSE), tls=context) as server, RawServer(broken_twice) as front:
-        async with open_session(f"https://127.0.0.1:{front.port}/rest/v1") as insights:
+        async with open_session(f"https://127.0.0.1:{front.port}/rest/v1", verify=trusting) as insights:
             assert await ids(insights) == [CALL["id"]]
         assert front.connections == 3
-
-
-@pytest.mark.fault(66)
-async def test_ssl_cert_file_and_sslkeylogfile_are_ignored(authority, monkeypatch, tmp_path, open_session):
-    """Given SSL_CERT_FILE and SSLKEYLOGFILE, when a page is requested, then neither is used."""
-    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    monkeypatch.setattr(transport, "_ssl_context", None)
-    context = transport.ssl_context()
-    certificate = server_context(authority.issue_cert("127.0.0.1"))
-    async with RawServer(answering(RESPONSE), tls=certificate) as server:
-        async with open_session(server.base_url) as insights:
-            with pytest.raises(TLSError):
-                await insights.page()
-        authority.configure_trust(context)
-        async with open_session(server.base_url) as insights:
-            assert await ids(insights) == [CALL["id"]]
-    assert context.keylog_filename is None
-    assert not any("SECRET" in path.read_text() for path in tmp_path.glob("keys"))
 
 
 # Proxies.
@@ -365,7 +341,7 @@ def test_proxy_environment_follows_the_usual_variables(base_url, environment, us
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     insights = AsyncInsights("demo", "demo-key", base_url=base_url, proxy="environment")
-    proxy = endpoint(insights)._proxy
+    proxy = endpoint(insights)._connections._proxy
     assert (None if proxy is None else str(proxy.url)) == used
 
 

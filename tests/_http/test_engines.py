@@ -13,7 +13,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 from multidict import CIMultiDict, CIMultiDictProxy
-from support.faults import RawServer, answering, both_engines, carrier, http_answer
+from support.faults import RawServer, answering, engine_options, every_engine, http_answer
 from yarl import URL
 
 from iovox_async import AsyncInsights, BadRequestError, RequestTimeout, RetryPolicy, TLSError, TransportError
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("nothing_is_left")
 # Common behaviour.
 
 
-@both_engines
+@every_engine
 async def test_one_connection_is_reused_for_all_requests(open_session):
     """Given concurrency 1, when pages and streams are read and some requests fail, then one connection serves all."""
     sandbox = Sandbox(calls=120, start=START, end=END, faults=Faults(fail_at=(3, 4, 9), kinds="500"))
@@ -42,7 +42,7 @@ async def test_one_connection_is_reused_for_all_requests(open_session):
         assert sandbox.stats.connections_made == 1
 
 
-@both_engines
+@every_engine
 async def test_concurrent_requests_reuse_one_connection_each(open_session):
     """Given concurrency 4, when requests come in waves, then four connections are opened in total."""
     sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(latency=0.02))
@@ -54,7 +54,7 @@ async def test_concurrent_requests_reuse_one_connection_each(open_session):
         assert sandbox.stats.connections_made <= 4
 
 
-@both_engines
+@every_engine
 async def test_connection_close_opens_a_new_connection(open_session, clock):
     """Given `Connection: close`, when pages are requested, then each has a new connection, without a wait."""
     last = http_answer(b"[]", b"200 OK", b"connection: close")
@@ -83,7 +83,7 @@ def parse_head(head):
     ],
     ids=["none", "characters that are escaped", "other characters"],
 )
-async def test_both_engines_send_the_same_request(filters, open_session, monkeypatch, tmp_path):
+async def test_every_engine_send_the_same_request(filters, open_session, monkeypatch, tmp_path):
     """Given the same query, when each engine sends it, then path, query and headers are equal; netrc, proxies and cookies are not used."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login stranger password str4nge")
@@ -93,7 +93,7 @@ async def test_both_engines_send_the_same_request(filters, open_session, monkeyp
     sent = []
     async with RawServer(answering(answer)) as server:
         for engine in ("httpx", "aiohttp"):
-            async with open_session(server.base_url, transport=carrier(engine)) as insights:
+            async with open_session(server.base_url, **engine_options(engine)) as insights:
                 await insights.page(START, END, **filters)
                 await insights.page(START, END, **filters)
     sent = [parse_head(head) for head in server.inbox]
@@ -167,7 +167,7 @@ async def test_aiohttp_rejects_what_httpx_accepts_with_the_same_error(data, open
     """Given responses that only httpx accepts, when aiohttp reads them, then TransportError is raised without the bytes."""
     for engine in ("httpx", "aiohttp"):
         async with RawServer(answering(data)) as server:
-            async with open_session(server.base_url, transport=carrier(engine)) as insights:
+            async with open_session(server.base_url, **engine_options(engine)) as insights:
                 if engine == "httpx":
                     assert (await insights.page(START, END)).calls == []
                     continue
@@ -184,7 +184,7 @@ async def test_a_reason_phrase_that_is_not_text_is_a_transport_error_with_aiohtt
     async with RawServer(answering(answer)) as server:
         async with open_session(server.base_url) as insights:
             assert (await insights.page(START, END)).calls == []
-        async with open_session(server.base_url, transport=carrier("aiohttp")) as insights:
+        async with open_session(server.base_url, **engine_options("aiohttp")) as insights:
             with pytest.raises(TransportError, match="UnicodeEncodeError") as caught:
                 await insights.page(START, END)
     assert caught.value.attempts == 2
@@ -202,8 +202,8 @@ async def test_aiohttp_repeats_a_request_after_a_lost_connection(open_session):
     for engine in ("httpx", "aiohttp"):
         async with RawServer(mute) as server:
             policy = RetryPolicy(max_attempts=3)
-            transport = carrier(engine)
-            async with open_session(server.base_url, transport=transport, retry=policy) as insights:
+            options = engine_options(engine)
+            async with open_session(server.base_url, retry=policy, **options) as insights:
                 with pytest.raises(TransportError, match="without a response") as caught:
                     await insights.page(START, END)
             assert caught.value.attempts == 3

@@ -4,7 +4,7 @@ import asyncio
 from urllib.parse import parse_qs
 
 import pytest
-from support.faults import both_engines, both_engines_aiohttp_slow
+from support.faults import every_engine, every_engine_slow
 from support.sessions import endpoint, requests_in_flight
 
 from iovox_async import (
@@ -138,7 +138,7 @@ async def sweep(kind, open_session, read):
             assert number > 3 or kind in TIMEOUTS
 
 
-@both_engines_aiohttp_slow
+@every_engine_slow
 @pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - TIMEOUTS))
 async def test_a_fault_at_one_request_of_page_and_get_is_retried_or_raised(kind, open_session):
     """Given a fault at one request, when page or get is used, then it is retried or raised as in a stream."""
@@ -156,7 +156,7 @@ async def test_a_fault_at_one_request_of_page_and_get_is_retried_or_raised(kind,
 LENGTHS = [(0, 50, 8), (1, 50, 1), (50, 50, 4), (51, 50, 8), (400, 20, 1), (3_000, 50, 8)]
 
 
-@both_engines_aiohttp_slow
+@every_engine_slow
 @pytest.mark.parametrize(("calls", "page_size", "concurrency"), LENGTHS)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 async def test_a_stream_is_exact_when_every_seventh_request_fails(
@@ -218,7 +218,7 @@ async def test_many_callers_in_an_outage_cause_no_retry_storm(open_session, cloc
 
 
 @pytest.mark.fault(21)
-@both_engines
+@every_engine
 async def test_a_rejected_account_gets_no_more_requests(open_session, clock):
     """Given a 401, when 50 callers request pages, then at most 4 requests are sent, and none in the next 30 seconds."""
     sandbox = Sandbox(calls=10, start=START, end=END, faults=Faults(fail_after=0, kinds="401"))
@@ -238,7 +238,7 @@ async def test_a_rejected_account_gets_no_more_requests(open_session, clock):
 
 
 @pytest.mark.fault(25)
-@both_engines_aiohttp_slow
+@every_engine_slow
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("kind", ["500", "504", "reset", "cut"])
 async def test_a_failing_window_is_split_and_the_size_is_remembered(kind, concurrency, open_session):
@@ -277,7 +277,7 @@ RETRY_AFTER = {
 
 
 @pytest.mark.fault(24)
-@both_engines_aiohttp_slow
+@every_engine_slow
 @pytest.mark.parametrize(("value", "wait"), RETRY_AFTER.values(), ids=RETRY_AFTER.keys())
 @pytest.mark.parametrize("kind", ["429", "503"])
 async def test_a_valid_retry_after_is_observed(kind, value, wait, open_session, clock):
@@ -292,7 +292,7 @@ async def test_a_valid_retry_after_is_observed(kind, value, wait, open_session, 
 
 
 @pytest.mark.fault(24)
-@both_engines
+@every_engine
 @pytest.mark.parametrize("value", ["121", "3600", "9" * 400, "Thu, 31 Dec 2099 23:59:59 GMT"])
 async def test_a_retry_after_beyond_the_maximum_is_raised_with_its_length(value, open_session, clock):
     """Given a Retry-After above the maximum, when a stream is read, then the error has its length, after one request."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support.clock import Clock, fake_runtime
-from support.faults import RawServer, both_engines, carrier
+from support.faults import RawServer, engine_options, every_engine
 from support.model_server import examples
 from support.sessions import requests_in_flight
 
@@ -234,7 +234,7 @@ wire = st.one_of(
 
 
 @pytest.mark.fault(43)
-@both_engines
+@every_engine
 @given(answers=st.lists(wire, min_size=1, max_size=3))
 @example(answers=[b"", b"", b"HTTP/0.0 200\n\n"])
 @examples(15)
@@ -246,6 +246,6 @@ async def test_any_bytes_on_the_wire_end_in_calls_or_in_an_iovox_error(engine, a
             await connection.send(answers[(connection.number - 1) % len(answers)])
 
     async with RawServer(handler) as server:
-        insights, clock = session(carrier(engine), server.base_url)
+        insights, clock = session(base_url=server.base_url, **engine_options(engine))
         async with insights:
             await check(insights, clock, limit=3)

@@ -5,7 +5,7 @@ import gzip
 import json
 
 import pytest
-from support.faults import RawServer, answering, both_engines, http_answer
+from support.faults import RawServer, answering, every_engine, http_answer
 from support.sessions import endpoint
 
 from iovox_async import (
@@ -33,7 +33,7 @@ async def ids(insights):
 
 
 @pytest.mark.fault(4)
-@both_engines
+@every_engine
 async def test_a_closed_idle_connection_costs_no_attempt_and_no_wait(open_session, clock):
     """Given a server that closes idle connections, when pages are requested one by one, then each is returned without a wait."""
 
@@ -63,7 +63,7 @@ MALFORMED = {
 
 
 @pytest.mark.fault(13)
-@both_engines
+@every_engine
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
 async def test_a_response_that_is_not_http_is_retried_once(data, open_session):
     """Given bytes that are not HTTP, when a page is requested, then it is retried once; the error shows none of the bytes."""
@@ -87,7 +87,7 @@ async def test_an_unknown_transfer_encoding_is_not_http(open_session):
 
 
 @pytest.mark.fault(13)
-@both_engines
+@every_engine
 @pytest.mark.parametrize("endless", [False, True], ids=["then a response", "endless"])
 async def test_a_flood_of_100_continue_is_skipped_or_ends_at_the_deadline(endless, open_session):
     """Given many interim responses, when a page is requested, then they are skipped; if they never end, it times out."""
@@ -151,7 +151,7 @@ TRUNCATED = {
 
 
 @pytest.mark.fault(5, 6, 7)
-@both_engines
+@every_engine
 @pytest.mark.parametrize("handler", TRUNCATED.values(), ids=TRUNCATED.keys())
 async def test_a_truncated_response_is_detected_and_retried(handler, open_session):
     """Given a response truncated anywhere, when a page is requested, then it is discarded and requested again."""
@@ -161,7 +161,7 @@ async def test_a_truncated_response_is_detected_and_retried(handler, open_sessio
 
 
 @pytest.mark.fault(8)
-@both_engines
+@every_engine
 async def test_every_member_of_a_gzip_body_is_decoded(open_session):
     """Given a gzip body of several members, when a page is requested, then all are decoded."""
     body = b"".join(gzip.compress(PAGE[offset : offset + 7]) for offset in range(0, len(PAGE), 7))
@@ -171,7 +171,7 @@ async def test_every_member_of_a_gzip_body_is_decoded(open_session):
 
 
 @pytest.mark.fault(10)
-@both_engines
+@every_engine
 @pytest.mark.parametrize(
     "encoding", [b"br", b"gzip, gzip", b"gzip, gzip, gzip, gzip, gzip, gzip", b"deflate"]
 )
@@ -192,7 +192,7 @@ BOMBS = {
 
 
 @pytest.mark.fault(9)
-@both_engines
+@every_engine
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS.keys())
 async def test_a_decompression_bomb_is_stopped_and_not_retried(body, open_session):
     """Given a body that exceeds the size limit when decoded, when a page is requested, then reading stops, and it is not retried."""
@@ -205,7 +205,7 @@ async def test_a_decompression_bomb_is_stopped_and_not_retried(body, open_sessio
 
 
 @pytest.mark.fault(9)
-@both_engines
+@every_engine
 async def test_a_window_whose_page_is_too_large_is_split(open_session):
     """Given a size limit below a page's size, when a stream is read, then its windows are split, and no call is lost."""
     sandbox = Sandbox(calls=600, start=START, end=END)
@@ -217,7 +217,7 @@ async def test_a_window_whose_page_is_too_large_is_split(open_session):
 
 
 @pytest.mark.fault(26)
-@both_engines
+@every_engine
 async def test_an_error_with_an_endless_body_is_raised_by_its_status(open_session, monkeypatch):
     """Given an error body that is huge or never ends, when a page is requested, then the error has the status and the first text."""
     monkeypatch.setattr(transport, "ERROR_BODY_SECONDS", 0.2)
@@ -241,7 +241,7 @@ async def test_an_error_with_an_endless_body_is_raised_by_its_status(open_sessio
 
 
 @pytest.mark.fault(53)
-@both_engines
+@every_engine
 async def test_many_callers_are_served_in_order(open_session):
     """Given 150 callers and 4 slots, when all request a page, then requests are sent in order, without a pool timeout."""
     numbers = []
@@ -258,7 +258,7 @@ async def test_many_callers_are_served_in_order(open_session):
     assert all(abs(position - (number - 1000)) <= 8 for position, number in enumerate(numbers))
 
 
-@both_engines
+@every_engine
 async def test_a_long_retry_after_is_raised_with_its_length(open_session, clock):
     """Given a Retry-After above the maximum, when a stream is read, then the error has its length, and nothing is retried."""
     answer = http_answer(b"", b"429 Too Many Requests", b"retry-after: 3600")

@@ -11,6 +11,7 @@ import time
 import warnings
 
 import httpx
+import httpx2
 import pytest
 from support.faults import nothing_left
 
@@ -75,10 +76,6 @@ class Sync(httpx.BaseTransport):
     pass
 
 
-def httpx2_transport():
-    return pytest.importorskip("httpx2").AsyncHTTPTransport()
-
-
 WRONG = {
     "a synchronous one": httpx.HTTPTransport,
     "a class of the user's": Sync,
@@ -86,7 +83,8 @@ WRONG = {
     "a number": lambda: 5,
     "a class": lambda: httpx.AsyncHTTPTransport,
     "a client": httpx.AsyncClient,
-    "httpx2's": httpx2_transport,
+    "httpx2's synchronous one": httpx2.HTTPTransport,
+    "a client of httpx2": httpx2.AsyncClient,
 }
 
 
@@ -96,11 +94,11 @@ async def test_a_transport_of_the_wrong_kind_is_refused_at_construction(make):
     """Given something else as transport, when a session is made, then ConfigurationError names the argument and what to pass."""
     wrong = make()
     with pytest.raises(
-        ConfigurationError, match=r"^transport must be an instance of httpx\.AsyncBaseTransport"
+        ConfigurationError, match=r"^transport must be an asynchronous transport of httpx, httpx2"
     ) as caught:
         AsyncInsights("demo", "k", transport=wrong)
     assert "AsyncHTTPTransport()" in caught.value.hint
-    if isinstance(wrong, httpx.AsyncClient):
+    if isinstance(wrong, httpx.AsyncClient | httpx2.AsyncClient):
         await wrong.aclose()
 
 

@@ -8,7 +8,9 @@ from datetime import datetime
 from urllib.parse import parse_qs
 
 import httpcore
+import httpcore2
 import httpx
+import httpx2
 import pytest
 import respx
 from hypothesis import given
@@ -227,21 +229,24 @@ def _subclasses(kind):
         yield from _subclasses(sub)
 
 
-HTTPCORE = [
-    kind for kind in vars(httpcore).values() if isinstance(kind, type) and issubclass(kind, Exception)
+POOL_ERRORS = [
+    kind
+    for pool in (httpcore, httpcore2)
+    for kind in vars(pool).values()
+    if isinstance(kind, type) and issubclass(kind, Exception)
 ]
 
 
 @pytest.mark.parametrize(
     "kind",
-    [*_subclasses(httpx.TransportError), *HTTPCORE],
-    ids=lambda kind: f"{kind.__module__[:5]}.{kind.__name__}",
+    [*_subclasses(httpx.TransportError), *_subclasses(httpx2.TransportError), *POOL_ERRORS],
+    ids=lambda kind: f"{kind.__module__.partition('.')[0]}.{kind.__name__}",
 )
-def test_every_transport_error_of_httpx_and_httpcore_is_converted(kind):
-    """Given any exception of httpx or httpcore, when it is converted, then timeouts are RequestTimeout, others TransportError."""
+def test_every_transport_error_of_both_libraries_and_their_pools_is_converted(kind):
+    """Given any exception of a library or its pool, when it is converted, then timeouts are RequestTimeout, others TransportError."""
     failure = convert_exception(kind("message"), response_started=True)
     error = failure.error if isinstance(failure, RetryableFailure) else failure
-    is_timeout = issubclass(kind, httpx.TimeoutException | httpcore.TimeoutException)
+    is_timeout = any("TimeoutException" in base.__name__ for base in kind.__mro__)
     assert type(error) is (RequestTimeout if is_timeout else TransportError)
 
 

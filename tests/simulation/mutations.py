@@ -504,8 +504,8 @@ _ALL = (
         f"{_HTTP}.transport",
         (
             (
-                "            try:\n                body = ResponseBody(response, self._max_page_bytes, deadline)\n                return await self._read_page(response, body, new_page)\n            finally:\n                await close_quietly(response.stream.aclose)  # type: ignore[union-attr]  # checked above\n",
-                "            body = ResponseBody(response, self._max_page_bytes, deadline)\n            page = await self._read_page(response, body, new_page)\n            await close_quietly(response.stream.aclose)  # type: ignore[union-attr]  # checked above\n            return page\n",
+                "            try:\n                body = ResponseBody(response, self._max_page_bytes, deadline)\n                return await self._read_page(response, body, new_page)\n            finally:\n                await close_quietly(response.stream.aclose)\n",
+                "            body = ResponseBody(response, self._max_page_bytes, deadline)\n            page = await self._read_page(response, body, new_page)\n            await close_quietly(response.stream.aclose)\n            return page\n",
             ),
         ),
     ),
@@ -526,7 +526,7 @@ _ALL = (
         f"{_HTTP}.transport",
         (
             (
-                "        self._mask, self._mask_key = _make_redactors(sign)\n",
+                "        self._mask, self._mask_key = _make_redactors(self._sign, headers)\n",
                 "        self._mask = self._mask_key = lambda text: text\n",
             ),
         ),

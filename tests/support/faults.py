@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import socket
 import struct
@@ -13,24 +14,36 @@ import attrs
 import httpx
 import pytest
 
-from iovox_async._http import transport as http
+from iovox_async._http.engines import load_engine
+from iovox_async._http.tls import Trust, create_context
 
-#: Runs a test with each HTTP library; the fixture `open_session` and `carrier` use it.
-both_engines = pytest.mark.parametrize("engine", ["httpx", "aiohttp"])
-#: The same for long tests: aiohttp only in the slow run.
-both_engines_aiohttp_slow = pytest.mark.parametrize(
-    "engine", ["httpx", pytest.param("aiohttp", marks=pytest.mark.slow)]
+#: Runs a test with each HTTP library; the fixture `open_session` and `engine_options` use it.
+every_engine = pytest.mark.parametrize("engine", ["httpx", "httpx2", "aiohttp"])
+#: The same for long tests: only httpx in the default run.
+every_engine_slow = pytest.mark.parametrize(
+    "engine",
+    [
+        "httpx",
+        pytest.param("httpx2", marks=pytest.mark.slow),
+        pytest.param("aiohttp", marks=pytest.mark.slow),
+    ],
 )
 
 
-def carrier(engine):
-    """The `transport=` argument for an engine; None for the client's own."""
-    if engine == "httpx":
-        return None
-    transport = pytest.importorskip("httpx_aiohttp").AiohttpTransport
-    # Certificates are loaded once for all tests. The pool is as small as the client's, so that a leaked slot is noticed.
-    limits = httpx.Limits(max_connections=8, keepalive_expiry=30)
-    return transport(verify=http.ssl_context(), trust_env=False, limits=limits)
+@functools.cache
+def default_context():
+    """The context of a session that trusts the default certificates."""
+    return create_context(load_engine("httpx"), Trust())
+
+
+def engine_options(engine, verify=None):
+    """The arguments of `AsyncInsights` for an engine, and for certificates that it trusts."""
+    if engine == "aiohttp":
+        transport = pytest.importorskip("httpx_aiohttp").AiohttpTransport
+        # Certificates are loaded once for all tests. The pool is as small as the client's, so that a leaked slot is noticed.
+        limits = httpx.Limits(max_connections=8, keepalive_expiry=30)
+        return {"transport": transport(verify=verify or default_context(), trust_env=False, limits=limits)}
+    return {"engine": engine, "verify": verify or default_context()}
 
 
 FILES = Path("/proc/self/fd")
