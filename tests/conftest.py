@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
     for name in list(os.environ):
-        if name.startswith("IOVOX_") or name.lower().endswith("_proxy"):
+        if name.startswith(("IOVOX_", "SSL")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

@@ -214,11 +214,9 @@ async def test_a_session_belongs_to_one_loop_and_one_process(open_session, monke
 async def test_a_proxy_is_read_from_the_environment_only_on_request(monkeypatch, open_session):
     """Given HTTPS_PROXY, when `proxy` is not "environment", then the variable is ignored."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert endpoint(open_session())._connections._proxy is None
-    assert endpoint(open_session(proxy="environment"))._connections._proxy.url == httpx.URL(
-        "http://127.0.0.1:9"
-    )
-    assert endpoint(open_session(proxy="socks5://127.0.0.1:1080"))._connections._proxy.url.scheme == "socks5"
+    assert endpoint(open_session())._connections.proxy is None
+    for proxy, used in (("environment", "http://127.0.0.1:9"), ("socks5://127.0.0.1:1080",) * 2):
+        assert endpoint(open_session(proxy=proxy))._connections.proxy == used
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "environment"])

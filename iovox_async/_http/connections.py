@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from attrs import frozen
 
 from ..errors import ConfigurationError
-from .engines import EngineName, choose_engine
+from .engines import Engine, EngineName, check_engine, load_engine, load_pool_package
+from .headers import user_agent
 from .network import PoolTransport, close_quietly
 from .tls import Verify, check_verify, create_context, unused_context
 from .urls import check_base_url, format_address, parse_proxy
@@ -15,11 +17,26 @@ from .urls import check_base_url, format_address, parse_proxy
 if TYPE_CHECKING:
     from .engines import Transport
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "OpenConnections"]
+
+
+@frozen
+class OpenConnections:
+    """What is known once a session is open.
+
+    Attributes:
+        engine: the library that the requests are made of.
+        transport: sends them.
+        user_agent: their header `User-Agent`.
+    """
+
+    engine: Engine
+    transport: Any
+    user_agent: bytes
 
 
 class Connections:
-    """The connections to one server. They are opened at the first request.
+    """The connections to one server. The library is imported and the pool created at the first request.
 
     Args:
         base_url: the URL below which the endpoint is.
@@ -35,7 +52,7 @@ class Connections:
 
     Attributes:
         base_url: without a trailing slash.
-        engine: the library that the requests are made of.
+        proxy: the proxy's URL, or None.
         address: `host:port` of the server and of the proxy, for messages.
         own_pool: there is no transport of the user's.
 
@@ -54,40 +71,54 @@ class Connections:
         verify: Verify = True,
         allow_http: bool = False,
     ) -> None:
-        self.engine = choose_engine(engine, transport)
-        self.base_url = check_base_url(base_url, self.engine, allow_http=allow_http)
+        self._engine = check_engine(engine, transport)
+        self.base_url = check_base_url(base_url, allow_http=allow_http)
         self.own_pool = transport is None
         for name, used in (("proxy", proxy is not None), ("verify", verify is not True)):
             if used and not self.own_pool:
                 raise ConfigurationError(
                     name, "cannot be combined with transport", f"Configure {name} in the transport."
                 )
-        self._proxy = parse_proxy(proxy, self.base_url, self.engine, allow_http=allow_http)
-        self.address = format_address(self.engine.library.URL(self.base_url))
-        if self._proxy is not None:
-            self.address += f" through the proxy {format_address(self._proxy.url)}"
+        self.proxy = parse_proxy(proxy, self.base_url, allow_http=allow_http)
+        self.address = format_address(self.base_url)
+        if self.proxy is not None:
+            self.address += f" through the proxy {format_address(self.proxy)}"
         self._concurrency = concurrency
         self._transport: Any = transport
-        uses_tls = self.base_url.startswith("https:") or (
-            self._proxy is not None and self._proxy.url.scheme == "https"
-        )
-        self._trust = check_verify(verify) if self.own_pool and (uses_tls or verify is not True) else None
-        self._uses_tls = uses_tls
+        self._trust = check_verify(verify)
+        self._open: OpenConnections | None = None
 
-    async def open(self) -> Any:
-        """Returns the transport; creates the connection pool without blocking the event loop."""
-        if self._transport is None:
-            if self._uses_tls and self._trust is not None:
-                context = await anyio.to_thread.run_sync(create_context, self.engine, self._trust)
-            else:
-                context = unused_context()
-            if self._transport is None:
-                self._transport = PoolTransport(
-                    self.engine, concurrency=self._concurrency, ssl_context=context, proxy=self._proxy
-                )
-        return self._transport
+    async def open(self) -> OpenConnections:
+        """Imports the library and creates the connection pool, without blocking the event loop."""
+        if self._open is None:
+            opened = await anyio.to_thread.run_sync(self._make)
+            if self._open is None:
+                self._open = opened
+        return self._open
+
+    def _make(self) -> OpenConnections:
+        engine = load_engine(self._engine)
+        return OpenConnections(engine, self._transport or self._make_pool(engine), user_agent(engine))
+
+    def _make_pool(self, engine: Engine) -> PoolTransport:
+        uses_tls = any(url.startswith("https:") for url in (self.base_url, self.proxy or ""))
+        try:
+            proxy = None if self.proxy is None else engine.library.Proxy(self.proxy)
+            engine.library.URL(self.base_url)
+        except (ValueError, engine.library.InvalidURL):
+            raise ConfigurationError(
+                "base_url" if self.proxy is None else "proxy", "is not a URL that can be used"
+            ) from None
+        return PoolTransport(
+            engine.library,
+            load_pool_package(engine.name),
+            concurrency=self._concurrency,
+            ssl_context=create_context(engine, self._trust) if uses_tls else unused_context(),
+            proxy=proxy,
+        )
 
     async def aclose(self) -> None:
         """Closes all connections. Errors are ignored, and waiting ends after a few seconds."""
-        if self._transport is not None:
-            await close_quietly(self._transport.aclose)
+        transport = self._transport if self._open is None else self._open.transport
+        if transport is not None:
+            await close_quietly(transport.aclose)

@@ -2,13 +2,14 @@
 
 Invariants:
 
-- A library is imported when a session chooses it, and never otherwise.
-- Which libraries are installed changes nothing.
+- A library is imported when a session that has chosen it opens, in a thread, and never otherwise.
+- A library is not chosen because it is installed.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
     #: What sends one request.
     Transport: TypeAlias = httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport
 
-__all__ = ["Engine", "EngineName", "choose_engine", "describe_type", "load_engine"]
+__all__ = [
+    "Engine",
+    "EngineName",
+    "check_engine",
+    "describe_type",
+    "is_installed",
+    "load_engine",
+    "load_pool_package",
+]
 
 EngineName: TypeAlias = Literal["httpx", "httpx2"]
 #: The package of the connection pool below each library.
@@ -38,61 +47,61 @@ class Engine:
     Attributes:
         name: its name.
         library: the module `httpx` or `httpx2`.
-        pool: the module `httpcore` or `httpcore2`.
     """
 
     name: EngineName
     library: Any
-    pool: Any
-
-    @property
-    def version(self) -> str:
-        """Its name and version: `httpx 0.28.1`."""
-        return f"{self.name} {self.library.__version__}"
 
 
 def load_engine(name: EngineName) -> Engine:
-    """Imports an HTTP library.
+    """Imports an HTTP library. It takes a tenth of a second the first time.
 
     Raises:
-        ConfigurationError: there is no engine of this name.
-        MissingExtraError: it is not installed.
+        ConfigurationError, MissingExtraError: it is not installed.
     """
-    _check_name(name)
     try:
-        library, pool = importlib.import_module(name), importlib.import_module(_POOL_PACKAGES[name])
+        return Engine(name, importlib.import_module(name))
     except ImportError as error:
-        if name == "httpx2":
-            raise MissingExtraError('engine="httpx2"', "httpx2") from error
-        raise ConfigurationError(
-            "engine",
-            f'is "httpx", which cannot be imported ({error})',
-            'Install httpx, or pass engine="httpx2", which needs the extra httpx2.',
-        ) from error
-    return Engine(name, library, pool)
+        raise _not_installed(name) from error
 
 
-def choose_engine(name: EngineName, transport: object = None) -> Engine:
-    """Returns the library of a transport; without one, the library of this name.
+def load_pool_package(name: EngineName) -> Any:
+    """Imports the package of the connection pool below a library.
+
+    Raises:
+        ConfigurationError, MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module(_POOL_PACKAGES[name])
+    except ImportError as error:
+        raise _not_installed(name) from error
+
+
+def check_engine(name: EngineName, transport: object = None) -> EngineName:
+    """Returns the library of a transport; without one, the library of this name. Imports nothing.
 
     Raises:
         ConfigurationError: the transport belongs to neither library, or not to the one named.
         MissingExtraError: the library is not installed.
     """
-    _check_name(name)
+    if name not in get_args(EngineName):
+        raise ConfigurationError("engine", f'must be "httpx" or "httpx2", got {shorten_repr(name)}')
     if transport is None:
-        return load_engine(name)
+        if not is_installed(name):
+            raise _not_installed(name)
+        return name
     for candidate in get_args(EngineName):
         # Whoever has a transport has imported its library.
         library = sys.modules.get(candidate)
         if isinstance(transport, getattr(library, "AsyncBaseTransport", ())):
-            if candidate == "httpx" and name == "httpx2" and library is not sys.modules.get("httpx2"):
+            if name == "httpx2" and library is not sys.modules.get("httpx2"):
                 raise ConfigurationError(
                     "transport",
                     f'must be one of httpx2 if engine is "httpx2", got {describe_type(transport)}',
                     "Leave engine out: a transport is used with its own library.",
                 )
-            return load_engine(candidate)
+            found: EngineName = candidate
+            return found
     raise ConfigurationError(
         "transport",
         f"must be an asynchronous transport of httpx, httpx2 or httpx_aiohttp, got {describe_type(transport)}",
@@ -101,9 +110,35 @@ def choose_engine(name: EngineName, transport: object = None) -> Engine:
     )
 
 
-def _check_name(name: object) -> None:
-    if name not in get_args(EngineName):
-        raise ConfigurationError("engine", f'must be "httpx" or "httpx2", got {shorten_repr(name)}')
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it. Packages that were found once are not searched for again."""
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    if package not in _found:
+        try:
+            if importlib.util.find_spec(package) is None:
+                return False
+        except (ImportError, ValueError):
+            return False
+        _found.add(package)
+    return True
+
+
+#: Packages that are installed. Searched for when this module is imported, because a search reads folders, which would block
+#: an event loop.
+_found: Final[set[str]] = set()
+for _name in get_args(EngineName):
+    is_installed(_name)
+
+
+def _not_installed(name: EngineName) -> ConfigurationError | MissingExtraError:
+    if name == "httpx2":
+        return MissingExtraError('engine="httpx2"', "httpx2")
+    return ConfigurationError(
+        "engine",
+        'is "httpx", which cannot be imported',
+        'Install httpx, or pass engine="httpx2", which needs the extra httpx2.',
+    )
 
 
 def describe_type(value: object) -> str:

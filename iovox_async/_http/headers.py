@@ -52,7 +52,8 @@ _SECRET_LENGTH: Final = 6
 def user_agent(engine: Engine) -> bytes:
     """The header `User-Agent`: this package, Python and the library, with their versions."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return f"iovox-async/{_version()} (Python {python}; {engine.version})".encode()
+    library = f"{engine.name} {engine.library.__version__}"
+    return f"iovox-async/{_version()} (Python {python}; {library})".encode()
 
 
 def _version() -> str:

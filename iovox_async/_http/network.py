@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import httpcore
     import httpx
 
-    from .engines import Engine
-
 T = TypeVar("T")
 
 __all__ = [
@@ -91,21 +89,34 @@ class PoolTransport:
     """Sends requests through a pool of at most `concurrency` connections. Raises httpcore's exceptions.
 
     httpx's own transport does not accept a network backend.
+
+    Args:
+        library: the module `httpx` or `httpx2`.
+        pool_package: the module `httpcore` or `httpcore2`, which belongs to it.
+        concurrency: maximum number of connections.
+        ssl_context: for the server and the proxy.
+        proxy: the proxy, or None.
     """
 
     def __init__(
-        self, engine: Engine, *, concurrency: int, ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None
+        self,
+        library: Any,
+        pool_package: Any,
+        *,
+        concurrency: int,
+        ssl_context: ssl.SSLContext,
+        proxy: httpx.Proxy | None,
     ) -> None:
-        self._new_request = engine.pool.Request
-        self._new_url = engine.pool.URL
-        self._new_response = engine.library.Response
-        self._pool = engine.pool.AsyncConnectionPool(
+        self._new_request = pool_package.Request
+        self._new_url = pool_package.URL
+        self._new_response = library.Response
+        self._pool = pool_package.AsyncConnectionPool(
             ssl_context,
-            None if proxy is None else _proxy(engine, proxy, ssl_context),
+            None if proxy is None else _proxy(pool_package, proxy, ssl_context),
             max_connections=concurrency,
             max_keepalive_connections=concurrency,
             keepalive_expiry=KEEPALIVE_SECONDS,
-            network_backend=TrackingBackend(engine.pool.AnyIOBackend()),
+            network_backend=TrackingBackend(pool_package.AnyIOBackend()),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -133,15 +144,15 @@ class PoolTransport:
         await self._pool.aclose()
 
 
-def _proxy(engine: Engine, proxy: httpx.Proxy, ssl_context: ssl.SSLContext) -> Any:
+def _proxy(pool_package: Any, proxy: httpx.Proxy, ssl_context: ssl.SSLContext) -> Any:
     if proxy.url.scheme.startswith("socks5"):
         try:
             importlib.import_module("socksio")  # httpcore imports it at the first connection
         except ImportError as error:
             raise MissingExtraError("a SOCKS proxy", "socks") from error
     url = proxy.url
-    return engine.pool.Proxy(
-        engine.pool.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+    return pool_package.Proxy(
+        pool_package.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
         auth=proxy.raw_auth,
         headers=proxy.headers.raw,
         ssl_context=ssl_context if proxy.url.scheme == "https" else None,

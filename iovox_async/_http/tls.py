@@ -20,6 +20,7 @@ from attrs import frozen
 
 from .._redaction import shorten_repr
 from ..errors import ConfigurationError, MissingExtraError
+from .engines import is_installed
 
 if TYPE_CHECKING:
     from .engines import Engine
@@ -54,23 +55,21 @@ class Trust:
 
 
 def check_verify(verify: Verify) -> Trust:
-    """Resolves the argument `verify`, with the variables SSL_CERT_FILE and SSL_CERT_DIR.
+    """Resolves the argument `verify`.
 
     Raises:
         ConfigurationError: it is of another type, or the path does not exist.
         MissingExtraError: truststore is not installed.
     """
     if verify is True:
-        return _from_environment()
+        return Trust()
     if isinstance(verify, ssl.SSLContext):
         if verify.protocol == ssl.PROTOCOL_TLS_SERVER:
             raise ConfigurationError("verify", "must be a context of a client, got one of a server")
         return Trust(context=verify)
     if verify == "system":
-        try:
-            import truststore  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError('verify="system"', "truststore") from error
+        if not is_installed("truststore"):
+            raise MissingExtraError('verify="system"', "truststore")
         return Trust(system=True)
     if isinstance(verify, str | os.PathLike) and not isinstance(verify, bytes):
         path = os.fspath(verify)
@@ -113,11 +112,15 @@ _lock: Final = threading.Lock()
 
 
 def create_context(engine: Engine, trust: Trust) -> ssl.SSLContext:
-    """Returns the context for these certificates. The default one is created once, since reading them takes 25 ms.
+    """Returns the context for these certificates, by default for those that SSL_CERT_FILE or SSL_CERT_DIR names.
+
+    Without any, the context of the library's own is created once in a process, since reading its certificates takes 25 ms.
 
     Raises:
         ConfigurationError: the certificates cannot be read.
     """
+    if trust == Trust():
+        trust = _from_environment()
     if trust.context is not None:
         context = trust.context
     elif trust.system:

@@ -29,7 +29,7 @@ from .body import ResponseBody, check_response
 from .deadline import NetworkDeadline
 from .exceptions import CONNECTION_HINT, convert_exception
 from .failures import RetryableFailure
-from .headers import RequestHeaders, ResponseHeaders, secret_values, user_agent
+from .headers import RequestHeaders, ResponseHeaders, secret_values
 from .network import ConnectionLog, close_quietly, with_tracked_connections
 from .responses import error_for_status
 from .urls import format_origin
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from .._config import Sign
     from .._parsing.page import PageBuilder, RawPage
-    from .connections import Connections
+    from .connections import Connections, OpenConnections
 
 __all__ = ["MAX_PAGE_BYTES", "Endpoint"]
 
@@ -98,7 +98,6 @@ class Endpoint:
         on_date: Callable[[str | None, str | None], None] | None = None,
     ) -> None:
         self._connections = connections
-        self._engine = connections.engine
         self.base_url = connections.base_url
         self._url = f"{connections.base_url}/calls/insights"
         self._address = connections.address
@@ -110,13 +109,8 @@ class Endpoint:
         self._set_headers(headers)
 
     def _set_headers(self, headers: RequestHeaders) -> None:
-        self._added_headers = headers
-        agent = (
-            ()
-            if any(name.lower() == b"user-agent" for name, _ in headers)
-            else ((b"user-agent", user_agent(self._engine)),)
-        )
-        self._headers = (*_HEADERS, *agent, *headers)
+        self._headers = headers
+        self._sends_user_agent = all(name.lower() != b"user-agent" for name, _ in headers)
         #: Masks the key, phone numbers and credentials in URLs; and the key only, in messages of this package.
         self._mask, self._mask_key = _make_redactors(self._sign, headers)
 
@@ -129,7 +123,7 @@ class Endpoint:
             view._timeout = timeout  # noqa: SLF001 - of the same class
         if headers:
             names = {name.lower() for name, _ in headers}
-            kept = [item for item in self._added_headers if item[0].lower() not in names]
+            kept = [item for item in self._headers if item[0].lower() not in names]
             view._set_headers((*kept, *headers))  # noqa: SLF001 - as above
         return view
 
@@ -155,13 +149,13 @@ class Endpoint:
             RetryableFailure: a retry may succeed.
             RequestError: a retry would fail too.
         """
-        transport = await self._connections.open()
+        opened = await self._connections.open()
         limit = min(self._timeout, time_limit)
         # With a transport of the user's, its events tell whether it reuses a connection.
         log = ConnectionLog(in_use=self._own_pool)
         try:
             with NetworkDeadline(limit) as deadline:
-                return await self._request(transport, params, new_page, log, deadline)
+                return await self._request(opened, params, new_page, log, deadline)
         except (RetryableFailure, RequestError) as error:
             self._mask_key_in(error.error if isinstance(error, RetryableFailure) else error)
             # Remove the traceback: the variables of its frames hold the page and the query.
@@ -182,22 +176,23 @@ class Endpoint:
 
     async def _request(
         self,
-        transport: Any,
+        opened: OpenConnections,
         params: str,
         new_page: Callable[[], PageBuilder],
         log: ConnectionLog,
         deadline: NetworkDeadline,
     ) -> RawPage:
-        request = self._engine.library.Request(
+        user_agent = ((b"user-agent", opened.user_agent),) if self._sends_user_agent else ()
+        request = opened.engine.library.Request(
             "GET",
             f"{self._url}?{params}",
-            headers=[*self._headers, *self._sign()],
+            headers=[*_HEADERS, *user_agent, *self._headers, *self._sign()],
             extensions=self._extensions(log),
         )
         body: ResponseBody | None = None
         try:
-            response = await with_tracked_connections(transport.handle_async_request(request), log)
-            check_response(response, self._engine)
+            response = await with_tracked_connections(opened.transport.handle_async_request(request), log)
+            check_response(response, opened.engine)
             try:
                 body = ResponseBody(response, self._max_page_bytes, deadline)
                 return await self._read_page(response, body, new_page)
@@ -236,7 +231,7 @@ class Endpoint:
             return page
         if response.status_code != 200:
             messages = await self._error_messages(body)
-            origin = self._mask(format_origin(response.headers.get("location"), self._engine))
+            origin = self._mask(format_origin(response.headers.get("location")))
             failure = error_for_status(response.status_code, response.headers, messages, origin)
             error = failure.error if isinstance(failure, RetryableFailure) else failure
             assert isinstance(error, ResponseError)

@@ -43,7 +43,7 @@ def engine_options(engine, verify=None):
         # Certificates are loaded once for all tests. The pool is as small as the client's, so that a leaked slot is noticed.
         limits = httpx.Limits(max_connections=8, keepalive_expiry=30)
         return {"transport": transport(verify=verify or default_context(), trust_env=False, limits=limits)}
-    return {"engine": engine, "verify": verify or default_context()}
+    return {"engine": engine, "verify": True if verify is None else verify}
 
 
 FILES = Path("/proc/self/fd")
