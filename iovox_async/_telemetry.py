@@ -8,10 +8,10 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from .errors import ConfigurationError, ResponseError
-from .events import PageAccepted, RequestFinished, RetryScheduled, StreamFinished, StreamStarted
+from .events import BaseObserver, PageAccepted, RequestFinished, RetryScheduled, StreamFinished, StreamStarted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -22,13 +22,36 @@ if TYPE_CHECKING:
     from .events import Observer, Outcome
     from .results import StreamStats
 
-__all__ = ["LOG_LEVELS", "Telemetry", "enable_logging", "logger"]
+__all__ = ["LOG_LEVELS", "Telemetry", "check_observer", "enable_logging", "logger"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _stream_numbers = itertools.count(1)
+
+
+def check_observer(_connection: object, _attribute: object, observer: Any) -> None:
+    """Checks that an observer has methods for events; one that lacks some of them is logged when it is called.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    names = [name for name in vars(BaseObserver) if name.startswith("on_")]
+    if observer is None or (
+        not isinstance(observer, type) and any(callable(getattr(observer, name, None)) for name in names)
+    ):
+        return
+    got = (
+        f"the class {observer.__name__}"
+        if isinstance(observer, type)
+        else f"an object of {type(observer).__name__}"
+    )
+    raise ConfigurationError(
+        "observer",
+        f"must have methods such as {names[0]}, got {got}",
+        hint="Pass an object of a class that derives from iovox_async.events.BaseObserver.",
+    )
 
 
 class Telemetry:

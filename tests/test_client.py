@@ -22,6 +22,7 @@ from iovox_async import (
     RetryPolicy,
     SessionError,
 )
+from iovox_async.events import BaseObserver
 from iovox_async.sandbox import Sandbox
 
 CANARY = "c4nary-k3y-0f-n0b0dy"
@@ -65,6 +66,10 @@ BAD = [
     ({"timezone": 5}, "timezone"),
     ({"proxy": "nonsense"}, "proxy"),
     ({"retry": 5}, "retry"),
+    ({"observer": 3}, "observer must have methods such as on_stream_started, got an object of int"),
+    ({"observer": print}, "observer"),
+    ({"observer": object()}, "observer"),
+    ({"observer": BaseObserver}, "observer .* got the class BaseObserver"),
 ]
 
 

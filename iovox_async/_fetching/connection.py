@@ -26,7 +26,7 @@ from .._paging import MAX_PAGE_ROWS, ServerPageLimit
 from .._params.account_time import AccountTime
 from .._params.timezones import zone_of
 from .._runtime import current_runtime
-from .._telemetry import Telemetry
+from .._telemetry import Telemetry, check_observer
 from ..errors import ConfigurationError
 from ..retry import RetryPolicy
 
@@ -87,7 +87,7 @@ class Connection:
     page_budget: PageBudget
     supervisor: TaskSupervisor
     retry: RetryPolicy
-    observer: Observer | None
+    observer: Observer | None = field(validator=check_observer)
     time: AccountTime
     runtime: Runtime
     is_view: bool = False

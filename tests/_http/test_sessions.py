@@ -474,12 +474,17 @@ class Async:
     on_request_finished = on_page_accepted = on_stream_finished = on_retry = on_stream_started
 
 
+class Lacking:
+    def on_stream_started(self, event):
+        raise ValueError("mine")
+
+
 OBSERVERS = {
     "raises": Raising(ValueError("mine")),
     "raises CancelledError": Raising(asyncio.CancelledError()),
     "raises GeneratorExit": Raising(GeneratorExit()),
     "raises StopAsyncIteration": Raising(StopAsyncIteration()),
-    "has no methods": object(),
+    "lacks methods": Lacking(),
     "is async": Async(),
 }
 
