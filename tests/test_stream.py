@@ -183,13 +183,16 @@ async def test_an_end_before_this_month_without_a_start_is_empty(options, open_s
         assert len(await insights.stream(END, END, **options).collect()) == 1
 
 
-async def test_an_empty_range_is_requested_twice(open_session):
-    """Given a range without calls, when it is streamed, then a second request checks the first."""
+@pytest.mark.parametrize(
+    ("end", "max_calls", "requests"), [("2024-01-06", None, 2), (END, 10, 2), (END, None, 3)]
+)
+async def test_an_empty_range_is_requested_twice(open_session, end, max_calls, requests):
+    """Given a range without calls, then a second request checks the first; a long range begins with two, unless few calls are wanted."""
     sandbox = Sandbox(calls=0, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
-        stream = insights.stream(START, END)
+        stream = insights.stream(START, end, max_calls=max_calls)
         assert await stream.collect() == []
-        assert stream.stats.requests == 2
+        assert stream.stats.requests == requests
 
 
 @pytest.mark.fault(44, 47)

@@ -28,10 +28,11 @@ from .._params.timezones import zone_of
 from .._runtime import current_runtime
 from .._telemetry import Telemetry, check_observer
 from ..errors import ConfigurationError
+from ..fields import Fields
 from ..retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from .._parsing.page import RawPage
     from .._runtime import Runtime
@@ -42,29 +43,36 @@ __all__ = ["Connection", "PageSizeEstimator", "connect"]
 
 DEFAULT_BASE_URL: Final = "https://rest.iovox.com/rest/v1"
 
+#: Bytes of JSON to assume for a field of a call, and for its transcriptions, tags and the like, until a page has come.
+FIELD_BYTES: Final = 30
+LARGE_FIELDS: Final = frozenset(Fields.INSIGHTS)
+LARGE_ROW_BYTES: Final = 8_000
+
 
 class PageSizeEstimator:
     """Estimates the size of pages from the pages received so far, for one selection of fields."""
 
-    def __init__(self) -> None:
+    def __init__(self, fields: Collection[Field]) -> None:
         self.server_limit: ServerPageLimit = ServerPageLimit()
-        self._row_bytes: float | None = None
+        self._row_bytes: float = FIELD_BYTES * len(fields)
+        if not LARGE_FIELDS.isdisjoint(fields):
+            self._row_bytes += LARGE_ROW_BYTES
+        self._measured = False
 
     def record(self, page: RawPage) -> None:
         """Updates the estimate with a page."""
         if page.rows:
             size = page.size / page.rows
             # Growth counts at once, because a page too large is worse than one too small.
-            self._row_bytes = size if self._row_bytes is None else max(size, 0.5 * (size + self._row_bytes))
+            self._row_bytes = max(size, 0.5 * (size + self._row_bytes)) if self._measured else size
+            self._measured = True
 
-    def bytes_for(self, rows: int, page_bytes: int) -> int:
-        """The size to expect of a page of at most `rows` rows; `page_bytes` if none has been received yet."""
-        return page_bytes if self._row_bytes is None else int(rows * self._row_bytes)
+    def bytes_for(self, rows: int) -> int:
+        """The size to expect of a page of at most `rows` rows."""
+        return int(rows * self._row_bytes)
 
     def rows_for(self, page_bytes: int) -> int:
         """The number of rows in a page of about `page_bytes` bytes of JSON."""
-        if self._row_bytes is None:
-            return MAX_PAGE_ROWS
         return max(1, min(MAX_PAGE_ROWS, int(page_bytes / self._row_bytes)))
 
 
@@ -95,7 +103,7 @@ class Connection:
 
     def page_sizes(self, fields: tuple[Field, ...]) -> PageSizeEstimator:
         """The estimator that all streams of these fields share."""
-        return self._estimators.setdefault(fields, PageSizeEstimator())
+        return self._estimators.setdefault(fields, PageSizeEstimator(fields))
 
     @property
     def timezone(self) -> tzinfo | None:

@@ -5,8 +5,8 @@ Invariants:
   values.
 - A reader that leaves stops the task, and a slow reader stops new requests. The reader awaits the task after the last
   rows, so an internal error cannot end a stream early.
-- At most `2 * concurrency` pages are in flight or buffered, and the pages of all streams of the session stay within its
-  `PageBudget`; beyond that, only the page the reader needs next may start.
+- At most `2 * concurrency` pages are in flight or buffered, or `concurrency` large ones, and the pages of all streams of the
+  session stay within its `PageBudget`; beyond that, only the page the reader needs next may start.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import contextlib
 import inspect
 import logging
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from attrs import evolve
 
+from .._http.budgets import STREAM_BYTES, PageBudget
 from .._http.failures import is_splittable
 from .._paging import SECOND, PagePlan, PageResult, WindowPlan
 from .._paging.spec import FINALITY_DELAY
@@ -43,6 +45,8 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Rows per page when reading by page numbers without a page size: moderate for every selection of fields.
 DEFAULT_PAGE_ROWS: Final = 2_500
+#: Ranges from which on a full page is requested along with the first, small one: a shorter range may well fit into that.
+EARLY_PAGE_RANGE: Final = timedelta(days=7)
 
 
 def _identity(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
@@ -66,6 +70,7 @@ class PageFetcher:
         self._throttle = connection.throttle
         self._page_format = page_format
         self._page_sizes = connection.page_sizes(spec.fields)
+        self._budgets = connection.page_budget, PageBudget(self._throttle.concurrency * STREAM_BYTES)
         self.plan: Plan = self._make_plan(spec)
         self._adjusts_limit = spec.by_windows and spec.page_size is None
         # Made once: checking the fields takes longer than everything else that a query string needs.
@@ -106,6 +111,7 @@ class PageFetcher:
                 resume=spec.resume_after,
                 hours=hours,
                 expected_until=expected_until,
+                early_page=spec.max_calls is None and spec.stop - spec.start >= EARLY_PAGE_RANGE,
             )
         return PagePlan(
             spec.start,
@@ -200,8 +206,8 @@ class PageFetcher:
     def _can_request(self) -> bool:
         pages = self.plan.in_flight + self.plan.buffered
         ahead = pages < 2 * self._throttle.concurrency
-        if ahead and pages and not self._connection.page_budget.has_room(self._may_request):
-            ahead = False
+        if ahead and pages:
+            ahead = all(budget.has_room(self._may_request) for budget in self._budgets)
         return self._error is None and self.plan.can_request(ahead=ahead)
 
     async def _fetch(self, request: PageRequest, holder: object) -> None:
@@ -264,8 +270,10 @@ class PageFetcher:
         def on_retry(attempt: int, delay: float, error: RequestError) -> None:
             self.telemetry.retry_scheduled(attempt, delay, error, window=request.window, page=request.page)
 
-        budget = self._connection.page_budget
-        with budget.expect(self._page_sizes.bytes_for(request.limit, self._page_format.target_bytes)):
+        size = self._page_sizes.bytes_for(request.limit)
+        with contextlib.ExitStack() as expected:
+            for budget in self._budgets:
+                expected.enter_context(budget.expect(size))
             page = await self._throttle.run(
                 send,
                 retry,
@@ -274,9 +282,14 @@ class PageFetcher:
                 on_retry=on_retry,
             )
         page.attempts = attempts
-        budget.hold(page, page.size)
+        for budget in self._budgets:
+            budget.hold(page, page.size)
         self.bytes_received += page.wire_bytes
         self._page_sizes.record(page)
+        # A page larger than those of the default size was requested by the caller.
+        self._budgets[1].limit = self._throttle.concurrency * max(
+            STREAM_BYTES, self._page_sizes.bytes_for(self.plan.limit)
+        )
         if self._adjusts_limit:
             self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
         self.plan.accept(request, PageResult(page.starts, page, lambda: page.ids))

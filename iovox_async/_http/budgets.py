@@ -14,7 +14,7 @@ from attrs import define, field
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BUDGET_CAPACITY", "BUDGET_RESERVE", "BUDGET_SHARE", "PageBudget", "RetryBudget"]
+__all__ = ["BUDGET_CAPACITY", "BUDGET_RESERVE", "BUDGET_SHARE", "STREAM_BYTES", "PageBudget", "RetryBudget"]
 
 #: Retries that a session may send before its first success.
 BUDGET_RESERVE: Final = 20
@@ -23,8 +23,11 @@ BUDGET_SHARE: Final = 0.2
 #: Retries that a session may have saved up, at most. A session with a million requests behind it must not meet the next outage
 #: with 200,000 retries.
 BUDGET_CAPACITY: Final = 100
-#: Bytes of a page in the page budget: a little more than a page of Arrow streams, which are the largest.
+#: Bytes of a page in the page budget of a session: a little more than a page of the default size.
 BUDGET_PAGE_BYTES: Final = 4_000_000
+#: Bytes that a stream may read ahead, for each request that it may have in flight: so much is on its way while the reader decodes
+#: a page, and what waits longer is only memory.
+STREAM_BYTES: Final = 3_250_000
 
 
 @define
@@ -53,7 +56,7 @@ class RetryBudget:
 
 @define(eq=False)
 class PageBudget:
-    """Counts the bytes of all pages of a session, expected and received.
+    """Counts the bytes of all pages of a session or a stream, expected and received.
 
     A page counts from the start of its request until nothing refers to it any more. A stream that waits for the budget may still
     request the page that its reader needs next, so every stream goes on however many there are.

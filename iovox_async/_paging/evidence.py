@@ -13,6 +13,7 @@ expected. That costs a few rows, but no request.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -41,9 +42,8 @@ SHORT_READ_REQUESTS: Final = 25
 CLEAR_ROWS: Final = 10
 #: Wrong claims in one read, after which a PagingError is raised.
 MAX_REJECTED: Final = 16
-#: Smallest density to assume, as a share of the average so far. After a quiet night, windows sized by the night's density
-#: would reach far into the day, and their pages would only wait for delivery.
-MIN_DENSITY_SHARE: Final = 0.3
+#: Calls by which a page counts as usual, so that a few calls do not change what is expected.
+USUAL_CALLS: Final = 10
 
 
 @frozen
@@ -76,8 +76,8 @@ class Evidence:
     def __init__(self, server_limit: ServerPageLimit, expected_until: datetime | None) -> None:
         self._server_limit = server_limit
         self._expected_until = expected_until
-        #: Calls per second after the latest page; None: unknown, so request the whole rest.
-        self.density: float | None = None
+        #: The calls of the latest page as a multiple of those usual at its hours; None: it had none, so nothing is expected.
+        self._level: float | None = None
         self._pages = 0
         self._rows = 0
         self._traffic = Traffic()
@@ -99,10 +99,13 @@ class Evidence:
             starts: the starts of its rows.
             first: the first second requested.
             end: the second up to which the page is complete, or claims to be.
-            measures: the density after the page is known.
+            measures: the page shows how many calls to expect after it.
             doubted: the page claims to be complete up to `end`, and this has not been accepted yet.
         """
         rows = len(starts)
+        if rows and not self._rows:
+            # The empty time before the first call of all says nothing about the time after it.
+            first = starts[0]
         self._pages += 1
         self._rows += rows
         certain = end if not doubted else starts[-1] if starts else first
@@ -110,15 +113,27 @@ class Evidence:
         self._traffic.add(start, stop, starts[::-1] if end < first else starts)
         if not rows:
             # The window was empty, so the next one is the whole rest.
-            self.density = None
+            self._level = None
         elif measures:
-            # From the first row on: the empty time before it says nothing about the time after the page.
-            density = rows / max(1.0, abs(end - starts[0]) / SECOND)
-            self.density = max(density, MIN_DENSITY_SHARE * self._traffic.average)
+            usual = self._traffic.expected(start, stop)
+            # Part of the difference is chance and part of it lasts: the square root is between the two.
+            self._level = math.sqrt((rows + USUAL_CALLS) / (usual + USUAL_CALLS))
+
+    def seconds_of_part(self, rows: float, start: datetime, stop: datetime) -> float:
+        """The seconds from `start` to the end of the first part, if the time to `stop` is divided into equal parts.
+
+        Each part is expected to have at most so many rows. `stop` may be before `start`.
+        """
+        total = abs(stop - start) / SECOND
+        if self._level is None:
+            return total
+        expected = self._level * self._traffic.expected(min(start, stop), max(start, stop))
+        parts = math.ceil(expected / rows)
+        return total if parts <= 1 else self._traffic.time_of(expected / parts / self._level, start, stop)
 
     def overlap_seconds(self, limit: int, tail: datetime, last: datetime) -> int:
         """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`."""
-        if self.density is None or tail == last:
+        if self._level is None or tail == last:
             return 0
         rows = min(self._overlap_rows, max(1.0, MAX_OVERLAP_SHARE * self._server_limit.full_page(limit)))
         return int(self._traffic.time_of(rows, tail, last))

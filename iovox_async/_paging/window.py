@@ -6,7 +6,7 @@ from bisect import bisect_left
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from .types import SECOND, PageRequest, PageResult, RowSlice
 
@@ -70,6 +70,23 @@ class Window:
         return self.state == "pending" and not (
             self.claim or self.second_reader or self.attempts or self.reverses_order
         )
+
+    def can_join(self, previous: Window) -> bool:
+        """Whether its seconds may be requested with those before it. Between windows that do not touch lies what was delivered."""
+        return self.is_untouched and (self.stop == previous.start or self.start == previous.stop)
+
+    def split(self, middle: datetime, descending: bool) -> list[Window]:
+        """The parts before and after a second, in the order of delivery; the window itself if that is its end."""
+        if middle >= self.stop:
+            return [self]
+        parts = [Window(self.start, middle), Window(middle, self.stop)]
+        parts = parts[::-1] if descending else parts
+        # The attempts of a failing window count for the part that replaces it, not for the other.
+        parts[0].attempts, parts[0].rows_seen_before = self.attempts, self.rows_seen_before
+        if self.claim is not None:
+            until = max if descending else min
+            parts[0].claim = evolve(self.claim, until=until(self.claim.until, middle))
+        return parts
 
 
 def request_bounds(start: datetime, stop: datetime, hours: UncutHours) -> tuple[datetime, datetime]:

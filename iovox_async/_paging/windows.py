@@ -14,17 +14,16 @@ Invariants:
 - No request starts or ends in an hour that occurs twice or never on the account's clock: its bounds are moved out of it, and
   rows outside the window are dropped. An hour that occurs twice is read as a whole, like a second (`UncutHours`).
 - The rest of a window stays one pending window until a request may start. Only then is the next window split off its
-  front, sized by the latest density. If windows were cut ahead of time, one burst of calls would cut months into millions.
+  front, sized by the traffic seen so far. If windows were cut ahead of time, one burst of calls would cut months into millions.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve
-
 from .._params.account_time import UncutHours
 from ..errors import PagingError
+from .early_page import EarlyPage
 from .evidence import CHECK_ROWS, Claim, Evidence
 from .order import DeliveryOrder, rows_of_page
 from .truncated import rest_of_truncated
@@ -46,11 +45,11 @@ if TYPE_CHECKING:
 
 __all__ = ["WindowPlan"]
 
-#: Rows of the very first request, which measures the density and is answered quickly.
+#: Rows of the very first request, which measures the traffic and is answered quickly.
 FIRST_PAGE_ROWS: Final = 250
-#: Pages that a window should contain: rows beyond a page are kept, while a half-empty page is a wasted request. Simulated
-#: over smooth, daily, weekly and bursty patterns: 2.8 takes fewer requests than 2.5, because the third page is nearly full.
-WINDOW_PAGES: Final = 2.8
+#: Rows to expect in a window, as a share of a page: a row beyond a page costs a request. Simulated over smooth, daily, weekly and
+#: bursty patterns (`tests/support/evidence_costs.py`); windows of several pages are read one page after the other, so the reader waits.
+WINDOW_SHARE: Final = 0.95
 #: How often a window that keeps failing is split, at most, without a success in between.
 MAX_SPLITS: Final = 2
 
@@ -69,9 +68,8 @@ class WindowPlan:
         resume: second and id of the last call that an earlier stream delivered.
         hours: the hours of the range that must not be cut.
         expected_until: calls after it may not have arrived yet; None: all have.
+        early_page: request a full page along with the first, small one.
     """
-
-    window_pages: float = WINDOW_PAGES
 
     def __init__(
         self,
@@ -86,6 +84,7 @@ class WindowPlan:
         resume: tuple[datetime, int] | None = None,
         hours: UncutHours = UncutHours(),  # noqa: B008 - frozen
         expected_until: datetime | None = None,
+        early_page: bool = False,
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
@@ -98,6 +97,7 @@ class WindowPlan:
         self._windows = [Window(start, stop)] if start < stop else []
         self._first_page_rows: int | None = min(first_page_rows, limit)
         self._evidence = Evidence(self.server_limit, expected_until)
+        self._early_page = EarlyPage(early_page)
         #: The limit after failures of larger pages.
         self._max_limit = MAX_PAGE_ROWS
         self._splits = 0
@@ -115,12 +115,12 @@ class WindowPlan:
     @property
     def in_flight(self) -> int:
         """Requests that have started and have no page yet."""
-        return sum(window.state == "in flight" for window in self._windows)
+        return self._early_page.in_flight + sum(window.state == "in flight" for window in self._windows)
 
     @property
     def buffered(self) -> int:
         """Pages received that wait for delivery, or for the proof that a second is complete."""
-        return sum(window.pages for window in self._windows)
+        return (self._early_page.result is not None) + sum(window.pages for window in self._windows)
 
     @property
     def seconds_left(self) -> float:
@@ -147,7 +147,8 @@ class WindowPlan:
     def can_request(self, *, ahead: bool) -> bool:
         """Whether a request may start; without `ahead`, only the one for the rows to deliver next."""
         if ahead:
-            return self._next_pending() is not None
+            early = self._early_page.may_start(self._windows, self.limit)
+            return early or self._next_pending() is not None
         return any(window.state == "pending" for window in self._windows[:1])
 
     def _next_pending(self) -> int | None:
@@ -165,7 +166,8 @@ class WindowPlan:
     def next_request(self) -> PageRequest:
         """Starts the request of the first pending window; call only after `can_request` returned True."""
         index = self._next_pending()
-        assert index is not None
+        if index is None:
+            return self._early_page.start(self._windows, self.limit)
         window = self._windows[index]
         if window.second_reader is not None:
             window.request = window.second_reader.next_request()
@@ -212,12 +214,9 @@ class WindowPlan:
     def _split_off_window(self, index: int, limit: int) -> Window:
         """Splits the next window to request off the front of a pending one."""
         window = self._windows[index]
-        seconds = window.seconds
-        if self._evidence.density is not None:
-            target = self.window_pages * self.server_limit.full_page(limit) / self._evidence.density
-            # A small rest is included rather than requested on its own.
-            seconds = min(seconds, target) if target * 1.2 < seconds else seconds
-        seconds = max(1, int(seconds))
+        rows = WINDOW_SHARE * self.server_limit.full_page(limit)
+        ends = (window.stop, window.start) if self._descending else (window.start, window.stop)
+        seconds = max(1, int(self._evidence.seconds_of_part(rows, *ends)))
         if seconds < window.seconds:
             self._split_window(index, seconds)
         return self._windows[index]
@@ -226,18 +225,10 @@ class WindowPlan:
         """Splits a window so that its first part, in the order of delivery, has `seconds` seconds."""
         window = self._windows[index]
         middle = window.stop - seconds * SECOND if self._descending else window.start + seconds * SECOND
-        middle, after = self._hours.bound_before(middle), self._hours.bound_after(middle)
-        middle = middle if middle > window.start else after
-        if middle >= window.stop:
-            return
-        parts = [Window(window.start, middle), Window(middle, window.stop)]
-        parts = parts[::-1] if self._descending else parts
-        # The attempts of a failing window count for the part that replaces it, not for the other.
-        parts[0].attempts, parts[0].rows_seen_before = window.attempts, window.rows_seen_before
-        if window.claim is not None:
-            until = max if self._descending else min
-            parts[0].claim = evolve(window.claim, until=until(window.claim.until, middle))
-        self._windows[index : index + 1] = parts
+        before, after = self._hours.bound_before(middle), self._hours.bound_after(middle)
+        self._windows[index : index + 1] = window.split(
+            before if before > window.start else after, self._descending
+        )
 
     def accept(self, request: PageRequest, result: PageResult) -> None:
         """Adds the page that answers a request.
@@ -246,6 +237,16 @@ class WindowPlan:
             PagingError: the server does not filter or order as requested, contradicts itself, no start in a truncated page
                 can be read, or a second has more calls than can be read.
         """
+        if request is self._early_page.request:
+            self._early_page.receive(result)
+            return
+        self._accept(request, result)
+        if len(result.starts) < request.limit:
+            self._early_page.drop()
+        elif taken := self._early_page.take_over(self._windows):
+            self._accept(*taken)
+
+    def _accept(self, request: PageRequest, result: PageResult) -> None:
         index = self._index_of(request)
         window = self._windows[index]
         window.state, window.request, window.attempts = "pending", None, 0
@@ -299,19 +300,10 @@ class WindowPlan:
         bounds = request.start, request.stop, request.limit
         claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, page.bounds[1])
         rest = Window(*page.rest, claim=claim, reverses_order=window.reverses_order)
-        following = self._windows[index + 1] if index + 1 < len(self._windows) else None
-        adjacent = following is not None and (
-            following.stop == window.start if self._descending else following.start == window.stop
-        )
-        if (
-            following is not None
-            and adjacent
-            and following.is_untouched
-            and page.descending == self._descending
-        ):
-            # The next window is not requested yet: its request can check the claim as well. Between windows that do not touch
-            # lies what has been delivered.
-            rest.start, rest.stop = min(rest.start, following.start), max(rest.stop, following.stop)
+        following = self._windows[index + 1 : index + 2]
+        if following and page.descending == self._descending and following[0].can_join(window):
+            # The next window is not requested yet: its request can check the claim as well.
+            rest.start, rest.stop = min(rest.start, following[0].start), max(rest.stop, following[0].stop)
             del self._windows[index + 1]
         self._replace(index, [self._done(page, *page.complete), rest])
 
@@ -357,6 +349,8 @@ class WindowPlan:
 
     def splits_left(self, request: PageRequest) -> int:
         """How often the window of a request that keeps failing may still be split."""
+        if request is self._early_page.request:
+            return 1
         window = self._windows[self._index_of(request)]
         if window.second_reader is not None or (window.seconds <= 1 and request.limit <= 1):
             return 0
@@ -365,6 +359,11 @@ class WindowPlan:
 
     def split(self, request: PageRequest, attempts: int) -> None:
         """Replaces a request that failed after `attempts` attempts by smaller ones; call only if splits are left."""
+        if request is self._early_page.request:
+            self._early_page.request = None
+            self._max_limit = max(1, min(self._max_limit, request.limit // 2))
+            return
+        self._early_page.drop()
         index = self._index_of(request)
         window = self._windows[index]
         window.state, window.request, window.attempts = "pending", None, attempts

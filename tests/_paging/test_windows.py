@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 from support.model_server import Row, Server, at, pull
+from support.traffic import DAY
 
 from iovox_async._paging import MAX_PAGE_ROWS, PageRequest, PageResult, ServerPageLimit, WindowPlan
 from iovox_async.errors import PagingError
@@ -174,49 +176,54 @@ def test_seconds_left_falls_as_rows_are_delivered():
     assert plan.seconds_left == 0
 
 
-def test_windows_are_sized_by_the_latest_density():
-    """Given a page, when the next windows are made, then each has the seconds of 2.8 pages, and reaches past them by half a page."""
+def seconds(moment: datetime) -> float:
+    return (moment - at(0)).total_seconds()
+
+
+def test_windows_are_sized_by_the_traffic():
+    """Given a page, when the next windows are made, then each has the seconds of nearly a page, and reaches past them by half a page."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
-    request = plan.next_request()
+    request, following = plan.next_request(), plan.next_request()
     assert (request.start, request.limit) == (at(509), 20)
-    later = plan.next_request()
-    # 11 rows in 10 seconds: 56 rows take 50.
-    assert later.start == at(510 + 50 - 1)
-    # On average there were 11 rows in 510 seconds: 10 rows take some hundreds.
-    assert timedelta(seconds=100) < request.stop - later.start < timedelta(seconds=600)
+    # About a call a second, from the first call on; the empty time before it does not count.
+    assert 17 <= seconds(following.start) + 1 - 510 <= 20
+    assert 8 <= (request.stop - following.start).total_seconds() - 1 <= 12
+
+
+def test_windows_are_sized_by_the_hours_of_the_day():
+    """Given calls from 8 to 18 o'clock, when a window reaches over nights, then it ends where its page is nearly full."""
+    calls = [day * DAY + 8 * 3600 + number * 600 for day in range(40) for number in range(60)]
+    plan = WindowPlan(at(0), at(40 * DAY), first_page_rows=100, limit=100)
+    plan.accept(plan.next_request(), answer(*calls[:100]))
+    plan.next_request()
+    end = seconds(plan.next_request().start) + 1
+    # By the average of the first two days it would end with 72 calls.
+    assert 82 <= sum(calls[99] <= call < end for call in calls) <= 97
 
 
 def test_after_an_empty_page_the_next_window_is_the_rest():
     """Given an empty page, when the next window is made, then it is the whole rest."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
-    plan.accept(plan.next_request(), answer(510, 700))
     request = plan.next_request()
-    plan.accept(request, answer((request.stop - at(0)).total_seconds()))
+    plan.accept(request, answer(510, seconds(request.stop)))
+    request = plan.next_request()
+    plan.accept(request, answer(seconds(request.stop)))
     assert plan.next_request().stop == at(100_000)
 
 
-def test_a_quiet_time_does_not_make_the_next_window_too_long():
-    """Given a quiet window, when the next one is made, then it assumes at least three tenths of the average density."""
-    plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
-    plan.accept(plan.next_request(), answer(*range(11)))
-    quiet = plan.next_request()
-    assert quiet.start == at(9)
-    plan.accept(quiet, answer(10, 61))
-    # 12 rows in 60 seconds; as if no sparser than three tenths of it, 56 rows take 933 seconds, and not 2,800.
-    plan.next_request()
-    following = plan.next_request()
-    assert following.start == at(60 + int(2.8 * 20 / (0.3 * 12 / 60)) - 1)
-
-
-def test_a_small_rest_is_included_in_the_last_window():
-    """Given a rest a fifth of a window long, when the window is made, then it includes the rest."""
-    for span, more in ((569, False), (580, True)):
+def test_a_rest_is_divided_into_equal_windows():
+    """Given a rest of up to nearly a page, then it is one window; of more, then windows of equal length."""
+    for span, windows in ((525, 1), (540, 2), (560, 3)):
         plan = WindowPlan(at(0), at(span), first_page_rows=11, limit=20)
         plan.accept(plan.next_request(), answer(*range(500, 511)))
-        plan.next_request()
-        assert plan.can_request(ahead=True) is more
+        starts = []
+        while plan.can_request(ahead=True):
+            starts.append(seconds(plan.next_request().start) + 1)
+        assert len(starts) == windows
+        lengths = [stop - start for start, stop in pairwise([*starts, span])]
+        assert max(lengths) - min(lengths) <= 2
 
 
 def test_by_default_pages_are_large_and_ordered():

@@ -42,6 +42,7 @@ class Case:
     failing: float
     patient: bool
     known: bool
+    early: bool
 
     def server(self) -> Server:
         rng = random.Random(self.seed)
@@ -88,6 +89,7 @@ class Case:
             limit=self.limit,
             first_page_rows=self.first,
             server_limit=ServerPageLimit(largest_page=self.most),
+            early_page=self.early,
         )
 
     def run(self) -> tuple[Server, Pull, set[Row]]:
@@ -138,6 +140,7 @@ def cases(motion: st.SearchStrategy[tuple[int, int, bool, bool]]) -> st.SearchSt
         failing=st.sampled_from((0.0, 0.0, 0.2)),
         patient=st.booleans(),
         known=st.booleans(),
+        early=st.booleans(),
     )
 
 
@@ -235,7 +238,7 @@ def test_concurrency_and_page_size_do_not_change_the_calls(case: Case, one: int,
     Case(
         seed=1, span=2, rows=60, layout="one second", fraction=False, cut=False, end="inclusive", cap=2,
         cap_moves=False, offset="limit", motion=(1, 2, True, False), limit=2, first=2, resize=False, descending=False,
-        ordered=True, concurrency=1, failing=0.0, patient=False, known=False,
+        ordered=True, concurrency=1, failing=0.0, patient=False, known=False, early=False,
     )
 )  # fmt: skip
 def test_the_number_of_requests_is_bounded_while_data_changes(case: Case):
@@ -262,8 +265,9 @@ class Live(RuleBasedStateMachine):
         end=st.sampled_from(("inclusive", "exclusive", "second")),
         descending=st.booleans(),
         ordered=st.booleans(),
+        early=st.booleans(),
     )
-    def begin(self, seconds, limit, cap, end, descending, ordered):
+    def begin(self, seconds, limit, cap, end, descending, ordered, early):
         self.server = Server(random.Random(0), 20, end=end, cap=cap)
         self.server.fill(map(at, seconds))
         self.server_limit = ServerPageLimit()
@@ -275,6 +279,7 @@ class Live(RuleBasedStateMachine):
             limit=limit,
             first_page_rows=3,
             server_limit=self.server_limit,
+            early_page=early,
         )
         self.descending, self.ordered = descending, ordered
         self.stable = self.server.within(at(0), at(20))

@@ -89,11 +89,11 @@ _ALL = (
     Mutation(
         "gap-between-windows",
         "The second between two windows belongs to neither.",
-        f"{_PAGING}.windows",
+        f"{_PAGING}.window",
         (
             (
-                "        parts = [Window(window.start, middle), Window(middle, window.stop)]\n",
-                "        parts = [Window(window.start, middle), Window(middle + SECOND, window.stop)]\n",
+                "        parts = [Window(self.start, middle), Window(middle, self.stop)]\n",
+                "        parts = [Window(self.start, middle), Window(middle + SECOND, self.stop)]\n",
             ),
         ),
     ),

@@ -17,8 +17,6 @@ READS = [(3_000, 7, 100), (3_000, 30, 300), (12_000, 90, 400), (20_000, 365, 1_0
 class BelievingPlan(WindowPlan):
     """The plan of version 0.1: it believes each page that claims to be the last."""
 
-    window_pages = 2.5
-
     def _is_doubtful(self, *_: object) -> bool:
         return False
 

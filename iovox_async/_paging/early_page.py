@@ -1,0 +1,86 @@
+"""The full page that is requested along with the first, small page of a long range.
+
+Both requests start at the first second. The small page is answered quickly, so the reader has its first calls early. The full
+page comes soon after it, instead of one request later, and shows the traffic of some days, by which windows are sized.
+It then counts as the page of the window that begins where the small page ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, evolve, field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .types import PageRequest, PageResult
+    from .window import Window
+
+__all__ = ["EarlyPage"]
+
+#: The rows of a full page, as a multiple of those of the small one, that are worth a request.
+MIN_RATIO: Final = 2
+
+
+@define(eq=False)
+class EarlyPage:
+    """The request for the full page, and its page, until a window takes them over.
+
+    Attributes:
+        wanted: the full page may still be requested.
+        request: the request, while no window has taken it over.
+        result: the page, if it has come before the small page.
+    """
+
+    wanted: bool
+    request: PageRequest | None = field(default=None, init=False)
+    result: PageResult | None = field(default=None, init=False)
+    _dropped: bool = field(default=False, init=False)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the request is in flight, and not that of a window."""
+        return self.request is not None and self.result is None
+
+    def may_start(self, windows: Sequence[Window], limit: int) -> bool:
+        """Whether the request may start: only while the request for the small page is in flight."""
+        first = windows[0].request if self.wanted and len(windows) == 1 else None
+        return first is not None and limit >= MIN_RATIO * first.limit
+
+    def start(self, windows: Sequence[Window], limit: int) -> PageRequest:
+        """Makes the request."""
+        assert windows[0].request is not None
+        self.wanted = False
+        self.request = evolve(windows[0].request, limit=limit)
+        return self.request
+
+    def receive(self, result: PageResult) -> None:
+        """Keeps the page until a window takes it over."""
+        if self._dropped:
+            self.request = None
+        else:
+            self.result = result
+
+    def take_over(self, windows: Sequence[Window]) -> tuple[PageRequest, PageResult] | None:
+        """Makes the request that of the first pending window. To be called after the small page was accepted.
+
+        Returns:
+            The request and its page, if that has come already.
+        """
+        self.wanted = False
+        window = next((window for window in windows if window.state == "pending"), None)
+        if self.request is None or self._dropped:
+            return None
+        if window is None or not window.is_untouched:
+            self.drop()
+            return None
+        window.state, window.request = "in flight", self.request
+        taken, self.request, self.result = (self.request, self.result), None, None
+        return None if taken[1] is None else (taken[0], taken[1])
+
+    def drop(self) -> None:
+        """Leaves the page out: it is of no use."""
+        self.wanted, self._dropped = False, True
+        if self.result is not None:
+            self.request = self.result = None

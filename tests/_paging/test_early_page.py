@@ -1,0 +1,124 @@
+"""The full page that is requested along with the first, small one."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from support.model_server import Pull, Server, at, pull
+from support.traffic import DAY, daily
+
+from iovox_async._paging import WindowPlan
+
+
+def make(calls: list[int], *, descending: bool = False, limit: int = 100) -> tuple[WindowPlan, Server]:
+    server = Server(random.Random(1), 10 * DAY)
+    server.fill(map(at, calls))
+    plan = WindowPlan(
+        at(0), at(10 * DAY), descending=descending, limit=limit, first_page_rows=10, early_page=True
+    )
+    return plan, server
+
+
+def read(plan: WindowPlan, server: Server) -> Pull:
+    """Reads the rest of a plan."""
+    return pull(plan, server, concurrency=8, patient=False)
+
+
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("full_page_first", [False, True])
+def test_a_full_page_is_requested_along_with_the_first(descending: bool, full_page_first: bool):
+    """Given many calls, when a read begins, then two requests start at its first second, and no row of either is lost or repeated."""
+    plan, server = make(list(range(0, 10 * DAY, 1000)), descending=descending)
+    small, full = plan.next_request(), plan.next_request()
+    assert (small.limit, full.limit) == (10, 100)
+    assert (small.start, small.stop, small.order) == (full.start, full.stop, full.order)
+    assert not plan.can_request(ahead=True)
+    assert plan.in_flight == 2
+    for request in (full, small) if full_page_first else (small, full):
+        plan.accept(request, server.serve(request))
+    slices = [plan.next_rows(), plan.next_rows()]
+    # The last row of a truncated page is left to the next: more calls may have its second.
+    assert [len(rows.rows) for rows in slices if rows] == [9, 90]
+    delivered = [rows.body[row].start for rows in slices if rows for row in rows.rows]
+    assert len(set(delivered)) == 99
+    assert all((later < earlier) == descending for earlier, later in pairwise(delivered))
+    assert plan.in_flight == 0
+    found = read(plan, server)
+    assert len(found.rows) == len(server.live) - 99
+
+
+@pytest.mark.parametrize("full_page_first", [False, True])
+def test_a_full_page_of_a_few_calls_is_of_no_use(full_page_first: bool):
+    """Given fewer calls than the small page may have, when both pages have come, then the small one counts, and is checked."""
+    plan, server = make([5, 50_000, 500_000])
+    small, full = plan.next_request(), plan.next_request()
+    for request in (full, small) if full_page_first else (small, full):
+        plan.accept(request, server.serve(request))
+    assert (plan.in_flight, plan.buffered) == (0, 1)
+    found = read(plan, server)
+    assert (len(found.rows), found.requests) == (3, 1)
+
+
+def test_a_stream_ends_although_the_full_page_is_missing():
+    """Given a small page that proves the end, when the full page has not come, then nothing is left to wait for."""
+    plan, server = make([5, 6])
+    plan.server_limit.record(1000, 1000)
+    small, full = plan.next_request(), plan.next_request()
+    plan.accept(small, server.serve(small))
+    while plan.can_request(ahead=True):
+        check = plan.next_request()
+        plan.accept(check, server.serve(check))
+    assert plan.next_rows() is not None
+    assert plan.exhausted
+    plan.accept(full, server.serve(full))
+    assert plan.done
+
+
+def test_no_full_page_is_requested_later():
+    """Given a first page that has come, when the rest is requested, then no second request has the same start."""
+    plan, server = make(list(range(0, 10 * DAY, 1000)))
+    small = plan.next_request()
+    plan.accept(small, server.serve(small))
+    starts = [plan.next_request().start for _ in range(4)]
+    assert len(set(starts)) == 4
+
+
+def test_no_full_page_is_requested_that_is_hardly_larger():
+    """Given a limit near the rows of the first page, when a read begins, then one request is made."""
+    plan, _ = make([5, 6], limit=15)
+    plan.next_request()
+    assert not plan.can_request(ahead=True)
+
+
+@pytest.mark.parametrize("failing", ["small", "full"])
+@pytest.mark.parametrize("other_first", [False, True])
+def test_each_of_the_two_may_fail(failing: str, other_first: bool):
+    """Given one of the two that keeps failing, when it is split, then everything is delivered once, with smaller pages."""
+    plan, server = make(list(range(0, 10 * DAY, 1000)))
+    requests = {"small": plan.next_request(), "full": plan.next_request()}
+    failed = requests.pop(failing)
+    (other,) = requests.values()
+    if other_first:
+        plan.accept(other, server.serve(other))
+    if failed.limit == 100 and other_first:
+        assert plan.splits_left(failed) > 0
+    plan.split(failed, 3)
+    if not other_first:
+        plan.accept(other, server.serve(other))
+    found = read(plan, server)
+    assert len({row.id for row in found.rows}) == len(found.rows) == len(server.live)
+    assert max(request.limit for request in found.requests_sent) <= failed.limit
+
+
+def test_windows_are_sized_by_the_full_page():
+    """Given daily traffic, when the full page has shown some days of it, then hardly more requests are made than there are pages."""
+    rng = random.Random(1)
+    calls = sorted(daily(rng, 6_000, 60))
+    server = Server(rng, 60 * DAY)
+    server.fill(map(at, calls))
+    plan = WindowPlan(at(0), at(60 * DAY), limit=300, early_page=True)
+    found = pull(plan, server, concurrency=8, patient=False)
+    assert len(found.rows) == 6_000
+    assert found.requests <= 1.35 * 6_000 / 300
