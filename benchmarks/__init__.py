@@ -9,6 +9,7 @@ the program received every call exactly once. The benchmarks:
     growth        time and memory from 10,000 to 1,000,000 calls
     heavy         records of 7 KB, pages of 20,000: the longest stall of the event loop
     backfill      a range to Parquet files, beside dlt and pandas
+    blocking      CPU of the blocking client beside the async one
     startup       CPU of the import and of `iovox --help`
     engines       the transports of httpx and aiohttp, and gzip over a slow line
 

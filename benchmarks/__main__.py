@@ -12,7 +12,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from . import all_fields, backfill, engines, first_record, growth, heavy, pictures, startup, throughput
+from . import (
+    all_fields,
+    backfill,
+    blocking,
+    engines,
+    first_record,
+    growth,
+    heavy,
+    pictures,
+    startup,
+    throughput,
+)
 from .harness import RESULTS, Options, ProgramError
 from .programs import PROGRAMS
 
@@ -23,6 +34,7 @@ BENCHMARKS = {
     "growth": growth.run,
     "heavy": heavy.run,
     "backfill": backfill.run,
+    "blocking": blocking.run,
     "engines": engines.run,
     "startup": startup.run,
 }

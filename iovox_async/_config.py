@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from ._params.validators import InvalidValue, as_limit
 from ._redaction import shorten_repr
@@ -17,6 +18,7 @@ __all__ = [
     "check_page_size",
     "check_positive_integer",
     "environment_flag",
+    "hide_key",
     "make_signer",
     "positive_seconds",
 ]
@@ -34,10 +36,12 @@ class Secret:
 
     __slots__ = ("_value", "parameter", "variable")
 
-    def __init__(self, parameter: str, value: str | None) -> None:
+    def __init__(self, parameter: str, value: str | Secret | None) -> None:
         self.parameter = parameter
         self.variable = f"IOVOX_{parameter.upper()}"
-        self._value = os.environ.get(self.variable) if value is None else value
+        if isinstance(value, Secret):
+            value = value._value  # noqa: SLF001 - of the same class
+        self._value: str | None = os.environ.get(self.variable) if value is None else value
 
     def __repr__(self) -> str:
         return "<Secret>"
@@ -66,6 +70,15 @@ class Secret:
         if not value.isascii() or not value.isprintable():
             return "must contain printable ASCII characters only"
         return None
+
+
+def hide_key(arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a client with the key as a `Secret`, so that a traceback of the caller cannot show it."""
+    if len(arguments) > 1:
+        arguments = (arguments[0], Secret("secure_key", arguments[1]), *arguments[2:])
+    if "secure_key" in options:
+        options = {**options, "secure_key": Secret("secure_key", options["secure_key"])}
+    return arguments, options
 
 
 def make_signer(username: Secret, secure_key: Secret) -> Sign:

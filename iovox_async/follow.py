@@ -201,6 +201,22 @@ class PollState:
             )
         return max(self.interval, min(requested, self.max_retry_after))
 
+    def check_open(self) -> None:
+        """Raises `SessionError` if following has ended."""
+        if self.closed:
+            raise _ended_error()
+
+    def take_ready(self) -> Call | None:
+        """The next new call among those that are decoded already, if there is one."""
+        if self._stream is None or self.closed:
+            return None
+        for call in self._stream._reader.ready:  # noqa: SLF001 - a step may run in a task of its own
+            if self.should_deliver(call):
+                for name in self.added_fields:
+                    setattr(call, name, None)
+                return call
+        return None
+
     async def step(self) -> Call:
         """Returns the next new call. A cancelled step loses nothing: the next one continues, also within a pause.
 
@@ -208,8 +224,7 @@ class PollState:
             IovoxError: a poll has failed in a way that the next one would too.
             SessionError: following has ended, or another task is waiting for the next call.
         """
-        if self.closed:
-            raise _ended_error()
+        self.check_open()
         if self._is_stepping:
             raise SessionError("another task is reading the calls", hint="One task at a time may read them.")
         self._is_stepping, self.last_task = True, current_task()
@@ -225,11 +240,13 @@ class PollState:
                 self._stream = self.read(self.range.begin_poll())
             self._pause = self.interval
             try:
-                async for call in self._stream._calls():  # noqa: SLF001 - a step may run in a task of its own
-                    if self.should_deliver(call):
-                        for name in self.added_fields:
-                            setattr(call, name, None)
+                self._stream._set_mode("calls")  # noqa: SLF001 - a step may run in a task of its own
+                reader = self._stream._reader  # noqa: SLF001 - as above
+                while True:
+                    if (call := self.take_ready()) is not None:
                         return call
+                    if await reader.step(reader.next_calls) is None:
+                        break
                 self.range.end_poll()
             except TRANSIENT_ERRORS as error:
                 if isinstance(error, RecordError | PagingError):
@@ -328,8 +345,7 @@ class CallFollower:
         self._state = state
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        if self._state.closed:
-            raise _ended_error()
+        self._state.check_open()
         end_with_current_task(self._state)
         return _FollowIterator(self._state)
 

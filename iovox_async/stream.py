@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
 from ._fetching.owner import end_with_current_task
 from .errors import SessionError
+from .fields import Fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -100,13 +101,8 @@ class CallStream:
         self._reader = reader
 
     def __aiter__(self) -> AsyncIterator[Call]:
-        calls = self._calls()
-        end_with_current_task(self._reader)
-        return calls
-
-    def _calls(self) -> AsyncIterator[Call]:
-        """The iterator over calls; the current task does not become its owner."""
         self._set_mode("calls")
+        end_with_current_task(self._reader)
         return _CallIterator(self._reader)
 
     def pages(self) -> AsyncIterator[Page]:
@@ -140,6 +136,24 @@ class CallStream:
     async def collect(self) -> list[Call]:
         """Returns all calls as a list, for ranges that fit in memory."""
         return [call async for call in self]
+
+    async def table(self) -> pa.Table:
+        """Returns all calls as a `pyarrow.Table` with the schema of `arrow`, for ranges that fit in memory.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        batches = [batch async for batch in self.arrow()]
+        import pyarrow as pa
+
+        return pa.Table.from_batches(batches, self._schema())
+
+    def _schema(self) -> pa.Schema:
+        """The schema of the record batches."""
+        from .arrow import schema_for
+
+        fields = self._reader.spec.query.fields or Fields.DEFAULT
+        return schema_for(fields, self._reader.connection.timezone)
 
     @property
     def stats(self) -> StreamStats:

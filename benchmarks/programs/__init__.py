@@ -47,6 +47,13 @@ PROGRAMS: dict[str, Program] = {
         Program("stream", "iovox_async: stream", _OURS, ours=True),
         Program("stream_aiohttp", "iovox_async: stream over aiohttp", (*_OURS, "httpx_aiohttp"), ours=True),
         Program("arrow", "iovox_async: arrow", (*_OURS, "iovox_async.arrow", "pyarrow"), ours=True),
+        Program("stream_blocking", "iovox_async.blocking: stream", ("iovox_async.blocking",), ours=True),
+        Program(
+            "arrow_blocking",
+            "iovox_async.blocking: arrow",
+            ("iovox_async.blocking", "iovox_async.arrow", "pyarrow"),
+            ours=True,
+        ),
         Program(
             "backfill",
             "iovox_async: backfill",

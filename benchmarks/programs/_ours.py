@@ -20,16 +20,19 @@ async def session(job: Job, **options: Any) -> AsyncIterator[AsyncInsights]:
     The benchmark server speaks plain HTTP, for which a session of ours loads no certificates, while an `httpx` client
     always does (25 to 60 ms); over HTTPS both load them once, ours in a thread.
     """
-    opened = AsyncInsights(
-        "bench",
-        "bench-key",
-        base_url=job.base_url,
-        concurrency=job.concurrency,
-        page_size=job.page_size,
-        **options,
-    )
-    async with opened as insights:
+    async with AsyncInsights(**arguments(job), **options) as insights:
         yield insights
+
+
+def arguments(job: Job) -> dict[str, Any]:
+    """The arguments of a session."""
+    return {
+        "username": "bench",
+        "secure_key": "bench-key",
+        "base_url": job.base_url,
+        "concurrency": job.concurrency,
+        "page_size": job.page_size,
+    }
 
 
 def calls_of(insights: AsyncInsights, job: Job) -> CallStream:

@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from operator import attrgetter, length_hint
@@ -312,8 +313,10 @@ class StreamReader:
         self._count_ready()
         self._rows, self._blocks, self._arrow_rows, self._page_calls = None, None, None, []
 
-    def __del__(self) -> None:
-        self.abandon()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # When the interpreter ends, nothing runs that could be ended, and modules may be gone.
+        if not is_finalizing():
+            self.abandon()
 
     def stats(self) -> StreamStats:
         """The counters of the stream so far."""

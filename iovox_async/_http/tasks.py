@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from types import FrameType
 
-__all__ = ["TaskSupervisor"]
+__all__ = ["TaskSupervisor", "caller_location"]
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def _other_library() -> str:
         return "none is running"
 
 
-def _caller_location() -> str:
+def caller_location() -> str:
     """The file and line of the caller outside of this package, for messages."""
     package = __name__.partition(".")[0]
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as logging does
@@ -56,7 +56,7 @@ class TaskSupervisor:
 
     def __init__(self, release: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._release = release
-        self._made_at = _caller_location()
+        self._made_at = caller_location()
         self._tasks: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False

@@ -1,0 +1,158 @@
+"""Provides the blocking `Insights` and `Backfill`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from .. import backfill, client
+from .._config import hide_key
+from .._paging.spec import FINALITY_DELAY
+from ..errors import ConfigurationError
+from ._stream import CallFollower, CallStream
+from ._surface import documented_by, like
+from ._thread import LoopThread
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+    from datetime import datetime, timedelta, tzinfo
+
+    from .._parsing.decoder import OnError
+    from ..backfill import BackfillProgress, BackfillReport
+    from ..backfill._partitions import Partitioning
+    from ..models import Call
+    from ..query import InsightsQuery
+    from ..results import Page
+
+__all__ = ["Backfill", "Insights"]
+
+
+@documented_by(client.AsyncInsights)
+class Insights:
+    """A client session for programs without an event loop: `AsyncInsights`, run by a thread of its own.
+
+    ::
+
+        with Insights() as insights:
+            for call in insights.stream("2024-01-01", "2024-03-31", call_result="ANSWERED"):
+                print(call.id, call.call_start, call.talk_time)
+
+    It works in scripts, in notebooks, beside a running event loop (which it blocks while it waits), and from several threads at
+    once. Create one per program and share it: its limits apply to all its requests together. It belongs to one process. The
+    thread starts with the first request, and ends with `close`, when the session is dropped, or with the program. The
+    observer is called in that thread, and must not use the session.
+    """
+
+    @like(client.AsyncInsights.__init__)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        arguments, options = hide_key(arguments, options)
+        self._insights = client.AsyncInsights(*arguments, **options)
+        self._thread = LoopThread(self._insights.aclose)
+
+    @like(client.AsyncInsights.stream)
+    def stream(self, *arguments: Any, **options: Any) -> CallStream:
+        return CallStream(self._thread, self._insights.stream(*arguments, **options))
+
+    @like(client.AsyncInsights.page)
+    def page(self, *arguments: Any, **options: Any) -> Page:
+        return self._thread.run(self._insights.page, *arguments, **options)
+
+    @like(client.AsyncInsights.get)
+    def get(self, *arguments: Any, **options: Any) -> list[Call]:
+        return self._thread.run(self._insights.get, *arguments, **options)
+
+    @like(client.AsyncInsights.follow)
+    def follow(self, *arguments: Any, **options: Any) -> CallFollower:
+        return CallFollower(self._thread, self._insights.follow(*arguments, **options))
+
+    @property
+    def account(self) -> str:
+        """Identifies the account: the API user and the address of the service."""
+        return self._insights.account
+
+    @property
+    def timezone(self) -> tzinfo | None:
+        """The time zone of the account, or None if it was not passed."""
+        return self._insights.timezone
+
+    @like(client.AsyncInsights.now)
+    def now(self) -> datetime:
+        return self._insights.now()
+
+    def __enter__(self) -> Self:
+        self._thread.run(self._insights.__aenter__)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all requests and closes all connections, which takes a few seconds at most. It may be called more than once.
+
+        Raises:
+            SessionError: the session was used in another process, or is used in its own thread.
+        """
+        self._thread.close()
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_thread"):
+            return "<Insights, not initialized>"
+        return repr(self._insights).replace("AsyncInsights", "Insights", 1)
+
+    def __reduce__(self) -> Any:
+        return self._insights.__reduce__()
+
+
+@documented_by(backfill.Backfill)
+class Backfill:
+    """Keeps a directory of files, one per day or month, in step with the calls of a date range.
+
+    ::
+
+        query = InsightsQuery(start_date="2022-01-01", fields=Fields.ALL)
+        with Insights() as insights:
+            report = Backfill(insights, query, "calls").run()
+
+    As `iovox_async.backfill.Backfill`, for programs without an event loop. `on_progress` is called in the session's thread.
+    """
+
+    def __init__(
+        self,
+        insights: Insights,
+        query: InsightsQuery,
+        directory: str | os.PathLike[str],
+        format: str = "parquet",  # noqa: A002 - as of the async class
+        partition: Partitioning = "day",
+        *,
+        finality_delay: float | timedelta = FINALITY_DELAY,
+        on_error: OnError = "raise",
+        on_progress: Callable[[BackfillProgress], None] | None = None,
+    ) -> None:
+        if not isinstance(insights, Insights):
+            raise ConfigurationError(
+                "insights", f"must be iovox_async.blocking.Insights, got {type(insights).__name__}"
+            )
+        self._thread = insights._thread  # noqa: SLF001 - of this package
+        self._backfill = backfill.Backfill(
+            insights._insights,  # noqa: SLF001 - as above
+            query,
+            directory,
+            format,
+            partition,
+            finality_delay=finality_delay,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
+
+    @property
+    def progress(self) -> BackfillProgress:
+        """A snapshot of the run."""
+        return self._backfill.progress
+
+    @like(backfill.Backfill.run)
+    def run(self, *arguments: Any, **options: Any) -> BackfillReport:
+        return self._thread.run(self._backfill.run, *arguments, **options)
+
+    @like(backfill.Backfill.verify)
+    def verify(self, *arguments: Any, **options: Any) -> BackfillReport:
+        return self._thread.run(self._backfill.verify, *arguments, **options)
