@@ -172,6 +172,7 @@ def test_given_the_public_names_when_the_programs_are_read_then_each_is_used():
     """Each name in `__all__` of a public module is used by a checked program."""
     import iovox_async
     import iovox_async.backfill
+    import iovox_async.blocking
     import iovox_async.events
     import iovox_async.integrations.aiohttp
     import iovox_async.integrations.fastapi
@@ -182,6 +183,7 @@ def test_given_the_public_names_when_the_programs_are_read_then_each_is_used():
     modules = (
         iovox_async,
         iovox_async.backfill,
+        iovox_async.blocking,
         iovox_async.integrations.aiohttp,
         iovox_async.integrations.fastapi,
         iovox_async.events,

@@ -103,12 +103,22 @@ def _class(cls) -> list[str]:
     for member in cls.members.values():
         if member.name.startswith("_") and member.name not in PROTOCOLS:
             continue
-        if member.is_function and (member.docstring or not member.name.startswith("_")):
+        if original := _original(member):
+            lines += ["", f"#### `{member.name}(...) -> {member.returns}`", ""]
+            lines += [f"The parameters are those of `{original}`.", ""]
+        elif member.is_function and (member.docstring or not member.name.startswith("_")):
             lines += ["", f"#### `{_signature(member)}`", "", *_sections(member)]
         elif member.is_attribute and "property" in member.labels:
             annotation = f": {member.annotation}" if member.annotation else ""
             lines += ["", f"#### `{member.name}{annotation}`", "", *_sections(member)]
     return lines
+
+
+def _original(member) -> str | None:
+    """The async method that a blocking one has its parameters from, as `AsyncInsights.page`."""
+    values = (str(decorator.value) for decorator in getattr(member, "decorators", []))
+    found = (re.fullmatch(r"like\(\w+\.(.+)\)", value) for value in values)
+    return next((match[1] for match in found if match), None)
 
 
 def _field(member, description: str) -> str:

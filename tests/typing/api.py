@@ -61,6 +61,7 @@ from iovox_async import (
     Transcription,
     TransportError,
     UnexpectedRedirectError,
+    blocking,
     make_converter,
 )
 from iovox_async._telemetry import enable_logging
@@ -355,6 +356,38 @@ async def whole() -> None:
         if position := await reading(insights, questions()):
             await insights.stream(resume=position).collect()
     await insights.aclose()
+
+
+# ------------------------------------------------------------------------------------------------- blocking
+
+
+def without_a_loop(query: InsightsQuery) -> str | None:
+    with blocking.Insights("user", secure_key="key", concurrency=4, timezone="Europe/London") as insights:
+        assert_type(insights, blocking.Insights)
+        assert_type(insights.page("2024-01-01", page=2, query=query, **EVERY_FILTER), Page)
+        assert_type(insights.get(1, "2", [3], fields=Fields.ALL), list[Call])
+        assert_type(insights.now(), datetime)
+        stream = insights.stream("2024-01-01", end=None, order="call_start_DESC", **EVERY_FILTER)
+        assert_type(stream, blocking.CallStream)
+        with stream as calls:
+            for call in calls:
+                assert_type(call, Call)
+            assert_type(calls.stats, StreamStats)
+        for page in insights.stream(direction="IN").pages():
+            assert_type(page, Page)
+        assert_type(insights.stream(call_result="ANSWERED").collect(), list[Call])
+        follower = insights.follow("2024-01-01", interval=timedelta(minutes=1), include_updates=True)
+        assert_type(follower, blocking.CallFollower)
+        for call in follower:
+            assert_type(call, Call)
+            break
+        assert_type(follower.latest_call_start, datetime)
+        job = blocking.Backfill(insights, query, Path("calls"), format="jsonl", on_progress=print)
+        assert_type(job.run(repair=True), BackfillReport)
+        assert_type(job.verify(), BackfillReport)
+        assert_type(job.progress, BackfillProgress)
+    insights.close()
+    return stream.position
 
 
 # -------------------------------------------------------------------------------------------------- records

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from iovox_async import AsyncInsights, Call, Field, Fields
+from iovox_async import AsyncInsights, Call, Field, Fields, blocking
 from iovox_async.arrow import SCHEMA, schema_for, table_from_calls
 
 
@@ -18,6 +18,16 @@ async def batches(insights: AsyncInsights) -> AsyncIterator[pa.RecordBatch]:
         async for batch in calls.arrow():
             assert_type(batch, pa.RecordBatch)
             yield batch
+
+
+async def table(insights: AsyncInsights) -> pa.Table:
+    return await insights.stream("2024-01-01").table()
+
+
+def without_a_loop(insights: blocking.Insights) -> pa.Table:
+    for batch in insights.stream("2024-01-01").arrow():
+        assert_type(batch, pa.RecordBatch)
+    return insights.stream("2024-01-01").table()
 
 
 def tables(calls: list[Call]) -> pa.Table:

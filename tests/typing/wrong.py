@@ -15,6 +15,7 @@ from iovox_async import (
     Page,
     RetryPolicy,
     StreamStats,
+    blocking,
 )
 from iovox_async.backfill import Backfill
 from iovox_async.events import BaseObserver, Observer, RequestFinished
@@ -114,3 +115,14 @@ async def other_types(insights: AsyncInsights, stats: StreamStats, call: Call) -
 class Watcher(BaseObserver):
     def on_retry(self, event: RequestFinished) -> None:  # wrong: override
         """Takes another event than `BaseObserver` does."""
+
+
+def without_a_loop(insights: blocking.Insights, asynchronous: AsyncInsights, query: InsightsQuery) -> None:
+    blocking.Insights(secret_key="key")  # wrong: call-arg
+    blocking.Insights(concurrency="8")  # wrong: arg-type
+    insights.page("2024-01-01", call_results="ANSWERED")  # wrong: call-arg
+    insights.page(page="2")  # wrong: arg-type
+    insights.stream(paging="window")  # wrong: arg-type
+    insights.aclose()  # wrong: attr-defined
+    blocking.Backfill(asynchronous, query, "calls")  # wrong: arg-type
+    assert_type(insights.stream().collect(), list[int])  # wrong: assert-type
