@@ -109,12 +109,18 @@ class LoopThread:
             return await function(*args, **options)
 
         def start() -> None:
-            task = loop.loop.create_task(work())
+            task = asyncio.create_task(work())
             tasks.append(task)
             task.add_done_callback(settle)
 
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+            if not tasks:  # interrupted before it started
+                result.cancel()
+
         def settle(task: asyncio.Task[T]) -> None:
-            if loop.exiting:
+            if loop is not None and loop.exiting:
                 return  # Threads that still wait are daemons, which the interpreter stops there.
             if task.cancelled():
                 result.set_exception(SessionError("the session was closed during a request"))
@@ -126,15 +132,16 @@ class LoopThread:
         self._check_process()
         if self._loop is not None and self._loop.exiting and not _is_main_thread():
             _wait(result)  # for ever, as above
-        # `start` is in the loop's queue before `close` can be, so the work is at least cancelled.
-        with self._lock:
-            loop = self._started()
-            loop.loop.call_soon_threadsafe(start)
+        loop: _Loop | None = None
         try:
+            # `start` is in the loop's queue before `close` can be, so the work is at least cancelled.
+            with self._lock:
+                loop = self._started()
+                loop.loop.call_soon_threadsafe(start)
             return _wait(result)
         except BaseException:
-            if not result.done():
-                loop.call_soon(lambda: [task.cancel() for task in tasks])
+            if loop is not None and not result.done():
+                loop.call_soon(cancel)
                 with contextlib.suppress(Exception):
                     _wait(result, JOIN_TIMEOUT)
             raise
