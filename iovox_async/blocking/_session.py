@@ -65,6 +65,13 @@ class Insights:
     def follow(self, *arguments: Any, **options: Any) -> CallFollower:
         return CallFollower(self._thread, self._insights.follow(*arguments, **options))
 
+    @like(client.AsyncInsights.with_options)
+    def with_options(self, **options: Any) -> Insights:
+        view = object.__new__(type(self))
+        view._insights = self._insights.with_options(**options)
+        view._thread = self._thread
+        return view
+
     @property
     def account(self) -> str:
         """Identifies the account: the API user and the address of the service."""
@@ -90,9 +97,10 @@ class Insights:
         """Ends all requests and closes all connections, which takes a few seconds at most. It may be called more than once.
 
         Raises:
-            SessionError: the session was used in another process, or is used in its own thread.
+            SessionError: the session was opened in another process, or is used in its own thread.
         """
-        self._thread.close()
+        if not self._insights._connection.is_view:  # noqa: SLF001 - of this package
+            self._thread.close()
 
     def __repr__(self) -> str:
         if not hasattr(self, "_thread"):

@@ -93,6 +93,10 @@ def test_given_ids_and_pages_when_requested_then_they_are_returned(insights, san
         sandbox.ids()[3],
         sandbox.ids()[1],
     ]
+    view = insights.with_options(page_size=7)
+    with view:
+        assert len(next(view.stream(START, END).pages()).calls) <= 7
+    assert insights.page(START, END, page_size=1).calls, "closing a view closes nothing"
     assert insights.timezone is None
     assert insights.account.startswith("demo at ")
     assert "0 of 8 requests" in repr(insights)

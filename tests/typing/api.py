@@ -367,6 +367,7 @@ def without_a_loop(query: InsightsQuery) -> str | None:
         assert_type(insights.page("2024-01-01", page=2, query=query, **EVERY_FILTER), Page)
         assert_type(insights.get(1, "2", [3], fields=Fields.ALL), list[Call])
         assert_type(insights.now(), datetime)
+        assert_type(insights.with_options(timeout=300), blocking.Insights)
         stream = insights.stream("2024-01-01", end=None, order="call_start_DESC", **EVERY_FILTER)
         assert_type(stream, blocking.CallStream)
         with stream as calls:
