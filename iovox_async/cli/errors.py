@@ -33,6 +33,7 @@ _OPTION_NAMES = {
     "id": ("ids", "id"),
     "directory": ("out",),
     "response_fields": ("fields",),
+    "verify": ("ca_bundle",),
 }
 _VARIABLES = {"base_url": "IOVOX_URL", "username": "IOVOX_USERNAME", "secure_key": "IOVOX_SECURE_KEY"}
 #: Arguments as hints spell them for Python, and what is typed instead.
@@ -49,6 +50,9 @@ _HINT_SPELLINGS = (
     ('on_error="skip"', "--on-error skip"),
     ('paging="pages"', "--paging pages"),
     ('paging="windows"', "--paging windows"),
+    ('verify="system"', "--ca-bundle system"),
+    ("verify=", "--ca-bundle"),
+    ("pass allow_http=True or set", "set"),
     *((f"{name}=", "--" + name.replace("_", "-")) for name in ("timezone", "timeout", "proxy", "page_size")),
 )
 
@@ -74,6 +78,8 @@ def _typed_name(parameter: str) -> str:
     for option in ctx.command.params if ctx else ():
         if option.name in names:
             return option.opts[0] if isinstance(option, click.Option) else option.name.upper()
+    if parameter.isupper():  # a variable of the environment
+        return parameter
     return _VARIABLES.get(parameter, "--" + names[0].replace("_", "-"))
 
 

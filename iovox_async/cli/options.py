@@ -65,22 +65,13 @@ _PROMPTS: Final = {"IOVOX_USERNAME": "Username", "IOVOX_SECURE_KEY": "Secure key
 
 @attrs.frozen
 class Account:
-    """How to connect to the endpoint; no attribute is in the repr, as a proxy's URL may contain a password.
-
-    Attributes:
-        arguments: the arguments of `AsyncInsights` that have options.
-        credentials: what was typed at the prompts, by environment variable.
-    """
+    """Arguments of `AsyncInsights`, and what was typed at prompts; not in the repr, as a URL may contain a password."""
 
     arguments: dict[str, Any] = attrs.field(repr=False)
     credentials: dict[str, str] = attrs.field(repr=False)
 
     def client(self) -> AsyncInsights:
-        """A client.
-
-        Raises:
-            ConfigurationError: an option or variable is invalid.
-        """
+        """A client; an invalid option or variable is a `ConfigurationError`."""
         from iovox_async import AsyncInsights  # a slow import, and `--help` does not need it
 
         username, secure_key = map(self.credentials.get, _PROMPTS)
@@ -143,9 +134,18 @@ account_options: Final = collect_options(
             envvar="IOVOX_PROXY",
             show_envvar=True,
         ),
+        _connection_option(
+            "--ca-bundle",
+            metavar="PATH",
+            help="File or folder of CA certificates to trust; or 'system' for those of the operating system.",
+            envvar="IOVOX_CA_BUNDLE",
+            show_envvar=True,
+        ),
     ),
-    ("timezone", "concurrency", "page_size", "timeout", "proxy"),
-    lambda values: {"account": Account(values, _prompt_for_credentials())},
+    ("timezone", "concurrency", "page_size", "timeout", "proxy", "ca_bundle"),
+    lambda values: {
+        "account": Account({"verify": values.pop("ca_bundle") or True, **values}, _prompt_for_credentials())
+    },
 )
 
 # Filters.
@@ -177,7 +177,6 @@ _FILTER_HELP: Final = {
     "keyword_rules": ("RULE", "Calls that match this keyword rule."),
     "call_outcomes": ("OUTCOME", "Calls with this outcome."),
 }
-
 
 #: The filters of one value whose value may contain a comma.
 _TEXT_FILTERS: Final = frozenset(

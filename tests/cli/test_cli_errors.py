@@ -34,6 +34,19 @@ START, END = "2024-01-01", "2024-01-31"
         ("calls", ConfigurationError("base_url", "is wrong"), "IOVOX_URL is wrong"),
         ("calls", ConfigurationError("timezone", "is wrong"), "--timezone is wrong"),
         ("calls", ConfigurationError(None, "all is wrong"), "all is wrong"),
+        ("calls", ConfigurationError("SSL_CERT_FILE", "is wrong"), "SSL_CERT_FILE is wrong"),
+        (
+            "calls",
+            ConfigurationError("verify", "is wrong", 'Pass verify="system", or verify= with a path.'),
+            "--ca-bundle is wrong. Pass --ca-bundle system, or --ca-bundle with a path.",
+        ),
+        (
+            "calls",
+            ConfigurationError(
+                "base_url", "is wrong", "Then pass allow_http=True or set IOVOX_ALLOW_HTTP=1."
+            ),
+            "IOVOX_URL is wrong. Then set IOVOX_ALLOW_HTTP=1.",
+        ),
         (
             "calls",
             QueryError("start_date", "has a time zone", "Pass timezone= to AsyncInsights."),
@@ -78,6 +91,7 @@ def test_errors_name_what_was_typed(command, error, message):
         (["calls", START, "--resume", "x"], "--resume"),
         (["calls", START, "--timezone", "Mars/Olympus"], "--timezone "),
         (["calls", START, "--proxy", "ftp://x"], "--proxy "),
+        (["calls", START, "--ca-bundle", "/no/such.pem"], "--ca-bundle "),
         (["calls", START, "--page-size", "20001"], "--page-size"),
         (["follow", "--since", "soon"], "--since "),
         (["show", "x"], "ID"),

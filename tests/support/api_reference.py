@@ -76,7 +76,11 @@ def _is_fixture(member) -> bool:
 
 
 def _class(cls) -> list[str]:
-    bases = [str(base) for base in cls.bases if str(base) not in ("Protocol", "object")]
+    # The members of a private base class are described as those of this one.
+    private = [base for base in cls.resolved_bases if base.path.startswith("iovox_async._")]
+    members = [member for one in (cls, *private) for member in one.members.values()]
+    hidden = {"Protocol", "object", *(base.name for base in private)}
+    bases = [str(base) for base in cls.bases if str(base) not in hidden]
     title = f"class {cls.name}" + (f"({', '.join(bases)})" if bases else "")
     lines = ["", f"### `{title}`", ""]
     init = cls.members.get("__init__")
@@ -93,14 +97,14 @@ def _class(cls) -> list[str]:
     }
     fields = [
         member
-        for member in cls.members.values()
+        for member in members
         if member.is_attribute and "property" not in member.labels and not member.name.startswith("_")
     ]
     if descriptions or fields:
         lines += ["Attributes:", ""]
         lines += [_field(member, descriptions.pop(member.name, "")) for member in fields]
         lines += [f"- `{name}`: {description}" for name, description in descriptions.items()]
-    for member in cls.members.values():
+    for member in members:
         if member.name.startswith("_") and member.name not in PROTOCOLS:
             continue
         if original := _original(member):
