@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import gzip
+import itertools
 import json
 import sys
 import threading
@@ -20,6 +22,7 @@ from iovox_async import (
     ConfigurationError,
     DecodeError,
     IovoxError,
+    QueryError,
     RequestTimeout,
     RetryPolicy,
     SessionError,
@@ -558,40 +561,46 @@ async def test_a_page_counts_until_it_is_dropped_in_any_thread():
 # The recursion limit (D11).
 
 
+def stack_depth():
+    """The number of frames of this thread."""
+    frame, depth = sys._getframe(1), 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
 @pytest.mark.finding("D11")
 @pytest.mark.parametrize("route", ["records", "pages", "arrow", "page", "get"])
 async def test_near_the_recursion_limit_every_route_ends_in_an_iovox_error_or_a_result(route, open_session):
-    """Given little of the stack left, when calls are read, then they arrive or an IovoxError is raised; never a RecursionError."""
-    body = json.dumps([{**CALL, "tags": [[[[[[[{"a": [[[1]]]}]]]]]]]}] * 3).encode()
-    outcomes = set()
-    async with open_session(transport=Answering(lambda _: page(body))) as insights:
-        fields = ["id", "call_start", "tags"]
-
-        async def read():
-            match route:
-                case "records":
-                    await insights.stream(START, END, fields=fields, paging="pages", max_calls=1).collect()
-                case "pages":
-                    await anext(insights.stream(START, END, fields=fields, paging="pages").pages())
-                case "arrow":
-                    pytest.importorskip("pyarrow")
-                    await anext(insights.stream(START, END, fields=fields, paging="pages").arrow())
-                case "page":
-                    await insights.page(START, END, fields=fields)
-                case "get":
-                    await insights.get(CALL["id"], fields=fields)
-
-        for left in (150, 200, 300):
-            before = sys.getrecursionlimit()
-            sys.setrecursionlimit(len(gc.get_referrers()) + left + 100)
+    """Given little of the stack left, when a deeply nested value is read, then an IovoxError is raised; a flat one arrives."""
+    nested = functools.reduce(lambda value, _: [value], range(60), "x")
+    bodies = {
+        depth: json.dumps([{**CALL, "tags": value}]).encode() for depth, value in ((0, []), (60, nested))
+    }
+    served = [0]
+    async with open_session(transport=Answering(lambda _: page(bodies[served[0]]))) as insights:
+        fields = ["id", "call_start", "tag_text"]
+        read = {
+            "records": lambda: anext(aiter(insights.stream(START, END, fields=fields, paging="pages"))),
+            "pages": lambda: anext(insights.stream(START, END, fields=fields, paging="pages").pages()),
+            "arrow": lambda: anext(insights.stream(START, END, fields=fields, paging="pages").arrow()),
+            "page": lambda: insights.page(START, END, fields=fields),
+            "get": lambda: insights.get(CALL["id"], fields=fields),
+        }[route]
+        # All modules are imported by now.
+        assert await read()
+        limit = sys.getrecursionlimit()
+        for served[0], left in itertools.product(bodies, range(120, 320, 20)):
+            sys.setrecursionlimit(stack_depth() + left)
             try:
                 await read()
-                outcomes.add("result")
-            except IovoxError:
-                outcomes.add("error")
+                error = None
+            except IovoxError as raised:
+                error = raised
             finally:
-                sys.setrecursionlimit(before)
-    assert outcomes <= {"result", "error"}
+                sys.setrecursionlimit(limit)
+            assert (error is not None) == (served[0] > 0), (served, left, error)
+            assert not isinstance(error, QueryError)
 
 
 # Messages that fit the cause (D9).

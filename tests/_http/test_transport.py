@@ -289,6 +289,39 @@ async def test_a_stale_connection_is_retried_at_once(open_session, clock):
     assert clock.waits == []
 
 
+async def test_an_id_does_not_exist_if_two_responses_leave_it_out(endpoint, open_session):
+    """Given responses that leave out ids, then what one leaves out is requested once more, with another limit, and no further."""
+    sent = []
+
+    def respond(request):
+        query = parse_qs(request.url.query.decode())
+        sent.append((query["id"][0], query["limit"][0]))
+        found = {1: [1, 2], 2: [3]}.get(len(sent), [])
+        return httpx.Response(200, json=[{"id": one, "call_start": "2024-02-26 04:39:59"} for one in found])
+
+    endpoint.mock(side_effect=respond)
+    async with open_session() as insights:
+        assert [call.id for call in await insights.get(3, 4, 1, 2)] == [3, 1, 2]
+        assert [ids for ids, _ in sent] == ["3,4,1,2", "3,4", "4"]
+        sent[:] = [()] * 3
+        assert await insights.get(5) == []
+    assert [ids for ids, _ in sent[3:]] == ["5", "5"]
+    assert len({limit for _, limit in sent[3:]}) == 2
+
+
+@pytest.mark.finding("A9")
+async def test_no_request_may_be_answered_from_a_cache(endpoint, open_session):
+    """Given a stream, pages, get() and follow, when requests are sent, then each asks caches for a fresh response."""
+    endpoint.respond(200, json=[{"id": 1, "call_start": "2024-02-26 04:39:59"}])
+    async with open_session() as insights:
+        await insights.page("2024-02-26", "2024-02-27")
+        await insights.get(1)
+        await anext(aiter(insights.stream("2024-02-26", "2024-02-27")))
+        assert await anext(aiter(insights.follow("2024-02-26")))
+    assert endpoint.call_count >= 4
+    assert {call.request.headers.get("cache-control") for call in endpoint.calls} == {"no-cache"}
+
+
 @pytest.mark.fault(64)
 async def test_long_id_lists_are_split_and_returned_in_order(endpoint, open_session):
     """Given 2,000 ids, when they are requested, then no URL exceeds 4 KiB, and calls come in the order of the ids."""
