@@ -9,6 +9,7 @@ from typing import Any
 
 from ._params.validators import InvalidValue, as_limit
 from ._redaction import shorten_repr
+from ._wording import Wording
 from .errors import ConfigurationError, QueryError
 from .retry import seconds
 
@@ -54,7 +55,7 @@ class Secret:
         """
         problem = self._problem()
         if problem:
-            hint = f"Pass {self.parameter}= or set {self.variable}, as shown in the iovox portal."
+            hint = Wording(f"Set {{{self.parameter}}} as shown in the iovox portal.")
             raise ConfigurationError(self.parameter, problem, hint=hint)
         return str(self._value).encode("ascii")
 

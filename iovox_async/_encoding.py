@@ -1,4 +1,4 @@
-"""Encodes calls as JSON Lines and CSV, for the command line, the backfill and NDJSON responses.
+"""Encodes calls as JSON Lines, CSV and TSV, for the command line, the backfill and NDJSON responses.
 
 Invariants:
 
@@ -8,7 +8,9 @@ Invariants:
 
 from __future__ import annotations
 
+import codecs
 import csv
+import functools
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +32,7 @@ __all__ = [
     "encode_in_slices",
     "encode_json",
     "escape_formula",
+    "excel_cell",
 ]
 
 #: Calls encoded at a time: enough to be fast, few enough that an event loop or a memory limit is not strained.
@@ -37,6 +40,11 @@ _SLICE: Final = 500
 #: Spreadsheets take text that begins so for a formula, also in the full-width forms of Japanese input.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+
+#: What a spreadsheet takes for a number and changes: phone numbers, and digits after a zero.
+_LONG_NUMBER: Final = re.compile(r"\+?\d{7,}|0\d+", re.ASCII)
+#: Digits of a number that spreadsheets keep.
+_EXACT_DIGITS: Final = 15
 
 _json_encoder = msgspec.json.Encoder()
 
@@ -64,25 +72,33 @@ class JsonLinesEncoder:
 class CsvEncoder:
     """One column per requested field, under its name in responses; nested fields are JSON, formulas are escaped.
 
+    Args:
+        fields: the requested fields.
+        delimiter: what separates the columns.
+        excel: begin with a byte-order mark, and write phone numbers and other long numbers as `="..."`, which spreadsheets
+            keep as text.
+
     Attributes:
         columns: the names of the columns. Fields of the same nested list share one.
     """
 
-    def __init__(self, fields: Iterable[str]) -> None:
+    def __init__(self, fields: Iterable[str], *, delimiter: str = ",", excel: bool = False) -> None:
         self.columns: tuple[str, ...] = requested_keys(fields)
+        self._delimiter = delimiter
+        self._excel = excel
 
     def header(self) -> bytes:
-        return _csv_text([self.columns])
+        return (codecs.BOM_UTF8 if self._excel else b"") + self._text([self.columns])
 
     def encode(self, calls: Sequence[Call]) -> bytes:
+        cell = excel_cell if self._excel else csv_cell
         rows = (call.to_dict() for call in calls)
-        return _csv_text([csv_cell(row.get(column)) for column in self.columns] for row in rows)
+        return self._text([cell(row.get(column)) for column in self.columns] for row in rows)
 
-
-def _csv_text(rows: Iterable[Iterable[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    def _text(self, rows: Iterable[Iterable[str]]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
 
 
 def csv_cell(value: Any) -> str:
@@ -92,6 +108,13 @@ def csv_cell(value: Any) -> str:
     if isinstance(value, dict | list):
         return _json_encoder.encode(value).decode()
     return escape_formula(value) if isinstance(value, str) else str(value)
+
+
+def excel_cell(value: Any) -> str:
+    """As `csv_cell`, but a number that a spreadsheet would round, shorten or show in powers of ten is kept as text."""
+    text = csv_cell(value)
+    is_long = len(text) > _EXACT_DIGITS and text.isdecimal()
+    return f'="{text}"' if is_long or (isinstance(value, str) and _LONG_NUMBER.fullmatch(text)) else text
 
 
 def escape_formula(text: str) -> str:
@@ -112,4 +135,5 @@ def encode_in_slices(encoder: CallEncoder, calls: Sequence[Call]) -> Iterator[by
 ENCODERS: Final[dict[str, Callable[[Iterable[str]], CallEncoder]]] = {
     "jsonl": JsonLinesEncoder,
     "csv": CsvEncoder,
+    "tsv": functools.partial(CsvEncoder, delimiter="\t"),
 }

@@ -39,6 +39,8 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ._wording import Wording
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -278,9 +280,9 @@ class BadRequestError(ResponseError):
                 self.parameter, self.hint = parameter, hint
                 return
         if self.status_code in {404, 405, 410, 415}:
-            self.hint = "Check base_url: there is no insights endpoint at this address."
+            self.hint = Wording("Check {base_url}: there is no insights endpoint at this address.")
         elif self.status_code == 407:
-            self.hint = "The proxy requires credentials: pass them in proxy=."
+            self.hint = Wording("The proxy requires credentials: give them in {proxy}.")
         else:
             self.hint = "Correct the request; sending it again will not help."
 
@@ -306,7 +308,7 @@ class PermissionDeniedError(ResponseError):
 class RateLimitError(ResponseError):
     """429: too many requests. Retried, after the time in the server's `Retry-After` header if there is one."""
 
-    hint: str | None = "Lower concurrency, or try again later."
+    hint: str | None = Wording("Lower {concurrency}, or try again later.")
 
 
 class ServerError(ResponseError):
@@ -322,7 +324,7 @@ class UnexpectedRedirectError(ResponseError):
         location: the origin of the redirect's target, without path and query; None if there is none.
     """
 
-    hint: str | None = "Check base_url."
+    hint: str | None = Wording("Check {base_url}.")
 
     def __init__(self, status_code: int, location: str | None = None) -> None:
         super().__init__(status_code)
@@ -345,7 +347,7 @@ class RecordError(DecodeError):
         path: the location of the invalid value, as a JSON path: `$[17].call_start`.
     """
 
-    hint: str | None = 'Pass on_error="skip" to skip and count such records.'
+    hint: str | None = Wording("Pass {on_error=skip} to skip and count such records.")
 
     def __init__(self, index: int, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")

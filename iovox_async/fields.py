@@ -107,7 +107,15 @@ class Fields:
     ALL: ClassVar[tuple[Field, ...]] = _TABLE
 
 
-#: The argument `fields`: fields or their names, or one str in the endpoint's own form, `"id,call_start"`.
+#: The presets by the names that the argument `fields` and the command line take.
+PRESETS = {
+    name: getattr(Fields, name.upper()) for name in ("default", "call", "categories", "insights", "all")
+}
+#: Names of responses that differ from those of requests.
+_RESPONSE_NAMES = {"call_time_sec": Field.CALL_TIME_SECONDS, "talk_time_sec": Field.TALK_TIME_SECONDS}
+
+#: The argument `fields`: fields, their names, names of presets (`"all"`), or one str in the endpoint's own form,
+#: `"id,call_start"`.
 FieldNames: TypeAlias = Iterable[Field | str] | str
 
 _NAMES = tuple(field.value for field in Field)
@@ -123,7 +131,7 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 
 
 def as_fields(value: FieldNames | None) -> tuple[Field, ...] | None:
-    """Fields without repeats, in the order given.
+    """Fields without repeats, in the order given; presets may be named (`"all"`), and `talk_time_sec` is understood.
 
     Raises:
         InvalidValue: a name is unknown (the message lists all unknown names), or there is no name.
@@ -131,11 +139,23 @@ def as_fields(value: FieldNames | None) -> tuple[Field, ...] | None:
     if value is None:
         return None
     names = items(value, "the names of response fields")
-    if unknown := [name for name in names if name not in _NAMES]:
-        listed = ", ".join(f"{shorten_repr(name)}{did_you_mean(name, _NAMES)}" for name in unknown[:5])
+    fields: dict[Field, None] = {}
+    unknown = []
+    for name in names:
+        if name in _NAMES:
+            fields[Field(name)] = None
+        elif name in PRESETS:
+            fields.update(dict.fromkeys(PRESETS[name]))
+        elif name in _RESPONSE_NAMES:
+            fields[_RESPONSE_NAMES[name]] = None
+        else:
+            unknown.append(name)
+    if unknown:
+        candidates = (*_NAMES, *PRESETS)
+        listed = ", ".join(f"{shorten_repr(name)}{did_you_mean(name, candidates)}" for name in unknown[:5])
         more = f", and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise InvalidValue(f"must be response fields, got {listed}{more}", f"Field lists all {len(_NAMES)}.")
-    return tuple(Field(name) for name in names)
+    return tuple(fields)
 
 
 def as_order(value: str | None) -> str | None:
@@ -150,6 +170,9 @@ def as_order(value: str | None) -> str | None:
         raise InvalidValue(f"must be a str such as 'call_start_ASC', got {type(value).__name__}")
     order = str.__str__(value)
     name, _, direction = order.rpartition("_")
+    if name in _RESPONSE_NAMES:
+        name = _RESPONSE_NAMES[name]
+        order = f"{name}_{direction}"
     if order in _NAMES:
         name, direction = order, ""
     if name in _NAMES and direction not in _DIRECTIONS:

@@ -34,6 +34,7 @@ from ._params.validators import (
     as_text,
 )
 from ._redaction import mask_phone_number, redact
+from ._wording import Wording
 from .errors import QueryError
 from .fields import Field, FieldNames, Fields, as_fields, as_order, did_you_mean
 
@@ -292,18 +293,18 @@ def _checked_names(filters: dict[str, Any]) -> dict[str, Any]:
 
 def _check_dates(start: datetime | None, end: datetime | None, constant: str | None) -> None:
     if constant is not None and not (start is None and end is None):
-        raise QueryError("date_constant", "must not be combined with start_date or end_date")
+        raise QueryError("date_constant", Wording("must not be combined with {start_date} or {end_date}"))
     if start is None or end is None or is_aware(start) != is_aware(end):
         return  # a naive and an aware end are compared once the time zone of the account is known
     utc_start, utc_end = as_utc(start), as_utc(end)
     if utc_start is not None and utc_end is not None and utc_end < utc_start:
-        raise QueryError("end_date", f"({end}) is before start_date ({start})")
+        raise QueryError("end_date", Wording(f"({end}) is before {{start_date}} ({start})"))
 
 
 def _format_value(name: str, value: Any) -> str:
     if isinstance(value, datetime):
         if is_aware(value):
-            hint = "Pass a naive date in local time of the account, or timezone= to the client."
+            hint = Wording("Pass a naive date in local time of the account, or {timezone} to the client.")
             raise QueryError(name, "must not have a time zone: the endpoint does not accept it", hint)
         return format_datetime(value)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

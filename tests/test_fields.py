@@ -83,11 +83,19 @@ def test_fields_are_requested_once_in_the_order_given():
     assert len(InsightsQuery(fields=Fields.DEFAULT + Fields.CALL).fields or ()) == 23
 
 
+def test_presets_and_names_of_responses_are_understood():
+    """Given the name of a preset, or a name as in responses, when used as a field or order, then it is understood."""
+    assert InsightsQuery(fields="all").fields == Fields.ALL
+    assert InsightsQuery(fields=["default", "tag_text"]).fields == (*Fields.DEFAULT, Field.TAG_TEXT)
+    query = InsightsQuery(fields="talk_time_sec", order="call_time_sec_DESC")
+    assert (query.fields, query.order) == ((Field.TALK_TIME_SECONDS,), "call_time_seconds_DESC")
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
         pytest.param("id,fieldone,fieldtwo", r"'fieldone', 'fieldtwo'", id="all unknown ones are named"),
-        pytest.param("talk_time_sec", r"did you mean 'talk_time_seconds'\?", id="the name in responses"),
+        pytest.param("talk_time_secs", r"did you mean 'talk_time_sec\?", id="a misspelt name"),
         pytest.param(["ID"], r"did you mean 'id'\?", id="capitals"),
         pytest.param([f"x{i}" for i in range(9)], "and 4 more", id="many"),
         pytest.param("", "is empty", id="empty str"),

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .._parsing.gzip import GzipDecoder
+from .._wording import Wording
 from ..errors import DecodeError, TransportError
 from .engines import describe_type
 
@@ -92,5 +93,7 @@ class ResponseBody:
             self.too_large = True
             raise DecodeError(
                 f"the page is larger than {self._max_bytes} bytes (max_page_bytes)",
-                hint="Request smaller pages with page_size=, or pass a larger max_page_bytes= to AsyncInsights.",
+                hint=Wording(
+                    "Request smaller pages with {page_size}; AsyncInsights also takes a larger {max_page_bytes}."
+                ),
             )

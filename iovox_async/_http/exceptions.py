@@ -14,6 +14,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
+from .._wording import Wording
 from ..errors import BadRequestError, RequestTimeout, TLSError, TransportError
 from .failures import RetryableFailure
 
@@ -24,8 +25,8 @@ __all__ = ["CONNECTION_HINT", "convert_exception"]
 
 #: Characters of a library's message that are kept.
 MESSAGE_LENGTH: Final = 120
-CONNECTION_HINT: Final = (
-    "Check the address (base_url= or IOVOX_URL), the network, and the proxy if there is one."
+CONNECTION_HINT: Final = Wording(
+    "Check the address ({base_url}), the network, and the proxy if there is one."
 )
 _HTTPX_PACKAGES: Final = frozenset({"httpx", "httpcore", "httpx2", "httpcore2"})
 #: The operating system's errors for a server or network that cannot be reached, of which a transport may raise the bare class.

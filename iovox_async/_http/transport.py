@@ -24,6 +24,7 @@ import anyio
 from .._parsing.error_body import ERROR_BYTES, error_messages
 from .._parsing.splitter import PageSplitter
 from .._redaction import make_redactor
+from .._wording import Wording
 from ..errors import DecodeError, RequestError, RequestTimeout, ResponseError
 from .body import ResponseBody, check_response
 from .deadline import NetworkDeadline
@@ -164,7 +165,8 @@ class Endpoint:
             problem = f"cannot connect to the server at {self._address} within {limit:g} seconds"
             raise RetryableFailure(RequestTimeout(problem, hint=CONNECTION_HINT), unreachable=True)
         timed_out = RequestTimeout(
-            f"no complete response within {limit:g} seconds", hint="Raise timeout= if pages take that long."
+            f"no complete response within {limit:g} seconds",
+            hint=Wording("Raise {timeout} if pages take that long."),
         )
         raise RetryableFailure(timed_out, overload=True, splittable=True)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from .._wording import Wording
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ def check_base_url(base_url: str, *, allow_http: bool = False) -> str:
     url = _parse(base_url)
     if url is None or url.scheme not in {"http", "https"}:
         raise ConfigurationError(
-            "base_url", "must be a URL like https://host/path", "Correct base_url= or IOVOX_URL."
+            "base_url", "must be a URL like https://host/path", Wording("Correct {base_url}.")
         )
     if url.username is not None:
         raise ConfigurationError(
-            "base_url", "must not contain credentials", "Pass username= and secure_key= instead."
+            "base_url", "must not contain credentials", Wording("Give {username} and {secure_key} instead.")
         )
     if "?" in base_url or "#" in base_url:
         raise ConfigurationError("base_url", "must not contain a query or a fragment")
@@ -52,8 +53,9 @@ def check_base_url(base_url: str, *, allow_http: bool = False) -> str:
             raise ConfigurationError(
                 "base_url",
                 unencrypted,
-                "For a host of a private network, such as a sandbox in another container, pass allow_http=True or set "
-                "IOVOX_ALLOW_HTTP=1.",
+                Wording(
+                    "For a host of a private network, such as a sandbox in another container, set {allow_http=True}."
+                ),
             )
     return f"{url.scheme}://{_host_and_port(url)}{url.path}".rstrip("/")
 

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from attrs import frozen
 
+from .._wording import Wording
 from ..errors import QueryError
 
 __all__ = ["Cursor"]
@@ -66,7 +67,7 @@ class Cursor:
         match = _FORMAT.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise QueryError(
-                "resume", "is not a position", hint="Pass the .position of a stream or of an error."
+                "resume", "is not a position", hint=Wording("Pass the position of an earlier run ({resume}).")
             )
         direction, *datetimes, call_id, fingerprint = match.groups()
         try:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from .._wording import Wording
 from ..errors import PagingError
 from .traffic import Traffic
 from .types import MAX_PAGE_ROWS, SECOND, ServerPageLimit
@@ -181,5 +182,5 @@ class Evidence:
         if self._rejected > MAX_REJECTED:
             raise PagingError(
                 f"the server contradicts itself: {self._rejected} pages left out calls that a second request returned",
-                hint="Try again later, or with a smaller page_size.",
+                hint=Wording("Try again later, or with a smaller {page_size}."),
             )

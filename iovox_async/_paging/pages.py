@@ -21,6 +21,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from .._params.account_time import UncutHours
+from .._wording import Wording
 from ..errors import PagingError
 from .order import last_listed
 from .types import SECOND, PageRequest, PageResult, RowSlice, ServerPageLimit
@@ -178,7 +179,7 @@ class PagePlan:
         if self._contradictions > MAX_CONTRADICTIONS:
             raise PagingError(
                 f"the server contradicts itself: page {self._claim} was the last, and was not the last when it was requested again",
-                hint='Try again later, or pass paging="windows" (for an order by call_start).',
+                hint=Wording("Try again later, or pass {paging=windows} (for an order by call_start)."),
             )
         self._stale += [request for request in self._requests if request.page >= page]
         self._requests = [request for request in self._requests if request.page < page]
@@ -194,7 +195,9 @@ class PagePlan:
         if other != page:
             raise PagingError(
                 f"pages {min(other, page)} and {max(other, page)} are the same: the server ignores the page number",
-                hint='Pass paging="windows" (for an order by call_start) to read without page numbers.',
+                hint=Wording(
+                    "Pass {paging=windows} (for an order by call_start) to read without page numbers."
+                ),
             )
 
     def splits_left(self, request: PageRequest) -> int:  # noqa: ARG002 - a smaller limit would move every later page

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from .._params.dates import is_aware, local_range
 from .._params.validators import InvalidValue
+from .._wording import Wording
 from ..errors import QueryError
 from ..fields import Field, Fields
 from .cursor import Cursor
@@ -155,7 +156,7 @@ def resolve(
             raise QueryError(
                 "date_constant",
                 f"may be {first:%Y-%m-%d} or {last:%Y-%m-%d}, since the time zone of the account is unknown",
-                hint='Pass timezone= to AsyncInsights, or dates; paging="pages" leaves the day to the server.',
+                hint=Wording("Pass {timezone}, or dates; {paging=pages} leaves the day to the server."),
             )
         query = evolve(
             query, date_constant=None, start_date=first, end_date=last + timedelta(days=1) - SECOND
@@ -180,9 +181,13 @@ def resolve(
             raise QueryError(
                 "start_date",
                 f"({start}) is in the future: it is {end} in the account at the latest",
-                hint="A stream without an end ends now. Check the start, or pass an end.",
+                hint=Wording(
+                    "Without {end_date}, the range ends now. Check {start_date}, or pass {end_date}."
+                ),
             )
-        raise QueryError("end_date", f"({end}) is before start_date ({start})", hint="Swap them.")
+        raise QueryError(
+            "end_date", Wording(f"({end}) is before {{start_date}} ({start})"), hint="Swap them."
+        )
     # Rows without ids could not show that the server returns the same page again and again; rows without starts could not
     # be compared with the bounds of the range.
     fields, added = add_fields(query.fields)
@@ -229,7 +234,7 @@ def to_local_time(query: InsightsQuery, timezone: tzinfo | None) -> InsightsQuer
         raise QueryError(
             aware[0],
             "has a time zone, but the time zone of the account is unknown",
-            hint="Pass timezone= to AsyncInsights.",
+            hint=Wording("Pass {timezone}."),
         )
     try:
         start, end = local_range(query.start_date, query.end_date, timezone)
@@ -244,7 +249,9 @@ def _resolve_paging(paging: Paging, order: str) -> Literal["windows", "pages"]:
     by_start = order in {"call_start_ASC", "call_start_DESC"}
     if paging == "windows" and not by_start:
         raise QueryError(
-            "paging", f'"windows" needs an order by call_start, got {order}', hint="Leave paging out."
+            "paging",
+            f'"windows" needs an order by call_start, got {order}',
+            hint=Wording("Leave {paging} out."),
         )
     return "windows" if by_start and paging != "pages" else "pages"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, frozen
 
+from .._wording import Wording
 from ..errors import PagingError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ __all__ = [
 SECOND: Final = timedelta(seconds=1)
 #: The endpoint's largest page.
 MAX_PAGE_ROWS: Final = 20_000
-PAGES_HINT: Final = 'Pass paging="pages" to read by page numbers.'
+PAGES_HINT: Final = Wording("Pass {paging=pages} to read by page numbers.")
 
 
 @frozen
@@ -191,7 +192,9 @@ def check_rows(starts: list[datetime], request: PageRequest) -> None:
         raise PagingError(
             f"the server returned calls outside {request.start} .. {request.stop}: "
             "it filters by something other than call_start",
-            hint=f"{PAGES_HINT} A mock that returns a fixed list ignores the dates: use Sandbox.respond.",
+            hint=Wording(
+                f"{PAGES_HINT.template} A mock that returns a fixed list ignores the dates: use Sandbox.respond."
+            ),
         )
     if request.order != "id_ASC" and not in_order:
         raise PagingError(f"the server did not return calls in the order {request.order}", hint=PAGES_HINT)

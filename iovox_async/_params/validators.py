@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from typing import SupportsIndex, TypeAlias
 
 from .._redaction import shorten_repr
+from .._wording import Wording
 
 __all__ = [
     "COLOURS",
@@ -93,7 +94,8 @@ def as_constant(value: str | None) -> str | None:
     if str(value).upper() == "YESTERDAY":
         return "YESTERDAY"
     raise InvalidValue(
-        f"must be 'YESTERDAY', got {shorten_repr(value)}", "Pass start_date and end_date for other dates."
+        f"must be 'YESTERDAY', got {shorten_repr(value)}",
+        Wording("Pass {start_date} and {end_date} for other dates."),
     )
 
 

@@ -24,6 +24,7 @@ import msgspec
 from attrs import define, field
 
 from .._redaction import redact
+from .._wording import Wording
 from ..errors import DecodeError
 from .error_body import describe, error_object_messages
 from .page import KeyRow, PageFormat, RawPage, Segment, id_of
@@ -41,7 +42,7 @@ SEGMENT_BYTES: Final = 128 * 1024
 
 _BLANKS: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
-_ADDRESS_HINT: Final = "Check the address (base_url= or IOVOX_URL)."
+_ADDRESS_HINT: Final = Wording("Check the address ({base_url}).")
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
 
 

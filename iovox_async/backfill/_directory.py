@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from .._wording import Wording
 from ..errors import BackfillError, ManifestCorruptedError
 from ._chunks import IdChecksum
 from ._file_ids import ids_in_file
@@ -53,7 +54,7 @@ _TEMPORARY_FILE: Final = re.compile(
     rf"{STATE_FOLDER}/(?:(?:date|month)=[\d-]+\.part-0\.[a-z.]+|manifest|report\.json)"
     + re.escape(TEMPORARY_SUFFIX)
 )
-_REPAIR_HINT: Final = "Repair it (repair=True, --repair): only what is damaged is read again."
+_REPAIR_HINT: Final = Wording("Repair it ({repair=True}): only what is damaged is read again.")
 
 
 class BackfillDirectory:
@@ -139,7 +140,9 @@ class BackfillDirectory:
             if unknown and not repair:
                 raise ManifestCorruptedError(
                     f"{self.storage} holds {unknown[0]} but no {MANIFEST}",
-                    hint="Choose an empty directory, or read everything again in this one (repair=True, --repair).",
+                    hint=Wording(
+                        "Choose an empty directory, or read everything again in this one ({repair=True})."
+                    ),
                 )
         else:
             self.manifest = Manifest.load(data, self._job, start or default_start, location=self.storage)

@@ -4,7 +4,7 @@ Invariants:
 
 - Nothing else in the package imports it.
 - Data goes to stdout and everything else to stderr.
-- Exit codes: 0 done, 1 failed, 2 usage error, 3 unfinished but resumable, 130 interrupted.
+- `EXIT_CODES` lists all exit codes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,35 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "UNFINISHED", "main"]
+__all__ = [
+    "CREDENTIALS",
+    "DONE",
+    "EXIT_CODES",
+    "FAILED",
+    "INTERRUPTED",
+    "LOCKED",
+    "UNFINISHED",
+    "USAGE",
+    "main",
+]
 
 DONE: Final = 0
 FAILED: Final = 1
+USAGE: Final = 2
 UNFINISHED: Final = 3
+CREDENTIALS: Final = 4
+LOCKED: Final = 5
 INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = {
+    DONE: "done",
+    FAILED: "failed",
+    USAGE: "usage error",
+    UNFINISHED: "unfinished, and can be continued: the command that continues is printed",
+    CREDENTIALS: "the credentials are missing or refused",
+    LOCKED: "the directory is locked by another run",
+    INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or SIGHUP",
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The root command `iovox`: the list of commands, `--version` and `--log-level`.
+"""The root command `iovox`: the list of commands and `--version`.
 
 Each command is a module of `commands` and is imported only when it is called; `COMMANDS` holds what `iovox --help` needs.
 """
@@ -15,8 +15,17 @@ from typing import Any
 import rich_click as click
 from click.exceptions import Exit
 
-from . import DONE, FAILED, INTERRUPTED
-from .console import HELP_CONFIG, discard_stdout, prepare_streams, print_error, start_log, with_examples
+from . import DONE, EXIT_CODES, FAILED, INTERRUPTED
+from .base import PlainHelp, common_options
+from .console import (
+    HELP_CONFIG,
+    discard_stdout,
+    is_terminal,
+    prepare_streams,
+    print_error,
+    switched_off,
+    with_examples,
+)
 
 #: Each command with the first sentence of its help, in the order of the list.
 COMMANDS = {
@@ -30,13 +39,13 @@ COMMANDS = {
     "sandbox": "Serve a local sandbox of the endpoint until Ctrl-C: generated calls, faults on request.",
 }
 
-EPILOG = """\
-[bold]Credentials[/bold] are read from IOVOX_USERNAME and IOVOX_SECURE_KEY. If one is missing, a terminal prompts for it; no
-option takes the key. IOVOX_URL sets another base URL than the service's own.
+EPILOG = f"""\
+[bold]Credentials[/bold] come from IOVOX_USERNAME and IOVOX_SECURE_KEY, or from a profile (iovox help environment). If one is
+missing, a terminal prompts for it; no option takes the key. IOVOX_URL sets another base URL than the service's own.
 
-[bold]Exit codes[/bold]: 0 done, 1 failed, 2 usage error, 3 unfinished but resumable, 130 interrupted.
+[bold]Dates[/bold] are written as 2024-01-31, yesterday, 7d, this-week, last-month, 2024-02 (iovox help dates).
 
-[bold]Completion[/bold] for bash (or zsh, fish): eval "$(_IOVOX_COMPLETE=bash_source iovox)"
+[bold]Exit codes[/bold]: {", ".join(f"{code} {meaning.partition(',')[0].partition(':')[0]}" for code, meaning in EXIT_CODES.items())}.
 """
 
 
@@ -75,11 +84,19 @@ class LazyCommand(click.RichCommand):
         return self.loaded.make_context(*args, **extra)
 
 
-class RootCommand(click.RichGroup):
-    """The group of all commands; turns interruptions, closed pipes and failed writes into exit codes."""
+class RootCommand(PlainHelp, click.RichGroup):  # type: ignore[misc] # as rich_click combines its own classes
+    """The group of all commands; turns usage errors, interruptions, closed pipes and failed writes into exit codes."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params += common_options(root=True)
+
+    def command_panels(self) -> dict[str, list[tuple[str, str]]]:
+        return {"Commands": list(COMMANDS.items())}
 
     def main(self, *args: Any, **extra: Any) -> Any:
         prepare_streams()
+        switched_off.clear()
         return super().main(*args, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -104,6 +121,13 @@ def _exit_codes() -> Iterator[None]:
     except BrokenPipeError:  # the reader of a pipe (`| head`) has closed it: not a failure
         discard_stdout()
         raise Exit(DONE) from None
+    except click.UsageError as error:
+        from .errors import format_error
+
+        print_error(format_error(error))
+        if error.ctx is not None and is_terminal("stderr"):
+            click.echo(f"See {error.ctx.command_path} --help.", err=True)
+        raise Exit(error.exit_code) from None
     except OSError as error:
         discard_stdout()
         with contextlib.suppress(OSError):
@@ -116,7 +140,11 @@ def _exit_codes() -> Iterator[None]:
 
 @click.group(
     cls=RootCommand,
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        "rich_help_config": HELP_CONFIG,
+    },
     help=with_examples(
         "Read the call records of an iovox account: every call of a date range, exactly once.",
         ("try it without an account", "iovox demo"),
@@ -128,7 +156,6 @@ def _exit_codes() -> Iterator[None]:
     ),
     epilog=EPILOG,
 )
-@click.rich_config(help_config=HELP_CONFIG)
 @click.option(
     "--version",
     is_flag=True,
@@ -137,17 +164,8 @@ def _exit_codes() -> Iterator[None]:
     callback=_show_version,
     help="Show the version.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="warning",
-    envvar="IOVOX_LOG",
-    show_envvar=True,
-    help="Level of the log on stderr: retries are logged at info, pages at debug.",
-)
-def iovox(log_level: str) -> None:
+def iovox() -> None:
     """The root command."""
-    start_log(log_level)
 
 
 for _name, _help in COMMANDS.items():

@@ -1,31 +1,31 @@
 """Text for people: consoles for stdout and stderr, the log, help texts, and formatting of figures and calls.
 
+rich is imported when something is printed on a terminal, as it takes longer to import than the rest of `iovox --help`.
+
 Invariant: no text from the network reaches a terminal with control characters in it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
-import logging
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import rich_click as click
 from click.exceptions import Exit
-from rich.console import Console, RenderableType
-from rich.filesize import decimal
-from rich.highlighter import NullHighlighter
-from rich.markup import escape
-from rich.text import Text
 
 from . import DONE
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from iovox_async import Call
 
 #: The width of a console that is not a terminal, so that lines are not broken.
@@ -45,34 +45,46 @@ HELP_CONFIG = click.RichHelpConfiguration(
 )
 
 #: The console that currently shows a progress bar, if any.
-_progress_screens: list[Screen] = []
+_progress_screens: list[Console] = []
+#: What the options --quiet and --no-progress have switched off.
+switched_off: set[str] = set()
 
 
-class Screen(Console):
-    """A console that exits with code 0 when its reader has closed the pipe."""
+@functools.cache
+def _screen_class() -> type[Console]:
+    from rich.console import Console
 
-    def on_broken_pipe(self) -> NoReturn:
-        discard_stdout()
-        raise Exit(DONE)
+    class Screen(Console):
+        """A console that exits with code 0 when its reader has closed the pipe."""
+
+        def on_broken_pipe(self) -> NoReturn:
+            discard_stdout()
+            raise Exit(DONE)
+
+    return Screen
 
 
-def _screen(*, stderr: bool) -> Screen:
+def _screen(*, stderr: bool) -> Console:
+    from rich.highlighter import NullHighlighter
+
     width = None if is_terminal("stderr" if stderr else "stdout") or "COLUMNS" in os.environ else _UNLIMITED
-    return Screen(stderr=stderr, width=width, highlighter=NullHighlighter(), markup=False, emoji=False)
+    return _screen_class()(
+        stderr=stderr, width=width, highlighter=NullHighlighter(), markup=False, emoji=False
+    )
 
 
-def stdout_screen() -> Screen:
+def stdout_screen() -> Console:
     """The console for results."""
     return _screen(stderr=False)
 
 
-def stderr_screen() -> Screen:
+def stderr_screen() -> Console:
     """The console for everything else; while a progress bar is shown, the one with the bar."""
     return _progress_screens[-1] if _progress_screens else _screen(stderr=True)
 
 
 @contextlib.contextmanager
-def progress_screen() -> Iterator[Screen]:
+def progress_screen() -> Iterator[Console]:
     """A console for a progress bar; notes printed meanwhile appear above the bar."""
     screen = _screen(stderr=True)
     _progress_screens.append(screen)
@@ -129,20 +141,31 @@ def discard_stdout() -> None:
         pass
 
 
-def print_note(text: str, *, style: str = "", command: str = "") -> None:
-    """Prints a note to stderr.
+def print_note(text: str, *, style: str = "") -> None:
+    """Prints a note to stderr, unless --quiet is given.
 
     Args:
         text: the note; a terminal wraps it between words, anything else gets one line.
         style: its style on a terminal.
-        command: a command to copy, after it. On a terminal it has a line of its own and is not wrapped, because the line
-            breaks would be copied with it.
+    """
+    if "notes" not in switched_off:
+        print_warning(text, style=style)
+
+
+def print_warning(text: str, *, style: str = "", command: str = "") -> None:
+    """Prints a note about something that has gone wrong, also with --quiet.
+
+    Args:
+        text: as for `print_note`.
+        style: as for `print_note`.
+        command: a command to copy, after the text. On a terminal it has a line of its own and is not wrapped, because the
+            line breaks would be copied with it.
     """
     if command and not is_terminal("stderr"):
         text, command = f"{text} {command}", ""
-    _print_wrapped(Text(escape_controls(text), style))
+    _print_wrapped((escape_controls(text), style))
     if command:
-        stderr_screen().print(Text(escape_controls(command)), soft_wrap=True)
+        stderr_screen().print(escape_controls(command), soft_wrap=True)
 
 
 def return_to_line_start() -> None:
@@ -153,35 +176,54 @@ def return_to_line_start() -> None:
 
 def print_error(text: str) -> None:
     """Prints an error to stderr."""
-    _print_wrapped(Text.assemble(("Error: ", "bold red"), escape_controls(text)))
+    _print_wrapped(("Error: ", "bold red"), (escape_controls(text), ""))
 
 
-def _print_wrapped(text: Text) -> None:
-    stderr_screen().print(text, soft_wrap=not is_terminal("stderr"))
+def _print_wrapped(*parts: tuple[str, str]) -> None:
+    if not is_terminal("stderr") and not _progress_screens:
+        click.echo("".join(text for text, _ in parts), err=True)
+        return
+    from rich.text import Text
 
-
-class _LogHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            print_note(f"{record.levelname.lower()}: {self.format(record)}", style="dim")
-        except Exception:  # noqa: BLE001 - as in every handler of logging
-            self.handleError(record)
+    stderr_screen().print(Text.assemble(*parts), soft_wrap=not is_terminal("stderr"))
 
 
 def start_log(level: str) -> None:
     """Shows the package's own log from `level` on, but not httpx's, whose lines contain full URLs."""
+    import logging
+
+    class LogHandler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                # A log that nobody watches is read later.
+                time_stamp = "" if is_terminal("stderr") else time.strftime("%Y-%m-%d %H:%M:%S%z ")
+                print_warning(f"{time_stamp}{record.levelname.lower()}: {self.format(record)}", style="dim")
+            except Exception:  # noqa: BLE001 - as in every handler of logging
+                self.handleError(record)
+
     logger = logging.getLogger("iovox_async")
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _LogHandler)]:
+    for handler in [handler for handler in logger.handlers if type(handler).__module__ == __name__]:
         logger.removeHandler(handler)
-    logger.addHandler(_LogHandler())
+    logger.addHandler(LogHandler())
     logger.setLevel(level.upper())
 
 
 def with_examples(text: str, *examples: tuple[str, str]) -> str:
     """A help text followed by examples, each a comment and a command."""
-    lines = [f"[dim]# {escape(comment)}[/dim]\n[bold]{escape(line)}[/bold]" for comment, line in examples]
+    lines = [f"[dim]# {_escape(comment)}[/dim]\n[bold]{_escape(line)}[/bold]" for comment, line in examples]
     # \b keeps click from joining the lines after it.
-    return "\n".join([f"{escape(inspect.cleandoc(text))}\n\n\b", *lines])
+    return "\n".join([f"{_escape(inspect.cleandoc(text))}\n\n\b", *lines])
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def without_markup(text: str) -> str:
+    """A help text without its markup."""
+    for tag in ("[bold]", "[/bold]", "[dim]", "[/dim]"):
+        text = text.replace(tag, "")
+    return text.replace(r"\[", "[")
 
 
 def escape_controls(text: str) -> str:
@@ -203,6 +245,8 @@ def format_count(value: float, singular: str = "", plural: str = "") -> str:
 
 def format_bytes(count: float) -> str:
     """A number of bytes: `31.2 MB`."""
+    from rich.filesize import decimal
+
     return decimal(int(count))
 
 

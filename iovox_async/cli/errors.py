@@ -18,73 +18,79 @@ from typing import Any, TypeVar
 import rich_click as click
 from click.exceptions import Exit
 
-from iovox_async import ConfigurationError, IovoxError, QueryError
+from iovox_async import (
+    AuthenticationError,
+    BackfillLockedError,
+    ConfigurationError,
+    IovoxError,
+    QueryError,
+)
+from iovox_async._wording import Wording
 
-from . import FAILED, INTERRUPTED
+from . import CREDENTIALS, FAILED, INTERRUPTED, LOCKED
 from .console import print_error
 
 T = TypeVar("T")
 
 #: Parameters of the package whose options have another name: the candidates, of which a command has at most one.
 _OPTION_NAMES = {
-    "start": ("start", "since"),
-    "start_date": ("start", "since"),
-    "end_date": ("end",),
+    "start_date": ("start_option", "start"),
+    "end_date": ("end_option", "end"),
     "id": ("ids", "id"),
     "directory": ("out",),
     "response_fields": ("fields",),
     "verify": ("ca_bundle",),
 }
-_VARIABLES = {"base_url": "IOVOX_URL", "username": "IOVOX_USERNAME", "secure_key": "IOVOX_SECURE_KEY"}
-#: Arguments as hints spell them for Python, and what is typed instead.
-_HINT_SPELLINGS = (
-    ("Pass the .position of a stream or of an error.", "Pass the position that an earlier run printed."),
-    (" to AsyncInsights", ""),
-    (", or pass a date or datetime", ""),
-    ("Pass a datetime with tzinfo for a date with a time zone.", "Write the account's local time."),
-    ("Pass a tzinfo or an IANA name", "Pass an IANA name"),
-    *((f"Pass {name}= or set", "Set") for name in _VARIABLES),
-    ("base_url= or IOVOX_URL", "IOVOX_URL"),
-    ("base_url", "IOVOX_URL"),
-    ("(repair=True, --repair)", "(--repair)"),
-    ('on_error="skip"', "--on-error skip"),
-    ('paging="pages"', "--paging pages"),
-    ('paging="windows"', "--paging windows"),
-    ('verify="system"', "--ca-bundle system"),
-    ("verify=", "--ca-bundle"),
-    ("pass allow_http=True or set", "set"),
-    *((f"{name}=", "--" + name.replace("_", "-")) for name in ("timezone", "timeout", "proxy", "page_size")),
-)
+_VARIABLES = {
+    "base_url": "IOVOX_URL",
+    "username": "IOVOX_USERNAME",
+    "secure_key": "IOVOX_SECURE_KEY",
+    "allow_http": "IOVOX_ALLOW_HTTP=1",
+}
 
 
 def format_error(error: IovoxError | click.ClickException) -> str:
-    """An error's message and hint in the words of this command line."""
-    hint = getattr(error, "hint", None) or ""
+    """An error's message and hint in the words of the running command."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    hint = error.hint or ""
     message = str(error).removesuffix(hint)
     if isinstance(error, QueryError | ConfigurationError) and error.parameter:
-        problem = message.removeprefix(error.parameter)
-        for name in ("start_date", "end_date"):
-            problem = problem.replace(name, _typed_name(name))
-        message = _typed_name(error.parameter) + problem
-    for argument, option in _HINT_SPELLINGS:
-        hint = hint.replace(argument, option)
-    return message + hint
+        end = ". " if hint else ""
+        message = f"{_typed_name(error.parameter)} {_spelled(error.problem).removesuffix('.')}{end}"
+    return message + _spelled(hint)
 
 
-def _typed_name(parameter: str) -> str:
+def _spelled(text: str) -> str:
+    return text.spelled(_typed_name) if isinstance(text, Wording) else text
+
+
+def _typed_name(parameter: str, value: str = "") -> str:
     """What the user types for a parameter of the package in the command that is running."""
     names = _OPTION_NAMES.get(parameter, (parameter,))
     ctx = click.get_current_context(silent=True)
-    for option in ctx.command.params if ctx else ():
-        if option.name in names:
-            return option.opts[0] if isinstance(option, click.Option) else option.name.upper()
+    options = {option.name: option for option in ctx.command.params} if ctx else {}
+    for name in names:
+        option = options.get(name)
+        if isinstance(option, click.Argument):
+            return name.upper()
+        # Of two forms, the one that was typed.
+        if option and (name == names[-1] or (ctx and ctx.params.get(name) is not None)):
+            return (
+                f"{option.opts[0]} {value}"
+                if value and not getattr(option, "is_flag", False)
+                else option.opts[0]
+            )
     if parameter.isupper():  # a variable of the environment
         return parameter
-    return _VARIABLES.get(parameter, "--" + names[0].replace("_", "-"))
+    return _VARIABLES.get(parameter, "--" + names[-1].replace("_", "-"))
 
 
 def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs a command's coroutine in an event loop of its own.
+
+    Args:
+        command: makes the coroutine; it is called in the loop.
 
     Raises:
         Exit: it was interrupted or failed; the error has been printed.
@@ -100,7 +106,14 @@ def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
         raise
     except (IovoxError, click.ClickException) as error:
         print_error(format_error(error))
-        raise Exit(FAILED) from None
+        raise Exit(exit_code_of(error)) from None
+
+
+def exit_code_of(error: Exception) -> int:
+    """The exit code of a command that an error has ended."""
+    if isinstance(error, AuthenticationError):
+        return CREDENTIALS
+    return LOCKED if isinstance(error, BackfillLockedError) else FAILED
 
 
 async def _with_signals(command: Callable[[], Coroutine[Any, Any, T]]) -> T:

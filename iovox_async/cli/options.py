@@ -1,40 +1,36 @@
-"""Options that several commands share: connection, filters, what to read; and the command that continues a run.
+"""Options that several commands share: connection, range, what to read.
 
 Invariants:
 
-- The key comes from the environment or a hidden prompt, never from an argument.
+- The key comes from the environment, a profile or a hidden prompt, never from an argument.
 - An option means the same in every command that has it.
-- Each filter of the endpoint has an option; the options are generated from `Filters`.
 """
 
 from __future__ import annotations
 
-import collections.abc
 import functools
 import itertools
-import logging
 import os
-import re
-import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from iovox_async import Field, Fields, Filters
-from iovox_async._redaction import hide_credentials, redact
-from iovox_async.fields import did_you_mean
-from iovox_async.query import PHONE_PARAMETERS
+from iovox_async import Field
+from iovox_async._params.validators import InvalidValue
+from iovox_async.fields import PRESETS, as_fields
 
-from .console import is_terminal, print_note
+from .console import print_note
+from .profiles import Profile, credentials, load_profile, profile_names
 from .ranges import FloatRange, IntRange
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from iovox_async import AsyncInsights
 
-logger: Final = logging.getLogger("iovox_async")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -60,41 +56,99 @@ def collect_options(
 
 # Connection.
 
-_PROMPTS: Final = {"IOVOX_USERNAME": "Username", "IOVOX_SECURE_KEY": "Secure key"}
-
 
 @attrs.frozen
 class Account:
-    """Arguments of `AsyncInsights`, and what was typed at prompts; not in the repr, as a URL may contain a password."""
+    """How to connect to the endpoint; no attribute is in the repr, as a proxy's URL may contain a password.
+
+    Attributes:
+        arguments: the arguments of `AsyncInsights`.
+        profile: the name of the profile in use, or None.
+    """
 
     arguments: dict[str, Any] = attrs.field(repr=False)
-    credentials: dict[str, str] = attrs.field(repr=False)
+    profile: str | None = None
 
-    def client(self) -> AsyncInsights:
-        """A client; an invalid option or variable is a `ConfigurationError`."""
+    def client(self, **arguments: Any) -> AsyncInsights:
+        """A client.
+
+        Args:
+            **arguments: further arguments of `AsyncInsights`.
+
+        Raises:
+            ConfigurationError: an option, variable or entry of the profile is invalid.
+        """
         from iovox_async import AsyncInsights  # a slow import, and `--help` does not need it
 
-        username, secure_key = map(self.credentials.get, _PROMPTS)
-        return AsyncInsights(username, secure_key, **self.arguments)
+        return AsyncInsights(**self.arguments, **arguments)
+
+    @property
+    def name(self) -> str:
+        """The user and the address of the account, for messages."""
+        from iovox_async._fetching.connection import DEFAULT_BASE_URL
+
+        url = self.arguments.get("base_url") or os.environ.get("IOVOX_URL") or DEFAULT_BASE_URL
+        return f"{self.arguments.get('username') or os.environ.get('IOVOX_USERNAME')} at {url}"
+
+    def now(self) -> datetime:
+        """The account's local time, aware if its time zone is known; else this machine's, naive.
+
+        Raises:
+            ConfigurationError: there is no such time zone.
+        """
+        from datetime import datetime
+
+        from iovox_async._params.timezones import zone_of
+
+        return datetime.now(zone_of(self.arguments["timezone"]))
+
+    def resolve(self, typed: TypedRange, *, echo: bool = True) -> tuple[datetime | None, datetime | None]:
+        """The first and last second of a range as typed.
+
+        Args:
+            typed: the range.
+            echo: whether to print a range that was typed in other words than full dates.
+
+        Raises:
+            QueryError: it is no range.
+        """
+        from iovox_async.dates import parse_range
+
+        now = self.now()
+        start, end = parse_range(typed.start, typed.end, now=now)
+        if echo and typed.in_words:
+            zone = self.arguments["timezone"] or "this machine's time zone, as --timezone is not set"
+            print_note(
+                f"From {start or 'the first of this month'} to {end or f'now ({now:%Y-%m-%d %H:%M})'}, {zone}."
+            )
+        return start, end
 
 
-def _prompt_for_credentials() -> dict[str, str]:
-    """The credentials that are not in the environment, from prompts on the terminal.
+def _use_profile(ctx: click.Context, _option: click.Parameter, name: str | None) -> Profile:
+    profile = load_profile(name)
+    ctx.default_map = {**(ctx.default_map or {}), **profile.options}
+    return profile
 
-    Raises:
-        click.UsageError: one is missing and there is no terminal.
-    """
-    missing = [name for name in _PROMPTS if not os.environ.get(name)]
-    if missing and not (is_terminal("stdin") and is_terminal("stderr")):
-        raise click.UsageError(
-            f"Set the environment variable{'s' if len(missing) > 1 else ''} {' and '.join(missing)}. "
-            "Without an account, try iovox demo.",
-            click.get_current_context(silent=True),
-        )
-    return {
-        name: click.prompt(_PROMPTS[name], hide_input=name == "IOVOX_SECURE_KEY", err=True)
-        for name in missing
-    }
+
+def _make_account(values: dict[str, Any]) -> dict[str, Any]:
+    profile: Profile = values.pop("profile")
+    arguments = {"verify": values.pop("ca_bundle") or True, **values, **credentials(profile)}
+    if profile.url and not os.environ.get("IOVOX_URL"):
+        arguments["base_url"] = profile.url
+    return {"account": Account(arguments, profile.name)}
+
+
+def complete(values: Callable[[], Sequence[str]]) -> Callable[..., list[str]]:
+    """A function that completes one of these values, for a shell."""
+    return lambda _ctx, _option, prefix: [
+        value for value in values() if value.lower().startswith(prefix.lower())
+    ]
+
+
+def _zones() -> list[str]:
+    import zoneinfo
+
+    return sorted(zoneinfo.available_timezones())
 
 
 _connection_option: Final = functools.partial(click.option, panel="Connection")
@@ -103,8 +157,21 @@ _connection_option: Final = functools.partial(click.option, panel="Connection")
 account_options: Final = collect_options(
     (
         _connection_option(
+            "--profile",
+            metavar="NAME",
+            is_eager=True,
+            callback=_use_profile,
+            envvar="IOVOX_PROFILE",
+            show_envvar=True,
+            shell_complete=complete(profile_names),
+            help="Take username, key, address, time zone and the like from this profile (iovox help environment).",
+        ),
+        _connection_option(
             "--timezone",
             metavar="ZONE",
+            envvar="IOVOX_TIMEZONE",
+            show_envvar=True,
+            shell_complete=complete(_zones),
             help="The account's time zone, e.g. Europe/London, with which open ranges end exactly now. Default: unknown.",
         ),
         _connection_option(
@@ -142,109 +209,75 @@ account_options: Final = collect_options(
             show_envvar=True,
         ),
     ),
-    ("timezone", "concurrency", "page_size", "timeout", "proxy", "ca_bundle"),
-    lambda values: {
-        "account": Account({"verify": values.pop("ca_bundle") or True, **values}, _prompt_for_credentials())
-    },
-)
-
-# Filters.
-
-_FILTER_PANEL: Final = "Filters (a call must match all of them)"
-
-#: For each filter the name of its value and what it selects, from the endpoint's documentation.
-_FILTER_HELP: Final = {
-    "ids": ("ID", "Calls with these ids."),
-    "node_id": ("ID", "Calls of the node with this id."),
-    "node_name": ("NAME", "Calls of nodes with this name."),
-    "node_type": ("TYPE", "Calls of nodes of this type."),
-    "link_id": ("ID", "Calls of the link with this id."),
-    "link_name": ("NAME", "Calls of links with this name."),
-    "link_type": ("TYPE", "Calls of links of this type."),
-    "call_result": ("RESULT", "Calls with this result, e.g. ANSWERED."),
-    "rule_result": ("RESULT", "Calls with this rule result, e.g. 'Call to an Operator'."),
-    "call_origin": ("NUMBER", "Calls from this number, e.g. 447966111222."),
-    "call_origin_encoded": ("NUMBER", "Calls from this number, encoded as in responses."),
-    "iovox_number": ("NUMBER", "Calls to this iovox number, digits only, e.g. 448456111222."),
-    "call_destination": ("NUMBER", "Calls that were connected to this number, e.g. 447966123456."),
-    "direction": ("WORD", "Calls in this direction, e.g. IN."),
-    "link_category_ids": ("ID", "Calls whose link is in these categories."),
-    "call_category_ids": ("ID", "Calls that are in these categories."),
-    "node_category_ids": ("ID", "Calls whose node is in these categories."),
-    "contact_category_ids": ("ID", "Calls whose contact is in these categories."),
-    "tag_text": ("TEXT", "Calls with a tag of this text."),
-    "tag_colour": ("COLOUR", "Calls with a tag of these colours: BLUE, GREEN, GOLD, RED."),
-    "keyword_rules": ("RULE", "Calls that match this keyword rule."),
-    "call_outcomes": ("OUTCOME", "Calls with this outcome."),
-}
-
-#: The filters of one value whose value may contain a comma.
-_TEXT_FILTERS: Final = frozenset(
-    ("node_name", "link_name", "rule_result", "tag_text", "keyword_rules", "call_outcomes")
-)
-
-
-def filter_option_name(name: str) -> str:
-    """The option of a filter."""
-    return "--id" if name == "ids" else "--" + name.replace("_", "-")
-
-
-def _is_list(annotation: Any) -> bool:
-    return any(get_origin(part) is collections.abc.Iterable for part in get_args(annotation))
-
-
-def _split_commas(_ctx: click.Context, _option: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(item for value in values for item in value.split(","))
-
-
-def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> str | None:
-    """The value of a filter that takes one; click alone would keep the last of several."""
-    name = option.opts[0]
-    if len(values) > 1 or ("," in "".join(values) and option.name not in _TEXT_FILTERS):
-        typed = redact(" ".join(f"{name} {shlex.quote(value)}" for value in values))
-        advice = f"Run iovox {ctx.info_name} once for each value"
-        directories = ", each with its own --out" if ctx.info_name == "backfill" else ""
-        raise click.UsageError(f"{name} takes one value, got {typed}. {advice}{directories}.", ctx)
-    if re.search(r",\S", "".join(values)):
-        logger.warning("%s takes one text: its comma does not separate two", name)
-    if values == (f"${_variable(option)}",):  # from a printed command that no shell has expanded
-        return os.environ.get(_variable(option), "")
-    return values[0] if values else None
-
-
-def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
-    metavar, help_text = _FILTER_HELP[name]
-    return click.option(
-        filter_option_name(name),
-        name,
-        metavar=f"{metavar},..." if multiple else metavar,
-        multiple=True,
-        callback=_split_commas if multiple else _single_value,
-        help=help_text + (" Separate several by commas, or repeat the option." if multiple else ""),
-        panel=_FILTER_PANEL,
-    )
-
-
-_FILTERS: Final = get_type_hints(Filters)
-
-#: Adds an option for each filter; the command gets those that were used as `filters`, a dict.
-filter_options: Final = collect_options(
-    [_filter_option(name, multiple=_is_list(annotation)) for name, annotation in _FILTERS.items()],
-    _FILTERS,
-    lambda values: {"filters": {name: value for name, value in values.items() if value not in (None, ())}},
+    ("profile", "timezone", "concurrency", "page_size", "timeout", "proxy", "ca_bundle"),
+    _make_account,
 )
 
 # What to read.
 
 READ_PANEL: Final = "Calls to read"
 read_option: Final = functools.partial(click.option, panel=READ_PANEL)
+_DAY_LENGTH: Final = len("2024-01-31")
 output_option: Final = functools.partial(click.option, panel="Output")
-#: Each command appends the default.
-START_HELP: Final = "First second: YYYY-MM-DD, or 'YYYY-MM-DD HH:MM:SS'. Default: "
-END_HELP: Final = "Last second, inclusive; a date without a time means its last second. Default: now."
-PRESETS: Final = {
-    name: getattr(Fields, name.upper()) for name in ("default", "call", "categories", "insights", "all")
-}
+
+
+@attrs.frozen
+class TypedRange:
+    """A range as it was typed.
+
+    Attributes:
+        start: None if it was left out.
+        end: likewise.
+    """
+
+    start: str | None
+    end: str | None
+
+    @property
+    def in_words(self) -> bool:
+        """Whether it was typed in other words than full dates."""
+        return any(
+            text is not None
+            and not (len(text) >= _DAY_LENGTH and text[:_DAY_LENGTH].replace("-", "").isdecimal())
+            for text in (self.start, self.end)
+        )
+
+
+def range_options(default: str, *, start: str = "--start", end: bool = True) -> Callable[[F], F]:
+    """Adds START and END, and the options --start and --end for the same; the command gets a `TypedRange` as `typed`.
+
+    Args:
+        default: the help's words for what a start that is left out means.
+        start: another name of --start.
+        end: whether the range has an end.
+    """
+    words = "2024-01-31, '2024-01-31 18:00', yesterday, 7d, last-month, 2024-02 (iovox help dates)"
+    ends = "Last second, inclusive; a day, week or month means its last second. Default: now, or the end of START if that is a word."
+    arguments = [
+        click.argument(
+            "start", required=False, panel=READ_PANEL, help=f"First second: {words}. Default: {default}."
+        )
+    ]
+    start_option = read_option(
+        *dict.fromkeys((start, "--start")), "start_option", metavar="DATE", help="The same as START."
+    )
+    if end:
+        arguments.append(click.argument("end", required=False, panel=READ_PANEL, help=ends))
+        arguments.append(start_option)
+        arguments.append(read_option("--end", "end_option", metavar="DATE", help="The same as END."))
+    else:
+        arguments.append(start_option)
+    names = ("start", "end", "start_option", "end_option") if end else ("start", "start_option")
+    return collect_options(arguments, names, _typed_range)
+
+
+def _typed_range(values: dict[str, Any]) -> dict[str, Any]:
+    for name in ("start", "end"):
+        if values.get(name) is not None and values.get(f"{name}_option") is not None:
+            raise click.UsageError(f"Give {name.upper()} or --{name}, not both.", click.get_current_context())
+    first, last = (values.get(name) or values.get(f"{name}_option") for name in ("start", "end"))
+    return {"typed": TypedRange(first, last)}
+
 
 if TYPE_CHECKING:
     # At run time, only some releases of click have a generic ParamType.
@@ -262,21 +295,12 @@ class FieldsType(_ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Field, ...]:
         """The fields without repeats, in the order in which they were typed."""
-        if not isinstance(value, str):
-            return tuple(value)
-        fields: dict[Field, None] = {}
-        for item in value.split(","):
-            name = item.strip().lower()
-            if name in PRESETS:
-                fields.update(dict.fromkeys(PRESETS[name]))
-            elif name in tuple(Field):
-                fields[Field(name)] = None
-            else:
-                suggestion = did_you_mean(name, [*PRESETS, *map(str, Field)])
-                self.fail(
-                    f"{item!r} is not a response field{suggestion} (iovox fields lists them)", param, ctx
-                )
-        return tuple(fields)
+        try:
+            if isinstance(value, str):
+                value = [item.strip().lower() for item in value.split(",")]
+            return as_fields(value) or ()
+        except InvalidValue as error:
+            self.fail(f"{error} (iovox fields lists them)", param, ctx)
 
     def shell_complete(
         self,
@@ -291,6 +315,13 @@ class FieldsType(_ParamType):
         ]
 
 
+def join_fields(
+    _ctx: click.Context, _option: click.Parameter, values: Sequence[tuple[Field, ...]]
+) -> tuple[Field, ...]:
+    """The fields of a repeated option, without repeats."""
+    return tuple(dict.fromkeys(itertools.chain(*values)))
+
+
 def fields_option(addition: str = "") -> Callable[[F], F]:
     """Adds the option --fields; the command gets a tuple as `fields`."""
     return read_option(
@@ -298,7 +329,7 @@ def fields_option(addition: str = "") -> Callable[[F], F]:
         metavar="FIELDS",
         type=FieldsType(),
         multiple=True,
-        callback=lambda _ctx, _option, values: tuple(dict.fromkeys(itertools.chain(*values))),
+        callback=join_fields,
         default=("default",),
         help=f"Fields to request: names (iovox fields lists them) and presets ({', '.join(PRESETS)}), separated by "
         f"commas{addition}.",
@@ -313,87 +344,7 @@ on_error_option: Final = read_option(
     help="At a record that cannot be decoded, fail, or skip it and count it.",
 )
 
-# The command that continues a run.
 
-_ARGUMENTS_KEY: Final = "iovox.arguments"
-
-
-class ResumableCommand(click.RichCommand):
-    """A command that keeps the arguments it was called with, for `resume_command`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_ARGUMENTS_KEY] = list(args)
-        return super().parse_args(ctx, args)
-
-
-#: Filters whose values are numbers or codes of the account, not of a caller.
-_PUBLIC_NUMBERS: Final = frozenset(("node_id", "link_id"))
-
-
-def _is_private(option: click.Option, value: str) -> bool:
-    """Whether a value contains a credential or may contain a phone number."""
-    if option.name in _FILTERS:
-        is_id = option.name in _PUBLIC_NUMBERS or _is_list(_FILTERS[option.name])
-        return option.name in PHONE_PARAMETERS or (not is_id and redact(value) != value)
-    return hide_credentials(value) != value
-
-
-def _typed_arguments(ctx: click.Context) -> Iterator[tuple[click.Option | None, str, str, list[str]]]:
-    """Each argument of the running command: its option that takes a value, the option's name, the value, the words."""
-    options = {
-        name: option
-        for option in ctx.command.params
-        if isinstance(option, click.Option) and not option.is_flag
-        for name in option.opts
-    }
-    arguments = iter(ctx.meta[_ARGUMENTS_KEY])
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        words = [argument]
-        if name in options and not equals:
-            words.append(value := next(arguments, ""))
-        yield options.get(name), name, value, words
-
-
-def resume_command(ctx: click.Context, new: Mapping[str, str], *, without: Collection[str] = ()) -> str:
-    """The running command, quoted for a shell, with some options replaced.
-
-    A credential or phone number is not printed: its option is left out if a variable of the environment can set it, else
-    its value is `"$VARIABLE"`; see `resume_preparation`.
-
-    Args:
-        ctx: the context of a `ResumableCommand`.
-        new: options and their values; they replace those that were typed.
-        without: options, each with a value, that are left out.
-    """
-    parts = ["iovox", ctx.info_name or ""]
-    for option, name, value, words in _typed_arguments(ctx):
-        if name in new or name in without:
-            continue
-        if option is None or not _is_private(option, value):
-            parts.append(shlex.join(words))
-        elif option.envvar is None:
-            parts.append(f'{name} "${_variable(option)}"')
-    return " ".join([*parts, *(shlex.join(item) for item in new.items())])
-
-
-def resume_preparation(ctx: click.Context) -> str:
-    """A sentence to print before `resume_command`: which variables to set. Empty if there is none."""
-    names = [
-        f"{_variable(option)} to the value of {name}"
-        for option, name, value, _ in _typed_arguments(ctx)
-        if option is not None and _is_private(option, value)
-    ]
-    return f"First set {' and '.join(names)}, which is not printed here." if names else ""
-
-
-def print_resume_command(
-    ctx: click.Context, text: str, new: Mapping[str, str], *, without: Collection[str] = ()
-) -> None:
-    """Prints a note that ends with the command that continues."""
-    text = " ".join(filter(None, (text, resume_preparation(ctx), "Continue with:")))
-    print_note(text, command=resume_command(ctx, new, without=without))
-
-
-def _variable(option: click.Parameter) -> str:
+def value_variable(option: click.Parameter) -> str:
+    """The environment variable that holds the value of an option."""
     return str(option.envvar or f"IOVOX_{option.name}".upper())

@@ -3,7 +3,7 @@
 Invariants:
 
 - Data is out when `write` has returned.
-- A regular file gets its name only when all of it is on the disk.
+- A regular file gets its name only when all of it is on the disk. What an interrupted run has written is kept beside it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,13 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
-import click
-
-from iovox_async._encoding import CallEncoder, encode_in_slices
-
-if TYPE_CHECKING:
-    from iovox_async import Call
+import msgspec
+import rich_click as click
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,15 +88,6 @@ async def background_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator
             await task
 
 
-async def encode_page(encoder: CallEncoder, calls: Sequence[Call]) -> bytes:
-    """Encodes a page; requests in flight continue between its slices."""
-    slices = []
-    for data in encode_in_slices(encoder, calls):
-        slices.append(data)
-        await asyncio.sleep(0)
-    return b"".join(slices)
-
-
 class Output:
     """A destination for bytes; an async context manager that commits at its end and discards after an error."""
 
@@ -160,6 +147,10 @@ class Output:
     async def _close(self, *, commit: bool) -> None:
         pass
 
+    async def keep(self, state: dict[str, Any]) -> bool:  # noqa: ARG002 - only files keep it
+        """Keeps what was written so far, so that a later run can continue; returns whether that is possible."""
+        return False
+
 
 def open_output(path: str | None) -> Output:
     """The output for `-o`: stdout for None and `-`, a special file as it is, else a file that is replaced atomically."""
@@ -173,9 +164,9 @@ def open_output(path: str | None) -> Output:
     try:
         mode = Path(path).stat().st_mode
     except OSError:
-        return _AtomicOutput(path, target)
+        return FileOutput(path, target)
     if stat.S_ISREG(mode):
-        return _AtomicOutput(path, target, stat.S_IMODE(mode))
+        return FileOutput(path, target, stat.S_IMODE(mode))
     if stat.S_ISDIR(mode):
         raise click.UsageError(
             f"-o {shlex.quote(path)} is a directory. Name a file.", click.get_current_context(silent=True)
@@ -229,7 +220,7 @@ class _SpecialFile(Output):
             self._file.close()
 
 
-class _AtomicOutput(Output):
+class FileOutput(Output):
     """A regular file. It is written under a temporary name in the same directory and renamed at the end."""
 
     keeps_partial_data = False
@@ -240,11 +231,44 @@ class _AtomicOutput(Output):
         self._mode = mode
         # A random part, so that two processes that write the same file do not write the same temporary one.
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        #: What an interrupted run has left, and what is known about it.
+        self.unfinished = path.with_name(f".{path.name}.part")
+        self._state = path.with_name(f".{path.name}.part.json")
+        #: Continue the unfinished file, and do so by appending to it.
+        self.continues = self.appends = False
+
+    def load_state(self) -> dict[str, Any]:
+        """What `keep` was given.
+
+        Raises:
+            click.UsageError: there is nothing to continue.
+        """
+        try:
+            state: dict[str, Any] = msgspec.json.decode(self._state.read_bytes())
+            if self.unfinished.stat().st_size == state["bytes"]:
+                return state
+        except (OSError, msgspec.DecodeError, KeyError, TypeError):
+            pass
+        raise click.UsageError(
+            f"--resume: there is no unfinished {self.name} to continue. Leave --resume out.",
+            click.get_current_context(silent=True),
+        )
 
     async def _open(self) -> None:
-        self._file = self._temporary.open("xb", buffering=0)
+        if self.appends:
+            self.unfinished.rename(self._temporary)
+        self._file = self._temporary.open("ab" if self.appends else "xb", buffering=0)
         if self._mode is not None:
             self._temporary.chmod(self._mode)
+
+    async def keep(self, state: dict[str, Any]) -> bool:
+        with contextlib.suppress(OSError):
+            self._file.close()
+            state["bytes"] = self._temporary.stat().st_size
+            self._state.write_bytes(msgspec.json.encode(state))
+            self._temporary.rename(self.unfinished)
+            return True
+        return False
 
     async def _close(self, *, commit: bool) -> None:
         try:
@@ -256,6 +280,10 @@ class _AtomicOutput(Output):
             # After the rename there is no such file any more.
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
+            if commit:
+                for path in (self.unfinished, self._state):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
     def _commit(self) -> None:
         from iovox_async.backfill._storage_local import FileSystem  # a slow import, only needed for files

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 import msgspec
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from .console import (
     format_bytes,
@@ -30,6 +29,7 @@ from .console import (
     print_note,
     progress_screen,
     stderr_screen,
+    switched_off,
 )
 from .output import background_task
 
@@ -56,7 +56,8 @@ def can_draw_bar(*, data_to_stdout: bool = False) -> bool:
     The program that reads a pipe (`| head`, `| less`, `| jq`) most likely writes to the terminal, too.
     """
     return (
-        is_terminal("stderr")
+        "progress" not in switched_off
+        and is_terminal("stderr")
         and not stderr_screen().is_dumb_terminal
         and not (data_to_stdout and (is_terminal("stdout") or _is_pipe(sys.stdout)))
     )
@@ -114,7 +115,7 @@ async def show_progress(
         period: seconds over which the rate is estimated.
         interval: seconds between two lines.
     """
-    if mode is None:
+    if mode is None or "progress" in switched_off:
         yield
         return
     rate = RateEstimator(period)
@@ -126,11 +127,13 @@ async def show_progress(
 
 
 async def _draw_bar(read: Callable[[], Figures], rate: RateEstimator) -> None:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
     with progress_screen() as screen:
         # Not up to the edge: the ^C that a terminal shows would wrap the line, and the bar could not be erased.
         width = max(8, min(40, screen.width - _FIGURES_WIDTH))
         with Progress(
-            SpinnerColumn(style="cyan"),
+            SpinnerColumn("dots" if screen.encoding.startswith("utf") else "line", style="cyan"),
             BarColumn(width, complete_style="cyan"),
             TextColumn("{task.fields[share]}", style="bold"),
             TextColumn("{task.fields[figures]}"),

@@ -101,7 +101,7 @@ def test_filters_and_fields_are_passed_on(run, sandbox, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--start", "yesterday"], "--start "),
+        (["--start", "soon"], "--start "),
         (["--start", "2024-02-01", "--end", "2024-01-01"], "--end "),
         (["--format", "xml"], "xml"),
         (["--finality-delay", "-1"], "--finality-delay"),

@@ -9,6 +9,8 @@ import threading
 from contextlib import closing
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.cli import call_ids, parse_lines, resume_arguments
 
@@ -140,17 +142,94 @@ def test_output_file_name_selects_csv(run, tmp_path):
     assert path.read_text().startswith('{"id":')
 
 
-def test_failed_run_leaves_the_old_file(run, faults, tmp_path):
-    """Given an existing FILE, when the run fails, then it is unchanged, no temporary file is left, and a note says so."""
-    path = tmp_path / "calls.jsonl"
+@pytest.mark.parametrize("ending", ["jsonl", "csv.gz", "jsonl.zst", "parquet", "arrow"])
+def test_failed_run_keeps_the_old_file_and_is_resumed(run, sandbox, faults, tmp_path, ending):
+    """Given a FILE, when a run fails, then it is unchanged, and the printed command makes the file of a whole run."""
+    path, whole = tmp_path / f"calls.{ending}", tmp_path / f"whole.{ending}"
     path.write_text("yesterday's")
-    faults(fail_after=2, kinds="403")
-    result = run("calls", START, END, "-o", path, "--page-size", 50)
-    assert result.exit_code == 1
-    assert "was not written" in result.stderr
-    assert "--resume" not in result.stderr
+    faults(fail_after=6, kinds="403")
+    args = ("calls", START, END, "--page-size", 50, "--concurrency", 1, "--fields", "id,call_start,node_name")
+    first = run(*args, "-o", path)
+    assert first.exit_code == 3
     assert path.read_text() == "yesterday's"
-    assert [*tmp_path.iterdir()] == [path]
+    faults()
+    rest = run(*resume_arguments(first.stderr))
+    assert (rest.exit_code, rest.stderr) == (0, "")
+    assert run(*args, "-o", whole).exit_code == 0
+    assert read_rows(path) == read_rows(whole)
+    assert len(read_rows(path)) == 600 + (ending == "csv.gz")
+    assert sorted(tmp_path.iterdir()) == [path, whole]
+
+
+def read_rows(path):
+    """The calls of a file of any format, as a list of what its reader gives."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".arrow":
+        return pa.ipc.open_file(path).read_all().to_pylist()
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    with pa.input_stream(str(path), compression=compression) as stream:
+        return stream.read().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "start_of_data"),
+    [("A.CSV", b"id,"), ("a.tsv", b"id\t"), ("a.JSONL", b'{"id'), ("a.parquet", b"PAR1"), ("a", b'{"id')],
+)
+def test_ending_selects_the_format(run, tmp_path, name, start_of_data):
+    """Given a FILE in any case, when written, then its ending selects the format."""
+    assert run("calls", START, START, "-o", tmp_path / name).exit_code == 0
+    assert (tmp_path / name).read_bytes().startswith(start_of_data)
+
+
+@pytest.mark.parametrize("name", ["x.xlsx", "x.txt", "x.csv.bz2", "x.gz"])
+def test_another_ending_is_refused_with_the_list(run, sandbox, tmp_path, name):
+    """Given another ending, when the command runs, then nothing is sent or written, and the error lists the endings."""
+    result = run("calls", START, START, "-o", tmp_path / name)
+    assert result.exit_code == 2
+    for ending in (".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".gz", ".zst"):
+        assert ending in result.stderr
+    assert (sandbox.stats.requests, [*tmp_path.iterdir()]) == (0, [])
+
+
+def test_arrow_in_a_pipe_is_a_stream(run, sandbox):
+    """Given --format arrow without a file, when read as a stream, then it has all calls, and the columns in --columns."""
+    result = run("calls", START, END, "--format", "arrow", "--columns", "id,node_name")
+    table = pa.ipc.open_stream(result.stdout_bytes).read_all()
+    assert table["id"].to_pylist() == sandbox.ids()
+    assert table.column_names == ["id", "node_name", "extra"]
+
+
+def test_excel_keeps_phone_numbers_as_text(run, sandbox):
+    """Given --excel, when written, then a byte-order mark comes first, and each phone number is a text of its digits."""
+    result = run("calls", START, START, "--excel", "--columns", "id,call_origin,talk_time")
+    lines = result.stdout_bytes.decode("utf-8-sig").splitlines()
+    assert result.stdout_bytes.startswith(b"\xef\xbb\xbf")
+    row = sandbox.rows(START, START)[0]
+    assert next(csv.reader(lines[1:2])) == [str(row["id"]), f'="{row["call_origin"]}"', row["talk_time"]]
+
+
+def test_table_has_aligned_columns(run, sandbox):
+    """Given --format table outside a terminal, when written, then every column begins below its title and none is cut."""
+    lines = run(
+        "calls", START, START, "--format", "table", "--columns", "id,call_start,node_name"
+    ).stdout.splitlines()
+    row = sandbox.rows(START, START)[0]
+    assert lines[0].split() == ["id", "call_start", "node_name"]
+    assert lines[1] == f"{row['id']}  {row['call_start']}  {row['node_name']}"
+    assert len(lines) == 1 + len(sandbox.ids(START, START))
+
+
+def test_no_calls_are_reported(run):
+    """Given a filter that no call matches, when read, then stderr says which range and filter, and how to see the values."""
+    result = run("calls", START, START, "--call-result", "MISSED")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == (
+        f"0 calls between {START} 00:00:00 and {START} 23:59:59 (call_result=MISSED). "
+        "iovox summary --by call_result shows which values the account has.\n"
+    )
+    quiet = run("calls", START, START, "--call-result", "MISSED", "--quiet")
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
 
 
 def test_output_file_keeps_link_and_mode(run, tmp_path):

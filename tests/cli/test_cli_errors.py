@@ -7,6 +7,7 @@ import rich_click as click
 from support.cli import parse_lines
 
 from iovox_async import BackfillError, ConfigurationError, QueryError, RecordError, TransportError
+from iovox_async._wording import Wording
 from iovox_async.cli.app import iovox
 from iovox_async.cli.errors import format_error
 from iovox_async.sandbox import KEY, USERNAME
@@ -18,13 +19,17 @@ START, END = "2024-01-01", "2024-01-31"
     ("command", "error", "message"),
     [
         ("calls", QueryError("start_date", "is wrong"), "START is wrong"),
-        ("backfill", QueryError("start_date", "is wrong"), "--start is wrong"),
-        ("follow", QueryError("start_date", "is wrong"), "--since is wrong"),
+        ("backfill", QueryError("start_date", "is wrong"), "START is wrong"),
+        ("follow", QueryError("start_date", "is wrong"), "START is wrong"),
         ("calls", QueryError("end_date", "is wrong"), "END is wrong"),
-        ("calls", QueryError("end_date", "is before start_date", "Swap."), "END is before START. Swap."),
         (
             "calls",
-            QueryError("date_constant", "excludes start_date or end_date"),
+            QueryError("end_date", Wording("is before {start_date}"), "Swap."),
+            "END is before START. Swap.",
+        ),
+        (
+            "calls",
+            QueryError("date_constant", Wording("excludes {start_date} or {end_date}")),
             "--date-constant excludes START or END",
         ),
         ("calls", QueryError("id", "is wrong"), "--id is wrong"),
@@ -37,29 +42,29 @@ START, END = "2024-01-01", "2024-01-31"
         ("calls", ConfigurationError("SSL_CERT_FILE", "is wrong"), "SSL_CERT_FILE is wrong"),
         (
             "calls",
-            ConfigurationError("verify", "is wrong", 'Pass verify="system", or verify= with a path.'),
+            ConfigurationError(
+                "verify", "is wrong", Wording("Pass {verify=system}, or {verify} with a path.")
+            ),
             "--ca-bundle is wrong. Pass --ca-bundle system, or --ca-bundle with a path.",
         ),
         (
             "calls",
-            ConfigurationError(
-                "base_url", "is wrong", "Then pass allow_http=True or set IOVOX_ALLOW_HTTP=1."
-            ),
+            ConfigurationError("base_url", "is wrong", Wording("Then set {allow_http=True}.")),
             "IOVOX_URL is wrong. Then set IOVOX_ALLOW_HTTP=1.",
         ),
         (
             "calls",
-            QueryError("start_date", "has a time zone", "Pass timezone= to AsyncInsights."),
+            QueryError("start_date", "has a time zone", Wording("Pass {timezone}.")),
             "START has a time zone. Pass --timezone.",
         ),
         (
             "backfill",
-            BackfillError("x is damaged", hint="Repair it (repair=True, --repair)."),
+            BackfillError("x is damaged", hint=Wording("Repair it ({repair=True}).")),
             "x is damaged. Repair it (--repair).",
         ),
         (
             "calls",
-            TransportError("no connection", hint="Check the address (base_url= or IOVOX_URL)."),
+            TransportError("no connection", hint=Wording("Check the address ({base_url}).")),
             "no connection. Check the address (IOVOX_URL).",
         ),
         (
@@ -81,7 +86,10 @@ def test_errors_name_what_was_typed(command, error, message):
     ("args", "message"),
     [
         (["calls", END, START], "END"),
-        (["calls", "yesterday"], "START"),
+        (["calls", "soon"], "START"),
+        (["calls", "--start", "soon"], "--start "),
+        (["backfill", "soon", "--out", "never-made"], "START "),
+        (["calls", START, "--start", START], "not both"),
         (["calls", f"{START}T00:00:00Z"], "START"),
         (["calls", START, "--tag-colour", "PINK"], "--tag-colour"),
         (["calls", START, "--iovox-number", "+44 1"], "--iovox-number"),
@@ -155,7 +163,7 @@ def test_an_empty_or_impossible_value_is_named(run, sandbox, args, message):
 def test_wrong_key_is_explained_and_not_shown(run):
     """Given a wrong key, when a command runs, then the error explains it and does not contain it."""
     result = run("calls", START, END, env={"IOVOX_SECURE_KEY": "canary-key"})
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "IP addresses" in result.stderr
     assert "canary-key" not in result.output
 
@@ -170,16 +178,16 @@ def test_errors_are_wrapped_between_words_on_a_narrow_terminal(run, monkeypatch)
 
 
 @pytest.mark.parametrize("command", [["calls"], ["follow"], ["show", "1"]], ids=lambda args: args[0])
-def test_missing_credentials_without_a_terminal_are_a_usage_error(run, command):
-    """Given no credentials and no terminal, when a command runs, then it names both variables; exit code 2."""
+def test_missing_credentials_without_a_terminal_are_an_error(run, command):
+    """Given no credentials and no terminal, when a command runs, then it names both variables; exit code 4."""
     result = run(*command, env={"IOVOX_USERNAME": None, "IOVOX_SECURE_KEY": None})
-    assert result.exit_code == 2
+    assert result.exit_code == 4
     assert "IOVOX_USERNAME and IOVOX_SECURE_KEY" in result.stderr
 
 
 def test_missing_credentials_are_prompted_for(run, sandbox, monkeypatch):
     """Given no credentials and a terminal, when a command runs, then it prompts for both and hides the key."""
-    monkeypatch.setattr("iovox_async.cli.options.is_terminal", lambda _: True)
+    monkeypatch.setattr("iovox_async.cli.profiles.is_terminal", lambda _: True)
     missing = {"IOVOX_USERNAME": None, "IOVOX_SECURE_KEY": None}
     result = run("show", sandbox.ids()[0], "--json", env=missing, input=f"{USERNAME}\n{KEY}\n")
     assert result.exit_code == 0
@@ -191,7 +199,7 @@ def test_missing_credentials_are_prompted_for(run, sandbox, monkeypatch):
 
 def test_aborted_prompt_is_an_interruption(run, monkeypatch):
     """Given a prompt for the key, when it is aborted, then the exit code is 130, without a traceback."""
-    monkeypatch.setattr("iovox_async.cli.options.is_terminal", lambda _: True)
+    monkeypatch.setattr("iovox_async.cli.profiles.is_terminal", lambda _: True)
     result = run("show", 1, env={"IOVOX_SECURE_KEY": None}, input="")
     assert result.exit_code == 130
     assert "Traceback" not in result.output

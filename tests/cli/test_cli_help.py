@@ -11,7 +11,8 @@ from iovox_async.backfill._formats import FORMATS as BACKFILL_FORMATS
 from iovox_async.cli.app import iovox
 from iovox_async.cli.commands.backfill import FORMATS
 from iovox_async.cli.commands.sandbox import FAULTS
-from iovox_async.cli.options import PRESETS, filter_option_name
+from iovox_async.cli.filters import filter_option_name
+from iovox_async.fields import PRESETS
 from iovox_async.sandbox import Faults
 
 COMMANDS = dict(iovox.commands.items())

@@ -7,6 +7,7 @@ import rich_click as click
 
 from iovox_async import Call, StreamStats, make_converter
 from iovox_async.backfill import BackfillProgress, BackfillReport
+from iovox_async.cli.base import Command
 from iovox_async.cli.console import (
     escape_controls,
     format_bytes,
@@ -14,7 +15,6 @@ from iovox_async.cli.console import (
     format_count,
     format_duration,
 )
-from iovox_async.cli.options import ResumableCommand, resume_command
 from iovox_async.cli.progress import (
     RateEstimator,
     backfill_summary,
@@ -22,6 +22,7 @@ from iovox_async.cli.progress import (
     format_progress,
     stream_summary,
 )
+from iovox_async.cli.resume import resume_command
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_resume_command_replaces_options(arguments, line):
     """Given a command as typed, when the command that continues is built, then new options replace the old ones."""
     lines = []
 
-    @click.command("read", cls=ResumableCommand)
+    @click.command("read", cls=Command)
     @click.argument("first", required=False)
     @click.option("--limit")
     @click.option("--resume")

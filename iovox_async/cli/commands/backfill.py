@@ -6,6 +6,7 @@ Invariant: the same command, run again, continues; however a run ends, the comma
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -27,8 +28,10 @@ from iovox_async._redaction import hide_credentials
 
 from .. import FAILED, UNFINISHED, options
 from ..app import COMMANDS
+from ..base import Command
 from ..console import format_count, print_error, print_note, return_to_line_start, with_examples
 from ..errors import format_error, run
+from ..filters import filter_options
 from ..progress import (
     Mode,
     backfill_summary,
@@ -38,6 +41,7 @@ from ..progress import (
     write_event,
 )
 from ..ranges import FloatRange
+from ..resume import print_resume_command, resume_command, resume_preparation
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -71,6 +75,7 @@ class BackfillCommand:
     repair: bool
     verify: bool
     log_format: Literal["text", "json"]
+    typed: options.TypedRange
     ctx: click.Context
 
     async def run(self) -> None:
@@ -124,16 +129,16 @@ class BackfillCommand:
     def _print_resume_command(self, job: Backfill, reason: str) -> None:
         partitions = job.progress.partitions
         if self.log_format == "json":
-            command, preparation = options.resume_command(self.ctx, {}), options.resume_preparation(self.ctx)
+            command, preparation = resume_command(self.ctx, {}), resume_preparation(self.ctx)
             event = {"partitions": partitions, "resume_command": command, "preparation": preparation}
             write_event("unfinished", event)
         else:
             finished = f" {format_count(partitions, 'partition')} finished." if partitions else ""
-            options.print_resume_command(self.ctx, f"{reason}{finished}", {})
+            print_resume_command(self.ctx, f"{reason}{finished}", {})
 
 
 @click.command(
-    cls=options.ResumableCommand,
+    cls=Command,
     help=with_examples(
         f"""{COMMANDS["backfill"]}
 
@@ -149,12 +154,7 @@ class BackfillCommand:
         ("into a bucket", "iovox backfill --start 2022-01-01 --out s3://bucket/calls --partition month"),
     ),
 )
-@options.read_option(
-    "--start",
-    metavar="DATE",
-    help=f"{options.START_HELP}the first second of the backfill in the directory, else the first of this month.",
-)
-@options.read_option("--end", metavar="DATE", help=options.END_HELP)
+@options.range_options("the first second of the backfill in the directory, else the first of this month")
 @options.fields_option("; id and call_start are always included")
 @options.read_option(
     "--finality-delay",
@@ -196,7 +196,7 @@ class BackfillCommand:
     default="text",
     help="Progress on stderr: a bar on a terminal, else lines; or JSON documents, one per line.",
 )
-@options.filter_options
+@filter_options
 @options.account_options
 @click.pass_context
 def backfill(
@@ -205,8 +205,7 @@ def backfill(
     *,
     account: options.Account,
     filters: dict[str, Any],
-    start: str | None,
-    end: str | None,
+    typed: options.TypedRange,
     fields: tuple[Field, ...],
     out: str,
     repair: bool,
@@ -215,8 +214,10 @@ def backfill(
     **arguments: Any,
 ) -> None:
     """Runs `iovox backfill`."""
-    try:
+
+    def run_command() -> Coroutine[Any, Any, None]:
+        start, end = account.resolve(typed)
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
-    except QueryError as error:
-        raise click.UsageError(format_error(error), ctx) from None
-    run(BackfillCommand(account, query, out, arguments, repair, verify, log_format, ctx).run)
+        return BackfillCommand(account, query, out, arguments, repair, verify, log_format, typed, ctx).run()
+
+    run(run_command)

@@ -1,4 +1,4 @@
-"""`iovox calls`: writes the calls of a date range as JSON Lines or CSV.
+"""`iovox calls`: writes the calls of a date range as JSON Lines, CSV, Parquet, Arrow or a table.
 
 Invariant: if a run ends early and its output can be continued, the printed command writes exactly the rest.
 """
@@ -7,25 +7,42 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import rich_click as click
+from click.core import ParameterSource
 from click.exceptions import Exit
 
 from iovox_async import InsightsQuery, IovoxError
-from iovox_async._encoding import ENCODERS, CallEncoder
 
-from .. import FAILED, UNFINISHED, options
+from .. import CREDENTIALS, UNFINISHED, options
 from ..app import COMMANDS
-from ..console import format_count, is_terminal, print_error, print_note, return_to_line_start, with_examples
-from ..errors import format_error, run
-from ..output import Output, encode_page, open_output
+from ..base import Command
+from ..console import (
+    format_count,
+    is_terminal,
+    print_error,
+    print_note,
+    print_warning,
+    return_to_line_start,
+    with_examples,
+)
+from ..errors import exit_code_of, format_error, run
+from ..filters import describe_filters, filter_options
+from ..formats import FORMATS, CallWriter, format_of_name
+from ..output import FileOutput, Output, open_output, run_in_thread
 from ..progress import Mode, can_draw_bar, show_progress, stream_summary
 from ..ranges import IntRange
+from ..resume import print_resume_command
 
 if TYPE_CHECKING:
     from iovox_async import CallStream, Field, StreamStats
+
+
+#: Calls encoded at a time.
+SLICE: Final = 500
 
 
 @attrs.define(repr=False)
@@ -34,18 +51,22 @@ class CallsCommand:
 
     Attributes:
         arguments: the arguments of `AsyncInsights.stream`.
+        typed: the range as it was typed.
         ctx: the command as it was called, from which the command that continues is built.
         position: the position after the last call written; None if it is not known.
         written: how many calls were written.
+        kept: whether an unfinished file was kept.
     """
 
     account: options.Account
     arguments: dict[str, Any]
-    encoder: CallEncoder
+    writer: CallWriter
     output: Output
+    typed: options.TypedRange
     ctx: click.Context
     position: str | None = None
     written: int = 0
+    kept: bool = False
 
     async def run(self) -> None:
         """Reads and writes all calls."""
@@ -53,19 +74,27 @@ class CallsCommand:
         mode: Mode | None = "bar" if can_draw_bar(data_to_stdout=self.output.keeps_partial_data) else None
         async with self.account.client() as insights, insights.stream(**self.arguments) as stream:
             try:
-                async with self.output, show_progress(lambda: self._figures(stream), mode):
-                    await self._copy(stream)
+                async with self.output:
+                    try:
+                        async with show_progress(lambda: self._figures(stream), mode):
+                            await self._copy(stream)
+                    except (IovoxError, asyncio.CancelledError):
+                        await self._keep()
+                        raise
             except IovoxError as error:
                 print_error(format_error(error))
-                raise Exit(UNFINISHED if self._print_resume_command() else FAILED) from None
+                code, can_continue = exit_code_of(error), self._print_resume_command()
+                raise Exit(code if code == CREDENTIALS or not can_continue else UNFINISHED) from None
             except asyncio.CancelledError:
                 return_to_line_start()
                 self._print_resume_command("Interrupted. ")
                 raise
-        stats = stream.stats
+            stats = stream.stats
+            if not stats.calls and not self.arguments["resume"]:
+                self._report_no_calls(stream)
         if stats.skipped:
             skipped = format_count(stats.skipped, "record")
-            print_note(f"{skipped} skipped: they could not be decoded.", style="yellow")
+            print_warning(f"{skipped} skipped: they could not be decoded.", style="yellow")
         if is_terminal("stderr"):
             print_note(stream_summary(stats, time.monotonic() - started), style="dim")
 
@@ -77,10 +106,17 @@ class CallsCommand:
 
     async def _copy(self, stream: CallStream) -> None:
         # The output of a resumed run is appended to an earlier one, which has the header.
-        if self.arguments["resume"] is None and (header := self.encoder.header()):
-            await self.output.write(header)
-        async for page in stream.pages():
-            data = await encode_page(self.encoder, page.calls)
+        await self._write(self.writer.start(header=self.arguments["resume"] is None))
+        if isinstance(self.output, FileOutput) and self.output.continues and self.writer.is_arrow:
+            for batch in self.writer.read(str(self.output.unfinished)):
+                await self._write(await run_in_thread(self.writer.encode, batch))
+        pages: AsyncIterator[Any] = stream.arrow() if self.writer.is_arrow else stream.pages()
+        async for page in pages:
+            calls = page if self.writer.is_arrow else page.calls
+            if self.writer.is_arrow:
+                data = await run_in_thread(self.writer.encode, calls)
+            else:
+                data = b"".join([part async for part in self._encode(calls)])
             writes = self.output.writes
             try:
                 await self.output.write(data)
@@ -88,28 +124,60 @@ class CallsCommand:
                 # A cancelled write may have finished; if it has not, an unknown part of it is out.
                 finished = self.output.writes > writes
                 self.position = stream.position if finished else None
-                self.written += len(page.calls) * finished
+                self.written += len(calls) * finished
+        await self._write(self.writer.finish())
+
+    async def _encode(self, calls: Any) -> AsyncIterator[bytes]:
+        """Encodes a page; requests in flight continue between its slices."""
+        for start in range(0, len(calls), SLICE):
+            yield self.writer.encode(calls[start : start + SLICE])
+            await asyncio.sleep(0)
+
+    async def _write(self, data: bytes) -> None:
+        if data:
+            await self.output.write(data)
+
+    async def _keep(self) -> None:
+        """Completes what was written, and keeps a file so that it can be continued."""
+        if self.position and (self.output.keeps_partial_data or self.writer.can_continue):
+            await self._write(self.writer.finish())
+        state = {"position": self.position, "written": self.written, "form": self.writer.form}
+        self.kept = bool(
+            self.position and self.written and self.writer.can_continue and await self.output.keep(state)
+        )
 
     def _print_resume_command(self, reason: str = "") -> bool:
         """Prints the command that writes the rest; returns False if there is none."""
-        if not self.output.keeps_partial_data:
-            print_note(f"{reason}{self.output.name} was not written.")
+        new: dict[str, str] = {}
+        if self.kept:
+            new["--resume"] = ""
+            reason += f"{self.output.name} is unfinished: "
+        elif not self.output.keeps_partial_data:
+            print_warning(f"{reason}{self.output.name} was not written.")
             return False
-        if not self.position or not (self.written or self.arguments["resume"]):
+        elif not self.position or not (self.written or self.arguments["resume"]) or self.writer.is_arrow:
             if reason:
-                print_note(reason)
+                print_warning(reason)
             return False
-        new = {"--resume": self.position}
-        if limit := self.arguments["max_calls"]:
-            new["--limit"] = str(limit - self.written)
-        # YESTERDAY is another day tomorrow; the position contains the dates.
+        else:
+            new["--resume"] = self.position
+            if limit := self.arguments["max_calls"]:
+                new["--limit"] = str(limit - self.written)
+        # YESTERDAY and last-month are other days tomorrow; the position contains the dates.
+        dates = {"--date-constant"} | ({"START", "--start", "--end"} if self.typed.in_words else set())
         text = f"{reason}{format_count(self.written, 'call')} written."
-        options.print_resume_command(self.ctx, text, new, without={"--date-constant"})
+        print_resume_command(self.ctx, text, new, without=dates)
         return True
+
+    def _report_no_calls(self, stream: CallStream) -> None:
+        query = stream._reader.spec.query  # noqa: SLF001 - of this package; the resolved dates
+        filters, group = describe_filters(query.active_filters())
+        hint = f" iovox summary --by {group} shows which values the account has." if group else ""
+        print_note(f"0 calls between {query.start_date} and {query.end_date}{filters}.{hint}")
 
 
 @click.command(
-    cls=options.ResumableCommand,
+    cls=Command,
     help=with_examples(
         f"""{COMMANDS["calls"]}
 
@@ -127,10 +195,7 @@ class CallsCommand:
         ),
     ),
 )
-@click.argument(
-    "start", required=False, help=f"{options.START_HELP}the first of this month.", panel=options.READ_PANEL
-)
-@click.argument("end", required=False, help=options.END_HELP, panel=options.READ_PANEL)
+@options.range_options("the first of this month")
 @options.read_option(
     "--date-constant",
     type=click.Choice(["YESTERDAY"], case_sensitive=False),
@@ -149,8 +214,10 @@ class CallsCommand:
 )
 @options.read_option(
     "--resume",
-    metavar="POSITION",
-    help="Continue an earlier run of the same command at the position that it printed.",
+    metavar="[POSITION]",
+    is_flag=False,
+    flag_value="",
+    help="Continue an earlier run of the same command: with -o FILE, the unfinished file; else at the position it printed.",
 )
 @options.on_error_option
 @options.read_option(
@@ -162,17 +229,31 @@ class CallsCommand:
 @options.output_option(
     "--format",
     "form",
-    type=click.Choice(list(ENCODERS)),
-    help="JSON Lines, or CSV with nested fields as JSON and spreadsheet formulas escaped. "
-    "Default: csv for a FILE that ends in .csv, else jsonl.",
+    type=click.Choice(FORMATS),
+    help="JSON Lines; CSV or TSV, with nested fields as JSON and spreadsheet formulas escaped; Parquet; Arrow (in a pipe, its "
+    "stream format); or a table. Default: by the ending of FILE, else jsonl.",
+)
+@options.output_option(
+    "--columns",
+    metavar="FIELDS",
+    type=options.FieldsType(),
+    multiple=True,
+    callback=options.join_fields,
+    help="Columns to write, in this order. Without --fields, these are the fields to request.",
+)
+@options.output_option(
+    "--excel",
+    is_flag=True,
+    help="CSV or TSV for spreadsheets: with a byte-order mark, and phone numbers kept as text.",
 )
 @options.output_option(
     "-o",
     "--output",
     metavar="FILE",
-    help="Write to this file instead of stdout; it is replaced only when all calls are written.",
+    help="Write to this file instead of stdout; it is replaced only when all calls are written. Endings: .jsonl, .csv, .tsv, "
+    ".parquet, .arrow, each also with .gz or .zst.",
 )
-@options.filter_options
+@filter_options
 @options.account_options
 @click.pass_context
 def calls(
@@ -181,21 +262,54 @@ def calls(
     *,
     account: options.Account,
     filters: dict[str, Any],
-    form: Literal["jsonl", "csv"] | None,
+    typed: options.TypedRange,
+    form: str | None,
+    columns: tuple[Field, ...],
+    excel: bool,
     output: str | None,
     fields: tuple[Field, ...],
     date_constant: str | None,
     **arguments: Any,
 ) -> None:
     """Runs `iovox calls`."""
+    if columns and ctx.get_parameter_source("fields") == ParameterSource.DEFAULT:
+        fields = columns
+    destination = open_output(output)
+    is_file = isinstance(destination, FileOutput)
+    by_name, compression = format_of_name(output) if is_file and (form is None or output) else (None, "")
+    form = form or by_name or ("csv" if excel else "jsonl")
+    if excel and form not in {"csv", "tsv"}:
+        raise click.UsageError(
+            f"--excel needs CSV or TSV, got {form}. Give --format csv, or a FILE that ends in .csv.", ctx
+        )
+    if (
+        form in {"parquet", "arrow"}
+        and not is_file
+        and destination.name == "stdout"
+        and is_terminal("stdout")
+    ):
+        raise click.UsageError(f"--format {form} is not text. Give -o FILE, or a pipe.", ctx)
+    resume = arguments["resume"]
+    if resume is not None and isinstance(destination, FileOutput):
+        state = destination.load_state()
+        if resume not in {"", state["position"]} or state["form"] != form:
+            raise click.UsageError(f"--resume: the unfinished {output} is of another run.", ctx)
+        destination.continues, destination.appends = True, form not in {"parquet", "arrow"}
+        arguments["resume"] = resume = state["position"]
+        if arguments["max_calls"]:
+            arguments["max_calls"] -= state["written"]
+    elif resume == "":
+        raise click.UsageError("--resume needs the position that an earlier run printed, or -o FILE.", ctx)
     query = None if date_constant is None else InsightsQuery(date_constant=date_constant)
-    encoder = ENCODERS[form or ("csv" if (output or "").endswith(".csv") else "jsonl")](fields)
-    command = CallsCommand(
-        account,
-        {**arguments, **filters, "query": query, "fields": fields},
-        encoder,
-        open_output(output),
-        ctx,
-        position=arguments["resume"],
-    )
-    run(command.run)
+
+    async def run_command() -> None:
+        # The position contains the dates, which words may not mean any more.
+        start, end = (None, None) if resume and typed.in_words else account.resolve(typed)
+        dates = {"start": start, "end": end, "query": query, "fields": fields}
+        writer = CallWriter(form, columns or fields, compression, excel=excel, to_file=is_file)
+        command = CallsCommand(
+            account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, position=resume
+        )
+        await command.run()
+
+    run(run_command)

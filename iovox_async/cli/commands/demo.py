@@ -18,6 +18,7 @@ from iovox_async.sandbox import KEY, USERNAME, Faults
 
 from .. import FAILED
 from ..app import COMMANDS
+from ..base import Command
 from ..console import (
     format_bytes,
     format_count,
@@ -55,10 +56,11 @@ asyncio.run(main())
 
 
 @click.command(
+    cls=Command,
     help=with_examples(
         f"{COMMANDS['demo']}\n\nNeeds no account. It ends with a program to copy.",
         ("a million calls", "iovox demo --calls 1000000"),
-    )
+    ),
 )
 @click.option("--calls", metavar="N", type=IntRange(min=1), default=50_000, help="Calls in the quarter.")
 @click.option("--seed", metavar="N", type=IntRange(), default=0, help="The same seed gives the same calls.")

@@ -10,6 +10,7 @@ import rich_click as click
 from iovox_async.fields import did_you_mean
 
 from ..app import COMMANDS
+from ..base import Command
 from ..console import is_terminal, stdout_screen, with_examples
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def guides() -> dict[str, Traversable]:
 
 
 @click.command(
+    cls=Command,
     help=with_examples(
         f"""{COMMANDS["docs"]}
 
@@ -34,9 +36,9 @@ def guides() -> dict[str, Traversable]:
         ("the list of topics", "iovox docs"),
         ("one guide", "iovox docs backfill"),
         ("page by page", "iovox docs exactness | less"),
-    )
+    ),
 )
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, help="The guide to show.")
 def docs(topic: str | None) -> None:
     """Runs `iovox docs`."""
     pages = guides()

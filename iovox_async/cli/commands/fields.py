@@ -12,6 +12,7 @@ from iovox_async import Call, Field, Fields
 from iovox_async.models import ALIASES, Categories, Model, item_type, types_of
 
 from ..app import COMMANDS
+from ..base import Command
 from ..console import is_terminal, stdout_screen, with_examples
 
 _COLUMNS: Final = ("Field", "Type", "Path in the response", "Preset")
@@ -57,13 +58,14 @@ def _type_name(annotation: Any) -> str:
 
 
 @click.command(
+    cls=Command,
     help=with_examples(
         f"""{COMMANDS["fields"]}
 
         On a terminal it prints a table, elsewhere lines of four columns separated by tabs.
         """,
         ("the names only", "iovox fields | cut -f1"),
-    )
+    ),
 )
 def fields() -> None:
     """Runs `iovox fields`."""

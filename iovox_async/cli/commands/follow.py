@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,17 +14,21 @@ from iovox_async._encoding import encode_json
 
 from .. import options
 from ..app import COMMANDS
+from ..base import Command
 from ..console import (
     escape_controls,
     format_call,
     is_terminal,
     print_note,
+    print_warning,
     return_to_line_start,
     with_examples,
 )
 from ..errors import run
+from ..filters import filter_options
 from ..output import Output, background_task, open_output
 from ..ranges import FloatRange
+from ..resume import print_resume_command
 
 if TYPE_CHECKING:
     from iovox_async import Call
@@ -59,7 +64,9 @@ class FollowCommand:
             except asyncio.CancelledError:
                 return_to_line_start()
                 since = follower.latest_call_start.isoformat(" ", "seconds")
-                options.print_resume_command(self.ctx, "Interrupted.", {"--since": since})
+                print_resume_command(
+                    self.ctx, "Interrupted.", {"--since": since}, without={"--start", "START"}
+                )
                 raise
 
     def _encode(self, call: Call) -> bytes:
@@ -80,14 +87,14 @@ class FollowCommand:
             poll_count, failed_polls = follower.poll_count, follower.failed_polls
             if failing and not in_outage:
                 interval = self.arguments["interval"]
-                print_note(f"A poll failed; polling again every {interval:g} s.", style="yellow")
+                print_warning(f"A poll failed; polling again every {interval:g} s.", style="yellow")
             elif in_outage and not failing:
-                print_note("Polls succeed again.", style="green")
+                print_warning("Polls succeed again.", style="green")
             in_outage = failing
 
 
 @click.command(
-    cls=options.ResumableCommand,
+    cls=Command,
     help=with_examples(
         f"""{COMMANDS["follow"]}
 
@@ -100,7 +107,7 @@ class FollowCommand:
         ),
     ),
 )
-@options.read_option("--since", metavar="DATE", help=f"{options.START_HELP}now (without --timezone: UTC-12).")
+@options.range_options("now (without --timezone: UTC-12)", start="--since", end=False)
 @options.read_option(
     "--interval",
     metavar="SECONDS",
@@ -129,7 +136,7 @@ class FollowCommand:
     default="auto",
     help="JSON Lines, or a readable line per call. auto: readable lines on a terminal, else JSON Lines.",
 )
-@options.filter_options
+@filter_options
 @options.account_options
 @click.pass_context
 def follow(
@@ -139,8 +146,16 @@ def follow(
     account: options.Account,
     filters: dict[str, Any],
     form: str,
+    typed: options.TypedRange,
     **arguments: Any,
 ) -> None:
     """Runs `iovox follow`."""
     as_lines = form == "line" or (form == "auto" and is_terminal("stdout"))
-    run(FollowCommand(account, {**arguments, **filters}, as_lines, open_output(None), ctx).run)
+
+    def run_command() -> Coroutine[Any, Any, None]:
+        since, _ = account.resolve(typed)
+        return FollowCommand(
+            account, {**arguments, **filters, "since": since}, as_lines, open_output(None), ctx
+        ).run()
+
+    run(run_command)

@@ -13,6 +13,7 @@ from iovox_async import MissingExtraError
 from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, Faults, Sandbox
 
 from ..app import COMMANDS
+from ..base import Command
 from ..console import format_count, is_terminal, print_note, stdout_screen, with_examples
 from ..errors import run
 from ..options import collect_options
@@ -83,6 +84,7 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
 
 
 @click.command(
+    cls=Command,
     help=with_examples(
         f"""{COMMANDS["sandbox"]}
 
@@ -93,7 +95,7 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
             "one request in five fails, with a 500 or a truncated body",
             "iovox sandbox --error-rate 0.2 --kind 500 --kind cut --latency 0.1",
         ),
-    )
+    ),
 )
 @_calls_option(
     "--port",

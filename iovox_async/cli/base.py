@@ -1,0 +1,113 @@
+"""The classes of commands: options that every command has, and help without boxes where it is not read on a terminal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any, Final
+
+import click as plain_click
+import rich_click as click
+
+from .console import is_terminal, start_log, switched_off, without_markup
+
+ARGUMENTS_KEY: Final = "iovox.arguments"
+_LEVEL_KEY: Final = "iovox.log_level"
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def _set_log_level(ctx: click.Context, _option: click.Parameter, level: str | None) -> None:
+    if level is not None:
+        ctx.meta[_LEVEL_KEY] = level
+
+
+def _switch_off(*names: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def callback(_ctx: click.Context, _option: click.Parameter, given: bool) -> None:
+        if given:
+            switched_off.update(names)
+
+    return callback
+
+
+def common_options(*, root: bool) -> list[click.Option]:
+    """The options that work before and after the name of a command."""
+    environment: dict[str, Any] = {"envvar": "IOVOX_LOG", "show_envvar": True} if root else {}
+    return [
+        click.RichOption(
+            ["--log-level"],
+            type=click.Choice(_LEVELS, case_sensitive=False),
+            callback=_set_log_level,
+            expose_value=False,
+            panel="General",
+            help="Level of the log on stderr: retries are logged at info, pages at debug. Default: warning.",
+            **environment,
+        ),
+        click.RichOption(
+            ["-q", "--quiet"],
+            is_flag=True,
+            callback=_switch_off("notes", "progress"),
+            expose_value=False,
+            panel="General",
+            help="Print nothing on stderr unless something is wrong.",
+        ),
+        click.RichOption(
+            ["--no-progress"],
+            is_flag=True,
+            callback=_switch_off("progress"),
+            expose_value=False,
+            panel="General",
+            help="Show no progress.",
+        ),
+    ]
+
+
+class PlainHelp(click.RichCommand):
+    """Help that is drawn on a terminal, and plain text elsewhere."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        if is_terminal("stdout"):
+            return super().get_help(ctx)
+        width = max(40, min(100, shutil.get_terminal_size().columns))
+        formatter = plain_click.HelpFormatter(width=width)
+        formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)))
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(without_markup(self.help or ""))
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = self._help_record(parameter, ctx)
+            if record is not None:
+                panels.setdefault(str(getattr(parameter, "panel", None) or "Options"), []).append(record)
+        panels |= self.command_panels()
+        for title, rows in panels.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write_text(without_markup(self.epilog))
+        return formatter.getvalue().rstrip("\n")
+
+    @staticmethod
+    def _help_record(parameter: click.Parameter, ctx: click.Context) -> tuple[str, str] | None:
+        if isinstance(parameter, plain_click.Option):
+            return plain_click.Option.get_help_record(parameter, ctx)
+        return parameter.make_metavar(ctx), str(getattr(parameter, "help", None) or "")
+
+    def command_panels(self) -> dict[str, list[tuple[str, str]]]:
+        """Further sections of the help."""
+        return {}
+
+
+class Command(PlainHelp):
+    """A command of `iovox`. It keeps the arguments it was called with, for `resume.resume_command`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params += common_options(root=False)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS_KEY] = list(args)
+        rest = super().parse_args(ctx, args)
+        # Here and not for the root command, as `iovox --help` needs no log.
+        start_log(ctx.meta.get(_LEVEL_KEY, "warning"))
+        return rest
