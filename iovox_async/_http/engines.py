@@ -2,12 +2,13 @@
 
 Invariants:
 
-- A library is imported when a session that has chosen it opens, in a thread, and never otherwise.
+- httpx2 is imported when a session that has chosen it opens, in a thread, and never otherwise; httpx with the client, see below.
 - A library is not chosen because it is installed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -150,3 +151,10 @@ def describe_type(value: object) -> str:
         else f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
     )
     return f"the class {name}" if kind is value else name
+
+
+# The default library is imported with the client. Otherwise the first session that opens would import it, for more than a tenth
+# of a second: the thread that imports holds the interpreter's lock, so the event loop stops, and the first record waits.
+with contextlib.suppress(ImportError):
+    importlib.import_module("httpx")
+    importlib.import_module("httpcore")
