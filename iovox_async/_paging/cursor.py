@@ -77,7 +77,7 @@ class Cursor:
         if not start <= second <= end:
             raise QueryError("resume", f"is not a position: {second} is outside its range {start} .. {end}")
         number = int(call_id) if call_id else None
-        if number is not None and not -MAX_ID <= number <= MAX_ID:
+        if number is not None and not -MAX_ID - 1 <= number <= MAX_ID:
             raise QueryError("resume", "is not a position: its id is beyond 64 bits")
         return cls(direction == "d", start, end, second, number, fingerprint)
 

@@ -8,6 +8,8 @@ The steps; each is taken only if the one before proved nothing:
    own limit is. If it has that row only, request page 1 again: if all its calls are still there, they were there when
    page 2 ended, so they were all calls in between. (Page 2 alone proves nothing: a call of page 1 may have been
    deleted in between, and a call of page 2 moved up. An empty page 2 proves nothing, because the server has more rows.)
+   After a page 1 of one or two rows, page 2 has none of them, so it is requested once more in the end: the rows of page 1
+   may have been deleted for the moment of page 2, and have come back.
 3. Page 1 with the largest limit.
 4. Passes over all pages by `id`, which has no ties, until a pass contains every call of the pass before, of which no id
    was on two pages. (A call moves out of a pass only if one before it is deleted, and the deleted call is missing from
@@ -41,6 +43,8 @@ __all__ = ["SingleSecondReader"]
 MAX_ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.
 MAX_PASS_PAGES: Final = 1_000
+#: Rows of a page 1 that page 2 cannot overlap.
+LONE_ROWS: Final = 2
 #: Passes that list the same rows, if some are on two pages each time.
 EQUAL_PASSES: Final = 3
 #: How often a list may contain a call on pages of one row; more pages without a new id show that the page number has no effect.
@@ -125,6 +129,9 @@ class SingleSecondReader:
         if request.page == 1:
             return self._accept_first_page(result, starts)
         rows_after = result.count_calls() - (request.limit < self._first_page_rows)
+        proven, self._rows = self._rows, []
+        if rows_after == 0 and proven:
+            return proven
         if rows_after > 0:
             self._step = self._largest_page if self._limit < MAX_PAGE_ROWS else self._pass_page
         elif rows_after == 0:
@@ -150,7 +157,11 @@ class SingleSecondReader:
     def _second_page(self) -> PageRequest:
         # With a limit of one row, the last row of page 1 would hide those after it.
         rows = self._first_page_rows
-        return self._request("call_start_ASC", rows - 1 if rows > 2 else rows, 2)
+        return self._request("call_start_ASC", rows - 1 if rows > LONE_ROWS else rows, 2)
+
+    def _second_page_again(self) -> PageRequest:
+        rows = self._first_page_rows
+        return self._request("call_start_ASC", rows, 2, stop=min(self._stop, LAST_SECOND) + SECOND)
 
     def _first_page_of_limit(self) -> PageRequest:
         return self._request("call_start_ASC", self._limit, 1)
@@ -167,7 +178,11 @@ class SingleSecondReader:
         has_later_rows = any(start >= self._complete_at for start in starts)
         confirmed = self._step == self._first_page_again and self._first_page <= Counter(ids)
         if has_later_rows or confirmed:
-            return [rows_of_page(result, starts, ids, *self._owned)]
+            rows = [rows_of_page(result, starts, ids, *self._owned)]
+            if has_later_rows or self._first_page_rows > LONE_ROWS:
+                return rows
+            self._rows, self._step = rows, self._second_page_again
+            return None
         if starts:
             self._keep_first_page(result)
         self._next_round()

@@ -36,6 +36,7 @@ from iovox_async import (
 )
 from iovox_async._http.exceptions import convert_exception
 from iovox_async._http.failures import RetryableFailure
+from iovox_async.sandbox import Sandbox
 
 URL = "https://rest.iovox.test/rest/v1/calls/insights"
 CALL = {
@@ -312,7 +313,7 @@ async def test_an_id_does_not_exist_if_two_responses_leave_it_out(endpoint, open
 @pytest.mark.finding("A9")
 async def test_no_request_may_be_answered_from_a_cache(endpoint, open_session):
     """Given a stream, pages, get() and follow, when requests are sent, then each asks caches for a fresh response."""
-    endpoint.respond(200, json=[{"id": 1, "call_start": "2024-02-26 04:39:59"}])
+    endpoint.mock(side_effect=Sandbox(calls=5, start="2024-02-26", end="2024-02-27").respond)
     async with open_session() as insights:
         await insights.page("2024-02-26", "2024-02-27")
         await insights.get(1)

@@ -172,6 +172,25 @@ def test_deletes_in_the_next_second_do_not_lose_a_call():
     assert set(stable) <= set(found.rows)
 
 
+@pytest.mark.parametrize("cap", [1, 2])
+def test_calls_that_are_gone_for_the_moment_of_page_2_hide_none(cap: int):
+    """Given a page of one or two calls that are deleted before page 2 and back before page 1 again, then a later call is not lost."""
+    server = server_of(cap, cap=cap)
+    away = list(server.live)
+    server.fill([at(0)])
+    stable = server.live[-1]
+    server.rng.shuffle = lambda rows: None  # type: ignore[method-assign]
+
+    def before_request(number: int) -> None:
+        if number == 1:
+            server.live = [stable]
+        elif number == 2:
+            server.live = [*away, stable]
+
+    reading = read(server, limit=cap, before_request=before_request)
+    assert {*away, stable} <= set(reading.rows)
+
+
 @pytest.mark.parametrize("step", range(8))
 def test_a_delete_before_any_request_loses_no_other_call(step: int):
     """Given a call deleted before a request, when the second is read, then all others are delivered once."""
