@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import sys
 import zlib
@@ -250,6 +249,11 @@ def fit_cell(text: str, width: int) -> str:
     )
 
 
+def terminal_width() -> int:
+    """The columns of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
 def fit_columns(rows: Sequence[Sequence[str]]) -> list[int]:
     """The widths of as many columns as fit the terminal; elsewhere, of all."""
     from rich.cells import cell_len
@@ -257,7 +261,7 @@ def fit_columns(rows: Sequence[Sequence[str]]) -> list[int]:
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     if not is_terminal("stdout"):
         return widths
-    space = int(os.environ.get("COLUMNS") or 0) or shutil.get_terminal_size().columns
+    space = terminal_width()
     while sum(widths) + 2 * (len(widths) - 1) > space and max(widths) > _MIN_COLUMN:
         widest = widths.index(max(widths))
         widths[widest] -= 1

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import rich_click as click
 
 from iovox_async import MissingExtraError
+from iovox_async.dates import parse_end, parse_start
 from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, Faults, Sandbox
 
 from ..app import COMMANDS
 from ..base import Command
-from ..console import format_count, is_terminal, print_note, stdout_screen, with_examples
+from ..console import format_count, is_terminal, print_note, print_warning, stdout_screen, with_examples
 from ..errors import run
 from ..options import collect_options
 from ..ranges import FloatRange, IntRange
@@ -80,6 +83,8 @@ fault_options: Final = collect_options(
         "faults": Faults(**{name: value for name, value in values.items() if value not in (None, (), False)})
     },
 )
+_PERIOD: Final = timedelta(days=90)
+_UNCHANGED: Final = "they do not change; --arrival-interval 2 lets new ones arrive"
 _calls_option: Final = functools.partial(click.option, panel="Calls")
 
 
@@ -98,6 +103,12 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
     ),
 )
 @_calls_option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    help="Address to listen on. Other machines can connect to any but the default.",
+)
+@_calls_option(
     "--port",
     metavar="N",
     type=IntRange(0, 65535),
@@ -105,8 +116,14 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
     help="Port to listen on; 0 chooses a free one.",
 )
 @_calls_option("--calls", metavar="N", type=_COUNT, default=10_000, help="Number of calls to generate.")
-@_calls_option("--start", metavar="DATE", default="2024-01-01", help="First day of the calls.")
-@_calls_option("--end", metavar="DATE", default="2024-03-31", help="Last day of the calls, inclusive.")
+@_calls_option(
+    "--start", metavar="DATE", help="First day of the calls. Default: 90 days before the last one."
+)
+@_calls_option(
+    "--end",
+    metavar="DATE",
+    help="Last day of the calls, inclusive. Default: now, so that every command finds calls.",
+)
 @_calls_option(
     "--seed", metavar="N", type=IntRange(), default=0, help="The same seed gives the same calls and faults."
 )
@@ -114,17 +131,33 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
     "--arrival-interval",
     metavar="SECONDS",
     type=_AMOUNT,
-    default=2.0,
-    help="While the live page is open in a browser, a new call arrives about this often, after END; 0: never.",
+    default=0.0,
+    help="While the live page is open in a browser, a new call arrives about this often, after END. Default: never.",
 )
 @fault_options
-def sandbox(*, port: int, arrival_interval: float, faults: Faults, **options: Any) -> None:
+def sandbox(
+    *,
+    host: str,
+    port: int,
+    start: str | None,
+    end: str | None,
+    arrival_interval: float,
+    faults: Faults,
+    **options: Any,
+) -> None:
     """Runs `iovox sandbox`."""
 
     async def serve() -> None:
-        server = Sandbox(**options, faults=faults)
+        now = datetime.now().replace(microsecond=0)  # noqa: DTZ005 - the sandbox's account is in this machine's time zone
+        last = now if end is None else parse_end(end, now=now)
+        first = last - _PERIOD if start is None else parse_start(start, now=now)
+        server = Sandbox(start=first, end=last, **options, faults=faults)
         describe_page = _add_live_page(server, arrival_interval)
-        async with server.serve(port=port) as url:
+        if not is_loopback(host):
+            print_warning(
+                f"Every machine that reaches {host} can read these calls: the key is public.", style="yellow"
+            )
+        async with server.serve(host=host, port=port) as url:
             calls = f"{format_count(options['calls'], 'call')} from {server.start} to {server.end}"
             print_note(f"The sandbox serves {calls} at {url}. Copy these lines to another terminal:")
             screen = stdout_screen()
@@ -133,8 +166,8 @@ def sandbox(*, port: int, arrival_interval: float, faults: Faults, **options: An
             screen.file.flush()
             print_note(describe_page(url))
             if is_terminal("stderr"):
-                day = server.start[:10]
-                print_note(f"Then, for example: iovox calls {day} {day}\nPress Ctrl-C to stop.", style="dim")
+                example = "yesterday" if end is None else f"{server.start[:10]} {server.start[:10]}"
+                print_note(f"Then, for example: iovox calls {example}\nPress Ctrl-C to stop.", style="dim")
             await asyncio.Event().wait()
 
     run(serve)
@@ -152,4 +185,13 @@ def _add_live_page(server: Sandbox, arrival_interval: float) -> Callable[[str], 
         command = f'pip install "iovox-async[{error.extra}]"'
         return lambda _: f"To see the calls in a browser, install: {command}"
     add_live_page(server, arrival_interval=arrival_interval)
-    return lambda url: f"See the calls in a browser at {page_url(url)}"
+    changes = f"a call arrives every {arrival_interval:g} s or so" if arrival_interval else _UNCHANGED
+    return lambda url: f"See the calls in a browser at {page_url(url)} ({changes})"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to a host."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
