@@ -50,8 +50,8 @@ _FIGURES: Final = (
     "answered",
     "missed",
     "answered_share",
-    "talk_time_seconds",
-    "mean_talk_time_seconds",
+    "talk_time_sum",
+    "talk_time_mean",
 )
 _TITLES: Final = ("calls", "missed", "answered", "talk time", "mean")
 _MIN_BAR, _CHART_ROWS = 8, 60
@@ -240,7 +240,7 @@ def _table(by: Sequence[str], rows: Sequence[_Row], all_calls: GroupTotals) -> s
     for key, figures in rows:
         shown = [escape_controls(label).replace("\n", " ") or "(none)" for label in key]
         share = f"{figures['answered_share']:.0%}"
-        times = (figures["talk_time_seconds"], figures["mean_talk_time_seconds"])
+        times = (figures["talk_time_sum"], figures["talk_time_mean"])
         cells.append(
             [*shown, f"{figures['calls']:,}", f"{figures['missed']:,}", share, *map(format_duration, times)]
         )
