@@ -10,18 +10,18 @@ import contextlib
 import os
 import secrets
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from .._platform import is_running, lock_file
 from .._redaction import hide_userinfo
 from ..errors import BackfillError, BackfillLockedError
 from ._storage import STATE_FOLDER, storage_errors
 
-__all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock", "lock_file"]
+__all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock"]
 
 LOCK_FILE: Final = f"{STATE_FOLDER}/lock"
 
@@ -111,21 +111,6 @@ class DirectoryLock:
                 file.close()
 
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def lock_file(file: Any) -> None:
-        """Locks an open file, or raises BlockingIOError or PermissionError if it is locked. Closing it unlocks it."""
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def lock_file(file: Any) -> None:
-        """Locks an open file, or raises BlockingIOError or PermissionError if it is locked. Closing it unlocks it."""
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 #: The tokens of leases that this process holds. A lease with its pid and another token was left behind by a failure.
 _held_tokens: Final[set[str]] = set()
 
@@ -213,19 +198,7 @@ class LeaseLock:
             return True
         if holder.host != socket.gethostname():
             return False
-        return holder.token not in _held_tokens if holder.pid == os.getpid() else not _is_running(holder.pid)
-
-
-def _is_running(pid: int) -> bool:
-    if sys.platform == "win32":  # os.kill(pid, 0) would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        return holder.token not in _held_tokens if holder.pid == os.getpid() else not is_running(holder.pid)
 
 
 Lock: TypeAlias = DirectoryLock | LeaseLock

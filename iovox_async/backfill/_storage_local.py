@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from .._platform import replace_file, sync_directory, sync_file
 from ._locks import DirectoryLock
 from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX, AtomicFile, storage_errors
 
@@ -39,11 +39,11 @@ class FileSystem:
 
     def sync(self, file: Any) -> None:
         """Flushes a file to the disk."""
-        _fsync(file.fileno())
+        sync_file(file.fileno())
 
     def rename(self, old: Path, new: Path) -> None:
         """Renames a file; replaces an existing one."""
-        old.replace(new)
+        replace_file(old, new)
 
     def unlink(self, path: Path) -> None:
         path.unlink()
@@ -57,24 +57,7 @@ class FileSystem:
 
     def sync_directory(self, path: Path) -> None:
         """Flushes the names in a directory to the disk."""
-        if os.name == "nt":  # Windows cannot open directories, and writes names through
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            _fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _fsync(descriptor: int) -> None:
-    if sys.platform == "darwin":
-        import fcntl
-
-        # On macOS, fsync leaves the bytes in the drive's cache.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(descriptor)
+        sync_directory(path)
 
 
 class _LocalAtomicFile(AtomicFile):

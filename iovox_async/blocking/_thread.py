@@ -12,7 +12,6 @@ import asyncio
 import atexit
 import contextlib
 import os
-import sys
 import threading
 import time
 import warnings
@@ -21,6 +20,7 @@ from concurrent.futures import Future
 from typing import Any, Final, ParamSpec, TypeVar
 
 from .._http.tasks import caller_location
+from .._platform import system
 from ..errors import SessionError
 
 __all__ = ["LoopThread"]
@@ -31,7 +31,7 @@ T = TypeVar("T")
 #: Seconds that the end of the thread may take, when the session is closed and when the interpreter ends.
 JOIN_TIMEOUT: Final = 5.0
 #: Ctrl-C does not interrupt a wait for a lock on Windows, so waits are short there.
-WAIT: Final = 0.2 if sys.platform == "win32" else None
+WAIT: Final = 0.2 if system == "win32" else None
 
 
 class _Loop:

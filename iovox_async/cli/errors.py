@@ -2,7 +2,7 @@
 
 Invariants:
 
-- SIGINT, SIGTERM and SIGHUP all cancel the command, so that it can clean up.
+- SIGINT, SIGTERM and SIGHUP (on Windows, SIGBREAK) all cancel the command, so that it can clean up.
 - No error of the package or of the network reaches the user as a traceback.
 - Messages name what was typed (`START`, `--since`, `IOVOX_URL`), not the arguments of Python functions.
 """
@@ -25,6 +25,7 @@ from iovox_async import (
     IovoxError,
     QueryError,
 )
+from iovox_async._platform import SIGNALS, add_signal_handler
 from iovox_async._wording import Wording
 
 from . import CREDENTIALS, FAILED, INTERRUPTED, LOCKED
@@ -117,13 +118,13 @@ def exit_code_of(error: Exception) -> int:
 
 
 async def _with_signals(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Lets SIGTERM and SIGHUP cancel the task, as asyncio does for SIGINT."""
+    """Lets the other signals that end a program cancel the task, as asyncio does for SIGINT."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in SIGNALS:
         number = getattr(signal, name, None)
         # An ignored signal (nohup) stays ignored. Outside the main thread no handler can be installed.
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-                loop.add_signal_handler(number, task.cancel)
+                add_signal_handler(loop, number, task.cancel)
     return await command()

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._paging import SECOND
 from .._paging.spec import add_fields, to_local_time
-from ..backfill._locks import lock_file
+from .._platform import lock_file
 from ..client import AsyncInsights
 from ..errors import ConfigurationError, MissingExtraError, QueryError
 from ..fields import Fields

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -14,6 +11,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from iovox_async._platform import peak_memory
 from iovox_async.sandbox import KEY, USERNAME, Faults
 
 from .. import FAILED
@@ -91,22 +89,8 @@ async def _measure(calls: int, seed: int) -> tuple[StreamStats, float, float]:
         return stream.stats, time.monotonic() - started, first_call
 
 
-def _peak_memory() -> int | None:
-    """The largest resident set of this process, in bytes; None where it is not known."""
-    # On Linux, ru_maxrss starts at that of the parent process, so /proc comes first.
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _print_result(stats: StreamStats, elapsed: float, first_call: float) -> None:
-    screen, peak = stdout_screen(), _peak_memory()
+    screen, peak = stdout_screen(), peak_memory()
     rows = {
         "Calls": format_count(stats.calls),
         "Calls per second": format_count(stats.calls / elapsed),
