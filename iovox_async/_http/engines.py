@@ -2,8 +2,9 @@
 
 Invariants:
 
-- httpx2 is imported when a session that has chosen it opens, in a thread, and never otherwise; httpx with the client, see below.
+- The package works with either library while the other cannot be imported.
 - A library is not chosen because it is installed.
+- httpx2 is imported when a session that has chosen it opens, in a thread, and never otherwise.
 """
 
 from __future__ import annotations

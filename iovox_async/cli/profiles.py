@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import rich_click as click
+
+from iovox_async import _platform
 
 from . import CREDENTIALS
 from .console import is_terminal, print_warning
@@ -63,7 +64,7 @@ class Profile:
 
 def config_path() -> Path:
     """The path of the configuration file, which need not exist."""
-    if sys.platform == "win32":
+    if _platform.system == "win32":
         directory = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
     else:
         directory = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -97,7 +98,7 @@ def load_profiles() -> tuple[dict[str, Profile], str]:
     }
     for name, table in data.items():
         profiles[name] = Profile(name, _entries(path, name, table))
-    is_private = sys.platform == "win32" or not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    is_private = _platform.system == "win32" or not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     if not is_private and any("secure_key" in profile.entries for profile in profiles.values()):
         raise click.UsageError(
             f"{path} contains a key and others can read it. Run chmod 600 {shlex.quote(str(path))}, or use "
@@ -196,7 +197,7 @@ def _profile_key(profile: Profile) -> str | None:
         return profile.entries.get("secure_key")
     import subprocess
 
-    arguments = command if sys.platform == "win32" else shlex.split(command)
+    arguments = command if _platform.system == "win32" else shlex.split(command)
     try:
         output = subprocess.run(arguments, stdout=subprocess.PIPE, check=True).stdout  # noqa: S603 - from the user's own file
         return output.decode().strip() or None

@@ -112,16 +112,16 @@ def test_a_program_runs_with_one_library_while_the_other_cannot_be_imported(engi
 
 
 @pytest.mark.subprocess
-def test_importing_the_package_imports_no_http_library():
-    """Given a program that imports the client, when it makes no session, then neither library is loaded."""
+def test_importing_the_client_imports_the_default_library_only():
+    """Given a program that imports the client, when it makes no session, then httpx is loaded, and httpx2 is not."""
     program = (
         "import sys; from iovox_async import AsyncInsights; import iovox_async.backfill; "
-        "print(*(n for n in sys.modules if n.startswith(('httpx', 'httpcore'))))"
+        "print('httpx' in sys.modules, {'httpx2', 'httpcore2', 'httpx_aiohttp'} & {*sys.modules})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
-    assert (done.stdout, done.stderr) == ("\n", "")
+    assert (done.stdout, done.stderr) == ("True set()\n", "")
 
 
 async def test_respx_mocks_a_session_of_httpx():
