@@ -9,6 +9,14 @@ Invariants:
 from __future__ import annotations
 
 from ._runner import Backfill
-from .report import BackfillProgress, BackfillReport, Certificate
+from .changes import read_changes
+from .report import BackfillProgress, BackfillReport, Certificate, PartitionChanges
 
-__all__ = ["Backfill", "BackfillProgress", "BackfillReport", "Certificate"]
+__all__ = [
+    "Backfill",
+    "BackfillProgress",
+    "BackfillReport",
+    "Certificate",
+    "PartitionChanges",
+    "read_changes",
+]

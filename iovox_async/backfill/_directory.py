@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from .._wording import Wording
-from ..errors import BackfillError, ManifestCorruptedError
+from ..errors import BackfillError, BackfillMismatchError, ManifestCorruptedError
 from ._chunks import IdChecksum
 from ._file_ids import ids_in_file
 from ._manifest import MANIFEST, Manifest, ManifestEntry
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._locks import Lock
     from ._storage import Storage
+    from .report import PartitionChanges
 
 __all__ = ["MANIFEST_INTERVAL", "REPORT", "BackfillDirectory"]
 
@@ -73,6 +74,7 @@ class BackfillDirectory:
         manifest: what the directory holds; set by `open`.
         damaged: what is wrong with the files of partitions that must be read again, by name; set by `open`.
         deleted: names of the oldest partitions if their files were deleted, which is no damage; set by `open`.
+        changes: what this run inserted, updated and deleted, by partition.
     """
 
     manifest: Manifest
@@ -88,6 +90,7 @@ class BackfillDirectory:
         self.storage = storage
         self.damaged: dict[str, str] = {}
         self.deleted: set[str] = set()
+        self.changes: dict[str, PartitionChanges] = {}
         self._job = job
         self._manifest_interval = manifest_interval
         self._clock = clock
@@ -129,6 +132,10 @@ class BackfillDirectory:
         self._lock, self._lock_renewed_at = lock, self._clock()
         files = self.storage.list_files()
         data = self.storage.read(MANIFEST)
+        if any(path.startswith("_delta_log/") for path in files):
+            raise BackfillMismatchError(
+                f"{self.storage} is a Delta table", hint="Use format delta, or choose another directory."
+            )
         if _OLD_MANIFEST in files:
             raise BackfillError(
                 f"{self.storage} holds {_OLD_MANIFEST}, the manifest of version 0.1; this version has another layout",
@@ -151,8 +158,9 @@ class BackfillDirectory:
                 raise ManifestCorruptedError(
                     f"{self.storage}/{MANIFEST} is damaged ({damage})", hint=_REPAIR_HINT
                 )
+        self.deleted = {name for name, entry in self.manifest.entries.items() if entry.dropped}
         if not repair:
-            self.deleted = self._find_deleted(files)
+            self.deleted |= self._find_deleted(files)
         self._check_files(files, keep_going=repair or check_files)
         self._remove_leftovers(files)
         first = min(start or self.manifest.start, self.manifest.start)
@@ -217,6 +225,31 @@ class BackfillDirectory:
                 data = self.storage.read(MANIFEST) or b""
                 kept = Manifest.load(data, self._job, self.manifest.start, location=self.storage).entries
         return [entry for name, entry in self._unwritten.items() if kept.get(name) != entry]
+
+    def remaining(self) -> list[ManifestEntry]:
+        """The partitions of the directory, without those whose files were deleted."""
+        return [entry for name, entry in self.manifest.entries.items() if name not in self.deleted]
+
+    def drop_before(self, time: datetime) -> None:
+        """Removes the files of partitions that ended before a time; they are not read again."""
+        entries = self.manifest.entries
+        with self._write_mutex:
+            dropped = {
+                name: msgspec.structs.replace(
+                    entry, file=None, bytes=0, sha256="", rows=0, final=True, dropped=True
+                )
+                for name, entry in entries.items()
+                if not entry.dropped and entry.stop <= time
+            }
+            if dropped:
+                self._obsolete_files |= {path for name in dropped if (path := entries[name].file)}
+                entries.update(dropped)
+                self.deleted |= dropped.keys()
+                self._write_entries()
+
+    def finish(self, report: bytes) -> None:
+        """Writes the report of a run that has ended well."""
+        self.replace(REPORT, report)
 
     def replace(self, path: str, data: bytes) -> None:
         """Writes a small file."""

@@ -83,6 +83,30 @@ def _parquet_options(schema: Any) -> dict[str, Any]:
     }
 
 
+class DeltaParquetWriter(ParquetWriter):
+    """As `ParquetWriter`; aware times are in UTC, the only zone of a Delta table."""
+
+    def write(self, data: Any) -> None:
+        super().write(data.cast(in_utc(data.schema)))
+
+
+@lru_cache(maxsize=8)
+def in_utc(schema: Any) -> Any:
+    """The schema with UTC as the zone of all aware times."""
+    import pyarrow as pa
+
+    def convert(kind: Any) -> Any:
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            return pa.timestamp(kind.unit, "UTC")
+        if pa.types.is_list(kind):
+            return pa.list_(convert(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([field.with_type(convert(field.type)) for field in kind])
+        return kind
+
+    return pa.schema([field.with_type(convert(field.type)) for field in schema])
+
+
 class TextWriter:
     """A text format; takes calls."""
 
@@ -138,6 +162,7 @@ FORMATS: Final = {
     file_format.name: file_format
     for file_format in (
         FileFormat("parquet", ".parquet", ParquetWriter, arrow=True, needs_arrow=True),
+        FileFormat("delta", ".parquet", DeltaParquetWriter, arrow=True, needs_arrow=True),
         FileFormat("jsonl", ".jsonl", lambda file, fields: TextWriter(file, JsonLinesEncoder(fields))),
         FileFormat(
             "jsonl.zst",

@@ -50,6 +50,7 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
         skipped: number of records that were skipped.
         read_at: when they were read, in UTC.
         version: the version of this package that read them.
+        dropped: its file was removed on request, and it is not read again.
         file: path of its file; None where there are no calls.
         bytes: size of the file.
         sha256: checksum of the file.
@@ -67,6 +68,7 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int = 0
     read_at: datetime | None = None
     version: str = ""
+    dropped: bool = False
     file: str | None = None
     bytes: int = 0
     sha256: str = ""

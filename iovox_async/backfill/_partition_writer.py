@@ -18,6 +18,7 @@ from ._partitions import PartitionRange, partition_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ._delta_files import DeltaFiles
     from ._formats import FileFormat
     from ._storage import AtomicFile, Storage
 
@@ -41,7 +42,7 @@ class PartitionWriter:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Storage | DeltaFiles,
         file_format: FileFormat,
         fields: Sequence[str],
         ranges: Sequence[PartitionRange],

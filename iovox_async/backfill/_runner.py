@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import msgspec
 from attrs import evolve, frozen
 
-from .._paging import SECOND
 from .._paging.spec import FINALITY_DELAY
 from .._params.account_time import AccountTime, ClockReading
 from .._parsing.decoder import OnError, checked_on_error
 from .._runtime import current_runtime
-from ..errors import BackfillError, BackfillLockedError, QueryError
-from ..fields import Field, Fields
+from ..errors import BackfillError, BackfillLockedError, ConfigurationError, QueryError
+from ..fields import Fields
 from ..retry import seconds
-from ._chunks import ArrowChunk, CallChunk, Chunk, IdChecksum, SkippedIds, split_at
-from ._directory import MANIFEST_INTERVAL, REPORT, BackfillDirectory
+from ._delta import DeltaDirectory
+from ._directory import MANIFEST_INTERVAL, BackfillDirectory
 from ._formats import get_format
 from ._job import Job, filter_checksums
 from ._partition_writer import PartitionWriter
@@ -38,27 +38,30 @@ from ._partitions import (
     partitions_to_read,
     requested_start,
     resolve_range,
-    total_seconds,
 )
+from ._reading import KEYS, PartitionReader
 from ._storage import open_storage
 from ._tasks import run_concurrently, run_in_thread
 from ._verification import certificate_of, compare_endpoint, compare_file
+from .changes import stream_changes
 from .report import BackfillProgress, BackfillReport, RunCounters
 
 if TYPE_CHECKING:
-    import os
+    import pyarrow as pa
 
     from ..client import AsyncInsights
     from ..query import InsightsQuery
+    from ._chunks import Chunk
     from ._manifest import ManifestEntry
 
 __all__ = ["Backfill"]
+
+Directory: TypeAlias = BackfillDirectory | DeltaDirectory
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: A century. A longer delay would reach back before the first date that datetime has.
 _MAX_FINALITY_DELAY: Final = 100 * 365.25 * 86_400
-_KEYS: Final = (Field.ID, Field.CALL_START)
 
 
 @frozen
@@ -94,12 +97,14 @@ class Backfill:
             backfill in the directory, or else the first of this month; without an end, now. `page` and `order` must
             not be set.
         directory: a path, or a URL that fsspec supports (`s3://bucket/calls`).
-        format: "parquet", "jsonl", "jsonl.zst" or "csv".
-        partition: "day" or "month".
+        format: "parquet", "delta", "jsonl", "jsonl.zst" or "csv".
+        partition: "day" or "month"; a Delta table has days.
         finality_delay: seconds, or a timedelta, after which the calls of that time no longer arrive or change.
         on_error: "raise" raises a `RecordError` for a record that cannot be decoded; "skip" leaves it out and counts it.
         on_progress: called with a `BackfillProgress` in the event loop as the run proceeds. Its exceptions are logged once,
             and change nothing else.
+        storage_options: options of the store, as fsspec takes them, or as `deltalake` does for a Delta table. Without them,
+            credentials come from the environment.
 
     Raises:
         ConfigurationError: an unknown format or partition, or an invalid `finality_delay`.
@@ -119,6 +124,7 @@ class Backfill:
         finality_delay: float | timedelta = FINALITY_DELAY,
         on_error: OnError = "raise",
         on_progress: Callable[[BackfillProgress], None] | None = None,
+        storage_options: Mapping[str, str] | None = None,
     ) -> None:
         if query.order not in {None, "call_start_ASC"}:
             raise QueryError("order", f"must not be set for a backfill, got {query.order}")
@@ -128,7 +134,7 @@ class Backfill:
         self._insights = insights
         self._format = get_format(format)
         self._partitioning = check_partitioning(partition)
-        self._fields = (*(key for key in _KEYS if key not in fields), *fields)
+        self._fields = (*(key for key in KEYS if key not in fields), *fields)
         self._query = evolve(query, fields=self._fields, order="call_start_ASC")
         self._finality_delay = timedelta(
             seconds=min(seconds(finality_delay, "finality_delay"), _MAX_FINALITY_DELAY)
@@ -139,7 +145,11 @@ class Backfill:
         self._timezone = insights.timezone
         self._time = insights._connection.time  # noqa: SLF001 - of this package
         self._runtime = current_runtime()
-        self._storage = open_storage(directory)
+        self._location = os.fspath(directory)
+        self._storage_options = storage_options
+        if format == "delta" and partition != "day":
+            raise ConfigurationError("partition", f'must be "day" for a Delta table, got {partition!r}')
+        self._storage = None if format == "delta" else open_storage(directory, storage_options)
         self._manifest_interval = MANIFEST_INTERVAL
         self._job = Job(
             # Not the address, which may be spelled in several ways.
@@ -169,7 +179,7 @@ class Backfill:
             backfill._time = AccountTime(UTC, lambda: local_now().replace(tzinfo=UTC), clock)
         backfill._manifest_interval = manifest_interval
         if file_system is not None:
-            backfill._storage.file_system = file_system  # type: ignore[attr-defined] # only LocalStorage has it
+            backfill._storage.file_system = file_system  # type: ignore[union-attr] # only LocalStorage has it
         return backfill
 
     @property
@@ -177,7 +187,9 @@ class Backfill:
         """A snapshot of the run."""
         return self._counters.progress()
 
-    async def run(self, *, repair: bool = False) -> BackfillReport:
+    async def run(
+        self, *, repair: bool = False, refresh: bool = False, drop_before: date | None = None
+    ) -> BackfillReport:
         """Reads the missing partitions.
 
         The files of the oldest partitions may be deleted; they are not read again. Any other missing file is damage.
@@ -185,6 +197,8 @@ class Backfill:
         Args:
             repair: check every file by its checksum, and read damaged partitions and deleted ones again. Otherwise files
                 are checked by their size, and damage is raised.
+            refresh: read final partitions of the range again, too.
+            drop_before: afterwards, delete the partitions that ended before this day. They are not read again.
 
         Raises:
             BackfillLockedError: another process is writing to the directory.
@@ -193,7 +207,9 @@ class Backfill:
             BackfillError: the directory cannot be written.
             IovoxError: reading from the endpoint failed. Finished partitions are safe; the next run continues after them.
         """
-        return await self._run_in_directory(self._read_missing, repair=repair)
+        day = None if drop_before is None else datetime.combine(drop_before, datetime.min.time())
+        work = partial(self._read_missing, refresh=refresh, drop_before=day)
+        return await self._run_in_directory(work, repair=repair)
 
     async def verify(self) -> BackfillReport:
         """Compares the certificates of the range's final partitions with the endpoint and with the files.
@@ -210,9 +226,31 @@ class Backfill:
         """
         return await self._run_in_directory(self._compare_with_endpoint, check_files=True)
 
+    async def changes(self, since: datetime | date | int | None = None) -> AsyncIterator[pa.RecordBatch]:
+        """Yields what was inserted, updated and deleted in the Delta table, as record batches; see `read_changes`.
+
+        Args:
+            since: as in `read_changes`; a time without a zone is local time of the account if the client has a time zone.
+
+        Raises:
+            BackfillError: the directory is no Delta table.
+        """
+        async for batch in stream_changes(self._location, since, self._timezone, self._storage_options):
+            yield batch
+
+    def _new_directory(self) -> Directory:
+        clock = self._runtime.clock
+        if self._storage is None:
+            return DeltaDirectory(
+                self._location, self._job, self._timezone, self._storage_options, clock=clock
+            )
+        return BackfillDirectory(
+            self._storage, self._job, manifest_interval=self._manifest_interval, clock=clock
+        )
+
     async def _run_in_directory(
         self,
-        work: Callable[[BackfillDirectory, _Plan], Awaitable[None]],
+        work: Callable[[Directory, _Plan], Awaitable[None]],
         *,
         repair: bool = False,
         check_files: bool = False,
@@ -221,8 +259,14 @@ class Backfill:
             raise BackfillLockedError("this backfill is running already", hint="Wait until it ends.")
         self._running = True
         self._counters = RunCounters()
-        directory = BackfillDirectory(
-            self._storage, self._job, manifest_interval=self._manifest_interval, clock=self._runtime.clock
+        directory = self._new_directory()
+        self._reader = PartitionReader(
+            self._insights,
+            self._query,
+            self._format.arrow,
+            self._on_error,
+            self._counters,
+            self._publish_progress,
         )
         try:
             started_at = self._time.read()
@@ -236,11 +280,9 @@ class Backfill:
             await work(directory, _Plan(start, stop, started_at))
             self._counters.finished = True
             self._publish_progress()
-            entries = directory.manifest.entries.values()
-            remaining = [entry for entry in entries if entry.partition not in directory.deleted]
-            report = self._counters.report(remaining)
+            report = self._counters.report(directory.remaining(), directory.changes.values())
             report_json = msgspec.json.format(msgspec.json.encode(report.to_dict()))
-            await run_in_thread(partial(directory.replace, REPORT, report_json))
+            await run_in_thread(partial(directory.finish, report_json))
         finally:
             try:
                 await run_in_thread(directory.close)
@@ -248,16 +290,24 @@ class Backfill:
                 self._running = False
         return report
 
-    async def _read_missing(self, directory: BackfillDirectory, plan: _Plan) -> None:
+    async def _read_missing(
+        self, directory: Directory, plan: _Plan, *, refresh: bool, drop_before: datetime | None
+    ) -> None:
         entries, partitioning = directory.manifest.entries, self._partitioning
-        ranges = partitions_to_read(plan.start, plan.stop, partitioning, entries, directory.damaged)
-        names = {part.name for part in ranges}
-        self._counters.partitions_skipped = sum(
-            part.name not in names for part in partitions_in(plan.start, plan.stop, partitioning)
+        whole = list(partitions_in(plan.start, plan.stop, partitioning))
+        again = [part.name for part in whole if refresh and part.name in entries.keys() - directory.deleted]
+        ranges = partitions_to_read(
+            plan.start, plan.stop, partitioning, entries, [*again, *directory.damaged]
         )
+        dropped = {part.name for part in whole if drop_before is not None and part.stop <= drop_before}
+        ranges = [part for part in ranges if part.name not in dropped]
+        names = {part.name for part in ranges}
+        self._counters.partitions_skipped = sum(part.name not in names for part in whole)
         await self._read(directory, plan, ranges)
+        if drop_before is not None:
+            await run_in_thread(partial(directory.drop_before, drop_before))
 
-    async def _compare_with_endpoint(self, directory: BackfillDirectory, plan: _Plan) -> None:
+    async def _compare_with_endpoint(self, directory: Directory, plan: _Plan) -> None:
         entries = directory.manifest.entries
         ranges = [
             entries[part.name].range
@@ -274,7 +324,7 @@ class Backfill:
                     problems[name] = problem
 
         async def compare(group: list[PartitionRange]) -> None:
-            for name, ids in (await self._fetch_id_checksums(directory, group)).items():
+            for name, ids in (await self._reader.fetch_id_checksums(group, directory.heartbeat)).items():
                 if problem := compare_endpoint(entries[name], ids):
                     problems[name] = "; ".join(filter(None, (problem, problems.get(name))))
             await run_in_thread(partial(compare_files, [part.name for part in group]))
@@ -288,7 +338,7 @@ class Backfill:
         self._counters.verified = len(ranges)
         await self._read(directory, plan, sorted(entries[name].range for name in problems))
 
-    async def _read(self, directory: BackfillDirectory, plan: _Plan, ranges: list[PartitionRange]) -> None:
+    async def _read(self, directory: Directory, plan: _Plan, ranges: list[PartitionRange]) -> None:
         """Reads these partitions and replaces their files."""
         self._counters.add_partitions_to_read(ranges)
         self._publish_progress()
@@ -306,13 +356,11 @@ class Backfill:
         finally:
             await run_in_thread(lambda: self._counters.partitions_lost(directory.lost_entries()))
 
-    async def _read_group(
-        self, directory: BackfillDirectory, plan: _Plan, group: list[PartitionRange]
-    ) -> None:
+    async def _read_group(self, directory: Directory, plan: _Plan, group: list[PartitionRange]) -> None:
         # By then the server's clock is known, too.
         final_before = partial(self._time.final_until, self._finality_delay, plan.started_at)
         writer = PartitionWriter(
-            self._storage,
+            directory.storage,
             self._format,
             self._fields,
             group,
@@ -330,64 +378,11 @@ class Backfill:
             commit(writer.write(chunk))
 
         try:
-            await self._stream_chunks(group, self._fields, write, writer.skipped)
+            await self._reader.stream_chunks(group, self._fields, write, writer.skipped)
             await run_in_thread(lambda: commit(writer.finish()))
         finally:
             await run_in_thread(writer.discard)
         self._publish_progress()
-
-    async def _fetch_id_checksums(
-        self, directory: BackfillDirectory, group: list[PartitionRange]
-    ) -> dict[str, IdChecksum]:
-        """The checksum of the ids that the endpoint has now, for each partition of a group."""
-        checksums = [IdChecksum() for _ in group]
-        stops = [part.stop for part in group]
-        skipped = SkippedIds(stops)
-        last_index = 0
-
-        def add(chunk: Chunk) -> None:
-            nonlocal last_index
-            directory.heartbeat()
-            for index, calls in split_at(chunk, last_index, stops):
-                last_index = index
-                checksums[index] += calls.ids()
-
-        await self._stream_chunks(group, _KEYS, add, skipped)
-        return {
-            part.name: ids + skipped.checksum(index)
-            for index, (part, ids) in enumerate(zip(group, checksums, strict=True))
-        }
-
-    async def _stream_chunks(
-        self,
-        group: list[PartitionRange],
-        fields: tuple[Field, ...],
-        consume: Callable[[Chunk], None],
-        skipped: SkippedIds,
-    ) -> None:
-        """Reads the calls of adjacent partitions, and calls `consume` with each chunk of them in a thread.
-
-        The ids of records that cannot be read are in `skipped` by then.
-        """
-        start, end = group[0].start, group[-1].stop - SECOND
-        query = evolve(self._query, start_date=start, end_date=end, date_constant=None, fields=fields)
-        stream = self._insights.stream(query=query, fields=fields, on_error=self._on_error)
-        skipped_keys = stream._keep_skipped_keys()  # noqa: SLF001 - of this package
-        # `verify` reads as the files were written, so that both see the same calls.
-        arrow = self._format.arrow
-        source: AsyncIterator[Any] = stream.arrow() if arrow else stream.pages()
-        self._counters.stream_opened(stream, total_seconds(group))
-        try:
-            async with stream:
-                async for data in source:
-                    chunk = ArrowChunk(data, self._timezone) if arrow else CallChunk(data.calls)
-                    skipped.add(skipped_keys)
-                    skipped_keys.clear()
-                    await run_in_thread(partial(consume, chunk))
-                    self._publish_progress()
-            skipped.add(skipped_keys)
-        finally:
-            self._counters.stream_closed(stream)
 
     def _publish_progress(self) -> None:
         if self._on_progress is None:

@@ -17,7 +17,7 @@ from .._redaction import hide_userinfo
 from ..errors import BackfillError, ConfigurationError, IovoxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ._locks import Lock
 
@@ -151,7 +151,7 @@ class Storage(Protocol):
         """Removes a file if it exists, and its directory if that is then empty."""
 
 
-def open_storage(directory: str | os.PathLike[str]) -> Storage:
+def open_storage(directory: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Storage:
     """The directory with this path, or with this URL of a store that fsspec supports.
 
     Raises:
@@ -168,4 +168,4 @@ def open_storage(directory: str | os.PathLike[str]) -> Storage:
         return LocalStorage(Path(location).absolute())
     from ._storage_remote import RemoteStorage
 
-    return RemoteStorage.from_url(location)
+    return RemoteStorage.from_url(location, options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -57,7 +58,7 @@ class RemoteStorage:
         self._url = url or root
 
     @classmethod
-    def from_url(cls, url: str) -> RemoteStorage:
+    def from_url(cls, url: str, options: Mapping[str, Any] | None = None) -> RemoteStorage:
         """The directory with this URL.
 
         Raises:
@@ -69,7 +70,7 @@ class RemoteStorage:
         except ImportError as error:
             raise MissingExtraError("a remote directory", "remote") from error
         try:
-            fs, root = fsspec.core.url_to_fs(url)
+            fs, root = fsspec.core.url_to_fs(url, **(options or {}))
         except (ImportError, ValueError, OSError) as error:
             raise BackfillError(f"cannot open {url.partition('://')[0]}:// URLs: {error}") from error
         return cls(fs, root, url)

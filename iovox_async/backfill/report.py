@@ -82,6 +82,28 @@ class Certificate:
 
 
 @frozen
+class PartitionChanges:
+    """What a run has changed in a partition.
+
+    Attributes:
+        partition: its name.
+        inserted: calls that were not there before.
+        updated: calls that hold other values than before.
+        deleted_ids: ids of calls that the endpoint no longer has.
+    """
+
+    partition: str
+    inserted: int = 0
+    updated: int = 0
+    deleted_ids: tuple[int, ...] = ()
+
+    @property
+    def deleted(self) -> int:
+        """Calls that the endpoint no longer has."""
+        return len(self.deleted_ids)
+
+
+@frozen
 class BackfillReport:
     """What a finished run did, and what the directory now holds.
 
@@ -100,6 +122,10 @@ class BackfillReport:
         verified: partitions compared with the endpoint (only `verify`).
         mismatched_partitions: names of partitions that differed and were read again (only `verify`).
         certificates: what was read of each partition before, and what differed (only `verify`).
+        inserted: calls of this run that were not there before.
+        updated: calls of this run that hold other values than before.
+        deleted: calls that the endpoint no longer has.
+        changes: the same for each partition, with the ids of deleted calls.
     """
 
     partitions: int = 0
@@ -116,6 +142,10 @@ class BackfillReport:
     verified: int = 0
     mismatched_partitions: tuple[str, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    changes: tuple[PartitionChanges, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, as in `report.json`."""
@@ -187,8 +217,9 @@ class RunCounters:
             **totals,
         )
 
-    def report(self, entries: Iterable[ManifestEntry]) -> BackfillReport:
-        """The report of the run, given the entries of the manifest after it."""
+    def report(self, entries: Iterable[ManifestEntry], changes: Iterable[PartitionChanges]) -> BackfillReport:
+        """The report of the run, given the entries of the manifest after it, and what it has changed."""
+        changes = sorted(changes, key=lambda one: one.partition)
         progress, entries = self.progress(), list(entries)
         totals = {name: getattr(progress, name) for name in _STREAM_COUNTERS} | {"calls": self.calls_written}
         return BackfillReport(
@@ -200,6 +231,10 @@ class RunCounters:
             verified=self.verified,
             mismatched_partitions=tuple(one.partition for one in self.certificates if one.problem),
             certificates=tuple(self.certificates),
+            inserted=sum(one.inserted for one in changes),
+            updated=sum(one.updated for one in changes),
+            deleted=sum(one.deleted for one in changes),
+            changes=tuple(changes),
             **totals,
         )
 

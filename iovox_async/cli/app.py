@@ -33,6 +33,7 @@ COMMANDS = {
     "calls": "Write the calls of a date range, each exactly once, one JSON document per line.",
     "backfill": "Download years of calls into a directory, one file per day or month.",
     "summary": "Count calls, answers and talk time by node, result, hour, tag or any other field.",
+    "changes": "Print what a backfill has inserted, updated and deleted in a Delta table.",
     "follow": "Write new calls as they arrive, each once, until Ctrl-C.",
     "show": "Show one call: who, when, how long, transcript, tags, keywords, tasks, comments, categories.",
     "fields": "List the 56 response fields: name, type, path in the response, preset.",

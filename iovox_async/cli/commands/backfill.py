@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from iovox_async.backfill import Backfill, BackfillReport
 
 #: The names in `backfill.FORMATS`, repeated because that module takes long to import.
-FORMATS = ("parquet", "jsonl", "jsonl.zst", "csv")
+FORMATS = ("parquet", "delta", "jsonl", "jsonl.zst", "csv")
 #: Errors that may be gone when the same command is run again, and subclasses that will not.
 _TEMPORARY_ERRORS = (TransportError, RateLimitError, ServerError, DecodeError)
 _PERMANENT_ERRORS = (TLSError, RecordError)
@@ -73,6 +74,8 @@ class BackfillCommand:
     out: str
     arguments: dict[str, Any]
     repair: bool
+    refresh: bool
+    drop_before: date | None
     verify: bool
     log_format: Literal["text", "json"]
     typed: options.TypedRange
@@ -86,7 +89,9 @@ class BackfillCommand:
             job = Backfill(insights, self.query, self.out, **self.arguments)
             try:
                 async with self._show_progress(job):
-                    report = await job.run(repair=self.repair)
+                    report = await job.run(
+                        repair=self.repair, refresh=self.refresh, drop_before=self.drop_before
+                    )
                 self._print_report(report, "done")
                 if self.verify:
                     async with self._show_progress(job):
@@ -176,13 +181,22 @@ class BackfillCommand:
     "--format",
     type=click.Choice(FORMATS),
     default="parquet",
-    help="Parquet; JSON Lines, also compressed by zstd; or CSV, with nested fields as JSON and spreadsheet formulas escaped.",
+    help="Parquet; a Delta table; JSON Lines, also compressed by zstd; or CSV, with nested fields as JSON and spreadsheet formulas escaped.",
 )
 @options.output_option(
     "--partition", type=click.Choice(["day", "month"]), default="day", help="Period of one file."
 )
 @options.output_option(
     "--repair", is_flag=True, help="Check every file, and download damaged partitions again."
+)
+@options.output_option(
+    "--refresh", is_flag=True, help="Download the partitions of the range again, also those that are final."
+)
+@options.output_option(
+    "--drop-before",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Afterwards, delete the partitions that ended before this day; they are not downloaded again.",
 )
 @options.output_option(
     "--verify",
@@ -209,6 +223,8 @@ def backfill(
     fields: tuple[Field, ...],
     out: str,
     repair: bool,
+    refresh: bool,
+    drop_before: datetime | None,
     verify: bool,
     log_format: Literal["text", "json"],
     **arguments: Any,
@@ -218,6 +234,9 @@ def backfill(
     def run_command() -> Coroutine[Any, Any, None]:
         start, end = account.resolve(typed)
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
-        return BackfillCommand(account, query, out, arguments, repair, verify, log_format, typed, ctx).run()
+        day = None if drop_before is None else drop_before.date()
+        return BackfillCommand(
+            account, query, out, arguments, repair, refresh, day, verify, log_format, typed, ctx
+        ).run()
 
     run(run_command)

@@ -1,0 +1,78 @@
+"""Compares two versions of a partition's calls: which were inserted, updated and deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from .report import PartitionChanges
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["TableChanges", "compare_tables", "join_changes"]
+
+
+@frozen
+class TableChanges:
+    """How a table of calls differs from an earlier one.
+
+    Attributes:
+        inserted: the rows of the new table whose ids are new.
+        updated: the rows of the new table that hold other values than before.
+        deleted_ids: ids that the new table lacks.
+    """
+
+    inserted: Any
+    updated: Any
+    deleted_ids: Any
+
+
+def compare_tables(old: pa.Table, new: pa.Table) -> TableChanges:
+    """Compares tables by the ids of their calls, in the columns that both have. Each id occurs at most once in a table."""
+    import numpy as np
+
+    old_ids, new_ids = old["id"].to_numpy(), new["id"].to_numpy()
+    _, old_rows, new_rows = np.intersect1d(old_ids, new_ids, assume_unique=True, return_indices=True)
+    columns = [field for field in new.schema if field.name in old.schema.names]
+    names = [field.name for field in columns]
+    before = old.select(names).take(old_rows).cast(new.select(names).schema)
+    after = new.select(names).take(new_rows)
+    return TableChanges(
+        inserted=np.setdiff1d(np.arange(len(new_ids)), new_rows, assume_unique=True),
+        updated=np.sort(new_rows[_differing_rows(before, after)]),
+        deleted_ids=np.sort(np.delete(old_ids, old_rows)),
+    )
+
+
+def _differing_rows(before: pa.Table, after: pa.Table) -> list[int]:
+    """The rows in which two tables of the same schema and length differ, found by halving."""
+    before, after = before.combine_chunks(), after.combine_chunks()
+    differing: list[int] = []
+    ranges = [(0, before.num_rows)] if before.num_rows else []
+    while ranges:
+        start, stop = ranges.pop()
+        if before.slice(start, stop - start).equals(after.slice(start, stop - start)):
+            continue
+        if stop - start == 1:
+            differing.append(start)
+        else:
+            middle = (start + stop) // 2
+            ranges += [(start, middle), (middle, stop)]
+    return differing
+
+
+def join_changes(partition: str, parts: list[tuple[set[int], set[int], set[int]]]) -> PartitionChanges:
+    """The changes of a partition that was compared in parts; each part is the inserted, updated and deleted ids.
+
+    A call that moved from one part to another counts as updated.
+    """
+    inserted, updated, deleted = (set().union(*column) for column in zip(*parts, strict=True))
+    moved = inserted & deleted
+    return PartitionChanges(
+        partition=partition,
+        inserted=len(inserted - moved),
+        updated=len(updated | moved),
+        deleted_ids=tuple(sorted(deleted - moved)),
+    )

@@ -1,0 +1,383 @@
+"""Keeps the calls of a backfill in a Delta table. `DeltaDirectory` has the methods of `BackfillDirectory`.
+
+Days that the table does not hold yet are appended, many in one commit. Days that it holds are compared with what was read, and
+only their changes are merged.
+
+Invariants:
+
+- A commit holds days as a whole and the state of these days (`_delta_state`), so the table is right whenever a process ends.
+- A commit of another backfill since this one began makes the next commit fail, so no day is written twice.
+- Where neither calls nor state change, nothing is committed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ..errors import BackfillLockedError, BackfillMismatchError
+from ._changes import compare_tables
+from ._chunks import ArrowChunk, IdChecksum
+from ._delta_files import DeltaFiles
+from ._delta_state import (
+    APP_ID,
+    DROPPED_BEFORE,
+    JOB,
+    START,
+    days_between,
+    decode_job,
+    encode_job,
+    final_days,
+    load_certificate,
+    state_of_days,
+)
+from ._delta_table import DELETED, CommitConflictError, DeltaCalls
+from ._job import Job, describe_differences
+from ._manifest import MANIFEST, Manifest, ManifestEntry
+from .report import PartitionChanges
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["DeltaDirectory"]
+
+#: Calls and seconds after which finished days are committed.
+COMMIT_CALLS: Final = 1_000_000
+COMMIT_INTERVAL: Final = 60.0
+#: Tries of a commit that commits of other programs make fail.
+_ATTEMPTS: Final = 5
+_DAY: Final = timedelta(days=1)
+
+
+class DeltaDirectory:
+    """The Delta table of a job. The methods block; they are called in threads.
+
+    Args:
+        location: the table's path or URL.
+        job: the job that it belongs to.
+        timezone: the account's time zone.
+        options: the store's options, as `deltalake` takes them.
+        clock: a monotonic clock.
+
+    Attributes:
+        storage: creates the table's files.
+        manifest: the start of the backfill, and the final days; set by `open`.
+        damaged: final days that do not hold what was read, and how they differ; set by `open`.
+        deleted: final days that were dropped; set by `open`.
+        changes: what this run inserted, updated and deleted, by day.
+    """
+
+    manifest: Manifest
+
+    def __init__(
+        self,
+        location: str,
+        job: Job,
+        timezone: tzinfo | None,
+        options: Mapping[str, str] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._table = DeltaCalls(location, options)
+        self._exists = False
+        self._job = job
+        self._timezone = timezone
+        self._clock = clock
+        self._commits = 0
+        self._mutex = threading.Lock()
+        self._pending: dict[str, ManifestEntry] = {}
+        self._committed_at = clock()
+        self._requested_start: datetime | None = None
+        self._open_days: set[str] = set()
+        self.storage = DeltaFiles(location, options)
+        self.damaged: dict[str, str] = {}
+        self.deleted: set[str] = set()
+        self.changes: dict[str, PartitionChanges] = {}
+
+    def open(
+        self,
+        start: datetime | None,
+        default_start: datetime,
+        *,
+        repair: bool = False,
+        check_files: bool = False,
+    ) -> None:
+        """Loads the table if it exists, and checks that it belongs to the job; see `BackfillDirectory.open`.
+
+        Raises:
+            BackfillMismatchError: the table or the directory belongs to another job.
+        """
+        self._requested_start = start
+        self.manifest = Manifest(self._job, start or default_start)
+        if "://" not in self._table.location and Path(self._table.location, MANIFEST).exists():
+            raise self._mismatch("which differs in format (requested: delta)")
+        self._exists = self._table.load()
+        if not self._exists:
+            return
+        self._check_job()
+        self._commits = self._table.transaction(APP_ID) or 0
+        properties = self._table.properties
+        self.manifest.start = datetime.fromisoformat(properties[START])
+        if repair or check_files:
+            self._table.forget_missing_files()
+        self.storage.days = self._table.rows_by_day()
+        before = properties.get(DROPPED_BEFORE, "")
+        self._load_final_days(before)
+        self.deleted = {name for name in self.manifest.entries if name < before}
+        if repair or check_files:
+            entries = self.manifest.entries
+            for name, entry in entries.items():
+                entries[name] = load_certificate(self._table.transaction, entry)
+        if repair:
+            self._find_damaged()
+
+    def close(self) -> None:
+        """Removes temporary files, and files that no commit names."""
+        self.storage.close()
+        for entry in self._pending.values():
+            if entry.file and entry.partition not in self.storage.days:
+                self.storage.remove(entry.file)
+
+    def heartbeat(self) -> None:
+        """Commits finished days if it is due."""
+        if self._clock() - self._committed_at >= COMMIT_INTERVAL:
+            self.flush()
+
+    def mark_not_final(self, partitions: Iterable[str]) -> None:
+        """Does nothing: a day and its state are replaced by one commit."""
+
+    def commit(self, entry: ManifestEntry) -> None:
+        """Adds a finished day to the next commit."""
+        with self._mutex:
+            # A day that was read in part is read again, unless the backfill begins within it.
+            whole = entry.stop >= datetime.fromisoformat(entry.partition) + _DAY
+            self._pending[entry.partition] = msgspec.structs.replace(entry, final=entry.final and whole)
+            due = sum(one.rows for one in self._pending.values()) >= COMMIT_CALLS
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commits the finished days.
+
+        Raises:
+            BackfillLockedError: another backfill has committed since this one was started.
+        """
+        with self._mutex:
+            if self._pending:
+                self._commit_pending()
+            self._committed_at = self._clock()
+
+    def finish(self, report: bytes) -> None:  # noqa: ARG002 - the log of the table is its report
+        """Records that everything from the requested start on is loaded."""
+        start = self._requested_start
+        if self._exists and start is not None and start < self.manifest.start:
+            self._table.set_properties({START: start.isoformat()})
+            self.manifest.start = start
+
+    def lost_entries(self) -> list[ManifestEntry]:
+        """Finished days that are not committed; the next run reads them again."""
+        return list(self._pending.values())
+
+    def remaining(self) -> list[ManifestEntry]:
+        """The days of the table, and how many calls each holds."""
+        rows = self._table.rows_by_day()
+        final = self.manifest.entries
+        names = sorted((rows.keys() | final.keys() | self._open_days) - self.deleted)
+        return [
+            ManifestEntry(
+                partition=name,
+                start=datetime.fromisoformat(name),
+                stop=datetime.fromisoformat(name) + _DAY,
+                final=name in final,
+                rows=rows.get(name, 0),
+            )
+            for name in names
+        ]
+
+    def file_ids(self, entry: ManifestEntry) -> IdChecksum:
+        """The checksum of the ids that the table holds for a day."""
+        batches = self._table.read_day(entry.partition, ["id"]).to_batches()
+        return sum((ArrowChunk(batch).ids() for batch in batches), IdChecksum())
+
+    def drop_before(self, time: datetime) -> None:
+        """Deletes the days that ended before a time; they are not read again."""
+        day = str(time.date())
+        if self._exists and self._table.properties.get(DROPPED_BEFORE, "") < day:
+            self._table.set_properties({DROPPED_BEFORE: day})
+        if any(name < day for name in self.storage.days):
+            self._table.delete_before(day, self._next_commit({}))
+            self._commits += 1
+            self.storage.days = self._table.rows_by_day()
+        self.deleted |= {name for name in self.manifest.entries if name < day}
+
+    def _mismatch(self, difference: str) -> BackfillMismatchError:
+        return BackfillMismatchError(
+            f"{self._table} belongs to another backfill, {difference}",
+            hint="Use the same arguments, or choose another directory.",
+        )
+
+    def _check_job(self) -> None:
+        try:
+            stored = decode_job(self._table.properties[JOB])
+        except (KeyError, msgspec.DecodeError):
+            raise BackfillMismatchError(
+                f"{self._table} is a Delta table that no backfill has written",
+                hint="Choose another directory.",
+            ) from None
+        # The table may gain columns; the other attributes never change.
+        same_fields = msgspec.structs.replace(stored, fields=self._job.fields)
+        if differences := describe_differences(same_fields, self._job):
+            raise self._mismatch(f"which differs in {', '.join(differences)}")
+
+    def _load_final_days(self, dropped_before: str) -> None:
+        start = self.manifest.start
+        days = [start.date(), *map(date.fromisoformat, self.storage.days)]
+        today = datetime.now().date()  # noqa: DTZ005 - two days later, it is later in every time zone
+        final = set(final_days(self._table.transaction, min(days), max(*days, today + 2 * _DAY)))
+        # Days that were dropped before they were read are not read either.
+        final |= {day for day in days_between(min(days), today) if str(day) < dropped_before}
+        for day in sorted(final):
+            begin = datetime.combine(day, datetime.min.time())
+            self.manifest.entries[str(day)] = ManifestEntry(
+                partition=str(day),
+                # The first day may have been read from a later time on.
+                start=start if day == start.date() else begin,
+                stop=begin + _DAY,
+                final=True,
+            )
+
+    def _find_damaged(self) -> None:
+        for name, entry in self.manifest.entries.items():
+            if name not in self.deleted and str(self.file_ids(entry)) != entry.file_ids:
+                self.damaged[name] = "the table holds other calls than were read"
+
+    def _commit_pending(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._prepare_table()
+                new = [one for one in self._pending.values() if one.partition not in self.storage.days]
+                self._append(new)
+                self._merge(list(self._pending.values()))
+            except CommitConflictError:
+                self._reload()
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    def _reload(self) -> None:
+        """Loads the table after a conflict.
+
+        Raises:
+            BackfillLockedError: another backfill caused it.
+        """
+        self._exists = self._table.load()
+        self._check_job()
+        self._check_commits()
+        self.storage.days = self._table.rows_by_day()
+
+    def _check_commits(self) -> None:
+        """Checks that the loaded version is that of the last commit of this backfill, and of nobody else's."""
+        if (self._table.transaction(APP_ID) or 0) != self._commits:
+            raise BackfillLockedError(
+                f"another backfill is writing to {self._table}",
+                hint="Wait until it ends, then run the same backfill again.",
+            )
+
+    def _prepare_table(self) -> None:
+        schema = self.storage.schema(self._job.fields, self._timezone)
+        job = encode_job(self._job)
+        if not self._exists:
+            self._table.create(schema, {JOB: job, START: self.manifest.start.isoformat()})
+            self._exists = True
+        elif self._table.properties[JOB] != job:
+            self._table.add_columns(schema)
+            self._table.set_properties({JOB: job})
+        # Of two backfills that create the table at the same time, the later one may find days of the other.
+        self._check_commits()
+
+    def _append(self, entries: list[ManifestEntry]) -> None:
+        """Commits days that the table does not hold."""
+        state = state_of_days(self._table.transaction, entries)
+        if state or any(entry.file for entry in entries):
+            self._table.append(entries, self._next_commit(state))
+            self._commits += 1
+            self.storage.days = self._table.rows_by_day()
+        for entry in entries:
+            self._committed(entry, PartitionChanges(entry.partition, inserted=entry.rows))
+
+    def _merge(self, entries: list[ManifestEntry]) -> None:
+        """Commits the changes of days that the table holds."""
+        import pyarrow as pa
+
+        state = state_of_days(self._table.transaction, entries)
+        compared = [self._compare(entry) for entry in entries]
+        sources = [rows for _, rows in compared if rows.num_rows]
+        if sources:
+            rows = pa.concat_tables(sources)
+            self._table.merge(rows, self._next_commit(state))
+        elif state:
+            self._table.append([], self._next_commit(state))
+        if sources or state:
+            self._commits += 1
+            self.storage.days = self._table.rows_by_day()
+        for entry, (changes, _) in zip(entries, compared, strict=True):
+            self._committed(entry, changes)
+
+    def _next_commit(self, state: dict[str, int]) -> dict[str, int]:
+        return {APP_ID: self._commits + 1, **state}
+
+    def _committed(self, entry: ManifestEntry, changes: PartitionChanges) -> None:
+        del self._pending[entry.partition]
+        self.changes[entry.partition] = changes
+        if entry.final:
+            self.manifest.entries[entry.partition] = entry
+            self._open_days.discard(entry.partition)
+        else:
+            self.manifest.entries.pop(entry.partition, None)
+            self._open_days.add(entry.partition)
+
+    def _compare(self, entry: ManifestEntry) -> tuple[PartitionChanges, pa.Table]:
+        """The changes of a day, and the rows to merge."""
+        import numpy as np
+        import pyarrow as pa
+
+        new = self.storage.read(entry, self._job.fields, self._timezone)
+        old = self._within(self._table.read_day(entry.partition), entry)
+        changes = compare_tables(old, new)
+        upserts = new.take(np.concatenate([changes.inserted, changes.updated]))
+        ids = pa.array(changes.deleted_ids, pa.int64())
+        deletes = pa.table(
+            [ids if field.name == "id" else pa.nulls(len(ids), field.type) for field in new.schema],
+            schema=new.schema,
+        )
+        rows = pa.concat_tables([upserts, deletes])
+        day = pa.scalar(date.fromisoformat(entry.partition), pa.date32())
+        flags = pa.array([False] * upserts.num_rows + [True] * len(ids))
+        rows = rows.append_column("date", pa.repeat(day, rows.num_rows)).append_column(DELETED, flags)
+        report = PartitionChanges(
+            partition=entry.partition,
+            inserted=len(changes.inserted),
+            updated=len(changes.updated),
+            deleted_ids=tuple(changes.deleted_ids.tolist()),
+        )
+        return report, rows
+
+    def _within(self, table: pa.Table, entry: ManifestEntry) -> pa.Table:
+        """The calls that start within the seconds that were read."""
+        day = datetime.fromisoformat(entry.partition)
+        if entry.start <= day and entry.stop >= day + _DAY:
+            return table
+        import pyarrow as pa
+
+        mask: list[Any] = []
+        for batch in table.select(["call_start"]).to_batches():
+            chunk = ArrowChunk(batch, self._timezone)
+            mask += [entry.start <= chunk.start(row) < entry.stop for row in range(chunk.rows)]
+        return table.filter(pa.array(mask, pa.bool_()))

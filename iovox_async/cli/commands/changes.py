@@ -1,0 +1,73 @@
+"""`iovox changes`: prints what was inserted, updated and deleted in a Delta table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import rich_click as click
+from click.exceptions import Exit
+
+from iovox_async import IovoxError
+
+from .. import FAILED
+from ..app import COMMANDS
+from ..console import format_count, print_error, print_note, with_examples
+from ..errors import format_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Columns of the change data feed that are no columns of calls.
+_TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
+
+
+@click.command(
+    help=with_examples(
+        f"""{COMMANDS["changes"]}
+
+        TABLE is the directory or URL of a backfill with --format delta. Each line is a JSON document: change (insert, delete, and
+        update_preimage and update_postimage for a call before and after its update), version and time of the commit, and the call.
+        """,
+        ("what has changed since February", "iovox changes calls/ --since 2024-02-01"),
+        ("the ids of deleted calls", "iovox changes calls/ | jq 'select(.change == \"delete\").call.id'"),
+    )
+)
+@click.argument("table", envvar="IOVOX_OUT", required=True)
+@click.option(
+    "--since",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]),
+    help="Changes that were committed at or after this time, in UTC.",
+)
+@click.option(
+    "--since-version", metavar="N", type=click.IntRange(min=0), help="Changes from this version on."
+)
+def changes(table: str, since: datetime | None, since_version: int | None) -> None:
+    """Runs `iovox changes`."""
+    from iovox_async.backfill import read_changes  # a slow import, and `--help` does not need it
+
+    if since is not None and since_version is not None:
+        raise click.UsageError("--since and --since-version exclude each other")
+    counts: Counter[str] = Counter()
+    try:
+        for row in _rows(read_changes(table, since if since_version is None else since_version)):
+            counts[row["change"]] += 1
+            click.echo(msgspec.json.encode(row, enc_hook=str))
+    except IovoxError as error:
+        print_error(format_error(error))
+        raise Exit(FAILED) from None
+    texts = [
+        format_count(counts[kind], name, name)
+        for kind, name in (("insert", "inserted"), ("update_postimage", "updated"), ("delete", "deleted"))
+    ]
+    print_note(", ".join(texts))
+
+
+def _rows(batches: Any) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        for row in batch.to_pylist():
+            kind, version, time = row.pop(_TYPE), row.pop(_VERSION), row.pop(_TIME)
+            yield {"change": kind, "version": version, "time": f"{time:%Y-%m-%dT%H:%M:%SZ}", "call": row}
