@@ -140,7 +140,7 @@ class TestRange:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"format": "xml"}, ConfigurationError, "format must be one of parquet, jsonl.*got 'xml'"),
+            ({"format": "xml"}, ConfigurationError, "format must be one of parquet, delta, jsonl.*got 'xml'"),
             ({"partition": "year"}, ConfigurationError, """partition must be "day" or "month", got 'year'"""),
             ({"finality_delay": -1}, ConfigurationError, "finality_delay"),
             ({"on_error": "ignore"}, QueryError, "on_error"),
@@ -195,7 +195,9 @@ class TestFinality:
         if has_start:
             await job(InsightsQuery(start_date="2024-01-03"), now=datetime(2024, 1, 4)).run()
         implied = "2024-01-03" if has_start else "2024-06-01"
-        with pytest.raises(QueryError, match=rf"end_date \(2024-01-02 .* is before {implied}.* Give a start"):
+        with pytest.raises(
+            QueryError, match=rf"end_date \(2024-01-02 .* is before {implied}.* Give start_date"
+        ):
             await job(InsightsQuery(end_date="2024-01-02")).run()
         await job(attrs.evolve(QUERY, end_date="2024-01-02")).run()
         assert set(sandbox.ids(end="2024-01-02")) <= set(ids_in(out))

@@ -96,13 +96,15 @@ def test_changes_of_a_delta_table_are_printed(run, sandbox, tmp_path):
     deleted, *_ = sandbox.ids("2024-01-02", "2024-01-02")
     sandbox.remove([deleted])
     assert run(*delta).exit_code == 0
-    everything = run("changes", tmp_path / "out", "--since", "2024-01-01")
-    assert everything.stderr == "100 inserted, 0 updated, 1 deleted\n"
-    (change,) = parse_lines(run("changes", tmp_path / "out", "--since-version", 2).stdout)
+    everything = run("changes", f"{tmp_path}/out", "--since", "2024-01-01")
+    assert (everything.exit_code, everything.stderr) == (0, "100 inserted, 0 updated, 1 deleted\n"), (
+        everything
+    )
+    (change,) = parse_lines(run("changes", f"{tmp_path}/out", "--since-version", 2).stdout)
     assert (change["change"], change["version"], change["call"]["id"]) == ("delete", 2, deleted)
     assert change["call"]["date"] == "2024-01-02"
-    assert run("changes", tmp_path / "nothing").exit_code == 1
-    assert run("changes", tmp_path / "out", "--since", "2024-01-01", "--since-version", 2).exit_code == 2
+    assert run("changes", f"{tmp_path}/nothing").exit_code == 1
+    assert run("changes", f"{tmp_path}/out", "--since", "2024-01-01", "--since-version", 2).exit_code == 2
 
 
 def test_filters_and_fields_are_passed_on(run, sandbox, tmp_path):

@@ -14,6 +14,7 @@ from iovox_async import IovoxError
 
 from .. import FAILED
 from ..app import COMMANDS
+from ..base import Command
 from ..console import format_count, print_error, print_note, with_examples
 from ..errors import format_error
 
@@ -25,6 +26,7 @@ _TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
 
 
 @click.command(
+    cls=Command,
     help=with_examples(
         f"""{COMMANDS["changes"]}
 
@@ -33,17 +35,24 @@ _TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
         """,
         ("what has changed since February", "iovox changes calls/ --since 2024-02-01"),
         ("the ids of deleted calls", "iovox changes calls/ | jq 'select(.change == \"delete\").call.id'"),
-    )
+    ),
 )
-@click.argument("table", envvar="IOVOX_OUT", required=True)
+@click.argument(
+    "table", envvar="IOVOX_OUT", required=True, help="The directory or URL of the table.", panel="Table"
+)
 @click.option(
     "--since",
     metavar="DATE",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]),
     help="Changes that were committed at or after this time, in UTC.",
+    panel="Table",
 )
 @click.option(
-    "--since-version", metavar="N", type=click.IntRange(min=0), help="Changes from this version on."
+    "--since-version",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Changes from this version of the table on.",
+    panel="Table",
 )
 def changes(table: str, since: datetime | None, since_version: int | None) -> None:
     """Runs `iovox changes`."""
