@@ -89,24 +89,6 @@ def test_verify_prints_a_table_and_fails_where_a_day_differs(run, sandbox):
     assert [one["problem"] for one in report["certificates"]] == [""] * len(rows)
 
 
-def test_changes_of_a_delta_table_are_printed(run, sandbox, tmp_path):
-    """Given a Delta table whose calls have changed, `iovox changes` prints a JSON document for each change."""
-    delta = (*RANGE, "--format", "delta", "--finality-delay", 10**10)
-    assert run(*delta).exit_code == 0
-    deleted, *_ = sandbox.ids("2024-01-02", "2024-01-02")
-    sandbox.remove([deleted])
-    assert run(*delta).exit_code == 0
-    everything = run("changes", f"{tmp_path}/out", "--since", "2024-01-01")
-    assert (everything.exit_code, everything.stderr) == (0, "100 inserted, 0 updated, 1 deleted\n"), (
-        everything
-    )
-    (change,) = parse_lines(run("changes", f"{tmp_path}/out", "--since-version", 2).stdout)
-    assert (change["change"], change["version"], change["call"]["id"]) == ("delete", 2, deleted)
-    assert change["call"]["date"] == "2024-01-02"
-    assert run("changes", f"{tmp_path}/nothing").exit_code == 1
-    assert run("changes", f"{tmp_path}/out", "--since", "2024-01-01", "--since-version", 2).exit_code == 2
-
-
 def test_filters_and_fields_are_passed_on(run, sandbox, tmp_path):
     """Given a filter and fields, when downloaded as CSV, then the files contain the selected calls and fields."""
     options = ("--format", "csv", "--call-result", "ANSWERED", "--fields", "id,direction")
