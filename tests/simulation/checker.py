@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from . import _names
 from .endpoint import SECOND, at
+from .loop import LAG
 from .world import FINAL, KEY
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ def _key(one: Got) -> tuple[datetime, int]:
 
 def _check_order(world: World, pull: Pull) -> None:
     descending = pull.use.order.endswith("DESC")
-    for one, other in zip(pull.got, pull.got[1:], strict=False):
+    for one, other in pairwise(pull.got):
         if (_key(one) < _key(other)) if descending else (_key(one) > _key(other)):
             world.violated("order", f"call {one.id} at {one.start} came before {other.id} at {other.start}")
             return
@@ -268,20 +270,34 @@ def check_end(world: World, insights: Any, pulls: list[Pull]) -> None:
         world.violated("tasks", f"{len(left)} tasks are left, one of them {left[0].get_coro()}")
     _check_attempts(world, pulls)
     _check_budget(world, pulls)
-    _check_probes(world)
+    _check_probes(world, pulls)
 
 
-def _check_probes(world: World) -> None:
+def _check_probes(world: World, pulls: list[Pull]) -> None:
     """While the server cannot be reached, one request at a time tries, less and less often."""
-    if not world.schedule.outage:
+    schedule = world.schedule
+    if not schedule.outage:
         return
-    begin, end = world.schedule.outage
+    begin, end = schedule.outage
     tries = [exchange for exchange in world.exchanges if begin <= exchange.time - 1000 < end]
-    allowed = (world.schedule.concurrency + 10 + (end - begin) / 10) * len(world.schedule.uses)
+    # Each stream that begins anew tries anew.
+    streams = max(len(schedule.uses), sum(len(pull.segments) for pull in pulls))
+    allowed = (schedule.concurrency + 10 + (end - begin) / 10) * streams
     if len(tries) > allowed:
         world.violated(
             "probes", f"{len(tries)} requests in an outage of {end - begin:g} s, {allowed:g} allowed"
         )
+    if schedule.attempts == 1 or not tries:
+        return
+    # What was sent before the first one failed, or just then, fails by itself.
+    known = min(exchange.ended_at for exchange in tries) + 2 * LAG
+    probes = [exchange for exchange in tries if exchange.time > known]
+    for probe, other in pairwise(probes):
+        if probe.ended is None or probe.ended > other.began:
+            world.violated(
+                "probes", f"requests #{probe.number} and #{other.number} both try to reach the server"
+            )
+            return
 
 
 def _check_attempts(world: World, pulls: list[Pull]) -> None:

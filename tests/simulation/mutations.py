@@ -418,6 +418,17 @@ _ALL = (
         ),
     ),
     Mutation(
+        "all-probe",
+        "While the server cannot be reached, every request that waits tries.",
+        f"{_HTTP}.throttle",
+        (
+            (
+                "            elif pause.sending < pause.allowed:\n",
+                "            elif True:\n",
+            ),
+        ),
+    ),
+    Mutation(
         "outage-counted",
         "Attempts that found the server unreachable count like others.",
         f"{_HTTP}.throttle",

@@ -233,6 +233,7 @@ async def _one(segment: Segment) -> str | None:
     program, pull = segment.program, segment.pull
     world, loop = program.world, program.world.loop
     pull.segments.append([loop.step, 0])
+    begun = loop.time()
     leave = segment.leave
     closing: list[asyncio.Task[None]] = []
     if leave in {"close", "close-session"}:
@@ -248,9 +249,7 @@ async def _one(segment: Segment) -> str | None:
         await asyncio.wait(closing)
     if error is not None and not (leave == "raise" and isinstance(error, ReaderError)):
         check_error(world, error, "a stream")
-        if world.refuses and not world.reached and world.loop.time() - 1000 > _names.FIRST_CONTACT + 1 + LAG:
-            world.violated("outage", "a server that never answered was waited for too long")
-        _check_outage(world, error)
+        _check_outage(world, error, loop.time() - begun)
         if isinstance(error, _names.SessionError) and not leave.startswith("close"):
             world.violated("session", f"the stream says that it was closed: {error}")
     world.trace("reader", f"{how} {type(error).__name__ if error is not None else ''}")
@@ -282,8 +281,13 @@ def _check_final(segment: Segment) -> None:
         world.violated("final", f"calls until {final} are called final, it is {world.now()}")
 
 
-def _check_outage(world: World, error: BaseException) -> None:
+def _check_outage(world: World, error: BaseException, waited: float) -> None:
     schedule = world.schedule
+    # An address at which nothing has ever answered is more likely wrong.
+    first_contact = world.refuses and not world.reached
+    # A stream may wait for a slot while another one waits for the server.
+    if first_contact and waited > (_names.FIRST_CONTACT + 1 + LAG + schedule.latency) * len(schedule.uses):
+        world.violated("outage", f"a server that never answered was waited for for {waited:g} s")
     if (
         isinstance(error, _names.TransportError)
         and schedule.outage
@@ -292,8 +296,7 @@ def _check_outage(world: World, error: BaseException) -> None:
         and schedule.latency < 5
     ):
         length = schedule.outage[1] - schedule.outage[0]
-        if world.refuses and not world.reached and world.loop.time() - 1000 > _names.FIRST_CONTACT - 1:
-            # An address at which nothing has ever answered is more likely wrong.
+        if first_contact and waited > _names.FIRST_CONTACT - 1:
             return
         world.violated("outage", f"an outage of {length:g} s ended the stream: {error}")
 

@@ -58,8 +58,9 @@ class Exchange:
     rows: dict[int, tuple[int, datetime]] = field(default_factory=dict)
     #: The step at which the body had been read to its end.
     read: int | None = None
-    #: The step at which nothing of it was open any more.
+    #: The step at which nothing of it was open any more, and the time.
     ended: int | None = None
+    ended_at: float = 0.0
 
 
 class World:
@@ -191,7 +192,7 @@ class World:
     def end(self, exchange: Exchange) -> None:
         """Takes notice that nothing of an exchange is open any more."""
         if exchange.ended is None:
-            exchange.ended = self.loop.step
+            exchange.ended, exchange.ended_at = self.loop.step, self.loop.time()
             self.reached = self.reached or exchange.fault != "refused"
             self.active -= 1
             self.trace("closed", f"#{exchange.number}")
