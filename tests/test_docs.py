@@ -1,5 +1,6 @@
 """README and guides: their programs run, the tests and files they name exist, and each command is described."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from iovox_async import Field, errors
+from iovox_async import AsyncInsights, Field, errors
 from iovox_async.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +124,17 @@ def test_given_the_guide_to_errors_when_read_then_each_class_has_its_cause_and_r
     """Given the error classes, when the table of the guide is read, then it has a row for each but the base."""
     rows = re.findall(r"^\| `(\w+)` \| \S.* \| \S.* \|$", TEXT["iovox_async/docs/errors.md"], re.MULTILINE)
     assert sorted(rows) == sorted(set(errors.__all__) - {"IovoxError"})
+
+
+def test_given_the_settings_when_compared_with_the_client_and_the_command_then_none_is_missing():
+    """Given arguments, variables, options and profile entries, when the guide is read, then it names each."""
+    from iovox_async.cli.app import iovox
+    from iovox_async.cli.profiles import ENTRIES
+
+    text = TEXT["iovox_async/docs/settings.md"]
+    arguments = set(inspect.signature(AsyncInsights).parameters)
+    variables = {str(option.envvar) for option in iovox.commands["calls"].params if option.envvar}
+    assert [name for name in (*arguments, *variables, *ENTRIES) if f"`{name}`" not in text] == []
 
 
 def test_given_the_glossary_when_compared_with_the_fields_then_it_describes_each_under_its_path():

@@ -27,6 +27,8 @@ _PROMPTS: Final = {"username": "Username", "secure_key": "Secure key"}
 _ALIASES: Final = {"address": "url", "base_url": "url", "time_zone": "timezone"}
 _TEXTS: Final = ("username", "url", "timezone", "proxy", "ca_bundle", "secure_key_command", "secure_key")
 _NUMBERS: Final = ("concurrency", "page_size", "timeout")
+#: All entries that a profile may have.
+ENTRIES: Final = (*_TEXTS, *_NUMBERS)
 #: Entries that are the defaults of options.
 _OPTIONS: Final = ("timezone", "proxy", "ca_bundle", *_NUMBERS)
 _EXAMPLE: Final = "iovox help environment shows an example."
@@ -112,10 +114,10 @@ def _entries(path: Path, profile: str, table: Any) -> dict[str, Any]:
         raise click.UsageError(f"{path}: {profile} must be a table such as [profiles.{profile}]. {_EXAMPLE}")
     entries: dict[str, Any] = {_ALIASES.get(str(name), str(name)): value for name, value in table.items()}
     for name, value in entries.items():
-        if name not in (*_TEXTS, *_NUMBERS):
+        if name not in ENTRIES:
             from iovox_async.fields import did_you_mean
 
-            suggestion = did_you_mean(name, (*_TEXTS, *_NUMBERS))
+            suggestion = did_you_mean(name, ENTRIES)
             raise click.UsageError(
                 f"{path}: {name} in {profile} is not an entry of a profile{suggestion}. {_EXAMPLE}"
             )
