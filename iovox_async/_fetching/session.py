@@ -58,7 +58,11 @@ class Session:
 
     async def __aenter__(self) -> Self:
         self._connection.supervisor.check_usable()
-        await self._connection.endpoint.open()
+        try:
+            await self._connection.endpoint.open()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -10,6 +10,7 @@ Invariants: no error keeps a reference to the request, whose headers contain the
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,38 @@ MESSAGE_LENGTH: Final = 120
 CONNECTION_HINT: Final = Wording(
     "Check the address ({base_url}), the network, and the proxy if there is one."
 )
+#: Hints by words of OpenSSL's message; the last fits all.
+_CERTIFICATE_HINTS: Final = (
+    (
+        ("mismatch", "not valid for", "fingerprint"),
+        Wording("Check the host in {base_url}, and the proxy if there is one."),
+    ),
+    (
+        ("expired", "not yet valid"),
+        "Check the clock of this machine; if it is right, the server needs a new certificate.",
+    ),
+    (
+        ("Missing Authority Key Identifier", "Basic Constraints", "keyUsage", "Key Usage"),
+        Wording(
+            "The certificate breaks a rule that Python checks since 3.13. Until it is renewed, give {verify} an ssl.SSLContext "
+            "without the flag ssl.VERIFY_X509_STRICT."
+        ),
+    ),
+    (
+        ("",),
+        Wording(
+            "If a company's proxy or server has a certificate of its own authority, give {verify} the path of the authority's "
+            "CA bundle, or set SSL_CERT_FILE to it; if the operating system trusts it, install iovox-async[truststore] and "
+            "pass {verify=system}."
+        ),
+    ),
+)
+_CLIENT_CERTIFICATE_HINT: Final = Wording(
+    "If it requires a client certificate, give {verify} an ssl.SSLContext with it: context = ssl.create_default_context(); "
+    "context.load_cert_chain(file)."
+)
+#: Alerts of a server that requires a client certificate, or accepts another one only.
+_ALERT: Final = re.compile(r"ALERT_(?:.*CERTIFICATE.*|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)")
 _HTTPX_PACKAGES: Final = frozenset({"httpx", "httpcore", "httpx2", "httpcore2"})
 #: The operating system's errors for a server or network that cannot be reached, of which a transport may raise the bare class.
 _UNREACHABLE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
@@ -49,8 +82,11 @@ def convert_exception(
     aiohttp_error = _find_aiohttp_error(error)
     names = _class_names(error, _HTTPX_PACKAGES)
     refused = _is_refused(error)
+    failure: RetryableFailure | TransportError | BadRequestError
     cause: BaseException | None
-    if aiohttp_error is not None:
+    if alert := _handshake_alert(error):
+        failure, cause = _refused_handshake(alert), None
+    elif aiohttp_error is not None:
         failure, cause = _from_aiohttp(aiohttp_error, address, reused=reused), _find_os_error(aiohttp_error)
     elif names or isinstance(error, OSError):
         failure, cause = _from_httpx(error, names, address, reused=reused), _without_request(error)
@@ -130,7 +166,12 @@ def _timeout(name: str, *, connecting: bool) -> RetryableFailure:
 
 
 def _untrusted_certificate(problem: str) -> TLSError:
-    return TLSError(f"the server's certificate cannot be verified: {problem}")
+    hint = next(hint for words, hint in _CERTIFICATE_HINTS if any(word in problem for word in words))
+    return TLSError(f"the server's certificate cannot be verified: {problem}", hint=hint)
+
+
+def _refused_handshake(alert: str) -> TLSError:
+    return TLSError(f"the server refused the TLS connection ({alert})", hint=_CLIENT_CERTIFICATE_HINT)
 
 
 def _closed_without_response(*, reused: bool) -> RetryableFailure:
@@ -205,6 +246,16 @@ def _certificate_problem(error: BaseException) -> str | None:
         if "CERTIFICATE_VERIFY_FAILED" in str(cause):
             problem = "verification failed"
     return problem
+
+
+def _handshake_alert(error: BaseException) -> str | None:
+    """The alert with which a server has refused the client's certificate, or that it has none."""
+    for cause in _causes(error):
+        # aiohttp's subclasses have no reason.
+        reason = getattr(cause, "reason", None) if isinstance(cause, ssl.SSLError) else None
+        if isinstance(reason, str) and _ALERT.search(reason):
+            return reason
+    return None
 
 
 def _is_unreachable(error: Exception) -> bool:

@@ -71,7 +71,7 @@ def check_verify(verify: Verify) -> Trust:
         if not is_installed("truststore"):
             raise MissingExtraError('verify="system"', "truststore")
         return Trust(system=True)
-    if isinstance(verify, str | os.PathLike) and not isinstance(verify, bytes):
+    if isinstance(verify, str | os.PathLike) and os.fspath(verify):
         path = os.fspath(verify)
         return Trust(folders=path) if Path(path).is_dir() else Trust(file=_existing_file("verify", path))
     hint = None
