@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .._paging import RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
-    from ..arrow._batches import BatchReader, RemainingRows
+    from ..arrow._batches import BatchReader
     from ..models import Call
     from .connection import Connection
     from .owner import TaskReference
@@ -90,7 +90,7 @@ class StreamReader:
     _page_calls: list[Call] = field(factory=list)
     _pages: int = 0
     _arrow: BatchReader | None = None
-    _arrow_rows: RemainingRows | None = None
+    _arrow_rows: Blocks | None = None
     _has_batch: bool = False
     _working: asyncio.Task[Any] | None = None
 
@@ -211,9 +211,14 @@ class StreamReader:
                 rows = await self._next_rows()
                 if rows is None:
                     return None
-                self._arrow_rows = self._arrow.remaining(rows)
-            work = partial(self._arrow.read, self._arrow_rows, self._remaining_calls())
-            batch, last, has_more = await self._run_in_own_task(work)
+                self._arrow_rows = Blocks(rows.body, rows.rows)
+            if self._working is None and self._arrow.is_decoded(self._arrow_rows):
+                await self._pause()
+                decoded = self._arrow.take_decoded(self._arrow_rows, self._remaining_calls())
+            else:
+                work = partial(self._arrow.read, self._arrow_rows, self._remaining_calls())
+                decoded = await self._run_in_own_task(work)
+            batch, last, has_more = decoded
             if not has_more:
                 self._arrow_rows = None
             if batch.num_rows:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import msgspec
 from attrs import define, field, frozen
@@ -25,9 +25,6 @@ __all__ = ["Block", "Blocks", "KeyRow", "PageBuilder", "PageFormat", "RawPage", 
 
 
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
-#: A run of rows that is shorter than this share of its segment is cut out of it instead of decoding the whole segment.
-_MIN_SHARE: Final = 1 / 8
-
 _decode_raw_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -41,6 +38,9 @@ class KeyRow(msgspec.Struct, gc=False):
 @frozen
 class Segment:
     """Some rows of a page: a JSON array, with the bytes of each row as the server sent them."""
+
+    #: A run of rows that is shorter than this share is cut out of the segment instead of decoding all of it.
+    min_share: ClassVar[float] = 1 / 8
 
     data: bytes = field(repr=False)
     rows: int
@@ -130,7 +130,7 @@ class RawPage:
             while end < len(rows) and start <= rows[end] < stop:
                 end += 1
             positions = [row - start for row in rows[first:end]]
-            if len(positions) >= _MIN_SHARE * segment.rows:
+            if len(positions) >= segment.min_share * segment.rows:
                 yield Block(start, segment, None if positions == [*range(segment.rows)] else positions)
             else:
                 # Rows of a segment that are far apart in the order of delivery: it is not decoded for each of them.
@@ -195,11 +195,17 @@ class Blocks:
         self._blocks = page.pick(rows)
         self._next: Block | None = None
 
+    def peek(self) -> Block | None:
+        """The rows that `take` returns next without a limit."""
+        if self._next is None:
+            self._next = next(self._blocks, None)
+        return self._next
+
     def take(self, limit: int | None) -> Block | None:
         """The next rows, of one segment and at most `limit`; None after the last, or for a limit of 0."""
         if limit == 0:
             return None
-        block, self._next = self._next or next(self._blocks, None), None
+        block, self._next = self.peek(), None
         if block is not None and limit is not None and block.count > limit:
             block, self._next = block.split(limit)
         return block

@@ -13,9 +13,13 @@ from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: Arrow counts the bytes of a block in 31 bits.
 MAX_BYTES: Final = 2**31 - 1024
@@ -42,14 +46,21 @@ def str_array(values: Sequence[str | None]) -> pa.StringArray:
 def bool_array(values: Sequence[bool | None]) -> pa.BooleanArray:
     """Booleans."""
     validity, null_count = _validity(values)
-    bits = pa.py_buffer(bytes([1 if value else 0 for value in values]))
-    return pa.Array.from_buffers(pa.uint8(), len(values), [validity, bits], null_count).cast(pa.bool_())
+    return pa.Array.from_buffers(pa.bool_(), len(values), [validity, _bitmap(map(bool, values))], null_count)
 
 
 def offset_array(lengths: Iterable[int]) -> pa.Int32Array:
     """The offsets of adjacent items of these lengths, and the end of the last one."""
     offsets = array("i", accumulate(lengths, initial=0))
     return pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)])
+
+
+def text_buffers(texts: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """The bytes of all texts one after the other, and the offsets in them at which each text starts and the last one stops."""
+    _, offset_buffer, data = texts.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    first, end = int(offsets[0]), int(offsets[-1])
+    return offsets - first, np.frombuffer(data or b"", np.uint8)[first:end]
 
 
 @lru_cache(maxsize=256)
@@ -68,9 +79,12 @@ def _validity(values: Sequence[Any]) -> tuple[pa.Buffer | None, int]:
     """The validity bitmap of these values, None if there are no nulls; and the number of nulls."""
     if None not in values:
         return None, 0
-    valid = bytes([value is not None for value in values])
-    bits = pa.Array.from_buffers(pa.uint8(), len(valid), [None, pa.py_buffer(valid)]).cast(pa.bool_())
-    return bits.buffers()[1], valid.count(0)
+    valid = [value is not None for value in values]
+    return _bitmap(valid), valid.count(False)
+
+
+def _bitmap(values: Iterable[bool]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(np.array([*values], np.bool_), bitorder="little"))
 
 
 class ReusableBuffer:

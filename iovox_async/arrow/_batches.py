@@ -1,23 +1,24 @@
-"""Makes the record batches of a stream, in threads.
+"""Makes the record batches of a stream.
 
-One row slice becomes one batch; a large one is decoded some megabytes at a time. The rows and their order are given by the
-slice, as for the stream's records.
+Flat rows that are all written alike are decoded while they arrive, some milliseconds of work at a time; other rows when the
+reader asks for them, in a thread. The rows and their order are given by row slices, as for the stream's records.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
-from attrs import define
+from attrs import frozen
 
 from .._parsing.compiled import response_keys
-from .._parsing.page import Block, Blocks, PageFormat, RawPage
+from .._parsing.page import Block, Blocks, PageFormat, RawPage, Segment
 from .._parsing.splitter import PageSplitter
 from ._columns import SORT_KEYS, ColumnConverter, Columns
 from ._from_fixed_layout import FixedLayoutDecoder
@@ -27,14 +28,15 @@ from ._timezones import from_microseconds
 from .schema import column_names, in_schema_order, schema_of
 
 if TYPE_CHECKING:
-    from .._paging import RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
 
-#: Bytes of JSON to aim at in a page: more than for records, since a thread makes the columns, so that a longer page blocks
-#: nothing, and since each request costs the event loop some milliseconds.
+#: Bytes of JSON to aim at in a page: more than for records, since columns need less memory, and since each request costs the
+#: event loop some milliseconds.
 _PAGE_BYTES: Final = 3_200_000
-#: Bytes of JSON decoded at a time: more than a page usually has.
+#: Bytes decoded at a time when they arrive: some milliseconds of work, which fit into the cache of a processor.
+ARRIVING_BYTES: Final = 1024 * 1024
+#: Bytes of JSON decoded at a time by a thread: more than a page usually has.
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 #: After so many segments in a row that the JSON decoder does not support, the rest of a block is decoded by way of records.
 _MAX_FAILURES: Final = 2
@@ -45,66 +47,76 @@ SortKey = tuple[datetime | None, int | None]
 DecodedRows = tuple[pa.RecordBatch, SortKey, bool]
 
 
-@define
-class ColumnPage(RawPage):
-    """A page that was decoded to columns when it arrived, in a third of the memory of its JSON."""
+@frozen
+class ColumnSegment(Segment):
+    """Rows that were decoded to columns when they arrived, in a third of the memory of their JSON."""
+
+    min_share: ClassVar[float] = 0.0
 
     columns: Columns
-
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return self.columns.batch.num_rows  # type: ignore[no-any-return]  # pyarrow has no types
-
-
-@define
-class ColumnRows:
-    """The rows of a `ColumnPage` that are not delivered yet."""
-
-    columns: Columns
-    rows: Sequence[int]
-
-    def take(self, limit: int | None) -> Columns:
-        """The next rows, at most `limit`."""
-        rows, self.rows = self.rows[:limit], self.rows[len(self.rows) if limit is None else limit :]
-        return self.columns.select(rows)
-
-
-#: The rows of a slice that are not delivered yet.
-RemainingRows = ColumnRows | Blocks
 
 
 class ColumnPageBuilder:
-    """Collects the bytes of a page, and decodes all of them at once."""
+    """Builds a page of column segments while its bytes arrive; of JSON, from the first block on with a row written otherwise."""
 
-    def __init__(self, reader: BatchReader) -> None:
-        self._reader = reader
-        self._body: list[bytes] = []
+    def __init__(self, decoder: FixedLayoutDecoder) -> None:
+        self._decoder = decoder
+        #: Bytes that are not decoded yet, and their number.
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._size = 0
+        self._segments: list[Segment] = []
+        self._starts: list[datetime | None] = []
+        self._ids = array("q")
+        #: Takes the remaining bytes, once there are other rows.
+        self._splitter: PageSplitter | None = None
 
     def feed(self, data: bytes) -> None:
-        """Adds the next bytes."""
-        self._body.append(data)
+        """Adds the next bytes; decodes a block when enough are buffered."""
+        self._size += len(data)
+        if self._splitter is not None:
+            self._splitter.feed(data)
+            return
+        self._parts.append(data)
+        self._buffered += len(data)
+        if self._buffered >= ARRIVING_BYTES:
+            self._decode(last=False)
 
     async def finish(self, wire_bytes: int) -> RawPage:
-        """The page: as columns if all its rows are written alike, else as JSON.
+        """The same as `build`, for the protocol `PageBuilder`."""
+        return self.build(wire_bytes)
+
+    def build(self, wire_bytes: int) -> RawPage:
+        """The page, after all bytes were fed; `wire_bytes` is the size of the body as it was sent.
 
         Raises:
             DecodeError: the bytes are not a list of calls.
         """
-        return await to_thread.run_sync(self.build, wire_bytes, limiter=self._reader.limiter)
+        if self._splitter is None:
+            self._decode(last=True)
+        segments, starts = tuple(self._segments), self._starts
+        if self._splitter is None:
+            return RawPage(segments, starts, self._ids, self._size, wire_bytes)
+        rest = self._splitter.build()
+        ids = [*self._ids, *rest.ids]
+        return RawPage(segments + rest.segments, starts + rest.starts, ids, self._size, wire_bytes)
 
-    def build(self, wire_bytes: int) -> RawPage:
-        """Blocks for some milliseconds; see `finish`."""
-        columns = self._reader.fixed_layout.decode(self._body)
-        if columns is None:
-            splitter = PageSplitter()
-            for data in self._body:
-                splitter.feed(data)
-            return splitter.build(wire_bytes)
-        size = sum(map(len, self._body))
-        start_keys, ids = (_integers(columns.batch.column(name)) for name in SORT_KEYS)
-        starts = np.frombuffer(start_keys, "M8[us]").tolist()
-        return ColumnPage((), starts, ids, size, wire_bytes, columns)
+    def _decode(self, *, last: bool) -> None:
+        first, parts = not self._segments, self._parts
+        decoded = self._decoder.decode(parts, first=first, last=last)
+        if decoded is None:
+            self._splitter = PageSplitter()
+            for data in parts if first else (b"[", *parts):
+                self._splitter.feed(data)
+            self._parts = []
+            return
+        columns, rest = decoded
+        self._parts, self._buffered = [rest], len(rest)
+        batch = columns.batch
+        self._segments.append(ColumnSegment(b"", batch.num_rows, columns))
+        start_keys, ids = (_integers(batch.column(name)) for name in SORT_KEYS)
+        self._starts += np.frombuffer(start_keys, "M8[us]").tolist()
+        self._ids.frombytes(ids)
 
 
 class BatchReader:
@@ -132,46 +144,56 @@ class BatchReader:
         self._records = RecordColumns(self.schema, timezone)
         #: How the pages of the stream are built.
         self.page_format = PageFormat(
-            partial(ColumnPageBuilder, self) if self.fixed_layout.supported else PageSplitter, _PAGE_BYTES
+            partial(ColumnPageBuilder, self.fixed_layout) if self.fixed_layout.supported else PageSplitter,
+            _PAGE_BYTES,
         )
-        #: The decoders reuse their memory, so one page at a time is decoded. Not the shared limit of threads: if other work
-        #: used all of them, the deadline of an attempt could pass while its page waits.
-        self.limiter = CapacityLimiter(1)
+        #: The JSON decoder reuses its memory, so one block at a time is decoded. Not the shared limit of threads, which other
+        #: work may use up.
+        self._limiter = CapacityLimiter(1)
 
     def empty_batch(self) -> pa.RecordBatch:
         """A batch without rows."""
         return pa.RecordBatch.from_pylist([], schema=self.schema)
 
     @staticmethod
-    def remaining(rows: RowSlice) -> RemainingRows:
-        """The rows of a slice, for `read`."""
-        page = rows.body
-        return (
-            ColumnRows(page.columns, rows.rows) if isinstance(page, ColumnPage) else Blocks(page, rows.rows)
-        )
+    def is_decoded(rows: Blocks) -> bool:
+        """Whether the next rows were decoded when they arrived."""
+        block = rows.peek()
+        return block is not None and isinstance(block.segment, ColumnSegment)
 
-    async def read(self, rows: RemainingRows, limit: int | None) -> DecodedRows:
+    def take_decoded(self, rows: Blocks, limit: int | None) -> DecodedRows:
+        """The next rows, at most `limit`, which were decoded when they arrived."""
+        block = rows.take(limit)
+        assert block is not None
+        assert isinstance(block.segment, ColumnSegment)
+        columns = block.segment.columns
+        if block.rows is not None:
+            columns = columns.select(block.rows)
+        return self._deliver([columns], more=rows.peek() is not None)
+
+    async def read(self, rows: Blocks, limit: int | None) -> DecodedRows:
         """Decodes the next rows of a slice, at most `limit`.
 
         Raises:
             RecordError: a record is invalid, and `on_error` is `raise`.
         """
-        return await to_thread.run_sync(self.read_blocking, rows, limit, limiter=self.limiter)
+        return await to_thread.run_sync(self.read_blocking, rows, limit, limiter=self._limiter)
 
-    def read_blocking(self, rows: RemainingRows, limit: int | None) -> DecodedRows:
+    def read_blocking(self, rows: Blocks, limit: int | None) -> DecodedRows:
         """Blocks for some milliseconds; see `read`."""
-        if isinstance(rows, ColumnRows):
-            return self._deliver([rows.take(limit)], more=False)
+        if self.is_decoded(rows):
+            return self.take_decoded(rows, limit)
         blocks: list[Block] = []
         count, size = 0, 0
-        while (block := rows.take(None if limit is None else limit - count)) is not None:
+        while size < BLOCK_BYTES and not self.is_decoded(rows):
+            block = rows.take(None if limit is None else limit - count)
+            if block is None:
+                break
             blocks.append(block)
             count += block.count
             size += len(block.segment.data)
-            if size >= BLOCK_BYTES:
-                break
         # With a limit, rows that are skipped are replaced by those after them.
-        return self._deliver(self._decode(blocks), more=block is not None or count == limit)
+        return self._deliver(self._decode(blocks), more=rows.peek() is not None)
 
     def _decode(self, blocks: Sequence[Block]) -> Iterator[Columns]:
         """The columns of these rows; an unusual record slows down only its own segment."""
@@ -213,8 +235,8 @@ class BatchReader:
 
 
 def _integers(column: pa.Int64Array) -> memoryview:
-    """The integers of a column without nulls, where they are."""
-    return memoryview(column.buffers()[1]).cast("q")[column.offset : column.offset + len(column)]
+    """The bytes of the integers of a column without nulls, where they are."""
+    return memoryview(column.buffers()[1])[8 * column.offset : 8 * (column.offset + len(column))]
 
 
 def _concatenate(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

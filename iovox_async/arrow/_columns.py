@@ -13,15 +13,16 @@ from datetime import timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from attrs import frozen
 
 from .._params.validators import InvalidValue
 from .._parsing.compiled import UnsupportedByFastPath
 from .._parsing.lenient import LenientConverter
 from ..models import Call
-from ._arrays import bool_array, int_array, int_scalar, str_scalar
+from ._arrays import bool_array, int_array, int_scalar, str_scalar, text_buffers
+from ._kernels import call, cast, is_in
 from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 
@@ -30,9 +31,13 @@ SORT_KEYS: Final = ("\0start", "\0id")
 
 #: Distinct durations cached.
 _MAX_CACHED_VALUES: Final = 4096
+_TIMESTAMP: Final = pa.timestamp("us")
 #: A date and a time to the second. Arrow reads shorter forms too, but a record counts them as coerced.
 _FULL_DATE_LENGTH: Final = len("2024-02-26 04:39:59")
-_DURATION_LENGTH: Final = len("00:02:05")
+#: The smallest digits of a duration, how much larger than these they may be, and the seconds of each.
+_DURATION_FORM: Final = b"00:00:00"
+_DURATION_LIMITS: Final = np.array([2, 9, 0, 5, 9, 0, 5, 9], np.uint8)
+_DURATION_SECONDS: Final = np.array([36_000, 3_600, 0, 600, 60, 0, 10, 1])
 
 #: What the fast decoders raise for a page that they do not support.
 FAST_PATH_ERRORS: Final = (UnsupportedByFastPath, RecursionError, pa.ArrowException)
@@ -57,7 +62,7 @@ class Columns:
         if isinstance(rows, range):
             batch = self.batch.slice(rows.start, len(rows))
         else:
-            batch = self.batch.take(int_array(rows))
+            batch = call("take", self.batch, int_array(rows))
         return Columns(batch, self.coerced and self.coerced.intersection(rows))
 
 
@@ -118,7 +123,7 @@ class ColumnConverter:
                 starts = _local_times(array, mark)
                 arrays[name] = self._instants(starts)
             elif column.kind == "json":
-                arrays[name] = pc.fill_null(array, str_scalar("[]"))
+                arrays[name] = call("fill_null", array, str_scalar("[]"))
             else:
                 arrays[name] = self._convert(array, column, mark)
             if name in self._required and arrays[name].null_count:
@@ -148,15 +153,15 @@ class ColumnConverter:
 
     def _convert_distinct(self, array: pa.StringArray, column: ColumnType, mark: MarkCoerced) -> pa.Array:
         """Converts each distinct value once."""
-        encoded = array.dictionary_encode()
+        encoded = call("dictionary_encode", array)
         parsed = [self._parse(column.kind, text) for text in encoded.dictionary.to_pylist()]
         values = [value for value, _ in parsed]
         coerced = [code for code, (_, is_coerced) in enumerate(parsed) if is_coerced]
         if coerced:
-            codes = int_array(coerced).cast(encoded.indices.type)
-            mark(pc.indices_nonzero(pc.is_in(encoded.indices, codes)))
+            codes = cast(int_array(coerced), encoded.indices.type)
+            mark(call("indices_nonzero", is_in(encoded.indices, codes)))
         distinct = bool_array(values) if column.kind == "bool" else int_array(values)
-        return distinct.take(encoded.indices)
+        return call("take", distinct, encoded.indices)
 
     def _parse_uncached(self, kind: ColumnKind, text: str | None) -> tuple[Any, bool]:
         """Reads a value as records do; also returns whether it was coerced."""
@@ -175,7 +180,7 @@ class ColumnConverter:
             raise UnsupportedByFastPath
 
         def mark_parents(positions: pa.Array) -> None:
-            mark(pc.list_parent_indices(array).take(positions))
+            mark(call("take", call("list_parent_indices", array), positions))
 
         return pa.ListArray.from_arrays(
             array.offsets, self._convert_struct(array.values, column, mark_parents)
@@ -187,37 +192,47 @@ class ColumnConverter:
         return pa.StructArray.from_arrays(
             [*members, pa.nulls(len(array), pa.string())],
             names=[*types, EXTRA],
-            mask=array.is_null() if array.null_count else None,
+            mask=call("is_null", array) if array.null_count else None,
         )
 
 
 def _local_times(array: pa.StringArray, mark: MarkCoerced) -> pa.Int64Array:
     """Dates as local times in microseconds from 1970; an empty text is null, and coerced."""
-    lengths = pc.binary_length(array)
-    shortest = pc.min(lengths).as_py()
+    shortest = _shortest(array)
     if shortest == 0:
-        blank = pc.equal(lengths, int_scalar(0))
-        mark(pc.indices_nonzero(blank))
-        array = pc.if_else(blank, pa.nulls(1, pa.string())[0], array)
-        shortest = pc.min(pc.binary_length(array)).as_py()
+        blank = call("equal", call("binary_length", array), int_scalar(0))
+        mark(call("indices_nonzero", blank))
+        array = call("if_else", blank, pa.nulls(1, pa.string())[0], array)
+        shortest = _shortest(array)
     if shortest is None:
         return pa.nulls(len(array), pa.int64())
     if shortest < _FULL_DATE_LENGTH:
         raise UnsupportedByFastPath
     # The cast refuses an offset from UTC, which the JSON reader would apply.
-    local = array.cast(pa.timestamp("us")).view(pa.int64())
-    if pc.min(local).as_py() < MIN_MICROSECONDS:
+    local = cast(array, _TIMESTAMP).view(pa.int64())
+    if call("min", local).as_py() < MIN_MICROSECONDS:
         raise UnsupportedByFastPath
     return local
 
 
-def _durations(array: pa.StringArray) -> pa.Array | None:
+def _shortest(texts: pa.StringArray) -> int | None:
+    """The length of the shortest text that is not null, or None."""
+    if not len(texts) or texts.null_count:
+        return call("min", call("binary_length", texts)).as_py()  # type: ignore[no-any-return]  # pyarrow has no types
+    offsets, _ = text_buffers(texts)
+    return int(np.diff(offsets).min())
+
+
+def _durations(texts: pa.StringArray) -> pa.Int64Array | None:
     """Durations that are all written `HH:MM:SS` and shorter than a day; None if they are not."""
-    lengths = pc.min_max(pc.binary_length(array)).as_py()
-    if set(lengths.values()) != {_DURATION_LENGTH}:
+    if not len(texts) or texts.null_count:
         return None
-    try:
-        dates = pc.binary_join_element_wise(str_scalar("1970-01-01"), array, str_scalar(" "))
-        return dates.cast(pa.timestamp("s")).view(pa.int64())
-    except pa.ArrowInvalid:
+    offsets, data = text_buffers(texts)
+    if (np.diff(offsets) != len(_DURATION_FORM)).any():
         return None
+    # Bytes before the smallest digit or the colon become large numbers.
+    digits = data.reshape(-1, len(_DURATION_FORM)) - np.frombuffer(_DURATION_FORM, np.uint8)
+    seconds = digits @ _DURATION_SECONDS
+    if (digits > _DURATION_LIMITS).any() or seconds.max() >= 86_400:
+        return None
+    return pa.Array.from_buffers(pa.int64(), len(texts), [None, pa.py_buffer(seconds)])

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
-from typing import Final
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Final
 
 from ._arrays import int_scalar
+from ._kernels import call
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -51,9 +52,11 @@ class OffsetTable:
 
     def to_instants(self, local: pa.Int64Array) -> pa.Int64Array:
         """Local times to instants, both in microseconds from 1970."""
-        days = pc.unique(pc.divide(pc.subtract(local, int_scalar(MIN_MICROSECONDS)), int_scalar(_DAY)))
+        days = call(
+            "unique", call("divide", call("subtract", local, int_scalar(MIN_MICROSECONDS)), int_scalar(_DAY))
+        )
         changes: list[OffsetChange] = []
-        for day in sorted(days.drop_null().to_pylist()):
+        for day in sorted(filter(None.__ne__, days.to_pylist())):
             for change in self._changes_on(day):
                 if not changes or change[1] != changes[-1][1]:
                     changes.append(change)
@@ -61,8 +64,9 @@ class OffsetTable:
             return local
         offsets = int_scalar(changes[0][1])
         for start, offset in changes[1:]:
-            offsets = pc.if_else(pc.greater_equal(local, int_scalar(start)), int_scalar(offset), offsets)
-        return pc.subtract(local, offsets)
+            is_later = call("greater_equal", local, int_scalar(start))
+            offsets = call("if_else", is_later, int_scalar(offset), offsets)
+        return call("subtract", local, offsets)
 
     def _changes_on(self, day: int) -> list[OffsetChange]:
         """The offsets of a day, counted from the first day Python supports: almost always one."""

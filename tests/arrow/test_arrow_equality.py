@@ -30,8 +30,7 @@ from support.odd_values import (
 )
 
 from iovox_async import Fields, RecordError
-from iovox_async._paging import RowSlice
-from iovox_async.arrow._batches import ColumnPageBuilder
+from iovox_async._parsing.page import Blocks
 
 DATA = Path(__file__).parents[1] / "data"
 SAMPLES = {
@@ -110,11 +109,11 @@ def test_what_a_page_gives_does_not_depend_on_earlier_ones(on_error):
 
     def outcome(reader, decoder, page):
         decoder.coerced = decoder.skipped = 0
-        builder = ColumnPageBuilder(reader)
+        builder = reader.page_format.new_builder()
         builder.feed(json.dumps(page).encode())
         built = builder.build(0)
         try:
-            remaining = reader.remaining(RowSlice(built, range(built.rows)))
+            remaining = Blocks(built, range(built.rows))
             batch, *_ = reader.read_blocking(remaining, None)
         except RecordError as error:
             return str(error)
@@ -221,7 +220,7 @@ def test_a_page_does_not_depend_on_the_pages_before_it(fields):
     for order in (pages, pages[::-1]):
         reader, _ = reader_of(fields)
         for page in order:
-            batch, _, _ = reader.read_blocking(reader.remaining(RowSlice(page, range(page.rows))), None)
+            batch, _, _ = reader.read_blocking(Blocks(page, range(page.rows)), None)
             (expected,), _ = read_batches(page, fields)
             assert batch.equals(expected)
 
@@ -238,9 +237,7 @@ def test_batches_do_not_share_memory_with_the_reused_buffer():
     """Given several pages of one reader, when the next is read, then the batches before it do not change."""
     reader, _ = reader_of()
     pages = [page_of([{**ROW, **NESTED, "node_name": letter * 40}] * 300) for letter in "abc"]
-    batches = [
-        reader.read_blocking(reader.remaining(RowSlice(page, range(page.rows))), None)[0] for page in pages
-    ]
+    batches = [reader.read_blocking(Blocks(page, range(page.rows)), None)[0] for page in pages]
     names = [set(batch.column("node_name").to_pylist()) for batch in batches]
     assert names == [{letter * 40} for letter in "abc"]
 

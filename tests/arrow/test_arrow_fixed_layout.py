@@ -19,7 +19,7 @@ from support.arrow_pages import (
 )
 
 from iovox_async import Fields
-from iovox_async.arrow._batches import ColumnPage, ColumnPageBuilder
+from iovox_async.arrow._batches import ColumnSegment
 from iovox_async.arrow._from_fixed_layout import FixedLayoutDecoder
 
 DATA = Path(__file__).parents[1] / "data"
@@ -30,15 +30,15 @@ START = '"call_start": "2024-02-26 04:39:59"'
 
 def decode(body):
     """The columns of a page with flat fields, by the fixed-layout decoder only; None if it does not support the page."""
-    columns = FixedLayoutDecoder(CONVERTER).decode([body])
-    return None if columns is None else columns.batch
+    decoded = FixedLayoutDecoder(CONVERTER).decode([body])
+    return None if decoded is None else decoded[0].batch
 
 
 def is_column_page(body):
     """Whether a page with these bytes is decoded when it arrives."""
-    builder = ColumnPageBuilder(reader_of(FLAT)[0])
+    builder = reader_of(FLAT)[0].page_format.new_builder()
     builder.feed(body)
-    return isinstance(builder.build(len(body)), ColumnPage)
+    return all(isinstance(segment, ColumnSegment) for segment in builder.build(len(body)).segments)
 
 
 @pytest.mark.parametrize("blank", ["", " ", "  "])

@@ -8,15 +8,16 @@ import pytest
 from hypothesis import strategies as st
 
 from iovox_async import Call, Fields, InsightsQuery, RecordError
-from iovox_async._paging import PageRequest, PageResult, RowSlice
+from iovox_async._paging import PageRequest, PageResult
 from iovox_async._paging.order import DeliveryOrder
 from iovox_async._paging.spec import resolve
 from iovox_async._paging.types import fill_missing_starts
 from iovox_async._parsing.compiled import response_keys
 from iovox_async._parsing.decoder import CallDecoder
+from iovox_async._parsing.page import Blocks
 from iovox_async._parsing.splitter import PageSplitter
 from iovox_async.arrow import schema_for
-from iovox_async.arrow._batches import BatchReader, ColumnPageBuilder
+from iovox_async.arrow._batches import BatchReader
 from iovox_async.arrow._columns import ColumnConverter
 from iovox_async.arrow._from_json import JsonColumnDecoder
 from iovox_async.arrow.schema import column_names, column_types, in_schema_order, schema_of
@@ -94,7 +95,7 @@ def read_batches(page, fields=Fields.ALL, timezone=None, on_error="raise", body=
     """The batches of a page, or of the bytes of a response; and the decoder that has the counters."""
     reader, decoder = reader_of(fields, timezone, on_error, **options)
     if body is not None:
-        builder = ColumnPageBuilder(reader)
+        builder = reader.page_format.new_builder()
         builder.feed(body[:7])
         builder.feed(body[7:])
         page = builder.build(len(body))
@@ -110,7 +111,7 @@ def read_batches(page, fields=Fields.ALL, timezone=None, on_error="raise", body=
             .slice(PageResult(starts, page, lambda: page.ids), starts, rows)
             .rows
         )
-    remaining = reader.remaining(RowSlice(page, rows))
+    remaining = Blocks(page, rows)
     batches, more = [], True
     while more:
         batch, _, more = reader.read_blocking(remaining, None)
