@@ -10,8 +10,7 @@ from support.arrow_pages import expected_rows, page_of, read_batches, reader_of,
 from support.odd_values import ROW
 
 from iovox_async import AsyncInsights, Fields, SessionError
-from iovox_async._paging import RowSlice
-from iovox_async._parsing.page import RawPage
+from iovox_async._parsing.page import Blocks, RawPage
 from iovox_async.arrow import SCHEMA, _batches, schema_for
 from iovox_async.sandbox import Sandbox
 
@@ -54,8 +53,8 @@ def test_calls_of_one_second_are_ordered_by_id_across_blocks(monkeypatch, descen
     )
 
 
-async def test_pages_are_decoded_in_another_thread():
-    """Given a page for each decoder, when read, then no segment is touched in the thread of the event loop."""
+async def test_json_is_decoded_in_another_thread():
+    """Given a page of JSON for each decoder, when read, then no segment is touched in the thread of the event loop."""
     threads = set()
 
     class WatchedPage(RawPage):
@@ -68,7 +67,7 @@ async def test_pages_are_decoded_in_another_thread():
     for rows in ([ROW], [{**ROW, "call_result": 5}]):
         page = page_of(rows)
         page = WatchedPage(page.segments, page.starts, page.ids, page.size, page.wire_bytes)
-        batch, key, more = await reader.read(reader.remaining(RowSlice(page, range(page.rows))), None)
+        batch, key, more = await reader.read(Blocks(page, range(page.rows)), None)
         assert (batch.num_rows, key, more) == (1, (datetime(2024, 2, 26, 4, 39, 59), 7), False)
     assert threading.get_ident() not in threads
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,7 +18,8 @@ from iovox_async._parsing.decoder import CallDecoder
 from iovox_async._parsing.page import Blocks
 from iovox_async._parsing.splitter import PageSplitter
 from iovox_async.arrow import schema_for
-from iovox_async.arrow._batches import BatchReader
+from iovox_async.arrow import _batches
+from iovox_async.arrow._batches import ARRIVING_BYTES, BatchReader
 from iovox_async.arrow._columns import ColumnConverter
 from iovox_async.arrow._from_json import JsonColumnDecoder
 from iovox_async.arrow.schema import column_names, column_types, in_schema_order, schema_of
@@ -91,14 +93,28 @@ def reader_of(fields=Fields.ALL, timezone=None, on_error="raise", **options):
     return BatchReader(decoder, spec, timezone), decoder
 
 
-def read_batches(page, fields=Fields.ALL, timezone=None, on_error="raise", body=None, **options):
+def build_page(reader, body, block_bytes=ARRIVING_BYTES):
+    """The page of the bytes of a response, which arrive in pieces, as a stream builds it."""
+    builder = reader.page_format.new_builder()
+    with patch.object(_batches, "ARRIVING_BYTES", block_bytes):
+        for start in range(0, len(body), 7 + block_bytes // 5):
+            builder.feed(body[start : start + 7 + block_bytes // 5])
+        return builder.build(len(body))
+
+
+def read_batches(
+    page,
+    fields=Fields.ALL,
+    timezone=None,
+    on_error="raise",
+    body=None,
+    block_bytes=ARRIVING_BYTES,
+    **options,
+):
     """The batches of a page, or of the bytes of a response; and the decoder that has the counters."""
     reader, decoder = reader_of(fields, timezone, on_error, **options)
     if body is not None:
-        builder = reader.page_format.new_builder()
-        builder.feed(body[:7])
-        builder.feed(body[7:])
-        page = builder.build(len(body))
+        page = build_page(reader, body, block_bytes)
         assert page.rows == len(page.starts) == len(page.ids)
     spec = spec_of(fields, timezone, **options)
     rows = range(page.rows)
@@ -127,8 +143,12 @@ def read_records(page, fields=Fields.ALL, timezone=None, on_error="raise"):
 
 
 def check_equal_to_records(page, fields=Fields.ALL, timezone=None, on_error="raise", response=None):
-    """Batches have the values, counters and errors of the records, from segments and from the bytes of a response."""
-    for body in (None, response or page.raw(range(page.rows))):
+    """Batches have the values, counters and errors of the records, from segments and from the bytes of a response.
+
+    The bytes are decoded all at once, and in blocks of about a row.
+    """
+    response = response or page.raw(range(page.rows))
+    for body, block_bytes in ((None, 0), (response, ARRIVING_BYTES), (response, 200)):
         error = None
         try:
             calls, records = read_records(page, fields, timezone, on_error)
@@ -136,10 +156,10 @@ def check_equal_to_records(page, fields=Fields.ALL, timezone=None, on_error="rai
             error = raised
         if error is not None:
             with pytest.raises(RecordError) as caught:
-                read_batches(page, fields, timezone, on_error, body)
+                read_batches(page, fields, timezone, on_error, body, block_bytes)
             assert (caught.value.index, caught.value.path) == (error.index, error.path)
             continue
-        batches, counters = read_batches(page, fields, timezone, on_error, body)
+        batches, counters = read_batches(page, fields, timezone, on_error, body, block_bytes)
         schema = schema_for(fields, timezone)
         assert all(batch.schema.equals(schema) for batch in batches)
         for batch in batches:
