@@ -2,7 +2,7 @@
 
 A page is decoded by the first decoder that supports it, each of which returns `Columns` or None:
 
-1. `_from_fixed_layout`: a page of flat rows that are all written alike, by the offsets of its values, when it arrives;
+1. `_from_fixed_layout`: blocks of flat rows that are all written alike, by the offsets of their values, when they arrive;
 2. `_from_json`: segments of a page, by Arrow's JSON reader;
 3. `_from_records`: any segment, by way of its records.
 

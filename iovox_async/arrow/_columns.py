@@ -123,7 +123,7 @@ class ColumnConverter:
                 starts = _local_times(array, mark)
                 arrays[name] = self._instants(starts)
             elif column.kind == "json":
-                arrays[name] = call("fill_null", array, str_scalar("[]"))
+                arrays[name] = call("coalesce", array, str_scalar("[]"))
             else:
                 arrays[name] = self._convert(array, column, mark)
             if name in self._required and arrays[name].null_count:

@@ -52,11 +52,10 @@ class OffsetTable:
 
     def to_instants(self, local: pa.Int64Array) -> pa.Int64Array:
         """Local times to instants, both in microseconds from 1970."""
-        days = call(
-            "unique", call("divide", call("subtract", local, int_scalar(MIN_MICROSECONDS)), int_scalar(_DAY))
-        )
+        day_numbers = call("divide", call("subtract", local, int_scalar(MIN_MICROSECONDS)), int_scalar(_DAY))
+        days = [day for day in call("unique", day_numbers).to_pylist() if day is not None]
         changes: list[OffsetChange] = []
-        for day in sorted(filter(None.__ne__, days.to_pylist())):
+        for day in sorted(days):
             for change in self._changes_on(day):
                 if not changes or change[1] != changes[-1][1]:
                     changes.append(change)

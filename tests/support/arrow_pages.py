@@ -17,8 +17,7 @@ from iovox_async._parsing.compiled import response_keys
 from iovox_async._parsing.decoder import CallDecoder
 from iovox_async._parsing.page import Blocks
 from iovox_async._parsing.splitter import PageSplitter
-from iovox_async.arrow import schema_for
-from iovox_async.arrow import _batches
+from iovox_async.arrow import _batches, schema_for
 from iovox_async.arrow._batches import ARRIVING_BYTES, BatchReader
 from iovox_async.arrow._columns import ColumnConverter
 from iovox_async.arrow._from_json import JsonColumnDecoder
