@@ -173,10 +173,13 @@ class DeltaDirectory:
                 self._commit_pending()
             self._committed_at = self._clock()
 
-    def finish(self, report: bytes) -> None:  # noqa: ARG002 - the log of the table is its report
-        """Records that everything from the requested start on is loaded."""
+    def last_report(self) -> None:
+        """Nothing: the log of the table is its report."""
+
+    def finish(self, report: bytes, *, done: bool) -> None:  # noqa: ARG002 - as above
+        """Records that everything from the requested start on is loaded, if the run has ended well."""
         start = self._requested_start
-        if self._exists and start is not None and start < self.manifest.start:
+        if done and self._exists and start is not None and start < self.manifest.start:
             self._table.set_properties({START: start.isoformat()})
             self.manifest.start = start
 

@@ -247,9 +247,13 @@ class BackfillDirectory:
                 self.deleted |= dropped.keys()
                 self._write_entries()
 
-    def finish(self, report: bytes) -> None:
-        """Writes the report of a run that has ended well."""
+    def finish(self, report: bytes, *, done: bool) -> None:  # noqa: ARG002 - every run has a report
+        """Writes the report of a run that has ended."""
         self.replace(REPORT, report)
+
+    def last_report(self) -> bytes | None:
+        """The report of the run before."""
+        return self.storage.read(REPORT)
 
     def replace(self, path: str, data: bytes) -> None:
         """Writes a small file."""

@@ -14,7 +14,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-import msgspec
 from attrs import evolve, frozen
 
 from .._paging.spec import FINALITY_DELAY
@@ -40,6 +39,7 @@ from ._partitions import (
     resolve_range,
 )
 from ._reading import KEYS, PartitionReader
+from ._run_report import end_run
 from ._storage import open_storage
 from ._tasks import run_concurrently, run_in_thread
 from ._verification import certificate_of, compare_endpoint, compare_file
@@ -257,7 +257,7 @@ class Backfill:
     ) -> BackfillReport:
         if self._running:
             raise BackfillLockedError("this backfill is running already", hint="Wait until it ends.")
-        self._running = True
+        self._running, error = True, None
         self._counters = RunCounters()
         directory = self._new_directory()
         self._reader = PartitionReader(
@@ -280,15 +280,18 @@ class Backfill:
             await work(directory, _Plan(start, stop, started_at))
             self._counters.finished = True
             self._publish_progress()
-            report = self._counters.report(directory.remaining(), directory.changes.values())
-            report_json = msgspec.json.format(msgspec.json.encode(report.to_dict()))
-            await run_in_thread(partial(directory.finish, report_json))
+        except BaseException as caught:
+            error = caught
+            raise
         finally:
             try:
-                await run_in_thread(directory.close)
+                await run_in_thread(
+                    partial(end_run, directory, self._counters, self._insights.account, error)
+                )
             finally:
                 self._running = False
-        return report
+        assert self._counters.final_report is not None
+        return self._counters.final_report
 
     async def _read_missing(
         self, directory: Directory, plan: _Plan, *, refresh: bool, drop_before: datetime | None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field, frozen
@@ -38,6 +39,7 @@ class BackfillProgress:
         window_splits: windows split because they kept failing.
         skipped: records left out because they could not be decoded (`on_error="skip"`).
         elapsed: seconds since the run started.
+        run_id: identifies the run, in logs and in its report.
     """
 
     progress: float = 0.0
@@ -52,6 +54,7 @@ class BackfillProgress:
     window_splits: int = 0
     skipped: int = 0
     elapsed: float = 0.0
+    run_id: str = ""
 
 
 @frozen
@@ -105,7 +108,7 @@ class PartitionChanges:
 
 @frozen
 class BackfillReport:
-    """What a finished run did, and what the directory now holds.
+    """What a run did, and what the directory now holds. `report.json` holds it, also after a run that failed.
 
     Attributes:
         partitions: partitions written by this run.
@@ -126,6 +129,14 @@ class BackfillReport:
         updated: calls of this run that hold other values than before.
         deleted: calls that the endpoint no longer has.
         changes: the same for each partition, with the ids of deleted calls.
+        status: "done", "failed" or "interrupted".
+        error: the class and message of the error that ended a failed run.
+        run_id: identifies the run, in logs and progress.
+        started_at: when the run started, in UTC.
+        finished_at: when it ended.
+        account: the API user and the address of the service.
+        folder: the directory.
+        failing_since: when the first of several failed runs in a row started; None after a run that is done.
     """
 
     partitions: int = 0
@@ -146,6 +157,14 @@ class BackfillReport:
     updated: int = 0
     deleted: int = 0
     changes: tuple[PartitionChanges, ...] = ()
+    status: str = "done"
+    error: str | None = None
+    run_id: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    account: str = ""
+    folder: str = ""
+    failing_since: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, as in `report.json`."""
@@ -161,6 +180,8 @@ class RunCounters:
     """The counters of a running backfill."""
 
     started_at: float = field(factory=time.monotonic)
+    started: datetime = field(factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    run_id: str = field(factory=lambda: secrets.token_hex(4))
     partitions_total: int = 0
     partitions_skipped: int = 0
     seconds_to_read: float = 0.0
@@ -170,6 +191,7 @@ class RunCounters:
     finished: bool = False
     verified: int = 0
     certificates: list[Certificate] = field(factory=list)
+    final_report: BackfillReport | None = None
     _closed_streams: dict[str, int] = field(factory=lambda: dict.fromkeys(_STREAM_COUNTERS, 0))
     _closed_seconds: float = 0.0
     _open_streams: dict[CallStream, float] = field(factory=dict)
@@ -214,6 +236,7 @@ class RunCounters:
             partitions_skipped=self.partitions_skipped,
             last_partition=self.last_partition,
             elapsed=time.monotonic() - self.started_at,
+            run_id=self.run_id,
             **totals,
         )
 
@@ -226,6 +249,7 @@ class RunCounters:
             partitions=self.partitions,
             partitions_skipped=self.partitions_skipped,
             elapsed=round(progress.elapsed, 3),
+            run_id=self.run_id,
             total_calls=sum(entry.rows for entry in entries),
             open_partitions=tuple(sorted(entry.partition for entry in entries if not entry.final)),
             verified=self.verified,

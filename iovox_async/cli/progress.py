@@ -15,7 +15,7 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
@@ -105,7 +105,12 @@ class RateEstimator:
 
 @contextlib.asynccontextmanager
 async def show_progress(
-    read: Callable[[], Figures], mode: Mode | None, *, period: float = 3.0, interval: float = 1.0
+    read: Callable[[], Figures],
+    mode: Mode | None,
+    *,
+    period: float = 3.0,
+    interval: float = 1.0,
+    details: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[None]:
     """Shows progress while the block runs.
 
@@ -114,6 +119,7 @@ async def show_progress(
         mode: None shows nothing.
         period: seconds over which the rate is estimated.
         interval: seconds between two lines.
+        details: what each JSON document holds in addition.
     """
     if mode is None or "progress" in switched_off:
         yield
@@ -121,7 +127,7 @@ async def show_progress(
     rate = RateEstimator(period)
     rate.add(read())
     async with background_task(
-        _draw_bar(read, rate) if mode == "bar" else _write_lines(read, rate, interval, mode)
+        _draw_bar(read, rate) if mode == "bar" else _write_lines(read, rate, interval, mode, details or {})
     ):
         yield
 
@@ -154,21 +160,26 @@ async def _draw_bar(read: Callable[[], Figures], rate: RateEstimator) -> None:
                 await asyncio.sleep(REFRESH_INTERVAL)
 
 
-async def _write_lines(read: Callable[[], Figures], rate: RateEstimator, interval: float, mode: Mode) -> None:
+async def _write_lines(
+    read: Callable[[], Figures], rate: RateEstimator, interval: float, mode: Mode, details: Mapping[str, Any]
+) -> None:
     while True:
         await asyncio.sleep(interval)
         figures = read()
         rate.add(figures)
         if mode == "json":
             rates = {"calls_per_second": round(rate.calls_per_second, 1), "seconds_left": rate.seconds_left}
-            write_event("progress", attrs.asdict(figures) | rates)
+            write_event("progress", {**details, **attrs.asdict(figures), **rates})
         else:
-            print_note(f"{_percent(figures):>3}%  {format_progress(figures, rate)}")
+            print_note(
+                f"{time.strftime('%H:%M:%S')} {_percent(figures):>3}%  {format_progress(figures, rate)}"
+            )
 
 
 def write_event(event: str, data: dict[str, Any]) -> None:
     """Writes one JSON document, on a line of its own, to stderr."""
-    sys.stderr.write(msgspec.json.encode({"event": event, **data}).decode() + "\n")
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    sys.stderr.write(msgspec.json.encode({"event": event, "time": now, **data}).decode() + "\n")
     sys.stderr.flush()
 
 

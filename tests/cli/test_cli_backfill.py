@@ -130,7 +130,7 @@ def test_failed_run_prints_the_command_that_continues(run, sandbox, form):
     sandbox.faults = Faults(fail_after=0, kinds="404")
     assert run(*RANGE, "--log-format", form).exit_code == 1
     sandbox.reset_stats()
-    sandbox.faults = Faults(fail_after=3, kinds="404")
+    sandbox.faults = Faults(fail_after=5, kinds="404")
     result = run(*RANGE, "--page-size", "20", "--concurrency", "1", "--log-format", form)
     assert result.exit_code == 3, result.stderr
     last = result.stderr.splitlines()[-1]
@@ -173,6 +173,67 @@ def test_interrupted_run_can_be_continued(
     assert json.loads((out / "_iovox/report.json").read_text())["total_calls"] == 100
 
 
+@pytest.mark.parametrize("kinds", ["404", "reset"])
+def test_quiet_runs_are_silent_until_something_fails(run, sandbox, tmp_path, kinds):
+    """Given --quiet, when runs succeed, then they print nothing; failures name account, folder, since when, exit code."""
+    report = tmp_path / "out/_iovox/report.json"
+    assert run(*RANGE, "--quiet").output == ""
+    done = json.loads(report.read_text())
+    assert (done["status"], done["error"], done["failing_since"]) == ("done", None, None)
+    sandbox.add([{"call_start": "2024-01-02 10:00:00"}])
+    sandbox.faults = Faults(fail_after=0, kinds=kinds)
+    options = ("--start", "2024-01-01", "--end", "2024-01-06", "--quiet", "--timeout", "0.1")
+    failures = []
+    for _ in range(2):
+        result = run(*options)
+        assert result.exit_code == (1 if kinds == "404" else 3)
+        failures.append(json.loads(report.read_text()))
+    assert failures[0]["failing_since"] == failures[1]["failing_since"] == failures[0]["started_at"]
+    assert failures[0]["run_id"] != failures[1]["run_id"]
+    account = f"demo at {failures[0]['account'].rpartition(' at ')[2]}"
+    assert f"Account {account}, folder {tmp_path / 'out'}: failing since " in result.stderr
+    assert f"exit code {result.exit_code}." in result.stderr
+    assert failures[1]["status"] == "failed"
+    assert failures[1]["folder"] == str(tmp_path / "out")
+    assert failures[1]["total_calls"] == 100
+    sandbox.faults = Faults()
+    assert run(*options).output == ""
+    assert json.loads(report.read_text())["status"] == "done"
+
+
+def test_json_events_say_when_where_and_who(run, sandbox, tmp_path):
+    """Given --log-format json, when a run fails, then its event has time, account, folder, run id and exit code."""
+    sandbox.faults = Faults(fail_after=0, kinds="401")
+    result = run(*RANGE, "--log-format", "json")
+    (event,) = parse_lines(result.stderr)
+    assert result.exit_code == event["exit_code"] == 4
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", event["time"])
+    assert event["account"].startswith("demo at http://127.0.0.1:")
+    assert event["folder"] == str(tmp_path / "out")
+    assert event["run_id"] == json.loads((tmp_path / "out/_iovox/report.json").read_text())["run_id"]
+
+
+def test_a_directory_that_another_run_has_locked_is_exit_code_5(run, tmp_path):
+    """Given a running backfill, when another one starts in its directory, then exit code 5; its report is left alone."""
+    from iovox_async.backfill._storage import open_storage
+
+    assert run(*RANGE).exit_code == 0
+    before = (tmp_path / "out/_iovox/report.json").read_text()
+    lock = open_storage(tmp_path / "out").lock()
+    lock.acquire()
+    try:
+        assert run(*RANGE).exit_code == 5
+    finally:
+        lock.release()
+    assert (tmp_path / "out/_iovox/report.json").read_text() == before
+
+
+def test_both_forms_of_the_range_are_the_same(run):
+    """Given START and END as arguments, when a backfill has run, then the one with options has nothing left to do."""
+    assert run(RANGE[1], RANGE[3]).exit_code == 0
+    assert "nothing to download" in run(*RANGE).stderr
+
+
 class TestProgress:
     @pytest.fixture
     def run_slowly(self, sandbox, run, monkeypatch):
@@ -186,8 +247,8 @@ class TestProgress:
         """Given no terminal, when a backfill runs, then lines show growing percentages, calls, rate and bytes."""
         lines = [line for line in run_slowly().stderr.splitlines() if "%" in line]
         assert len(lines) > 2
-        assert all(re.fullmatch(r" *\d+%  .*\d calls?  [\d,]+/s  .*", line) for line in lines)
-        shares = [int(line.partition("%")[0]) for line in lines]
+        assert all(re.fullmatch(r"[\d:]{8} +\d+%  .*\d calls?  [\d,]+/s  .*", line) for line in lines)
+        shares = [int(line.partition("%")[0].split()[1]) for line in lines]
         assert shares == sorted(shares)
         assert max(shares) < 100
 

@@ -30,8 +30,17 @@ from iovox_async._redaction import hide_credentials
 from .. import FAILED, UNFINISHED, options
 from ..app import COMMANDS
 from ..base import Command
-from ..console import format_count, print_error, print_note, return_to_line_start, with_examples
-from ..errors import format_error, run
+from ..console import (
+    format_count,
+    is_terminal,
+    print_error,
+    print_note,
+    print_warning,
+    return_to_line_start,
+    switched_off,
+    with_examples,
+)
+from ..errors import exit_code_of, format_error, run
 from ..filters import filter_options
 from ..progress import (
     Mode,
@@ -92,13 +101,13 @@ class BackfillCommand:
                     report = await job.run(
                         repair=self.repair, refresh=self.refresh, drop_before=self.drop_before
                     )
-                self._print_report(report, "done")
+                self._print_report(job, report, "done")
                 if self.verify:
                     async with self._show_progress(job):
                         report = await job.verify()
                     if self.log_format == "text":
                         click.echo(verification_table(report))
-                    self._print_report(report, "verified")
+                    self._print_report(job, report, "verified")
                     if report.mismatched_partitions:
                         raise Exit(FAILED)
             except asyncio.CancelledError:
@@ -108,23 +117,46 @@ class BackfillCommand:
             except QueryError:
                 raise
             except IovoxError as error:
-                if self.log_format == "json":
-                    write_event("error", {"error": type(error).__name__, "message": format_error(error)})
-                else:
-                    print_error(format_error(error))
                 temporary = isinstance(error, _TEMPORARY_ERRORS) and not isinstance(error, _PERMANENT_ERRORS)
-                if not (temporary or job.progress.partitions):
-                    raise Exit(FAILED) from None
-                self._print_resume_command(job, "Unfinished.")
-                raise Exit(UNFINISHED) from None
+                can_continue = temporary or bool(job.progress.partitions)
+                code = exit_code_of(error)
+                code = UNFINISHED if code == FAILED and can_continue else code
+                self._print_error(job, error, code)
+                if can_continue:
+                    self._print_resume_command(job, "Unfinished.")
+                raise Exit(code) from None
 
     def _show_progress(self, job: Backfill) -> AbstractAsyncContextManager[None]:
         mode: Mode = "bar" if self.log_format == "text" and can_draw_bar() else self.log_format
-        return show_progress(lambda: job.progress, mode, period=_RATE_PERIOD, interval=_LINE_INTERVAL)
+        return show_progress(
+            lambda: job.progress,
+            mode,
+            period=_RATE_PERIOD,
+            interval=_LINE_INTERVAL,
+            details=self._details(job),
+        )
 
-    def _print_report(self, report: BackfillReport, event: str) -> None:
+    def _details(self, job: Backfill) -> dict[str, Any]:
+        """What every JSON event of the run holds."""
+        folder = hide_credentials(self.out)
+        return {"account": self.account.name, "folder": folder, "run_id": job.progress.run_id}
+
+    def _print_error(self, job: Backfill, error: IovoxError, code: int) -> None:
+        report = job._counters.final_report  # noqa: SLF001 - of this package; also of a run that has failed
+        since = report and (report.failing_since or report.started_at)
         if self.log_format == "json":
-            write_event(event, report.to_dict())
+            event = {"error": type(error).__name__, "message": format_error(error), "exit_code": code}
+            write_event("error", self._details(job) | event | {"failing_since": since})
+        else:
+            print_error(format_error(error))
+            if not is_terminal("stderr"):
+                where = f"Account {self.account.name}, folder {hide_credentials(self.out)}"
+                print_warning(f"{where}: failing since {since}, exit code {code}.")
+
+    def _print_report(self, job: Backfill, report: BackfillReport, event: str) -> None:
+        if self.log_format == "json":
+            if "notes" not in switched_off:
+                write_event(event, report.to_dict() | self._details(job))
         else:
             # With --verify, the total follows after the verification.
             with_total = event == "verified" or not self.verify
@@ -133,13 +165,20 @@ class BackfillCommand:
 
     def _print_resume_command(self, job: Backfill, reason: str) -> None:
         partitions = job.progress.partitions
+        # Words mean other dates tomorrow.
+        dates = (
+            {"--start": self.query.start_date, "--end": self.query.end_date} if self.typed.in_words else {}
+        )
+        new = {name: str(date) for name, date in dates.items() if date is not None}
+        replaced = {"START", *dates} if dates else set()
         if self.log_format == "json":
-            command, preparation = resume_command(self.ctx, {}), resume_preparation(self.ctx)
+            command = resume_command(self.ctx, new, without=replaced)
+            preparation = resume_preparation(self.ctx)
             event = {"partitions": partitions, "resume_command": command, "preparation": preparation}
-            write_event("unfinished", event)
+            write_event("unfinished", self._details(job) | event)
         else:
             finished = f" {format_count(partitions, 'partition')} finished." if partitions else ""
-            print_resume_command(self.ctx, f"{reason}{finished}", {})
+            print_resume_command(self.ctx, f"{reason}{finished}", new, without=replaced)
 
 
 @click.command(

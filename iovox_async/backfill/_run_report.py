@@ -1,0 +1,77 @@
+"""Writes `report.json` at the end of a run, also of one that failed or was interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from attrs import evolve
+
+from ..errors import BackfillError, IovoxError
+
+if TYPE_CHECKING:
+    from ._manifest import ManifestEntry
+    from ._runner import Directory
+    from .report import BackfillReport, RunCounters
+
+__all__ = ["end_run"]
+
+
+def end_run(directory: Directory, counters: RunCounters, account: str, error: BaseException | None) -> None:
+    """Writes the report of a run that ends now, if it has the directory, keeps it in the counters, and releases the lock.
+
+    Args:
+        directory: the directory; it may not have been opened.
+        counters: the counters of the run.
+        account: the account, as `insights.account`.
+        error: what ended the run, or None.
+
+    Raises:
+        BackfillError: the report of a run that no error has ended cannot be written.
+    """
+    try:
+        report = counters.final_report = _make_report(directory, counters, account, error)
+        # Else it is the directory of another run, or of another backfill.
+        if hasattr(directory, "manifest"):
+            data = msgspec.json.format(msgspec.json.encode(report.to_dict()))
+            with contextlib.suppress(*(() if error is None else (BackfillError,))):
+                directory.finish(data, done=error is None)
+    finally:
+        directory.close()
+
+
+def _make_report(
+    directory: Directory, counters: RunCounters, account: str, error: BaseException | None
+) -> BackfillReport:
+    entries: list[ManifestEntry] = []
+    with contextlib.suppress(*(() if error is None else (Exception,))):
+        entries = directory.remaining()
+    report = counters.report(entries, directory.changes.values())
+    status = "done" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+        status = "interrupted"
+    started, finished = counters.started.isoformat(), datetime.now(UTC).isoformat(timespec="seconds")
+    message = f"{type(error).__name__}: {error}" if isinstance(error, IovoxError) else type(error).__name__
+    return evolve(
+        report,
+        status=status,
+        error=message if status == "failed" else None,
+        started_at=started,
+        finished_at=finished,
+        account=account,
+        folder=str(directory.storage),
+        failing_since=None
+        if error is None
+        else _failing_since(directory) or (started if status == "failed" else None),
+    )
+
+
+def _failing_since(directory: Directory) -> str | None:
+    """When the first of the failed runs before this one began, as the report of the last one says."""
+    with contextlib.suppress(BackfillError, msgspec.DecodeError, AttributeError):
+        since: str | None = msgspec.json.decode(directory.last_report() or b"{}").get("failing_since")
+        return since
+    return None
