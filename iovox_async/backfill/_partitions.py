@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 
 from .._paging import SECOND
 from .._paging.spec import resolve, to_local_time
+from .._wording import Wording
 from ..errors import ConfigurationError, QueryError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def resolve_range(
             raise QueryError(
                 "end_date",
                 f"({end}) is before {start}, where a backfill without a start begins",
-                hint="Give a start.",
+                hint=Wording("Give {start_date}."),
             )
         query = evolve(query, start_date=start)
     spec = resolve(query, now=latest, earliest_now=earliest, timezone=timezone, paging="windows")
