@@ -184,7 +184,7 @@ async def test_an_end_before_this_month_without_a_start_is_empty(options, open_s
 
 
 @pytest.mark.parametrize(
-    ("end", "max_calls", "requests"), [("2024-01-06", None, 2), (END, 10, 2), (END, None, 3)]
+    ("end", "max_calls", "requests"), [("2024-01-27", None, 2), (END, 10, 2), (END, None, 3)]
 )
 async def test_an_empty_range_is_requested_twice(open_session, end, max_calls, requests):
     """Given a range without calls, then a second request checks the first; a long range begins with two, unless few calls are wanted."""

@@ -24,6 +24,7 @@ from attrs import evolve
 
 from .._http.budgets import STREAM_BYTES, PageBudget
 from .._http.failures import is_splittable
+from .._http.turns import REQUESTING, take_turn
 from .._paging import SECOND, PagePlan, PageResult, WindowPlan
 from .._paging.spec import FINALITY_DELAY
 from .._params.account_time import UncutHours
@@ -46,7 +47,7 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 #: Rows per page when reading by page numbers without a page size: moderate for every selection of fields.
 DEFAULT_PAGE_ROWS: Final = 2_500
 #: Ranges from which on a full page is requested along with the first, small one: a shorter range may well fit into that.
-EARLY_PAGE_RANGE: Final = timedelta(days=7)
+EARLY_PAGE_RANGE: Final = timedelta(days=28)
 
 
 def _identity(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
@@ -185,13 +186,14 @@ class PageFetcher:
             while not self.plan.exhausted and self._error is None:
                 if self._can_request():
                     holder = object()
+                    await take_turn(REQUESTING)
                     try:
                         await self._throttle.acquire(holder)
                     except RequestError as error:
                         # The account was refused a moment ago. Not raised: the task group would wrap it.
                         self._fail(error)
                         break
-                    # The plan may have changed while this waited for a slot.
+                    # The plan may have changed while this waited.
                     if self._can_request():
                         coroutine = self._fetch(self.plan.next_request(), holder)
                         self._recent.append(coroutine)
@@ -243,6 +245,7 @@ class PageFetcher:
             self._error.add_note(f"Another request failed meanwhile: {error}")
 
     async def _fetch_page(self, request: PageRequest) -> None:
+        await take_turn(REQUESTING)
         constant = self._date_constant
         query_string = self._query.to_query_string(
             page=request.page,
@@ -292,6 +295,7 @@ class PageFetcher:
         )
         if self._adjusts_limit:
             self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
+        await take_turn(REQUESTING)
         self.plan.accept(request, PageResult(page.starts, page, lambda: page.ids))
         page.forget_keys()
         self.telemetry.page_accepted(

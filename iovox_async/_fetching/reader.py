@@ -16,11 +16,12 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from operator import attrgetter, length_hint
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anyio import to_thread
 from attrs import define, evolve, field
 
+from .._http.turns import DECODING, take_turn
 from .._paging import SECOND
 from .._paging.spec import FINALITY_DELAY
 from .._parsing.page import Blocks
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 __all__ = ["StreamReader"]
 
 T = TypeVar("T")
+
+#: Seconds after the start of a stream, when its first request has been sent, and between the steps that prepare its decoder.
+PREPARE_SECONDS: Final = 0.004
 
 #: The start and id of a call.
 _sort_key: attrgetter[tuple[Any, Any]] = attrgetter("call_start", "id")
@@ -136,6 +140,7 @@ class StreamReader:
     async def _pause(self) -> None:
         """Lets requests, and the rest of the program, continue however fast the caller is."""
         await asyncio.sleep(0)
+        await take_turn(DECODING)
         self._check_open()
 
     async def next_calls(self) -> bool | None:
@@ -243,6 +248,11 @@ class StreamReader:
         if self._fetcher is None:
             page_format = SPLIT_PAGES if self._arrow is None else self._arrow.page_format
             self._fetcher = PageFetcher(self.spec, self.connection, page_format)
+            if self._arrow is None:
+                # While the first page is on its way.
+                loop = asyncio.get_running_loop()
+                for step, prepare in enumerate(self.decoder.preparations, 1):
+                    loop.call_later(step * PREPARE_SECONDS, prepare)
         self._rows = None
         rows = await self._fetcher.next_rows()
         self._check_open()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from anyio import to_thread
 
+from .._http.turns import DECODING, take_turn
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,6 +32,7 @@ async def decode_page(decoder: CallDecoder, page: RawPage) -> list[Call]:
     for block in page.pick(range(page.rows)):
         calls += decoder.batch(block.segment.data, block.index, block.rows)
         await asyncio.sleep(0)
+        await take_turn(DECODING)
     return calls
 
 

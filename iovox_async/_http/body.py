@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Final
 
 from .._parsing.gzip import GzipDecoder
 from .._wording import Wording
 from ..errors import DecodeError, TransportError
 from .engines import describe_type
+from .turns import RECEIVING, take_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from .engines import Engine
 
 __all__ = ["ResponseBody", "check_response"]
+
+#: Numbers responses in the order in which they begin.
+_numbers: Final = count()
 
 
 def check_response(response: object, engine: Engine) -> None:
@@ -45,6 +50,7 @@ class ResponseBody:
 
     def __init__(self, response: httpx.Response, max_bytes: int, deadline: NetworkDeadline) -> None:
         self.deadline = deadline
+        self._number = next(_numbers)
         self.received = 0
         self.reading = False
         self.too_large = False
@@ -58,6 +64,12 @@ class ResponseBody:
         """Calls a decoder; the time it takes does not count as the network's."""
         started = time.perf_counter()
         work(block)
+        self.deadline.decoding += time.perf_counter() - started
+
+    async def take_turn(self) -> None:
+        """Waits for the turn to decode a block; the wait does not count as the network's either."""
+        started = time.perf_counter()
+        await take_turn(RECEIVING + self._number)
         self.deadline.decoding += time.perf_counter() - started
 
     async def blocks(self) -> AsyncGenerator[bytes]:

@@ -15,20 +15,27 @@ if TYPE_CHECKING:
 __all__ = ["Traffic"]
 
 HOUR: Final = timedelta(hours=1)
-#: Hours to measure or to add up, at most; beyond them the average is used.
+WEEK: Final = timedelta(days=7)
+#: Hours of a page to measure, at most.
 MAX_HOURS: Final = 14 * 24
 #: Calls by which an hour counts as average while nothing has been measured.
 PRIOR_CALLS: Final = 0.5
 
 
 def _hours(start: datetime, stop: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """Splits a time at full hours."""
+    """Splits a time at full hours, from `start` on; backwards if `stop` is before it."""
     for _ in range(MAX_HOURS):
-        if start >= stop:
+        if start < stop:
+            end = min(stop, start.replace(minute=0, second=0, microsecond=0) + HOUR)
+            yield start, end
+            start = end
+        elif start > stop:
+            begin = start.replace(minute=0, second=0, microsecond=0)
+            begin = max(stop, begin if begin < start else begin - HOUR)
+            yield begin, start
+            start = begin
+        else:
             return
-        end = min(stop, start.replace(minute=0, second=0, microsecond=0) + HOUR)
-        yield start, end
-        start = end
 
 
 class Traffic:
@@ -60,30 +67,26 @@ class Traffic:
     def rate(self, at: datetime) -> float:
         """Calls per second expected at a time."""
         rate = self.average
-        for bins, number in ((self._by_hour, at.hour), (self._by_weekly_hour, at.weekday() * 24 + at.hour)):
-            if rate > 0:
-                calls, seconds = bins[number]
+        if rate > 0:
+            hour = at.hour
+            for calls, seconds in (self._by_hour[hour], self._by_weekly_hour[at.weekday() * 24 + hour]):
                 rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
         return rate
 
     def expected(self, start: datetime, stop: datetime) -> float:
-        """Calls expected in `[start, stop)`."""
-        calls = 0.0
-        for begin, end in _hours(start, stop):
-            calls += self.rate(begin) * ((end - begin) / SECOND)
-            start = end
-        return calls + max(0.0, (stop - start) / SECOND) * self.average
+        """Calls expected in `[start, stop)`: beyond the first week as many as in it."""
+        weeks = max(1.0, (stop - start) / WEEK)
+        hours = _hours(start, max(start, min(stop, start + WEEK) if weeks > 1 else stop))
+        return weeks * sum(self.rate(begin) * ((end - begin) / SECOND) for begin, end in hours)
 
     def time_of(self, calls: float, start: datetime, stop: datetime) -> float:
         """The seconds from `start`, but not beyond `stop`, in which so many calls are expected; backwards if `stop` is before."""
         total = abs(stop - start) / SECOND
-        measured = min(abs(stop - start), MAX_HOURS * HOUR)
-        hours = list(_hours(start, start + measured) if start <= stop else _hours(start - measured, start))
-        passed = 0.0
-        for begin, end in hours if start <= stop else reversed(hours):
+        passed = expected = 0.0
+        for begin, end in _hours(start, stop):
             seconds, rate = (end - begin) / SECOND, self.rate(begin)
-            if rate * seconds >= calls:
-                return passed + calls / rate
-            calls -= rate * seconds
+            if expected + rate * seconds >= calls:
+                return passed + (calls - expected) / rate
+            expected += rate * seconds
             passed += seconds
-        return passed if self.average <= 0 else min(total, passed + calls / self.average)
+        return min(total, passed * calls / expected) if expected > 0 else passed

@@ -85,9 +85,9 @@ class PageResult:
 
     def count_calls(self) -> int:
         """The number of calls: fewer than the rows if the server has listed a call twice after it cut the page."""
-        ids = list(self.ids())
-        unreadable = ids.count(None)
-        return len(set(ids)) - bool(unreadable) + unreadable
+        ids = self.ids()
+        calls = set(ids)
+        return len(calls) if None not in calls else len(calls) - 1 + ids.count(None)
 
 
 @frozen

@@ -350,7 +350,7 @@ class WindowPlan:
     def splits_left(self, request: PageRequest) -> int:
         """How often the window of a request that keeps failing may still be split."""
         if request is self._early_page.request:
-            return 1
+            return MAX_SPLITS
         window = self._windows[self._index_of(request)]
         if window.second_reader is not None or (window.seconds <= 1 and request.limit <= 1):
             return 0

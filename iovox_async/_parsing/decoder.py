@@ -12,10 +12,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
@@ -123,6 +123,14 @@ class CallDecoder:
         self.skipped: int = 0
         self.skipped_keys: list[tuple[datetime, int]] | None = None
         self.coerced: int = 0
+
+    @property
+    def preparations(self) -> tuple[Callable[[], object], ...]:
+        """What the first batch of these fields in a process would do, in steps of 2 ms: to be called before it arrives."""
+        return (
+            partial(compile_decoder, self._spec),
+            partial(_compiled_hook, self._spec, self._timezone),
+        )
 
     def batch(self, segment: bytes, first_index: int = 0, rows: Sequence[int] | None = None) -> list[Call]:
         """The calls of a segment.
