@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -91,7 +92,9 @@ class Connections:
     async def open(self) -> OpenConnections:
         """Imports the library and creates the connection pool, without blocking the event loop."""
         if self._open is None:
-            opened = await anyio.to_thread.run_sync(self._make)
+            # An import takes long, and so does reading certificates. The rest takes less than to start a thread.
+            takes_long = self._engine not in sys.modules or (self.own_pool and self._uses_tls())
+            opened = await anyio.to_thread.run_sync(self._make) if takes_long else self._make()
             if self._open is None:
                 self._open = opened
         return self._open
@@ -100,8 +103,10 @@ class Connections:
         engine = load_engine(self._engine)
         return OpenConnections(engine, self._transport or self._make_pool(engine), user_agent(engine))
 
+    def _uses_tls(self) -> bool:
+        return any(url.startswith("https:") for url in (self.base_url, self.proxy or ""))
+
     def _make_pool(self, engine: Engine) -> PoolTransport:
-        uses_tls = any(url.startswith("https:") for url in (self.base_url, self.proxy or ""))
         try:
             proxy = None if self.proxy is None else engine.library.Proxy(self.proxy)
             engine.library.URL(self.base_url)
@@ -113,7 +118,7 @@ class Connections:
             engine.library,
             load_pool_package(engine.name),
             concurrency=self._concurrency,
-            ssl_context=create_context(engine, self._trust) if uses_tls else unused_context(),
+            ssl_context=create_context(engine, self._trust) if self._uses_tls() else unused_context(),
             proxy=proxy,
         )
 
