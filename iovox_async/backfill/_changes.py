@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from .report import PartitionChanges
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TableChanges", "compare_tables", "join_changes"]
+__all__ = ["ChangedIds", "TableChanges", "compare_tables", "join_changes"]
 
 
 @frozen
@@ -35,8 +35,7 @@ def compare_tables(old: pa.Table, new: pa.Table) -> TableChanges:
 
     old_ids, new_ids = old["id"].to_numpy(), new["id"].to_numpy()
     _, old_rows, new_rows = np.intersect1d(old_ids, new_ids, assume_unique=True, return_indices=True)
-    columns = [field for field in new.schema if field.name in old.schema.names]
-    names = [field.name for field in columns]
+    names = [name for name in new.schema.names if name in old.schema.names]
     before = old.select(names).take(old_rows).cast(new.select(names).schema)
     after = new.select(names).take(new_rows)
     return TableChanges(
@@ -63,16 +62,26 @@ def _differing_rows(before: pa.Table, after: pa.Table) -> list[int]:
     return differing
 
 
-def join_changes(partition: str, parts: list[tuple[set[int], set[int], set[int]]]) -> PartitionChanges:
-    """The changes of a partition that was compared in parts; each part is the inserted, updated and deleted ids.
+@define
+class ChangedIds:
+    """The ids of calls that were inserted, updated and deleted."""
 
-    A call that moved from one part to another counts as updated.
-    """
-    inserted, updated, deleted = (set().union(*column) for column in zip(*parts, strict=True))
-    moved = inserted & deleted
+    inserted: set[int] = field(factory=set)
+    updated: set[int] = field(factory=set)
+    deleted: set[int] = field(factory=set)
+
+
+def join_changes(partition: str, parts: list[ChangedIds]) -> PartitionChanges:
+    """The changes of a partition that was compared in parts. A call that moved between parts counts as updated."""
+    changed = ChangedIds()
+    for part in parts:
+        changed.inserted |= part.inserted
+        changed.updated |= part.updated
+        changed.deleted |= part.deleted
+    moved = changed.inserted & changed.deleted
     return PartitionChanges(
         partition=partition,
-        inserted=len(inserted - moved),
-        updated=len(updated | moved),
-        deleted_ids=tuple(sorted(deleted - moved)),
+        inserted=len(changed.inserted - moved),
+        updated=len(changed.updated | moved),
+        deleted_ids=tuple(sorted(changed.deleted - moved)),
     )

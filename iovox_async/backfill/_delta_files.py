@@ -62,9 +62,9 @@ class StagedFile(AtomicFile):
 
     def __init__(self, path: str, folder: Path) -> None:
         super().__init__(path)
-        self.local_path = folder / f"{uuid.uuid4()}.parquet"
-        with storage_errors(f"write {self.local_path}"):
-            self._file = self.local_path.open("wb", buffering=0)
+        self.local_path = local_path = folder / f"{uuid.uuid4()}.parquet"
+        with storage_errors(f"write {local_path}"):
+            self._file = local_path.open("wb", buffering=0)
 
     def _write(self, data: memoryview) -> None:
         while data:
@@ -75,7 +75,7 @@ class StagedFile(AtomicFile):
 
     def _discard(self) -> None:
         self._file.close()
-        self.local_path.unlink(missing_ok=True)
+        Path(self._file.name).unlink(missing_ok=True)
 
 
 class DeltaFiles:
@@ -122,6 +122,7 @@ class DeltaFiles:
             with storage_errors("create a temporary directory"):
                 self._folder = tempfile.TemporaryDirectory(prefix="iovox-")
         file = StagedFile(path, Path(self._folder.name))
+        assert file.local_path is not None
         self.staged[day] = file.local_path
         return file
 

@@ -27,15 +27,16 @@ import msgspec
 from .._wording import Wording
 from ..errors import BackfillError, BackfillMismatchError, ManifestCorruptedError
 from ._chunks import IdChecksum
+from ._file_changes import compare_files
 from ._file_ids import ids_in_file
 from ._manifest import MANIFEST, Manifest, ManifestEntry
 from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX
+from .report import PartitionChanges
 
 if TYPE_CHECKING:
     from ._job import Job
     from ._locks import Lock
-    from ._storage import Storage
-    from .report import PartitionChanges
+    from ._storage import AtomicFile, Storage
 
 __all__ = ["MANIFEST_INTERVAL", "REPORT", "BackfillDirectory"]
 
@@ -199,6 +200,25 @@ class BackfillDirectory:
                 entries.update(final)
                 raise
 
+    def before_commit(self, name: str, file: AtomicFile | None) -> None:
+        """Compares the file of a partition with the one that it replaces, which is gone afterwards."""
+        previous = self.manifest.entries.get(name)
+        self.changes.pop(name, None)
+        if previous is None or previous.file is None:
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                old = stack.enter_context(self.storage.open(previous.file))
+                new = None
+                if file is not None:
+                    assert file.local_path is not None
+                    new = stack.enter_context(file.local_path.open("rb"))
+                self.changes[name] = compare_files(name, old, new, self._job.format)
+            except Exception:  # noqa: BLE001 - readers raise exceptions of many kinds for a damaged file
+                logger.info(
+                    "the file of partition %s is damaged or missing; all of its calls count as inserted", name
+                )
+
     def commit(self, entry: ManifestEntry) -> None:
         """Adds a partition whose file is in place to the manifest, which is written now or when it is due."""
         with self._write_mutex:
@@ -207,6 +227,7 @@ class BackfillDirectory:
                 self._obsolete_files.add(previous.file)
             if entry.file:
                 self._obsolete_files.discard(entry.file)
+            self.changes.setdefault(entry.partition, PartitionChanges(entry.partition, inserted=entry.rows))
             self.manifest.entries[entry.partition] = entry
             self._unwritten[entry.partition] = entry
             self._write_entries_if_due()

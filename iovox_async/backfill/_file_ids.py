@@ -5,6 +5,7 @@ Files are read in blocks, and only the ids are decoded where the format allows i
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import sys
@@ -20,7 +21,7 @@ from ._storage import storage_errors
 if TYPE_CHECKING:
     from ._storage import Storage
 
-__all__ = ["ids_in_file"]
+__all__ = ["decode_id", "decompressed", "ids_in_file", "unlimited_fields"]
 
 
 class _Id(msgspec.Struct):
@@ -29,7 +30,7 @@ class _Id(msgspec.Struct):
 
 #: Ids that are added up at a time.
 _BLOCK: Final = 10_000
-_decode_id: Final = msgspec.json.Decoder(_Id).decode
+decode_id: Final = msgspec.json.Decoder(_Id).decode
 
 
 def ids_in_file(storage: Storage, path: str, format_name: str) -> IdChecksum:
@@ -51,22 +52,36 @@ def _parquet(file: Any) -> Iterator[IdChecksum]:
 
 
 def _json_lines(file: Iterable[bytes]) -> Iterator[IdChecksum]:
-    return _checksums(_decode_id(line).id for line in file)
+    return _checksums(decode_id(line).id for line in file)
 
 
 def _compressed_json_lines(file: Any) -> Iterator[IdChecksum]:
+    with decompressed(file) as lines:
+        yield from _json_lines(lines)
+
+
+@contextlib.contextmanager
+def decompressed(file: Any) -> Iterator[Any]:
+    """The contents of a file that is compressed with zstd, as a file."""
     import pyarrow as pa
 
     with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd") as stream:
-        yield from _json_lines(io.BufferedReader(stream))
+        yield io.BufferedReader(stream)
 
 
 def _csv(file: Any) -> Iterator[IdChecksum]:
-    limit = csv.field_size_limit(sys.maxsize)  # a transcript may be longer than the default allows
-    try:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    with unlimited_fields():
         yield from _checksums(int(row["id"]) for row in csv.DictReader(text))
-        text.detach()
+    text.detach()
+
+
+@contextlib.contextmanager
+def unlimited_fields() -> Iterator[None]:
+    """Lets the module csv read long fields: a transcript may be longer than its default allows."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
     finally:
         csv.field_size_limit(limit)
 

@@ -38,6 +38,7 @@ class PartitionWriter:
         ranges: the partitions, in order and without gaps.
         final_before: returns the time before which partitions are final; called when one is finished.
         utcnow: returns the current time in UTC.
+        before_commit: called with the name of a finished partition and its file, before the file replaces an earlier one.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class PartitionWriter:
         *,
         final_before: Callable[[], datetime],
         utcnow: Callable[[], datetime],
+        before_commit: Callable[[str, AtomicFile | None], None],
     ) -> None:
         self._storage = storage
         self._format = file_format
@@ -59,6 +61,7 @@ class PartitionWriter:
         self.skipped = SkippedIds(self._stops)
         self._final_before = final_before
         self._utcnow = utcnow
+        self._before_commit = before_commit
         self._index = 0
         self._file: AtomicFile | None = None
         self._buffer: Any = None
@@ -103,6 +106,8 @@ class PartitionWriter:
         if file is not None:
             self._writer.finish()
             self._buffer.close()
+        self._before_commit(part.name, file)
+        if file is not None:
             file.commit()
         self._file, self._buffer, self._writer, self._ids = None, None, None, IdChecksum()
         self._index += 1

@@ -369,6 +369,7 @@ class Backfill:
             group,
             final_before=final_before,
             utcnow=self._runtime.utcnow,
+            before_commit=directory.before_commit,
         )
 
         def commit(entries: Iterable[ManifestEntry]) -> None:

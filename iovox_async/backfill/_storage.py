@@ -57,8 +57,11 @@ class AtomicFile(io.RawIOBase):
 
     Attributes:
         path: the path it will have, relative to the directory.
+        local_path: where its bytes are on this machine until it is committed, if they are; set by subclasses.
         size: bytes written so far.
     """
+
+    local_path: Path | None = None
 
     def __init__(self, path: str) -> None:
         super().__init__()

@@ -70,6 +70,7 @@ class _LocalAtomicFile(AtomicFile):
         name = path.removeprefix(f"{STATE_FOLDER}/").replace("/", ".")
         self._temporary = storage.root / STATE_FOLDER / f"{name}{TEMPORARY_SUFFIX}"
         storage.prepare()
+        self.local_path = self._temporary
         with storage_errors(f"write {path}"):
             self._file = self._file_system.create(self._temporary)
 

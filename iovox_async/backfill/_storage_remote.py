@@ -26,10 +26,12 @@ class _RemoteAtomicFile(AtomicFile):
         super().__init__(path)
         self._storage = storage
         with storage_errors("create a temporary file"):
-            self._file: Any = tempfile.NamedTemporaryFile(prefix="iovox-", delete=False)  # noqa: SIM115 - closed by commit or discard
+            self._file: Any = tempfile.NamedTemporaryFile(prefix="iovox-", delete=False, buffering=0)  # noqa: SIM115 - closed by commit or discard
+        self.local_path = Path(self._file.name)
 
     def _write(self, data: memoryview) -> None:
-        self._file.write(data)
+        while data:
+            data = data[self._file.write(data) :]
 
     def _commit(self) -> None:
         self._file.close()
