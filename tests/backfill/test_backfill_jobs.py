@@ -164,7 +164,7 @@ class TestDamage:
         await job().run()
         do_damage(out)
         if message is not None:
-            with pytest.raises(ManifestCorruptedError, match=f"{message}.*--repair"):
+            with pytest.raises(ManifestCorruptedError, match=f"{message}.*repair=True"):
                 await job().run()
         report = await job().run(repair=True)
         assert report.partitions <= max_partitions
