@@ -1,7 +1,8 @@
 """Locks a backfill directory, so that one process at a time writes to it.
 
 On this machine the operating system frees a lock with its process, however that ends. In an object store the holder
-renews a lease, and an expired lease is taken over. That is best effort: such a store has no compare-and-set.
+renews a lease, and an expired lease is taken over. Stores that create an object only if it does not exist (S3, Google Cloud Storage,
+Azure, through fsspec) give the lease, and the right to take over an expired one, to one process. In others that is best effort.
 """
 
 from __future__ import annotations
@@ -133,14 +134,15 @@ class LeaseLock:
 
     def acquire(self) -> None:
         with storage_errors("acquire the lock", Exception):
-            holder = self._read()
-            if holder is not None and not self._has_expired(holder):
-                raise _locked_error(self._path, holder)
             self._token = secrets.token_hex(16)
             _held_tokens.add(self._token)
             try:
-                self._write()
-                # If two processes write at once, both read back the one that wrote last.
+                holder = self._read()
+                if holder is None:
+                    self._create(self._path)
+                elif self._has_expired(holder):
+                    self._take_over(holder)
+                # Where stores do not create objects atomically, two processes read back the one that wrote last.
                 self._read_own()
             except BaseException:
                 self.release()
@@ -160,7 +162,10 @@ class LeaseLock:
                     f"the lock {hide_userinfo(self._path)} is gone: another process took it over and has ended",
                     hint="Run the same backfill again.",
                 )
-            if abs(time.time() - holder.renewed_at) > self._duration / 20:
+            age = abs(time.time() - holder.renewed_at)
+            if age > self._duration:
+                self._take_over(holder)  # another process may be about to do so
+            elif age > self._duration / 20:
                 self._write()
 
     def release(self) -> None:
@@ -183,10 +188,50 @@ class LeaseLock:
             raise _locked_error(self._path, holder)
         return holder
 
-    def _read(self) -> _Holder | None:
+    def _take_over(self, expired: _Holder) -> None:
+        """Replaces an expired lease, if no other process does.
+
+        The right to do so is an object named after the expired lease's token. If its owner was killed, it expires, too.
+
+        Raises:
+            BackfillLockedError: another process has taken it over.
+        """
+        holder, claims = expired, [self._claim_path(expired)]
+        while not self._create(claims[-1]):
+            owner = self._read(claims[-1])
+            if owner is None or not self._has_expired(owner):
+                raise _locked_error(self._path, owner or holder)
+            holder = owner
+            claims.append(self._claim_path(owner))
+        try:
+            # Whoever has claimed it before has replaced the lease before it removed the claim.
+            current = self._read()
+            if current is not None and current.token != expired.token:
+                raise _locked_error(self._path, current)
+            self._write()
+        finally:
+            for path in claims:
+                with contextlib.suppress(FileNotFoundError):
+                    self._fs.rm_file(path)
+
+    def _claim_path(self, holder: _Holder) -> str:
+        return f"{self._path}.{holder.token or 'unreadable'}"
+
+    def _create(self, path: str) -> bool:
+        """Creates a lease if there is none, and returns whether it is this process's."""
+        data = msgspec.json.encode(_Holder.current(self._token))
+        try:
+            self._fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            # After a lost response, a store may refuse the object that it has just created.
+            holder = self._read(path)
+            return holder is not None and holder.token == self._token
+        return True
+
+    def _read(self, path: str | None = None) -> _Holder | None:
         self._fs.invalidate_cache()
         try:
-            return _Holder.decode(self._fs.cat_file(self._path))
+            return _Holder.decode(self._fs.cat_file(path or self._path))
         except FileNotFoundError:
             return None
 

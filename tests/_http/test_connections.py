@@ -47,9 +47,7 @@ async def test_a_refused_connection_is_retried_then_raised_with_its_address(open
     async with RawServer(answering(RESPONSE)) as server:
         closed = server.base_url
     async with open_session(closed) as insights:
-        with pytest.raises(
-            TransportError, match=r"unreachable for 10 seconds after \d+ attempts"
-        ) as caught:
+        with pytest.raises(TransportError, match=r"unreachable for 10 seconds after \d+ attempts") as caught:
             await insights.page(call_origin="447598455773")
     assert 290 <= sum(clock.waits) <= 300
     assert caught.value.attempts == len(clock.waits) + 1 <= 40

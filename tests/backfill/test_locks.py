@@ -121,3 +121,54 @@ class TestLease:
             lease.renew()
             assert (path.read_bytes() != aged) is is_written
         lease.release()
+
+    def test_of_two_processes_one_takes_an_expired_lease_over(self, path, new_lease):
+        """Given an expired lease, a process that reads it while another takes it over raises and changes nothing."""
+        path.write_bytes(
+            msgspec.json.encode({"host": "elsewhere", "pid": 1, "token": "old", "renewed_at": 0.0})
+        )
+        first, second = new_lease(), new_lease()
+        read = second._read
+
+        def read_late(name=None):
+            holder = read(name)
+            if first._token == "":
+                first.acquire()
+            return holder
+
+        second._read = read_late
+        with pytest.raises(BackfillLockedError):
+            second.acquire()
+        first.renew()
+        first.release()
+        assert list(path.parent.iterdir()) == []
+
+    def test_a_claim_left_behind_expires(self, path, new_lease):
+        """Given a process killed while it took a lease over, the next one takes over from both, once the claim has expired."""
+        expired = {"host": "elsewhere", "pid": 1, "renewed_at": 0.0}
+        path.write_bytes(msgspec.json.encode(expired | {"token": "old"}))
+        claim = path.with_name("lock.old")
+        claim.write_bytes(msgspec.json.encode(expired | {"token": "killed", "renewed_at": time.time()}))
+        with pytest.raises(BackfillLockedError):
+            new_lease().acquire()
+        claim.write_bytes(msgspec.json.encode(expired | {"token": "killed"}))
+        lease = new_lease()
+        lease.acquire()
+        lease.release()
+        assert list(path.parent.iterdir()) == []
+
+    def test_an_expired_lease_that_somebody_takes_over_is_not_renewed(self, path, new_lease):
+        """Given a process that slept too long while another has claimed its lease, renew raises."""
+        slow = new_lease()
+        slow.acquire()
+        holder = msgspec.json.decode(path.read_bytes())
+        path.write_bytes(msgspec.json.encode(holder | {"renewed_at": 0.0}))
+        claim = path.with_name(f"lock.{holder['token']}")
+        claim.write_bytes(
+            msgspec.json.encode({"host": "elsewhere", "pid": 1, "token": "x", "renewed_at": time.time()})
+        )
+        with pytest.raises(BackfillLockedError):
+            slow.renew()
+        claim.unlink()
+        slow.renew()
+        slow.release()
