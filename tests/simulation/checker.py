@@ -249,7 +249,7 @@ UNCOUNTED = frozenset({"refused"})
 
 
 #: Slips by which a response leaves out calls at its end, and how many of them a short read need not notice.
-SHORT, UNNOTICED = frozenset({"empty-late", "short-late", "sink"}), 20
+SHORT, UNNOTICED = frozenset({"empty-late", "short-late", "sink"}), 10
 
 
 #: Faults that may pause all requests.
@@ -348,7 +348,7 @@ def _check_each(world: World, pull: Pull) -> None:
     """Checks how often the requests of one stream were repeated."""
     # The parts of a window that was split may meet the bounds of an earlier request.
     split = any(counts["splits"] for counts in pull.counts)
-    allowed = 3 * max(3, world.schedule.attempts) if split else world.schedule.attempts
+    allowed = max(3, world.schedule.attempts) if split else world.schedule.attempts
     for first, last in pull.segments:
         tries: dict[str, int] = {}
         over: set[str] = set()

@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from .patches import Noise
     from .world import Violation
 
-__all__ = ["BOUNDS", "FULL_BOUNDS", "PULLS", "SMALL_BOUNDS", "Report", "search"]
+__all__ = ["BOUNDS", "FULL_BOUNDS", "PULLS", "QUICK_PULLS", "Report", "search"]
 
 #: The faults that are put at every place.
 FAULTS = ("500", "cut", "429-after")
 #: Deviations, whether a request fails, whether the reader is cancelled: the combinations that are run.
-SMALL_BOUNDS = ((1, False, False), (0, True, False), (0, False, True))
 BOUNDS = ((2, False, False), (1, True, False), (1, False, True), (0, True, True))
 FULL_BOUNDS = ((2, False, False), (2, True, False), (2, False, True), (1, True, True))
 #: The small pulls.
@@ -43,8 +42,10 @@ PULLS = {
     ),
     "page numbers": Schedule(starts=[0, 1, 2, 3, 4], page_size=2, uses=[Use(end=9, paging="pages")]),
     "pages of records": Schedule(starts=[0, 1, 2, 4, 6], page_size=3, uses=[Use(end=9, mode="pages")]),
-    "two streams": Schedule(starts=[0, 1, 2], page_size=2, concurrency=1, uses=[Use(end=3), Use(end=3)]),
+    "two streams": Schedule(starts=[0, 2], page_size=2, concurrency=1, uses=[Use(end=2), Use(end=2)]),
 }
+#: Those that are searched in a minute or so.
+QUICK_PULLS = ("records, two windows", "records, latest first, ties", "page numbers")
 
 
 @dataclass
