@@ -149,12 +149,13 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "cli": ("rich-click", "rich"),
     "dask": ("dask[dataframe]", "distributed", "numpy", "pyarrow"),
     "dlt": ("dlt[duckdb]", "numpy", "pyarrow"),
-    "fastapi": ("fastapi",),
+    "fastapi": ("fastapi", "pydantic"),
     "httpx2": ("httpx2",),
     "otel": ("opentelemetry-api",),
     "remote": ("fsspec",),
     "sandbox": ("starlette", "uvicorn"),
     "socks": ("socksio",),
+    "starlette": ("starlette",),
     "truststore": ("truststore",),
 }
 

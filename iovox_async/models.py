@@ -99,7 +99,13 @@ def _list_field() -> Any:
 
 @attrs.define(repr=False)
 class Category(Model):
-    """A category of a link, call, node or contact."""
+    """A category of a link, call, node or contact.
+
+    Attributes:
+        category_id: id of the category, often empty.
+        label: label of the category, such as `region`.
+        value: value of the category, such as `London`.
+    """
 
     category_id: str | None = None
     label: str | None = None
@@ -109,7 +115,14 @@ class Category(Model):
 
 @attrs.define(repr=False)
 class Categories(Model):
-    """The categories of a call, by what they are attached to."""
+    """The categories of a call, by what they are attached to.
+
+    Attributes:
+        link_categories: categories of the link.
+        call_categories: categories of the call.
+        node_categories: categories of the node.
+        contact_categories: categories of the contact.
+    """
 
     link_categories: Sequence[Category] = _list_field()
     call_categories: Sequence[Category] = _list_field()
@@ -173,7 +186,12 @@ class Tag(Model):
 
 @attrs.define(repr=False)
 class Keyword(Model):
-    """A keyword, and how often it occurs."""
+    """A keyword, and how often it occurs.
+
+    Attributes:
+        keyword: the word.
+        count: how often it occurs in the transcription.
+    """
 
     keyword: str | None = None
     count: int | None = None
@@ -182,7 +200,12 @@ class Keyword(Model):
 
 @attrs.define(repr=False)
 class KeywordRule(Model):
-    """A keyword rule that matched, and its matching keywords."""
+    """A keyword rule that matched, and its matching keywords.
+
+    Attributes:
+        keyword_rule: name of the rule.
+        keywords: the keywords that matched.
+    """
 
     keyword_rule: str | None = None
     keywords: Sequence[Keyword] = _list_field()

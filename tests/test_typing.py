@@ -176,6 +176,7 @@ def test_given_the_public_names_when_the_programs_are_read_then_each_is_used():
     import iovox_async.events
     import iovox_async.integrations.aiohttp
     import iovox_async.integrations.fastapi
+    import iovox_async.integrations.starlette
     import iovox_async.sandbox
 
     text = "".join((PROGRAMS / name).read_text() for name in RIGHT)
@@ -186,6 +187,7 @@ def test_given_the_public_names_when_the_programs_are_read_then_each_is_used():
         iovox_async.blocking,
         iovox_async.integrations.aiohttp,
         iovox_async.integrations.fastapi,
+        iovox_async.integrations.starlette,
         iovox_async.events,
         iovox_async.sandbox,
     )

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+from collections.abc import Collection
 from typing import Any, Final
 
 from attrs import frozen
@@ -29,6 +31,7 @@ from iovox_async.errors import (
     TransportError,
     UnexpectedRedirectError,
 )
+from iovox_async.query import PHONE_PARAMETERS
 
 __all__ = ["ErrorResponse", "error_response"]
 
@@ -50,42 +53,89 @@ DETAILS: Final = {
 }
 
 
+#: What routes call a parameter of the endpoint, the most common name first.
+ROUTE_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "start_date": ("start", "start_date", "from", "since"),
+    "end_date": ("end", "end_date", "to", "until"),
+    "id": ("ids", "id"),
+    "response_fields": ("fields", "response_fields"),
+    "limit": ("limit", "page_size", "size"),
+    "resume": ("resume", "position", "last-event-id", "last_event_id"),
+}
+
+
 @frozen
 class ErrorResponse:
     """The response to a request that failed.
 
     Attributes:
         status: the HTTP status.
-        body: `error` (the name of the error) and `detail`; `parameter` if a parameter is invalid.
+        error: the name of the error's class; another word if clients must not know it.
+        detail: what is wrong, in a sentence that clients may read.
+        parameter: the endpoint's name of the parameter that is invalid (422), or None.
         headers: Retry-After, if it makes sense to retry.
     """
 
     status: int
-    body: dict[str, Any]
+    error: str
+    detail: str
+    parameter: str | None
     headers: dict[str, str]
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """`error`, `detail`, and `parameter` if a parameter is invalid, as a JSON object."""
+        body = {"error": self.error, "detail": self.detail}
+        return body if self.parameter is None else {**body, "parameter": self.parameter}
+
+    @property
+    def is_phone(self) -> bool:
+        """Whether the value of the invalid parameter is a phone number."""
+        return self.parameter in PHONE_PARAMETERS
+
+
+def sent_name(response: ErrorResponse, names: Collection[str]) -> tuple[str, str]:
+    """The route's own name of the invalid parameter, and the detail with the route's names in it.
+
+    Args:
+        response: the response for an invalid parameter.
+        names: the names of the parameters of the request or the route.
+    """
+    known = {name.lower(): name for name in names}
+
+    def own_name(parameter: str) -> str:
+        candidates = ROUTE_NAMES.get(parameter, (parameter,))
+        found = (known[candidate] for candidate in candidates if candidate in known)
+        return next(found, candidates[0])
+
+    words = "|".join(map(re.escape, ROUTE_NAMES))
+    detail = re.sub(rf"\b(?:{words})\b(?==?)", lambda match: own_name(match[0]), response.detail)
+    return own_name(str(response.parameter)), detail
 
 
 def error_response(error: Exception) -> ErrorResponse:
     """Returns the response for an error, and logs the error as a warning unless the client can correct it.
 
-    422: an invalid parameter, with the detail. 503 with Retry-After: the endpoint sent 429. 504: a timeout. 502: the
-    endpoint failed or refused. 500: any other error, such as a missing setting.
+    422: an invalid parameter, with the detail. 503 with Retry-After: the endpoint sent 429. 504: a timeout, also the
+    application's own (`TimeoutError`). 502: the endpoint failed or refused. 500: any other error, such as a missing setting.
     """
     name, headers = type(error).__name__, {}
     if isinstance(error, QueryError | BadRequestError) and error.parameter:
         detail = f"{error.parameter}: {error.hint}" if isinstance(error, BadRequestError) else str(error)
-        return ErrorResponse(422, {"error": name, "detail": detail, "parameter": error.parameter}, {})
+        return ErrorResponse(422, name, detail, error.parameter, {})
     retry_after = error.retry_after if isinstance(error, ResponseError) else None
     if isinstance(error, CONFIDENTIAL):
         status, name = 502, "Unavailable"
     elif isinstance(error, RateLimitError):
         status, retry_after = 503, RETRY_AFTER if retry_after is None else retry_after
+    elif isinstance(error, RequestTimeout | TimeoutError):
+        status = 504
     elif isinstance(error, UPSTREAM):
-        status = 504 if isinstance(error, RequestTimeout) else 502
+        status = 502
     else:
         status, name = 500, "InternalError"
     if retry_after is not None:
         headers["retry-after"] = str(math.ceil(min(retry_after, MAX_RETRY_AFTER)))
     # The application's own errors may quote anything.
     logger.warning("responded with %d: %s: %s", status, type(error).__name__, redact(str(error)))
-    return ErrorResponse(status, {"error": name, "detail": DETAILS[status]}, headers)
+    return ErrorResponse(status, name, DETAILS[status], None, headers)

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from iovox_async.models import Call
 
-__all__ = ["HEADERS", "NDJSON", "SSE", "Format", "NDJSONFormat", "SSEFormat", "stream_calls"]
+__all__ = [
+    "HEADERS",
+    "NDJSON",
+    "SSE",
+    "Format",
+    "NDJSONFormat",
+    "SSEFormat",
+    "encode_error",
+    "stream_calls",
+]
 
 NDJSON: Final = "application/x-ndjson"
 SSE: Final = "text/event-stream"
@@ -35,7 +44,8 @@ HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 BUFFER_SIZE: Final = 64 * 1024
 
 
-def _encode_error(error: Exception) -> bytes:
+def encode_error(error: Exception) -> bytes:
+    """The error that ended a stream as JSON: `error`, `detail` and `position`."""
     position = error.position if isinstance(error, IovoxError) else None
     return msgspec.json.encode({**error_response(error).body, "position": position})
 
@@ -72,7 +82,7 @@ class NDJSONFormat:
         return encode_json(call) + b"\n"
 
     def encode_error(self, error: Exception) -> bytes:
-        return _encode_error(error) + b"\n"
+        return encode_error(error) + b"\n"
 
 
 class SSEFormat:
@@ -92,7 +102,7 @@ class SSEFormat:
         return event_id + b"data: " + encode_json(call) + b"\n\n"
 
     def encode_error(self, error: Exception) -> bytes:
-        return b"event: failure\ndata: " + _encode_error(error) + b"\n\n"
+        return b"event: failure\ndata: " + encode_error(error) + b"\n\n"
 
 
 class _CallWriter:

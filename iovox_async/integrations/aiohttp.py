@@ -1,11 +1,12 @@
-"""aiohttp integration: one client per application, streamed responses, and an error middleware.
+"""aiohttp integration: clients for the application, filters in the query, streamed responses, and an error middleware.
 
 ::
 
-    from iovox_async.integrations.aiohttp import error_middleware, get_insights, insights_ctx, ndjson_response
+    from iovox_async.integrations.aiohttp import error_middleware, get_filters, get_insights, insights_ctx, ndjson_response
 
     async def calls(request: web.Request) -> web.StreamResponse:
-        return await ndjson_response(request, get_insights(request).stream("2024-01-01", "2024-01-31"))
+        stream = get_insights(request).stream(request.query["start"], request.query["end"], **get_filters(request))
+        return await ndjson_response(request, stream)
 
     app = web.Application(middlewares=[error_middleware])
     app.cleanup_ctx.append(insights_ctx())
@@ -19,8 +20,11 @@ from typing import Final
 from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
 from iovox_async.models import Call
+from iovox_async.query import Filters
 
-from ._error_response import error_response
+from ._accounts import Clients, Makers, open_clients, select_client
+from ._error_response import error_response, sent_name
+from ._filters import filters_in
 from ._streaming import HEADERS, NDJSON, SSE, Format, NDJSONFormat, SSEFormat, stream_calls
 
 try:
@@ -31,47 +35,64 @@ except ImportError as _error:
 __all__ = [
     "INSIGHTS_KEY",
     "error_middleware",
+    "get_filters",
     "get_insights",
     "insights_ctx",
     "ndjson_response",
     "sse_response",
 ]
 
-#: The key of the client: `app[INSIGHTS_KEY]`; in a sub-application `request.config_dict[INSIGHTS_KEY]`.
+#: The key of an application's only client: `app[INSIGHTS_KEY]`; in a sub-application `request.config_dict[INSIGHTS_KEY]`.
 INSIGHTS_KEY: Final = web.AppKey("INSIGHTS_KEY", AsyncInsights)
+_CLIENTS_KEY: Final = web.AppKey[Clients]("_CLIENTS_KEY")
 #: Seconds between two checks whether the client is still connected; aiohttp has no notification for it.
 DISCONNECT_POLL: Final = 0.1
 
 
-def insights_ctx(
-    make: Callable[[], AsyncInsights] = AsyncInsights,
-) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Returns a context for `app.cleanup_ctx` that opens one client for the application and closes it at the end.
+def insights_ctx(make: Makers = AsyncInsights) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Returns a context for `app.cleanup_ctx` that opens one client for the application, or one for each account.
 
     Args:
-        make: creates the client when the application starts; the default uses IOVOX_USERNAME and IOVOX_SECURE_KEY.
+        make: creates the client when the application starts; the default uses IOVOX_USERNAME and IOVOX_SECURE_KEY. For
+            several accounts, a dict of names and such functions; `get_insights(request, name)` returns the client of one.
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        async with make() as insights:
-            app[INSIGHTS_KEY] = insights
+        async with open_clients(make) as clients:
+            app[_CLIENTS_KEY] = clients
+            if None in clients:
+                app[INSIGHTS_KEY] = clients[None]
             yield
 
     return context
 
 
-def get_insights(request: web.Request) -> AsyncInsights:
-    """Returns the client of the application, or of its parent application.
+def get_insights(request: web.Request, account: str | None = None) -> AsyncInsights:
+    """Returns the client of the application or its parent: the only one, or that of an account.
 
     Raises:
-        ConfigurationError: the application has no client.
+        ConfigurationError: the application has no client, or not this one.
     """
-    try:
-        return request.config_dict[INSIGHTS_KEY]
-    except KeyError as error:
+    config = request.config_dict
+    if account is None and INSIGHTS_KEY in config:
+        return config[INSIGHTS_KEY]
+    clients = config.get(_CLIENTS_KEY)
+    if clients is None:
         raise ConfigurationError(
             None, "the application has no AsyncInsights", hint="Use app.cleanup_ctx.append(insights_ctx())."
-        ) from error
+        )
+    return select_client(clients, account, "get_insights(request, name)")
+
+
+def get_filters(request: web.Request) -> Filters:
+    """The endpoint's filters among the parameters of the query, as keyword arguments: `stream(start, end, **get_filters(request))`.
+
+    A list is sent as `tag_colour=RED,BLUE` or as `tag_colour=RED&tag_colour=BLUE`. Other parameters are left to the handler.
+
+    Raises:
+        QueryError: a value is invalid; `error_middleware` makes it a 422.
+    """
+    return filters_in(request.query.items())
 
 
 async def ndjson_response(
@@ -140,12 +161,18 @@ async def _stream(
 async def error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Turns errors of this package into responses with status 422, 500, 502, 503 (with Retry-After) or 504."""
+    """Turns errors of this package, and `TimeoutError`, into responses with status 422, 500, 502, 503 (with Retry-After) or 504.
+
+    The body is `{"error": ..., "detail": ...}`, and for a 422 also `parameter`, under the name that the request has for it.
+    """
     try:
         return await handler(request)
-    except IovoxError as error:
+    except (IovoxError, TimeoutError) as error:
         if request.writer.output_size:
             # The response has started; aiohttp closes the connection.
             raise
         response = error_response(error)
-        return web.json_response(response.body, status=response.status, headers=response.headers)
+        body = response.body
+        if response.parameter is not None:
+            body["parameter"], body["detail"] = sent_name(response, [*request.match_info, *request.query])
+        return web.json_response(body, status=response.status, headers=response.headers)

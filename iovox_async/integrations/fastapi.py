@@ -1,169 +1,163 @@
-"""FastAPI integration: one client per application, streamed responses, and error handlers.
+"""FastAPI integration: clients for the application, filters as query parameters, streamed responses, and error handlers.
 
 ::
 
-    from iovox_async.integrations.fastapi import InsightsDep, NDJSONResponse, insights_lifespan, install_error_handlers
+    from iovox_async.integrations.fastapi import CallFilters, InsightsDep, NDJSONResponse, insights_lifespan, install_error_handlers
 
     app = FastAPI(lifespan=insights_lifespan())
     install_error_handlers(app)
 
     @app.get("/calls", response_class=NDJSONResponse)  # for the media type in the OpenAPI document
-    async def calls(insights: InsightsDep, start: date, end: date) -> NDJSONResponse:
-        return NDJSONResponse(insights.stream(start, end))
+    async def calls(insights: InsightsDep, start: date, end: date, filters: Annotated[CallFilters, Query()]) -> NDJSONResponse:
+        return NDJSONResponse(insights.stream(start, end, **filters.arguments()))
 """
 
-import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from typing import Annotated, Any, TypeAlias
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
+from iovox_async._encoding import encode_json
 from iovox_async.client import AsyncInsights
-from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
+from iovox_async.errors import ConfigurationError, MissingExtraError, QueryError
 from iovox_async.models import Call, Model
+from iovox_async.query import Filters, InsightsQuery
 
-from ._error_response import error_response
-from ._streaming import HEADERS, NDJSON, SSE, Format, NDJSONFormat, SSEFormat, stream_calls
+from ._streaming import encode_error
 
 try:
-    from fastapi import Depends
+    from fastapi import Depends, Header
     from fastapi.encoders import ENCODERS_BY_TYPE
-    from starlette.applications import Starlette
-    from starlette.background import BackgroundTask
-    from starlette.requests import HTTPConnection, Request
-    from starlette.responses import JSONResponse, StreamingResponse
-    from starlette.types import Receive, Scope, Send
+    from pydantic import BaseModel, Field, ValidationInfo, field_validator
+    from pydantic_core import PydanticCustomError
 except ImportError as _error:
     raise MissingExtraError("iovox_async.integrations.fastapi", "fastapi") from _error
+
+from .starlette import (
+    NDJSONResponse,
+    SSEResponse,
+    get_insights,
+    insights_for,
+    insights_lifespan,
+    install_error_handlers,
+)
+
+if TYPE_CHECKING:
+    from fastapi.sse import ServerSentEvent
+else:
+    try:
+        from fastapi.sse import ServerSentEvent
+    except ImportError:  # before FastAPI 0.135
+        ServerSentEvent = None
 
 # A route without a return annotation is encoded by class, not by pydantic's schema.
 ENCODERS_BY_TYPE.update(dict.fromkeys((Model, *Model.__subclasses__()), Model.to_dict))
 
 __all__ = [
+    "CallFilters",
     "InsightsDep",
+    "LastEventID",
     "NDJSONResponse",
     "SSEResponse",
     "get_insights",
+    "insights_for",
     "insights_lifespan",
     "install_error_handlers",
+    "server_sent_events",
 ]
-
-#: The name of the client in the application's state.
-STATE = "iovox_insights"
-#: nginx's status for a client that disconnected before the response.
-CLIENT_CLOSED = 499
-START, BODY = {"type": "http.response.start"}, {"type": "http.response.body"}
-Lifespan: TypeAlias = Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]
-
-
-def insights_lifespan(
-    make: Callable[[], AsyncInsights] = AsyncInsights, *, inner: Lifespan | None = None
-) -> Lifespan:
-    """Returns a lifespan that opens one client for the application and closes it at the end.
-
-    Args:
-        make: creates the client when the application starts; the default uses IOVOX_USERNAME and IOVOX_SECURE_KEY.
-        inner: the application's own lifespan, run inside. Alternatively, use this one in your own:
-            `async with insights_lifespan()(app) as state: yield {**state, "database": database}`.
-    """
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[Mapping[str, Any]]:
-        async with make() as insights, inner(app) if inner else contextlib.nullcontext() as state:
-            yield {**(state or {}), STATE: insights}
-
-    return lifespan
-
-
-async def get_insights(connection: HTTPConnection) -> AsyncInsights:
-    """Returns the application's client; tests may replace it with `app.dependency_overrides[get_insights]`.
-
-    Raises:
-        ConfigurationError: the application has no client.
-    """
-    insights = getattr(connection.state, STATE, None)
-    if not isinstance(insights, AsyncInsights):
-        raise ConfigurationError(
-            None,
-            "the application has no AsyncInsights: its lifespan has not run",
-            hint="Use FastAPI(lifespan=insights_lifespan()); in tests, enter it with `with TestClient(app) as client:`.",
-        )
-    return insights
-
 
 #: The type of an endpoint's parameter that receives the application's client.
 InsightsDep: TypeAlias = Annotated[AsyncInsights, Depends(get_insights)]
+#: The type of an endpoint's parameter that receives the header `Last-Event-ID`, for `stream(resume=)`; its default is None.
+LastEventID: TypeAlias = Annotated[str | None, Header(alias="Last-Event-ID")]
 
 
-class NDJSONResponse(StreamingResponse):
-    """A streamed response with one line of JSON per call.
+def _filter(description: str) -> Any:
+    return Field(default=None, description=description)
 
-    An error before the first call is raised, so it becomes a response with its own status. After that the status is already
-    sent: the last line is then `{"error": ..., "detail": ..., "position": ...}` (no call has a key `error`), and the
-    connection is closed before the response is complete (a `BaseHTTPMiddleware` completes it nevertheless).
-    `stream(..., resume=position)` continues after the last call that was sent.
 
-    Args:
-        calls: a `CallStream`, a `CallFollower`, or any async iterable of calls; closed when all calls are sent or the
-            client disconnects.
-        status_code, headers, background: as in other responses.
+class CallFilters(BaseModel):
+    """All filters of the endpoint as query parameters: `filters: Annotated[CallFilters, Query()]`.
+
+    Several are combined with "and". A wrong value becomes FastAPI's own 422. A list is sent as `tag_colour=RED,BLUE` or as
+    `tag_colour=RED&tag_colour=BLUE`. Unknown names are ignored, as FastAPI does; a subclass with
+    `model_config = ConfigDict(extra="forbid")` refuses them, if the endpoint has no other query parameters.
     """
 
-    media_type = NDJSON
-    output_format: Format = NDJSONFormat()
+    ids: list[str] | None = _filter("Ids of calls.")
+    node_id: str | None = _filter("Id of the node.")
+    node_name: str | None = _filter("Name of the node.")
+    node_type: str | None = _filter("Type of the node.")
+    link_id: str | None = _filter("Id of the link.")
+    link_name: str | None = _filter("Name of the link.")
+    link_type: str | None = _filter("Type of the link.")
+    call_result: str | None = _filter("How the call ended, such as ANSWERED.")
+    rule_result: str | None = _filter("What the rule did with the call.")
+    call_origin: str | None = _filter("Number of the caller.")
+    call_origin_encoded: str | None = _filter("Number of the caller, encoded.")
+    iovox_number: str | None = _filter("Number that was dialled.")
+    call_destination: str | None = _filter("Number that the call was forwarded to.")
+    direction: str | None = _filter("Direction, such as IN.")
+    link_category_ids: list[str] | None = _filter("Ids of categories of the link.")
+    call_category_ids: list[str] | None = _filter("Ids of categories of the call.")
+    node_category_ids: list[str] | None = _filter("Ids of categories of the node.")
+    contact_category_ids: list[str] | None = _filter("Ids of categories of the contact.")
+    tag_text: str | None = _filter("Text of a tag.")
+    tag_colour: list[str] | None = _filter("Colours of tags: BLUE, GREEN, GOLD, RED.")
+    keyword_rules: str | None = _filter("A keyword rule that matched.")
+    call_outcomes: str | None = _filter("An outcome of the call.")
 
-    def __init__(
-        self,
-        calls: AsyncIterable[Call],
-        status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
-        background: BackgroundTask | None = None,
-    ) -> None:
-        super().__init__((), status_code, {**HEADERS, **(headers or {})}, background=background)
-        self._calls = calls
+    @field_validator("*")
+    @classmethod
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if value is None or name not in CallFilters.model_fields:
+            return value
+        try:
+            InsightsQuery(**{name: _endpoint_form(value)})
+        except QueryError as error:
+            hint = f". {error.hint}" if error.hint else ""
+            raise PydanticCustomError("value_error", "{problem}", {"problem": error.problem + hint}) from None
+        return value
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def wait_for_disconnect() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
-        started = False
-
-        async def start() -> None:
-            nonlocal started
-            started = True
-            await send({**START, "status": self.status_code, "headers": self.raw_headers})
-
-        await stream_calls(
-            self._calls,
-            self.output_format,
-            start=start,
-            write=lambda chunk: send({**BODY, "body": chunk, "more_body": bool(chunk)}),
-            wait_for_disconnect=wait_for_disconnect,
-            head=scope["method"] == "HEAD",
+    def arguments(self) -> Filters:
+        """The filters that are set, as keyword arguments: `insights.stream(start, end, **filters.arguments())`."""
+        values = {name: getattr(self, name) for name in CallFilters.model_fields}
+        return cast(
+            "Filters", {name: _endpoint_form(value) for name, value in values.items() if value is not None}
         )
-        if not started:
-            # The client has disconnected, so this is sent to no one; a `BaseHTTPMiddleware` would report a missing response.
-            await send({**START, "status": CLIENT_CLOSED, "headers": []})
-            await send(BODY)
-        if self.background is not None:
-            await self.background()
 
 
-class SSEResponse(NDJSONResponse):
-    """A streamed response with one server-sent event per call, whose `id` is the stream's position.
+def _endpoint_form(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, list) else value
 
-    The last event is `end`, or `failure` after an error. Pass the request header `Last-Event-ID` to `stream(resume=...)`,
-    and a browser that reconnects continues after the last call it received.
+
+async def server_sent_events(calls: AsyncIterable[Call]) -> AsyncIterator[ServerSentEvent]:
+    """Yields an event for each call, for endpoints with FastAPI's own response for server-sent events (FastAPI 0.135 and newer).
+
+    ::
+
+        @app.get("/events", response_class=EventSourceResponse)
+        async def events(insights: InsightsDep, last_event_id: LastEventID = None) -> AsyncIterable[ServerSentEvent]:
+            async for event in server_sent_events(insights.stream("2024-01-01", resume=last_event_id)):
+                yield event
+
+    The events are those of `SSEResponse`: an event's `id` is the stream's position, and the last one is `end`, or `failure` after
+    an error. FastAPI sends the status before the first call, so it is always 200; `SSEResponse` waits a second for an error.
+
+    Raises:
+        ConfigurationError: FastAPI is too old.
     """
-
-    media_type = SSE
-    output_format: Format = SSEFormat()
-
-
-def install_error_handlers(app: Starlette) -> None:
-    """Turns errors of this package into responses with status 422, 500, 502, 503 (with Retry-After) or 504."""
-
-    async def handle(_: Request, error: Exception) -> JSONResponse:
-        response = error_response(error)
-        return JSONResponse(response.body, response.status, response.headers)
-
-    app.add_exception_handler(IovoxError, handle)
+    if ServerSentEvent is None:
+        raise ConfigurationError(
+            None,
+            "this version of FastAPI has no server-sent events",
+            hint="Use SSEResponse, or update FastAPI.",
+        )
+    try:
+        async for call in calls:
+            yield ServerSentEvent(raw_data=encode_json(call).decode(), id=getattr(calls, "position", None))
+        yield ServerSentEvent(event="end", raw_data="{}")
+    except Exception as error:  # noqa: BLE001 - FastAPI would log it, and the client would not know of it
+        yield ServerSentEvent(event="failure", raw_data=encode_error(error).decode())
+    finally:
+        if close := getattr(calls, "aclose", None):
+            await close()

@@ -18,7 +18,7 @@ from support.web_apps import serve
 
 from iovox_async import BadRequestError, MissingExtraError, RateLimitError
 from iovox_async.integrations import _streaming, aiohttp, fastapi
-from iovox_async.integrations._error_response import error_response
+from iovox_async.integrations._error_response import DETAILS, error_response
 from iovox_async.sandbox import Faults, Sandbox
 
 INTEGRATIONS = {"fastapi": fastapi, "aiohttp": aiohttp}
@@ -119,7 +119,7 @@ def test_given_an_integration_when_annotations_are_resolved_then_all_names_exist
     module = INTEGRATIONS[name]
     for public in module.__all__:
         value = getattr(module, public)
-        if public not in {"InsightsDep", "INSIGHTS_KEY"}:
+        if public not in {"InsightsDep", "LastEventID", "CallFilters", "INSIGHTS_KEY"}:
             assert typing.get_type_hints(value.__init__ if isinstance(value, type) else value)
     assert typing.get_args(fastapi.InsightsDep)[1].dependency is fastapi.get_insights
 
@@ -137,7 +137,8 @@ async def test_given_no_client_when_requested_then_the_log_says_what_is_missing(
     """Given an application without `AsyncInsights`, when it is used, then the response is 500 and the log has the hint."""
     async with serve(framework, None) as site, site.connect() as client:
         response = await client.get("/ids")
-    assert (response.status_code, response.json()["error"]) == (500, "InternalError")
+    assert response.status_code == 500
+    assert "internal error of this service" in response.json()["detail"]
     hint = {"fastapi": "lifespan=insights_lifespan()", "aiohttp": "cleanup_ctx.append(insights_ctx())"}
     assert hint[framework] in caplog.text
     assert hint[framework] not in response.text
@@ -175,8 +176,9 @@ async def test_given_a_fault_when_no_call_was_sent_then_the_response_has_its_own
         for kind, (status, name) in faults.items():
             sandbox.faults = Faults(fail_after=0, kinds=kind, retry_after=7)
             response = await client.get(path)
-            assert (response.status_code, response.json()["error"]) == (status, name)
-            assert set(response.json()) == {"error", "detail"}
+            body = response.json()
+            assert response.status_code == status
+            assert body == {"detail": DETAILS[status], **({} if framework == "fastapi" else {"error": name})}
             assert response.headers.get("retry-after") == ("7" if kind == "429" else None)
             for secret in ("demo", "key", "Unauthorized", base_url):
                 assert secret not in response.text
@@ -185,11 +187,26 @@ async def test_given_a_fault_when_no_call_was_sent_then_the_response_has_its_own
 async def test_given_an_invalid_parameter_when_requested_then_the_response_is_422_with_its_name(
     framework, sandbox, base_url
 ):
-    """Given an order that does not exist, when it is requested, then the response is 422 and names the parameter."""
+    """Given a wrong order and a wrong range, when requested, then the response is 422 with the route's name of the parameter."""
     async with serve(framework, base_url) as site, site.connect() as client:
-        response = await client.get("/ids", params={"order": "shoe_size_ASC"})
-    assert (response.status_code, response.json()["parameter"]) == (422, "order")
-    assert "shoe_size" in response.json()["detail"]
+        wrong_order = await client.get("/ids", params={"order": "shoe_size_ASC"})
+        wrong_range = await client.get("/calls", params={"start": "2024-02-01", "end": "2024-01-01"})
+    assert wrong_order.status_code == wrong_range.status_code == 422
+    order, end = (parameter_and_message(framework, response) for response in (wrong_order, wrong_range))
+    assert order[0] == "order"
+    assert "shoe_size" in order[1]
+    assert end == ("end", "end (2024-01-01 23:59:59) is before start (2024-02-01 00:00:00)")
+
+
+def parameter_and_message(framework, response):
+    """The name of the invalid parameter and the message, in the framework's own form."""
+    body = response.json()
+    if framework == "aiohttp":
+        return body["parameter"], body["detail"]
+    (problem,) = body.pop("detail")
+    assert body == {}
+    assert (problem["type"], problem["loc"][0]) == ("value_error", "query")
+    return problem["loc"][1], problem["msg"]
 
 
 def test_given_a_400_of_the_endpoint_when_it_names_a_parameter_then_the_response_is_422():

@@ -29,6 +29,7 @@ MODULES = (
     *("events", "dates", "blocking", "arrow", "backfill"),
     *(
         "integrations.fastapi",
+        "integrations.starlette",
         "integrations.aiohttp",
         "integrations.dlt",
         "integrations.dask",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, assert_type
+from typing import Annotated, Any, Literal, assert_type
 from zoneinfo import ZoneInfo
 
 import cattrs
@@ -14,9 +14,11 @@ import fastapi
 import httpx
 import pytest
 from aiohttp import web
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_tracer_provider
 from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
 
 from iovox_async import (
     AsyncInsights,
@@ -84,6 +86,7 @@ from iovox_async.events import (
 )
 from iovox_async.integrations import aiohttp as for_aiohttp
 from iovox_async.integrations import fastapi as for_fastapi
+from iovox_async.integrations import starlette as for_starlette
 from iovox_async.integrations.otel import OpenTelemetryObserver
 from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, FaultKind, Faults, Request, Sandbox, SandboxStats
 
@@ -650,6 +653,9 @@ async def test_report(iovox_sandbox: Sandbox, iovox_insights: AsyncInsights, iov
 
 
 def with_fastapi() -> fastapi.FastAPI:
+    accounts = {"london": AsyncInsights, "paris": lambda: AsyncInsights("user", "key")}
+    several = for_fastapi.insights_lifespan(accounts)
+    app = fastapi.FastAPI(lifespan=several)
     app = fastapi.FastAPI(lifespan=for_fastapi.insights_lifespan(AsyncInsights, inner=None))
     for_fastapi.install_error_handlers(app)
 
@@ -660,12 +666,50 @@ def with_fastapi() -> fastapi.FastAPI:
     async def events(insights: for_fastapi.InsightsDep) -> for_fastapi.SSEResponse:
         return for_fastapi.SSEResponse(insights.follow(), status_code=200)
 
+    async def filtered(
+        insights: Annotated[AsyncInsights, fastapi.Depends(for_fastapi.insights_for("london"))],
+        filters: Annotated[for_fastapi.CallFilters, fastapi.Query()],
+    ) -> list[Call]:
+        assert_type(filters.arguments(), Filters)
+        return (await insights.page("2024-01-01", **filters.arguments())).calls
+
+    async def own_events(
+        insights: for_fastapi.InsightsDep, last_event_id: for_fastapi.LastEventID = None
+    ) -> AsyncIterator[ServerSentEvent]:
+        async for event in for_fastapi.server_sent_events(insights.stream(resume=last_event_id)):
+            assert_type(event, ServerSentEvent)
+            yield event
+
     async def another() -> AsyncInsights:
         return AsyncInsights(concurrency=2)
 
     app.add_api_route("/calls", lines)
+    app.add_api_route("/filtered", filtered)
+    app.add_api_route("/own", own_events, response_class=EventSourceResponse)
     app.add_api_route("/events", events)
     app.dependency_overrides[for_fastapi.get_insights] = another
+    return app
+
+
+def with_starlette() -> Starlette:
+    async def lines(request: StarletteRequest) -> for_starlette.NDJSONResponse:
+        insights = await for_starlette.get_insights(request)
+        assert_type(insights, AsyncInsights)
+        london = await for_starlette.insights_for("london")(request)
+        return for_starlette.NDJSONResponse(london.stream(**for_starlette.get_filters(request)))
+
+    def failed(error: Exception) -> dict[str, Any]:
+        response: for_starlette.ErrorResponse = for_starlette.error_response(error)
+        assert_type(response.status, int)
+        assert_type(response.detail, str)
+        assert_type(response.parameter, str | None)
+        assert_type(response.headers, dict[str, str])
+        return response.body
+
+    app = Starlette(lifespan=for_starlette.insights_lifespan())
+    for_starlette.install_error_handlers(app)
+    app.add_route("/calls", lines)
+    failed(IovoxError())
     return app
 
 
@@ -678,6 +722,9 @@ def with_aiohttp() -> web.Application:
     async def events(request: web.Request) -> web.StreamResponse:
         insights = request.app[for_aiohttp.INSIGHTS_KEY]
         assert_type(insights, AsyncInsights)
+        paris = for_aiohttp.get_insights(request, "paris")
+        assert_type(for_aiohttp.get_filters(request), Filters)
+        assert_type(paris.stream(**for_aiohttp.get_filters(request)), CallStream)
         return await for_aiohttp.sse_response(request, insights.follow())
 
     async def generated(request: web.Request) -> web.StreamResponse:
@@ -688,6 +735,7 @@ def with_aiohttp() -> web.Application:
 
     app = web.Application(middlewares=[for_aiohttp.error_middleware])
     app.cleanup_ctx.append(for_aiohttp.insights_ctx(AsyncInsights))
+    app.cleanup_ctx.append(for_aiohttp.insights_ctx({"paris": AsyncInsights}))
     app.router.add_get("/calls", lines)
     app.router.add_get("/events", events)
     app.router.add_get("/some", generated)
