@@ -6,22 +6,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import backfill, client
 from .._config import hide_key
-from .._paging.spec import FINALITY_DELAY
 from ..errors import ConfigurationError
 from ._stream import CallFollower, CallStream
-from ._surface import documented_by, like
+from ._surface import documented_by, like, like_with_session
 from ._thread import LoopThread
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-    from datetime import datetime, timedelta, tzinfo
+    from collections.abc import Iterator
+    from datetime import datetime, tzinfo
 
-    from .._parsing.decoder import OnError
+    import pyarrow as pa
+
     from ..backfill import BackfillProgress, BackfillReport
-    from ..backfill._partitions import Partitioning
     from ..models import Call
-    from ..query import InsightsQuery
     from ..results import Page
 
 __all__ = ["Backfill", "Insights"]
@@ -124,33 +121,14 @@ class Backfill:
     As `iovox_async.backfill.Backfill`, for programs without an event loop. `on_progress` is called in the session's thread.
     """
 
-    def __init__(
-        self,
-        insights: Insights,
-        query: InsightsQuery,
-        directory: str | os.PathLike[str],
-        format: str = "parquet",  # noqa: A002 - as of the async class
-        partition: Partitioning = "day",
-        *,
-        finality_delay: float | timedelta = FINALITY_DELAY,
-        on_error: OnError = "raise",
-        on_progress: Callable[[BackfillProgress], None] | None = None,
-    ) -> None:
+    @like_with_session(backfill.Backfill.__init__)
+    def __init__(self, insights: Insights, *arguments: Any, **options: Any) -> None:
         if not isinstance(insights, Insights):
             raise ConfigurationError(
                 "insights", f"must be iovox_async.blocking.Insights, got {type(insights).__name__}"
             )
         self._thread = insights._thread  # noqa: SLF001 - of this package
-        self._backfill = backfill.Backfill(
-            insights._insights,  # noqa: SLF001 - as above
-            query,
-            directory,
-            format,
-            partition,
-            finality_delay=finality_delay,
-            on_error=on_error,
-            on_progress=on_progress,
-        )
+        self._backfill = backfill.Backfill(insights._insights, *arguments, **options)  # noqa: SLF001 - as above
 
     @property
     def progress(self) -> BackfillProgress:
@@ -164,3 +142,7 @@ class Backfill:
     @like(backfill.Backfill.verify)
     def verify(self, *arguments: Any, **options: Any) -> BackfillReport:
         return self._thread.run(self._backfill.verify, *arguments, **options)
+
+    @like(backfill.Backfill.changes)
+    def changes(self, *arguments: Any, **options: Any) -> Iterator[pa.RecordBatch]:
+        return self._thread.iterate(self._backfill.changes(*arguments, **options))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-__all__ = ["blocking_text", "documented_by", "like"]
+if TYPE_CHECKING:
+    from ..client import AsyncInsights
+    from ._session import Insights
+
+__all__ = ["blocking_text", "documented_by", "like", "like_with_session"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,13 +46,33 @@ def like(
     """Decorates a blocking method with the parameters and the docstring of the async method that it calls."""
 
     def decorate(function: Callable[..., T]) -> Callable[Concatenate[Any, P], T]:
-        signature = inspect.signature(original)
-        result = function.__annotations__.get("return", signature.return_annotation)
-        function.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
-        function.__doc__ = blocking_text(original.__doc__)
+        _describe(function, original)
         return function
 
     return decorate
+
+
+def like_with_session(
+    original: Callable[Concatenate[Any, AsyncInsights, P], object],
+) -> Callable[[Callable[..., T]], Callable[Concatenate[Any, Insights, P], T]]:
+    """As `like`, for a method whose first argument is a session."""
+
+    def decorate(function: Callable[..., T]) -> Callable[Concatenate[Any, Insights, P], T]:
+        _describe(function, original)
+        return function
+
+    return decorate
+
+
+def _describe(function: Callable[..., Any], original: Callable[..., Any]) -> None:
+    signature, own = inspect.signature(original), function.__annotations__
+    parameters = [
+        parameter.replace(annotation=own.get(name, parameter.annotation))
+        for name, parameter in signature.parameters.items()
+    ]
+    result = own.get("return", signature.return_annotation)
+    function.__signature__ = signature.replace(parameters=parameters, return_annotation=result)  # type: ignore[attr-defined]
+    function.__doc__ = blocking_text(original.__doc__)
 
 
 def documented_by(original: type) -> Callable[[type[T]], type[T]]:

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -148,6 +148,19 @@ class LoopThread:
         finally:
             if result.done():
                 del result  # An error refers to this frame, and the future to the error.
+
+    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+        """The items of an async iterator, each of which is made in the loop."""
+        try:
+            while True:
+                try:
+                    item = self.run(source.__anext__)
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            if self.is_running and (aclose := getattr(source, "aclose", None)):
+                self.run(aclose)
 
     def _started(self) -> _Loop:
         if self._closed or (self._loop is not None and self._loop.stopping):

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from iovox_async import (
+    BackfillError,
     ConfigurationError,
     InsightsQuery,
     QueryError,
@@ -143,6 +144,8 @@ def test_given_a_directory_when_backfilled_then_it_holds_the_calls(insights, san
     assert job.verify().mismatched_partitions == ()
     assert progress
     assert job.progress.partitions_total == 3
+    with pytest.raises(BackfillError):
+        next(job.changes())
     with pytest.raises(ConfigurationError, match=r"blocking\.Insights, got int"):
         Backfill(1, query, tmp_path)
 
@@ -210,6 +213,25 @@ def test_given_a_function_that_raises_when_the_session_calls_it_then_the_session
         with pytest.raises(error):
             insights._thread.run(fail)
         assert insights.page(START, END, page_size=1).calls
+
+
+def test_given_an_async_iterator_when_iterated_in_the_thread_then_all_items_come_and_it_is_closed(make):
+    """Given an async generator, when its items are read to the end or left, then it is closed in the loop."""
+    closed = []
+
+    async def count():
+        try:
+            for number in range(3):
+                await asyncio.sleep(0)
+                yield number
+        finally:
+            closed.append(True)
+
+    with make() as insights:
+        assert list(insights._thread.iterate(count())) == [0, 1, 2]
+        assert next(insights._thread.iterate(count())) == 0
+        gc.collect()
+        assert len(closed) == 2
 
 
 def test_given_a_session_when_copied_or_misused_then_the_errors_are_clear(insights):
