@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import select
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,21 +15,20 @@ import anyio
 from attrs import define, field
 
 from ..errors import MissingExtraError
+from .sockets import AsyncioBackend
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Awaitable, Callable, Mapping
 
-    # The classes of httpcore2 have the same methods.
-    import httpcore
     import httpx
+
+    from .sockets import AsyncioStream
 
 T = TypeVar("T")
 
 __all__ = [
     "CLOSE_SECONDS",
-    "READ_BYTES",
     "ConnectionLog",
     "PoolTransport",
     "TrackingBackend",
@@ -38,9 +36,6 @@ __all__ = [
     "with_tracked_connections",
 ]
 
-#: Bytes per read: as many as asyncio reads from a socket at once. httpcore requests a quarter of that, and each read has a
-#: fixed cost.
-READ_BYTES: Final = 256 * 1024
 #: Seconds that an idle connection is kept open.
 KEEPALIVE_SECONDS: Final = 30
 #: Seconds that closing a response or a connection may take.
@@ -58,7 +53,7 @@ class ConnectionLog:
         in_use: it has begun to use one. Unknown (False) with a transport that does not support httpcore's extension `trace`.
     """
 
-    opened: list[_Connection] = field(factory=list)
+    opened: list[AsyncioStream] = field(factory=list)
     connecting: bool = False
     connected: bool = False
     in_use: bool = True
@@ -116,7 +111,7 @@ class PoolTransport:
             max_connections=concurrency,
             max_keepalive_connections=concurrency,
             keepalive_expiry=KEEPALIVE_SECONDS,
-            network_backend=TrackingBackend(pool_package.AnyIOBackend()),
+            network_backend=TrackingBackend(AsyncioBackend(pool_package)),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -162,14 +157,14 @@ def _proxy(pool_package: Any, proxy: httpx.Proxy, ssl_context: ssl.SSLContext) -
 class TrackingBackend:
     """Connects through another backend, and records what the current request has opened."""
 
-    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
+    def __init__(self, backend: AsyncioBackend) -> None:
         self._backend = backend
 
-    async def connect_tcp(self, *args: Any, **options: Any) -> _Connection:
+    async def connect_tcp(self, *args: Any, **options: Any) -> AsyncioStream:
         """Opens a connection."""
         log = _log.get() or ConnectionLog()
         log.connecting = True
-        stream = _Connection(await self._backend.connect_tcp(*args, **options))
+        stream = await self._backend.connect_tcp(*args, **options)
         log.connected = True
         log.opened.append(stream)
         return stream
@@ -177,44 +172,6 @@ class TrackingBackend:
     async def sleep(self, seconds: float) -> None:
         """Waits."""
         await self._backend.sleep(seconds)
-
-
-class _Connection:
-    """A connection that is read in large blocks."""
-
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream = stream
-        self._socket = stream.get_extra_info("socket")
-        self.write = stream.write  # the same method, without another coroutine
-        self.aclose = stream.aclose
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's own
-        """Reads the next bytes; empty at the end."""
-        return await self._stream.read(max(max_bytes, READ_BYTES), timeout)
-
-    def get_extra_info(self, info: str) -> Any:
-        """Returns a property of the connection."""
-        # The pool reads this property of every idle connection at every request. Finding the socket takes ten times as long
-        # as the check, so it is found once.
-        if info == "is_readable" and self._socket is not None:
-            return _is_readable(self._socket)
-        return self._stream.get_extra_info(info)
-
-    async def start_tls(self, *args: Any, **options: Any) -> _Connection:
-        """Returns the connection with TLS."""
-        return _Connection(await self._stream.start_tls(*args, **options))
-
-
-def _is_readable(connection: socket.socket) -> bool:
-    """Whether a read returns at once. An idle connection is readable only if the server has closed it."""
-    descriptor = connection.fileno()
-    if descriptor < 0:
-        return True
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 async def with_tracked_connections(work: Awaitable[T], log: ConnectionLog) -> T:

@@ -1,0 +1,266 @@
+"""Connections of asyncio for the connection pool of httpcore or httpcore2: `AsyncioBackend`.
+
+httpcore's own backend starts a timer and opens a cancel scope for each read, and stops reading from the socket between two reads.
+Here an attempt's deadline covers all its reads, bytes are taken as the event loop receives them, and the pool gets them as they are.
+
+Invariants:
+- Exceptions are those of the package that the pool belongs to.
+- After `aclose`, the socket is closed.
+- At most about two reads' bytes wait for the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["AsyncioBackend", "AsyncioStream"]
+
+#: Bytes waiting for the pool, beyond which no more are received: as many as asyncio receives at once.
+_MAX_WAITING: Final = 256 * 1024
+#: Seconds until the next address of a host is tried as well (RFC 8305).
+_NEXT_ADDRESS_DELAY: Final = 0.25
+
+
+class AsyncioBackend:
+    """Opens connections; an `AsyncNetworkBackend` of httpcore.
+
+    The timeouts of single steps are not applied: an attempt has one deadline for all of them.
+
+    Args:
+        package: the module `httpcore` or `httpcore2`.
+    """
+
+    def __init__(self, package: Any) -> None:
+        self._package = package
+
+    async def connect_tcp(self, host: str, port: int, **_: Any) -> AsyncioStream:
+        """Opens a connection. The pool sets no timeout, local address or socket options."""
+        loop = asyncio.get_running_loop()
+        try:
+            if _is_address(host):
+                return await self._connect(loop, host, port)
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = _alternate_families([(family, str(address[0])) for family, _, _, _, address in found])
+            if len(addresses) == 1:
+                return await self._connect(loop, addresses[0], port)
+            return await self._connect_to_first(loop, addresses, port)
+        except TimeoutError as error:
+            raise self._package.ConnectTimeout(str(error)) from error
+        except (OSError, UnicodeError) as error:  # a name may be too long for the DNS
+            raise self._package.ConnectError(str(error)) from error
+
+    async def _connect_to_first(
+        self, loop: asyncio.AbstractEventLoop, addresses: list[str], port: int
+    ) -> AsyncioStream:
+        """Tries the addresses, the next one after a moment, and returns the connection that is made first."""
+        stream: AsyncioStream | None = None
+        errors: list[OSError] = []
+
+        async def connect(address: str, ended: anyio.Event) -> None:
+            nonlocal stream
+            try:
+                opened = await self._connect(loop, address, port)
+                if stream is None:
+                    stream = opened
+                    group.cancel_scope.cancel()
+                else:
+                    await opened.aclose()
+            except OSError as error:
+                errors.append(error)
+            finally:
+                ended.set()
+
+        try:
+            async with anyio.create_task_group() as group:
+                for address in addresses:
+                    ended = anyio.Event()
+                    group.start_soon(connect, address, ended)
+                    with anyio.move_on_after(_NEXT_ADDRESS_DELAY):
+                        await ended.wait()
+        except BaseException:
+            if stream is not None:
+                await stream.aclose()
+            raise
+        if stream is None:
+            raise errors[0]
+        return stream
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop, address: str, port: int) -> AsyncioStream:
+        stream = AsyncioStream(self._package, loop)
+        await loop.create_connection(lambda: stream, address, port)
+        await stream.close_if_cancelled()
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits."""
+        await asyncio.sleep(seconds)
+
+
+class AsyncioStream(asyncio.Protocol):
+    """One connection; an `AsyncNetworkStream` of httpcore, and the asyncio protocol that receives its bytes."""
+
+    def __init__(self, package: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._package = package
+        self._loop = loop
+        self._transport: Any = None
+        self._received: list[bytes] = []
+        self._waiting = 0
+        self._is_paused = False
+        #: The server has sent its last byte, or the connection is lost: for this reason, if there is one.
+        self._ended = False
+        self._error: Exception | None = None
+        self._is_closed = False
+        self._may_write = True
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    # Called by asyncio.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received.append(data)
+        self._waiting += len(data)
+        if self._waiting > _MAX_WAITING and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        _wake(self._reader)
+
+    def eof_received(self) -> None:
+        self._end(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        self._ended = True
+        self._error = self._error or error
+        _wake(self._reader)
+        _wake(self._writer)
+
+    def pause_writing(self) -> None:
+        self._may_write = False
+
+    def resume_writing(self) -> None:
+        self._may_write = True
+        _wake(self._writer)
+
+    # Called by the pool.
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - as above
+        """Returns the bytes received, perhaps more than `max_bytes`; empty at the end."""
+        while not self._received:
+            if self._is_closed or self._error is not None:
+                raise self._package.ReadError(_message(self._error)) from self._error
+            if self._ended:
+                return b""
+            self._reader = self._loop.create_future()
+            await self._reader
+        data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
+        self._received.clear()
+        self._waiting = 0
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - as above
+        """Sends bytes."""
+        self._check_writable()
+        if buffer:
+            self._transport.write(buffer)
+        while not self._may_write:
+            self._writer = self._loop.create_future()
+            await self._writer
+            self._check_writable()
+
+    def _check_writable(self) -> None:
+        if self._is_closed or self._ended:
+            raise self._package.WriteError(_message(self._error)) from self._error
+
+    async def aclose(self) -> None:
+        """Closes the connection at once."""
+        self._is_closed = True
+        _wake(self._reader)
+        _wake(self._writer)
+        self._transport.abort()
+        await asyncio.sleep(0)  # asyncio closes the socket in the next iteration of the loop
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - as above
+    ) -> AsyncioStream:
+        """Returns the connection with TLS, which may be within TLS to a proxy."""
+        if self._is_closed or self._ended:
+            raise self._package.ConnectError(_message(self._error)) from self._error
+        try:
+            self._transport = await self._loop.start_tls(
+                self._transport, self, ssl_context, server_hostname=server_hostname
+            )
+        except OSError as error:  # and ssl.SSLError
+            await self.aclose()
+            raise self._package.ConnectError(_message(error)) from error
+        except BaseException:
+            self._transport.abort()
+            raise
+        await self.close_if_cancelled()
+        return self
+
+    async def close_if_cancelled(self) -> None:
+        """Ends a request here that was cancelled while the connection was made.
+
+        Otherwise it would end at the pool's next lock, and the pool would count the unused connection for ever.
+        """
+        try:
+            await checkpoint_if_cancelled()
+        except BaseException:
+            self._transport.abort()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        """Returns a property of the connection."""
+        if info == "is_readable":
+            # The pool reads it of each idle connection: one that is readable has been closed by the server.
+            return self._is_closed or self._ended or bool(self._received)
+        return self._transport.get_extra_info(
+            {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _alternate_families(found: list[tuple[int, str]]) -> list[str]:
+    """The addresses without repeats; the second one is of another family than the first, if there is one."""
+    distinct = list(dict.fromkeys(found))
+    other = next((address for address in distinct if address[0] != distinct[0][0]), None)
+    if other is not None:
+        distinct.remove(other)
+        distinct.insert(1, other)
+    return [address for _, address in distinct]
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
+
+
+def _message(error: Exception | None) -> str:
+    return str(error or "") or "the connection is closed"
