@@ -146,7 +146,7 @@ class SessionError(IovoxError, RuntimeError):
 EXTRAS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("aiohttp", "httpx-aiohttp"),
     "arrow": ("numpy", "pyarrow"),
-    "cli": ("rich-click", "rich"),
+    "cli": ("click", "rich-click", "rich"),
     "dask": ("dask[dataframe]", "distributed", "numpy", "pyarrow"),
     "dlt": ("dlt[duckdb]", "numpy", "pyarrow"),
     "fastapi": ("fastapi", "pydantic"),

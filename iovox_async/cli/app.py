@@ -38,6 +38,10 @@ COMMANDS = {
     "show": "Show one call: who, when, how long, transcript, tags, keywords, tasks, comments, categories.",
     "fields": "List the 56 response fields: name, type, path in the response, preset.",
     "docs": "Show a guide: streaming, backfill, dataframes, testing and more.",
+    "doctor": "Check account, address, TLS, proxy, clock, time zone, page cap, latency, versions.",
+    "profiles": "List the profiles of accounts in the configuration file.",
+    "completion": "Print the script that completes commands, options and values in a shell.",
+    "help": "Show help on a command, or on dates, environment, exit codes or formats.",
     "sandbox": "Serve a local sandbox of the endpoint until Ctrl-C: generated calls, faults on request.",
 }
 

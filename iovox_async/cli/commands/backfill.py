@@ -40,6 +40,7 @@ from ..console import (
     switched_off,
     with_examples,
 )
+from ..dry_run import print_backfill
 from ..errors import exit_code_of, format_error, run
 from ..filters import filter_options
 from ..progress import (
@@ -89,6 +90,14 @@ class BackfillCommand:
     log_format: Literal["text", "json"]
     typed: options.TypedRange
     ctx: click.Context
+
+    async def dry_run(self) -> None:
+        """Prints what would be downloaded."""
+        from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
+
+        async with self.account.client() as insights:
+            job = Backfill(insights, self.query, self.out, **self.arguments)
+            await print_backfill(self.account, insights, job, self.query)
 
     async def run(self) -> None:
         """Downloads what is missing."""
@@ -207,6 +216,11 @@ class BackfillCommand:
     default=7200.0,
     help="A partition is downloaded again until its end is this long ago, because calls and transcripts arrive late.",
 )
+@options.read_option(
+    "--dry-run",
+    is_flag=True,
+    help="Only list which days are there, and estimate calls, requests, bytes and time, from at most three small requests.",
+)
 @options.on_error_option
 @options.output_option(
     "--out",
@@ -266,6 +280,7 @@ def backfill(
     drop_before: datetime | None,
     verify: bool,
     log_format: Literal["text", "json"],
+    dry_run: bool,
     **arguments: Any,
 ) -> None:
     """Runs `iovox backfill`."""
@@ -274,8 +289,9 @@ def backfill(
         start, end = account.resolve(typed)
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
         day = None if drop_before is None else drop_before.date()
-        return BackfillCommand(
+        command = BackfillCommand(
             account, query, out, arguments, repair, refresh, day, verify, log_format, typed, ctx
-        ).run()
+        )
+        return command.dry_run() if dry_run else command.run()
 
     run(run_command)

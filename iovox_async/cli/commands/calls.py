@@ -15,7 +15,7 @@ import rich_click as click
 from click.core import ParameterSource
 from click.exceptions import Exit
 
-from iovox_async import InsightsQuery, IovoxError
+from iovox_async import Field, InsightsQuery, IovoxError
 
 from .. import CREDENTIALS, UNFINISHED, options
 from ..app import COMMANDS
@@ -29,6 +29,7 @@ from ..console import (
     return_to_line_start,
     with_examples,
 )
+from ..dry_run import print_estimate
 from ..errors import exit_code_of, format_error, run
 from ..filters import describe_filters, filter_options
 from ..formats import FORMATS, CallWriter, format_of_name
@@ -38,7 +39,7 @@ from ..ranges import IntRange
 from ..resume import print_resume_command
 
 if TYPE_CHECKING:
-    from iovox_async import CallStream, Field, StreamStats
+    from iovox_async import CallStream, StreamStats
 
 
 #: Calls encoded at a time.
@@ -206,6 +207,9 @@ class CallsCommand:
 @options.read_option(
     "--order",
     metavar="FIELD_ASC|FIELD_DESC",
+    shell_complete=options.complete(
+        lambda: [f"{field}_{suffix}" for field in Field for suffix in ("ASC", "DESC")]
+    ),
     default="call_start_ASC",
     help="Any order but by call_start is read by page numbers, which can miss calls while data changes.",
 )
@@ -218,6 +222,11 @@ class CallsCommand:
     is_flag=False,
     flag_value="",
     help="Continue an earlier run of the same command: with -o FILE, the unfinished file; else at the position it printed.",
+)
+@options.read_option(
+    "--dry-run",
+    is_flag=True,
+    help="Only estimate calls, requests, bytes and time, from at most three small requests.",
 )
 @options.on_error_option
 @options.read_option(
@@ -269,6 +278,7 @@ def calls(
     output: str | None,
     fields: tuple[Field, ...],
     date_constant: str | None,
+    dry_run: bool,
     **arguments: Any,
 ) -> None:
     """Runs `iovox calls`."""
@@ -305,6 +315,11 @@ def calls(
     async def run_command() -> None:
         # The position contains the dates, which words may not mean any more.
         start, end = (None, None) if resume and typed.in_words else account.resolve(typed)
+        if dry_run:
+            requested = InsightsQuery.from_arguments(start, end, query=query, fields=fields, **filters)
+            async with account.client() as insights:
+                await print_estimate(account, insights, requested, limit=arguments["max_calls"])
+            return
         dates = {"start": start, "end": end, "query": query, "fields": fields}
         writer = CallWriter(form, columns or fields, compression, excel=excel, to_file=is_file)
         command = CallsCommand(

@@ -1,0 +1,37 @@
+"""`iovox completion`: prints the script that lets a shell complete commands, options and values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+from click.shell_completion import get_completion_class
+
+from ..app import COMMANDS
+from ..base import Command
+from ..console import with_examples
+
+_SHELLS = ("bash", "zsh", "fish", "powershell")
+_VARIABLE = "_IOVOX_COMPLETE"
+
+
+@click.command(
+    cls=Command,
+    help=with_examples(
+        f"{COMMANDS['completion']}\n\nPut the line into the start-up file of your shell.",
+        ("bash", 'eval "$(iovox completion bash)"'),
+        ("zsh", 'eval "$(iovox completion zsh)"'),
+        ("fish", "iovox completion fish | source"),
+        ("PowerShell", "iovox completion powershell | Out-String | Invoke-Expression"),
+    ),
+)
+@click.argument("shell", type=click.Choice(_SHELLS), help="The shell.")
+@click.pass_context
+def completion(ctx: click.RichContext, /, *, shell: str) -> None:
+    """Runs `iovox completion`."""
+    script: type[Any] | None = get_completion_class(shell)
+    assert script is not None
+    assert ctx.parent is not None
+    instance = script(ctx.parent.command, {}, "iovox", _VARIABLE)
+    # Not `source()`, which starts bash to find out its version.
+    click.echo(instance.source_template % instance.source_vars())

@@ -1,0 +1,50 @@
+"""`iovox help`: shows help on a command, or on a topic that concerns several of them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import rich_click as click
+
+from iovox_async.fields import did_you_mean
+
+from .. import EXIT_CODES
+from ..app import COMMANDS
+from ..base import Command
+from ..console import with_examples
+from ..options import complete
+
+_TOPICS = ("dates", "environment", "exit-codes", "formats")
+
+
+@click.command(
+    cls=Command,
+    help=with_examples(
+        f"{COMMANDS['help']}\n\nTopics: {', '.join(_TOPICS)}.", ("exit codes", "iovox help exit-codes")
+    ),
+)
+@click.argument(
+    "topic",
+    required=False,
+    help="A command or a topic.",
+    shell_complete=complete(lambda: [*_TOPICS, *COMMANDS]),
+)
+@click.pass_context
+def help(ctx: click.RichContext, /, *, topic: str | None) -> None:  # noqa: A001 - the name of the command
+    """Runs `iovox help`."""
+    assert ctx.parent is not None
+    root = ctx.parent.command
+    name = (topic or "").lower().replace("_", "-")
+    if name == "exit-codes":
+        click.echo("\n".join(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()))
+    elif name in _TOPICS:
+        text = (files("iovox_async") / "docs" / "help" / f"{name}.txt").read_text("utf-8")
+        click.echo(text, nl=False)
+    elif name in COMMANDS and isinstance(root, click.Group):
+        root.commands[name].make_context(name, ["--help"], parent=ctx.parent)
+    elif topic is None:
+        click.echo(f"{ctx.parent.get_help()}\n\nTopics: {', '.join(_TOPICS)} (iovox help TOPIC).")
+    else:
+        suggestion = did_you_mean(name, (*_TOPICS, *COMMANDS))
+        topics = ", ".join((*_TOPICS, *COMMANDS))
+        raise click.BadParameter(f"must be one of {topics}, got {topic!r}{suggestion}", param_hint="TOPIC")

@@ -1,0 +1,40 @@
+"""`iovox profiles`: lists the profiles of accounts."""
+
+from __future__ import annotations
+
+import os
+
+import rich_click as click
+
+from ..app import COMMANDS
+from ..base import Command
+from ..console import escape_controls, print_note, with_examples
+from ..formats import fit_cell, fit_columns
+from ..profiles import config_path, load_profiles
+
+_COLUMNS = ("profile", "username", "address", "time zone", "key")
+
+
+@click.command(
+    cls=Command,
+    help=with_examples(
+        f"{COMMANDS['profiles']}\n\nAn asterisk marks the one that is used without --profile. No key is printed.",
+        ("use one", "iovox calls yesterday --profile uk"),
+    ),
+)
+def profiles() -> None:
+    """Runs `iovox profiles`."""
+    found, default = load_profiles()
+    if not found:
+        print_note(f"There are no profiles in {config_path()}. iovox help environment shows an example.")
+        return
+    used = os.environ.get("IOVOX_PROFILE") or default
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    for name, profile in sorted(found.items()):
+        entries = (profile.entries.get(key, "") for key in ("username", "url", "timezone"))
+        rows.append(
+            (f"{name}{'*' if name == used else ''}", *map(escape_controls, entries), profile.key_source)
+        )
+    widths = fit_columns(rows)
+    for row in rows:
+        click.echo("  ".join(map(fit_cell, row, widths)).rstrip())
