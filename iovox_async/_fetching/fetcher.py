@@ -245,7 +245,6 @@ class PageFetcher:
             self._error.add_note(f"Another request failed meanwhile: {error}")
 
     async def _fetch_page(self, request: PageRequest) -> None:
-        await take_turn(REQUESTING)
         constant = self._date_constant
         query_string = self._query.to_query_string(
             page=request.page,
@@ -284,6 +283,7 @@ class PageFetcher:
                 split_after=max(request.attempts + 1, retry.max_attempts - self.plan.splits_left(request)),
                 on_retry=on_retry,
             )
+            await take_turn(REQUESTING)
         page.attempts = attempts
         for budget in self._budgets:
             budget.hold(page, page.size)
@@ -295,7 +295,6 @@ class PageFetcher:
         )
         if self._adjusts_limit:
             self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
-        await take_turn(REQUESTING)
         self.plan.accept(request, PageResult(page.starts, page, lambda: page.ids))
         page.forget_keys()
         self.telemetry.page_accepted(

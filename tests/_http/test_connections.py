@@ -43,13 +43,13 @@ async def ids(insights):
 @every_engine
 @pytest.mark.finding("B10")
 async def test_a_refused_connection_is_retried_then_raised_with_its_address(open_session, clock):
-    """Given a port nobody listens on, when a page is requested, then it is retried for total_timeout; the error names the address."""
+    """Given a port nobody listens on, when a page is requested, then it is retried for 10 seconds; the error names the address."""
     async with RawServer(answering(RESPONSE)) as server:
         closed = server.base_url
     async with open_session(closed) as insights:
         with pytest.raises(TransportError, match=r"unreachable for 10 seconds after \d+ attempts") as caught:
             await insights.page(call_origin="447598455773")
-    assert 290 <= sum(clock.waits) <= 300
+    assert 9 <= sum(clock.waits) <= 10
     assert caught.value.attempts == len(clock.waits) + 1 <= 40
     message = str(caught.value)
     assert f"cannot connect to the server at 127.0.0.1:{server.port} (" in message

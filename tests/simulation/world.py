@@ -178,11 +178,14 @@ class World:
         if self.pages_in_memory is None or any(use.kind == "backfill" for use in uses):
             return
         by_id = [use.paging == "pages" and use.order == "id_ASC" for use in uses]
-        if "order=id_ASC" in query and not all(by_id):
+        # Windows use page numbers for such a second only; its first pages may be in the order of starts.
+        by_number = _page(query) > 1 and all(use.paging != "pages" for use in uses)
+        if by_number or ("order=id_ASC" in query and not all(by_id)):
             second, before = query.partition("start_date=")[2].partition("&")[0], _page(query) - 1
             # Several streams may read the same second, one of them behind the other.
             most = max(before * len(uses), self._pass_pages.get(second, 0))
-            self._pass_pages[second] = before if len(uses) == 1 else most
+            # They are kept while the second is read once more.
+            self._pass_pages[second] = most
         self.longest_pass = max([self.longest_pass, *self._pass_pages.values()])
         pages = self.active + self.pages_in_memory()
         bound = (2 * self.schedule.concurrency + 1) * len(uses)
