@@ -127,6 +127,9 @@ class TaskSupervisor:
             result = await asyncio.shield(task)
         except asyncio.CancelledError:
             scope.cancel()
+            if task.done() and not task.cancelled():
+                # The work has failed in the same moment, and nobody waits for its error any more.
+                task.exception()
             raise
         if scope.cancel_called:
             raise SessionError("the session was closed during a request")
