@@ -84,6 +84,7 @@ def test_given_a_program_that_closes_nothing_when_it_ends_then_it_ends_at_once_a
     assert run(UNCLOSED) == (7, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_given_a_forked_process_when_it_uses_its_parents_session_then_a_clear_error(run):
     """Given a session in use, when the process is forked, then the child gets `SessionError`, and the parent reads on."""
