@@ -13,10 +13,9 @@ Invariants:
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, timedelta, tzinfo
-from pathlib import Path
+from datetime import date, datetime, time, timedelta, tzinfo
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -82,7 +81,7 @@ class DeltaDirectory:
         timezone: tzinfo | None,
         options: Mapping[str, str] | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._table = DeltaCalls(location, options)
         self._exists = False
@@ -95,6 +94,7 @@ class DeltaDirectory:
         self._committed_at = clock()
         self._requested_start: datetime | None = None
         self._open_days: set[str] = set()
+        self._whole_days: set[str] = set()
         self.storage = DeltaFiles(location, options)
         self.damaged: dict[str, str] = {}
         self.deleted: set[str] = set()
@@ -115,7 +115,8 @@ class DeltaDirectory:
         """
         self._requested_start = start
         self.manifest = Manifest(self._job, start or default_start)
-        if "://" not in self._table.location and Path(self._table.location, MANIFEST).exists():
+        folder = self._table.folder
+        if folder is not None and (folder / MANIFEST).exists():
             raise self._mismatch("which differs in format (requested: delta)")
         self._exists = self._table.load()
         if not self._exists:
@@ -159,7 +160,8 @@ class DeltaDirectory:
         """Adds a finished day to the next commit."""
         with self._mutex:
             # A day that was read in part is read again, unless the backfill begins within it.
-            whole = entry.stop >= datetime.fromisoformat(entry.partition) + _DAY
+            first, stop = self._range_of(date.fromisoformat(entry.partition))
+            whole = entry.start <= first and entry.stop >= stop
             self._pending[entry.partition] = msgspec.structs.replace(entry, final=entry.final and whole)
             due = sum(one.rows for one in self._pending.values()) >= COMMIT_CALLS
         if due:
@@ -181,8 +183,11 @@ class DeltaDirectory:
 
     def finish(self, report: bytes, *, done: bool) -> None:  # noqa: ARG002 - as above
         """Records that everything from the requested start on is loaded, if the run has ended well."""
-        start = self._requested_start
-        if done and self._exists and start is not None and start < self.manifest.start:
+        start, previous = self._requested_start, self.manifest.start
+        if not done or not self._exists or start is None or start >= previous:
+            return
+        # The day within which the backfill began is whole now, or this is left to a later run.
+        if previous.time() == time.min or str(previous.date()) in self._whole_days:
             self._table.set_properties({START: start.isoformat()})
             self.manifest.start = start
 
@@ -211,9 +216,9 @@ class DeltaDirectory:
         batches = self._table.read_day(entry.partition, ["id"]).to_batches()
         return sum((ArrowChunk(batch).ids() for batch in batches), IdChecksum())
 
-    def drop_before(self, time: datetime) -> None:
+    def drop_before(self, stop: datetime) -> None:
         """Deletes the days that ended before a time; they are not read again."""
-        day = str(time.date())
+        day = str(stop.date())
         if self._exists and self._table.properties.get(DROPPED_BEFORE, "") < day:
             self._table.set_properties({DROPPED_BEFORE: day})
         if any(name < day for name in self.storage.days):
@@ -249,14 +254,15 @@ class DeltaDirectory:
         # Days that were dropped before they were read are not read either.
         final |= {day for day in days_between(min(days), today) if str(day) < dropped_before}
         for day in sorted(final):
-            begin = datetime.combine(day, datetime.min.time())
+            first, stop = self._range_of(day)
             self.manifest.entries[str(day)] = ManifestEntry(
-                partition=str(day),
-                # The first day may have been read from a later time on.
-                start=start if day == start.date() else begin,
-                stop=begin + _DAY,
-                final=True,
+                partition=str(day), start=first, stop=stop, final=True
             )
+
+    def _range_of(self, day: date) -> tuple[datetime, datetime]:
+        """The first second of a day that the table holds if the day is final, and the second after the last."""
+        begin, start = datetime.combine(day, time.min), self.manifest.start
+        return (start if day == start.date() else begin), begin + _DAY
 
     def _find_damaged(self) -> None:
         for name, entry in self.manifest.entries.items():
@@ -342,6 +348,8 @@ class DeltaDirectory:
     def _committed(self, entry: ManifestEntry, changes: PartitionChanges) -> None:
         del self._pending[entry.partition]
         self.changes[entry.partition] = changes
+        if entry.start.time() == time.min:
+            self._whole_days.add(entry.partition)
         if entry.final:
             self.manifest.entries[entry.partition] = entry
             self._open_days.discard(entry.partition)

@@ -37,6 +37,9 @@ class DeltaCalls:
         location: the table's path or URL.
         options: the store's options, as `deltalake` takes them.
 
+    Attributes:
+        folder: the table's path, if it is on this machine.
+
     Raises:
         MissingExtraError: the package `deltalake` is not installed.
     """
@@ -47,6 +50,7 @@ class DeltaCalls:
         except ImportError as error:
             raise MissingExtraError("the format delta", "delta") from error
         self.location = location
+        self.folder: Path | None = None if "://" in location else Path(location)
         self.options = dict(options or {})
         self._table: Any = None
 
@@ -72,8 +76,8 @@ class DeltaCalls:
         from deltalake import DeltaTable
 
         with self._errors("create"):
-            if "://" not in self.location:
-                Path(self.location).mkdir(parents=True, exist_ok=True)
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._table = DeltaTable.create(
                     self.location,

@@ -40,7 +40,7 @@ from ._partitions import (
 )
 from ._reading import KEYS, PartitionReader
 from ._run_report import end_run
-from ._storage import open_storage
+from ._storage import location_of, open_storage
 from ._tasks import run_concurrently, run_in_thread
 from ._verification import certificate_of, compare_endpoint, compare_file
 from .changes import stream_changes
@@ -145,7 +145,7 @@ class Backfill:
         self._timezone = insights.timezone
         self._time = insights._connection.time  # noqa: SLF001 - of this package
         self._runtime = current_runtime()
-        self._location = os.fspath(directory)
+        self._location = location_of(directory).removeprefix("file://")
         self._storage_options = storage_options
         if format == "delta" and partition != "day":
             raise ConfigurationError("partition", f'must be "day" for a Delta table, got {partition!r}')

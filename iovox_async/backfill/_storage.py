@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from ._locks import Lock
 
-__all__ = ["STATE_FOLDER", "TEMPORARY_SUFFIX", "AtomicFile", "Storage", "open_storage", "storage_errors"]
+__all__ = [
+    "STATE_FOLDER",
+    "TEMPORARY_SUFFIX",
+    "AtomicFile",
+    "Storage",
+    "location_of",
+    "open_storage",
+    "storage_errors",
+]
 
 #: The folder of everything that is no data: readers of tables skip folders whose names begin with `_`.
 STATE_FOLDER: Final = "_iovox"
@@ -154,19 +162,28 @@ class Storage(Protocol):
         """Removes a file if it exists, and its directory if that is then empty."""
 
 
+def location_of(directory: str | os.PathLike[str]) -> str:
+    """The path or URL of a directory.
+
+    Raises:
+        ConfigurationError: it is empty, as an unset variable of a shell is.
+    """
+    location = os.fspath(directory)
+    if not location:
+        raise ConfigurationError("directory", "must not be empty", hint="Pass . for the current directory.")
+    return location
+
+
 def open_storage(directory: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Storage:
     """The directory with this path, or with this URL of a store that fsspec supports.
 
     Raises:
-        ConfigurationError: it is empty, as an unset variable of a shell is.
         MissingExtraError: it is a URL and fsspec is not installed.
         BackfillError: the URL's scheme is unknown.
     """
     from ._storage_local import LocalStorage
 
-    location = os.fspath(directory)
-    if not location:
-        raise ConfigurationError("directory", "must not be empty", hint="Pass . for the current directory.")
+    location = location_of(directory)
     if not _URL.match(location):
         return LocalStorage(Path(location).absolute())
     from ._storage_remote import RemoteStorage

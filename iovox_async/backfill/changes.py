@@ -46,7 +46,7 @@ def read_changes(
         ConfigurationError: `since` is of another type.
         MissingExtraError: the package `deltalake` is not installed.
     """
-    calls = DeltaCalls(os.fspath(table), storage_options)
+    calls = DeltaCalls(os.fspath(table).removeprefix("file://"), storage_options)
     if not calls.load():
         raise BackfillError(
             f"{calls} is no Delta table", hint="Only a backfill with format delta records its changes."

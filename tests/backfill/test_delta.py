@@ -123,6 +123,16 @@ class TestCommits:
         report = await delta(InsightsQuery(end_date="2024-01-10")).run()
         assert report.partitions_skipped == 9
 
+    async def test_days_read_in_part_are_read_again(self, delta, sandbox, out):
+        """Given runs that begin within days in any order, a run of the whole range adds what they left out."""
+        for start, end in [("08", "08"), ("05", "06"), ("03", "03"), ("07", "07")]:
+            query = InsightsQuery(start_date=f"2024-01-{start} 12:00:00", end_date=f"2024-01-{end}")
+            await delta(query).run()
+        await delta().run()
+        assert ids_in_table(out) == ids_until_noon(sandbox)
+        assert (await delta().verify()).mismatched_partitions == ()
+        assert (await delta().run()).partitions == 1
+
     async def test_large_loads_are_committed_by_number_of_calls(self, delta, sandbox, out, monkeypatch):
         """Given a limit of a hundred calls a commit, a load has several commits, and ends with all calls."""
         monkeypatch.setattr("iovox_async.backfill._delta.COMMIT_CALLS", 100)

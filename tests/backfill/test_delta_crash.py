@@ -76,7 +76,7 @@ def store(request, tmp_path, monkeypatch):
 async def backfills(store, monkeypatch):
     """A sandbox whose calls have changed since the table `base` was loaded, and a worker."""
     location, fs = store
-    with contextlib.closing(Sandbox(calls=1000, start="2024-01-01", end="2024-01-10", seed=4)) as sandbox:
+    with contextlib.closing(Sandbox(calls=300, start="2024-01-01", end="2024-01-10", seed=4)) as sandbox:
         async with sandbox.serve() as url:
             monkeypatch.setenv("IOVOX_URL", url)
             monkeypatch.setenv("IOVOX_USERNAME", "demo")
