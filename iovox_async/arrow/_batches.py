@@ -24,6 +24,7 @@ from ._columns import SORT_KEYS, ColumnConverter, Columns
 from ._from_fixed_layout import FixedLayoutDecoder
 from ._from_json import JsonColumnDecoder
 from ._from_records import RecordColumns
+from ._kernels import MEMORY_POOL
 from ._timezones import from_microseconds
 from .schema import column_names, in_schema_order, schema_of
 
@@ -244,5 +245,5 @@ def _concatenate(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         return batches[0]
     table = pa.Table.from_batches(batches)
     return pa.RecordBatch.from_arrays(
-        [column.combine_chunks() for column in table.columns], schema=table.schema
+        [column.combine_chunks(MEMORY_POOL) for column in table.columns], schema=table.schema
     )

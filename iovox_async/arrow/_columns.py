@@ -22,7 +22,7 @@ from .._parsing.compiled import UnsupportedByFastPath
 from .._parsing.lenient import LenientConverter
 from ..models import Call
 from ._arrays import bool_array, int_array, int_scalar, str_scalar, text_buffers
-from ._kernels import call, cast, is_in
+from ._kernels import MEMORY_POOL, call, cast, is_in
 from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 
@@ -113,12 +113,12 @@ class ColumnConverter:
         def mark(positions: pa.Array) -> None:
             coerced.update(positions.to_pylist())
 
-        arrays: dict[str, pa.Array] = {EXTRA: pa.nulls(rows, pa.string())}
+        arrays: dict[str, pa.Array] = {EXTRA: pa.nulls(rows, pa.string(), MEMORY_POOL)}
         for name in {*self.columns, *json_columns}:
             column = self._types[name]
             array = json_columns.get(name)
             if array is None:
-                array = pa.nulls(rows, column.json_type())
+                array = pa.nulls(rows, column.json_type(), MEMORY_POOL)
             if name == "call_start":
                 starts = _local_times(array, mark)
                 arrays[name] = self._instants(starts)
@@ -190,7 +190,7 @@ class ColumnConverter:
         types = column_types(column.model)
         members = [self._convert(array.field(name), member, mark) for name, member in types.items()]
         return pa.StructArray.from_arrays(
-            [*members, pa.nulls(len(array), pa.string())],
+            [*members, pa.nulls(len(array), pa.string(), MEMORY_POOL)],
             names=[*types, EXTRA],
             mask=call("is_null", array) if array.null_count else None,
         )
@@ -205,7 +205,7 @@ def _local_times(array: pa.StringArray, mark: MarkCoerced) -> pa.Int64Array:
         array = call("if_else", blank, pa.nulls(1, pa.string())[0], array)
         shortest = _shortest(array)
     if shortest is None:
-        return pa.nulls(len(array), pa.int64())
+        return pa.nulls(len(array), pa.int64(), MEMORY_POOL)
     if shortest < _FULL_DATE_LENGTH:
         raise UnsupportedByFastPath
     # The cast refuses an offset from UTC, which the JSON reader would apply.

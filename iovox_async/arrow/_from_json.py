@@ -25,6 +25,7 @@ from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
 from ._arrays import MAX_BYTES, ReusableBuffer, str_array
 from ._columns import FAST_PATH_ERRORS, ColumnConverter, Columns
+from ._kernels import MEMORY_POOL
 from .schema import column_types
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class JsonColumnDecoder:
                 explicit_schema=pa.schema([("c", pa.list_(pa.struct(list(types.items()))))]),
                 unexpected_field_behavior="error",
             ),
+            memory_pool=MEMORY_POOL,
         )
         lists = table.column("c")
         if len(lists) != 1 or lists.num_chunks != 1:

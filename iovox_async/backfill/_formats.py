@@ -63,13 +63,14 @@ class ParquetWriter:
         table = pa.Table.from_batches(self._batches, schema)
         if len(self._batches) > 1:
             # With one chunk per column, a row group is encoded in one go.
-            table = table.combine_chunks()
+            table = table.combine_chunks(pa.system_memory_pool())
         self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         self._batches, self._rows, self._bytes = [], 0, 0
 
 
 @lru_cache(maxsize=8)
 def _parquet_options(schema: Any) -> dict[str, Any]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     sort_column = schema.get_field_index("call_start")
@@ -80,6 +81,8 @@ def _parquet_options(schema: Any) -> dict[str, Any]:
         "use_dictionary": False,
         "write_statistics": [name for name in schema.names if name in _STATISTICS],
         "sorting_columns": [pq.SortingColumn(sort_column)] if sort_column >= 0 else None,
+        # As in `arrow._kernels`.
+        "memory_pool": pa.system_memory_pool(),
     }
 
 
