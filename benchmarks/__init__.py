@@ -13,5 +13,5 @@ the program received every call exactly once. The benchmarks:
     startup       CPU of the import and of `iovox --help`
     engines       the transports of httpx and aiohttp, and gzip over a slow line
 
-Results are kept as JSON in `results/`, and `pictures.py` draws them. `inner.py` (pytest-benchmark) times inner functions.
+Results are kept in `results/results.json`; `pictures.py` draws them, and `documents.py` writes them into README and guide. `inner.py` (pytest-benchmark) times inner functions.
 """

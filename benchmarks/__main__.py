@@ -3,6 +3,7 @@
 python -m benchmarks                            all benchmarks, five runs each
 python -m benchmarks --only throughput,growth   two of them
 python -m benchmarks --smoke                    a few thousand calls, no figures: checks that every program receives every call
+python -m benchmarks --write-docs               measures nothing: writes the results into README and the guide once more
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from . import (
     all_fields,
     backfill,
     blocking,
+    documents,
     engines,
     first_record,
     growth,
@@ -24,7 +26,7 @@ from . import (
     startup,
     throughput,
 )
-from .harness import RESULTS, Options, ProgramError
+from .harness import RESULTS, Options, ProgramError, read_results
 from .programs import PROGRAMS
 
 BENCHMARKS = {
@@ -54,7 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--smoke", action="store_true", help="small and quick; writes nothing and checks no figure"
     )
+    parser.add_argument(
+        "--write-docs", action="store_true", help="only write the results into README.md and the guide"
+    )
     options_given = parser.parse_args(arguments)
+    if options_given.write_docs:
+        documents.write(read_results(options_given.results))
+        return 0
     options = Options(
         runs=options_given.runs,
         calls=options_given.calls,
@@ -74,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
     if options.results is not None:
         pictures.draw(options.results)
+    if options.results == RESULTS:
+        documents.write(read_results())
     return 0
 
 

@@ -28,6 +28,7 @@ from .programs import PROGRAMS, Program
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS_FILE = "results.json"
 PACKAGES = ("iovox-async", "httpx", "aiohttp", "cattrs", "msgspec", "httpx2", "pyarrow", "pandas", "dlt")
 MEASURES = (
     *(
@@ -295,13 +296,20 @@ def present(names: tuple[str, ...], options: Options) -> list[Program]:
     return programs
 
 
+def read_results(folder: Path = RESULTS) -> dict[str, Any]:
+    """The results of every benchmark that was run, by its name."""
+    file = folder / RESULTS_FILE
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return results
+
+
 def keep(name: str, result: dict[str, Any], options: Options) -> None:
-    """Write `result` as JSON to the results directory, with a description of the machine."""
+    """Put the result of a benchmark into the file of results, with a description of the machine."""
     if options.results is None:
         return
     options.results.mkdir(parents=True, exist_ok=True)
-    result = {"benchmark": name, "machine": machine(), **result}
-    (options.results / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    results = {**read_results(options.results), name: {"machine": machine(), **result}}
+    (options.results / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Draws the results: `python -m benchmarks.pictures` reads `results/*.json` and writes SVG files beside them.
+"""Draws the results: `python -m benchmarks.pictures` reads `results/results.json` and writes SVG files beside them.
 
 Each chart has its own background and follows the colour scheme of the reader.
 """
@@ -6,12 +6,13 @@ Each chart has its own background and follows the colour scheme of the reader.
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from math import ceil, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
+
+from .harness import RESULTS, read_results
 
 WIDTH = 760
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
@@ -227,20 +228,18 @@ _PICTURES = {"throughput": _throughput, "growth": _growth, "backfill": _backfill
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw every picture whose JSON is in `folder`; returns the files written."""
+    """Draw every picture whose results are in `folder`; returns the files written."""
     written = []
+    results = read_results(folder)
     for name, make in _PICTURES.items():
-        source = folder / f"{name}.json"
-        if not source.exists():
+        if name not in results:
             continue
-        for file, picture in make(json.loads(source.read_text())).items():
+        for file, picture in make(results[name]).items():
             (folder / file).write_text(picture)
             written.append(folder / file)
     return written
 
 
 if __name__ == "__main__":
-    from .harness import RESULTS
-
     for path in draw(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS):
         print(path)

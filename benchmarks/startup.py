@@ -23,6 +23,7 @@ class Pair(NamedTuple):
     title: str
     ours: tuple[str, ...]
     peer: tuple[str, ...]
+    peer_title: str
     most: float
 
 
@@ -31,10 +32,23 @@ PAIRS = (
         "import",
         ("-c", "from iovox_async import AsyncInsights"),
         ("-c", DEPENDENCIES),
+        "importing its dependencies",
         1.2,
     ),
-    Pair("iovox --help", ("-m", "iovox_async.cli", "--help"), ("-c", "import rich_click"), 1.6),
-    Pair("iovox --help, beside click", ("-m", "iovox_async.cli", "--help"), ("-c", "import click"), 2.5),
+    Pair(
+        "iovox --help",
+        ("-m", "iovox_async.cli", "--help"),
+        ("-c", "import rich_click"),
+        "import rich_click",
+        1.6,
+    ),
+    Pair(
+        "iovox --help, beside click",
+        ("-m", "iovox_async.cli", "--help"),
+        ("-c", "import click"),
+        "import click",
+        2.5,
+    ),
 )
 
 

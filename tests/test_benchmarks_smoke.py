@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 pytest.importorskip("benchmarks", reason="the benchmarks are not part of the wheel")
-from benchmarks import harness, pictures, tables
+from benchmarks import documents, harness, pictures, tables
 from benchmarks.data import CallData, RefusedError
 from benchmarks.programs import PROGRAMS
 from benchmarks.server import ENDPOINT, Service, serve
@@ -325,6 +325,34 @@ def test_given_stored_results_when_drawn_then_the_charts_are_valid_svg(tmp_path)
         text = path.read_text()
         assert "prefers-color-scheme: dark" in text
         assert "httpx + gather + cattrs" in text
+
+
+@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=lambda path: path.name)
+def test_given_the_results_when_the_documents_are_written_then_nothing_changes(document):
+    """So every figure of the documents is in the file of results; `python -m benchmarks --write-docs` writes them."""
+    text = document.read_text()
+    assert "<!-- figures: " in text
+    assert documents.current(text, harness.read_results()) == text
+    assert text != documents.current(text, {})
+
+
+def test_given_other_results_when_a_document_is_written_then_only_its_tables_change(tmp_path):
+    """Text around the tables stays, and what was not measured is said."""
+    harness.keep("throughput", full_comparison().to_dict(), harness.Options(results=tmp_path))
+    text = "before\n<!-- figures: programs -->\nold\n<!-- end of figures -->\nbetween\n"
+    text += "<!-- figures: growth -->\n<!-- end of figures -->\nafter\n"
+    written = documents.current(text, harness.read_results(tmp_path))
+    assert "old" not in written
+    assert "| iovox_async: stream | 150,000 |" in written
+    assert "not measured" in written
+    assert written.startswith("before\n<!-- figures: programs -->\n300,000 calls, ")
+    assert written.endswith("<!-- end of figures -->\nafter\n")
+
+
+def full_comparison():
+    run = {"wall": 2.0, "bytes": 98e6, "cpu_us": 3.0, "peak_mb": 70.0, "first_record": 0.1, "stall_ms": 9.0}
+    setting = {"calls": 300_000, "latency": 0.1, "concurrency": 8, "runs": 1}
+    return harness.Comparison("title", setting, [{"stream": run}])
 
 
 @pytest.mark.parametrize("highest", [0.05, 0.7, 1, 9, 14, 88, 935, 12_000])
