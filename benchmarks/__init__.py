@@ -11,7 +11,7 @@ the program received every call exactly once. The benchmarks:
     backfill      a range to Parquet files, beside dlt and pandas
     blocking      CPU of the blocking client beside the async one
     startup       CPU of the import and of `iovox --help`
-    engines       the transports of httpx and aiohttp, and gzip over a slow line
+    engines       httpx, httpx2 and aiohttp, and gzip over a slow line
 
 Results are kept in `results/results.json`; `pictures.py` draws them, and `documents.py` writes them into README and guide. `inner.py` (pytest-benchmark) times inner functions.
 """

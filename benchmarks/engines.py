@@ -1,4 +1,4 @@
-"""The transports of httpx and aiohttp side by side, and the cost and gain of gzip.
+"""The engines httpx, httpx2 and aiohttp side by side, and the cost and gain of gzip.
 
 Gzip costs CPU on both sides and saves bytes, so it is measured on loopback, where bytes are free, and over a line of 10
 megabytes a second. The server compresses each response once, before it is timed.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from .harness import Comparison, Options, compare, keep, server
 from .tables import COLUMNS, table
 
-NAMES = ("stream", "stream_aiohttp")
+NAMES = ("stream", "stream_httpx2", "stream_aiohttp")
 
 
 def run(options: Options) -> list[Comparison]:

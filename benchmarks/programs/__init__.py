@@ -45,6 +45,7 @@ PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
         Program("stream", "iovox_async: stream", _OURS, ours=True),
+        Program("stream_httpx2", "iovox_async: stream over httpx2", (*_OURS, "httpx2"), ours=True),
         Program("stream_aiohttp", "iovox_async: stream over aiohttp", (*_OURS, "httpx_aiohttp"), ours=True),
         Program("arrow", "iovox_async: arrow", (*_OURS, "iovox_async.arrow", "pyarrow"), ours=True),
         Program("stream_blocking", "iovox_async.blocking: stream", ("iovox_async.blocking",), ours=True),

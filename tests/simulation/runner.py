@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import _names
 from .checker import check_end
 from .loop import LAG, Deadlock, Runaway, SimulationLoop
-from .transport import Transport
+from .transport import new_transport
 from .uses import Program, run_use
 from .world import KEY, Violation, World
 
@@ -100,7 +100,7 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
         asyncio.set_event_loop(loop)
         with _names.clocks(world.machine_utc, loop.time, random.Random(f"client {schedule.seed}")):
             insights = _names.open_session(
-                Transport(world),
+                new_transport(world),
                 key=KEY,
                 concurrency=schedule.concurrency,
                 page_size=schedule.page_size,

@@ -1,6 +1,6 @@
 """Carries requests to the endpoint, slowly or wrongly where the schedule says so.
 
-`Transport` is the `httpx.AsyncBaseTransport` that the client gets. Each request passes `World.begin`, takes its time, meets its fault, and
+`new_transport` makes the transport that the client gets: by the seed one of httpx, of httpx2, or one of httpx that fails as aiohttp does. Each request passes `World.begin`, takes its time, meets its fault, and
 is answered from the data of one moment. `World.end` is called when nothing of it is open any more.
 """
 
@@ -13,7 +13,11 @@ from datetime import timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import httpx
+import httpx2
+from aiohttp.client_reqrep import ConnectionKey
+from httpx_aiohttp.transport import map_aiohttp_exceptions
 
 from . import _names
 from .world import KEY
@@ -21,14 +25,20 @@ from .world import KEY
 if TYPE_CHECKING:
     from .world import Exchange, World
 
-__all__ = ["Transport"]
+__all__ = ["new_transport"]
+
+_KEY = ConnectionKey("127.0.0.1", 443, True, True, None, None, None)
 
 #: The status of faults that are not named after it.
 STATUS = {"503-after": 503, "429-after": 429, "429-date": 429, "429-long": 429, "redirect": 302}
 
 
-class Transport(httpx.AsyncBaseTransport):
+class _Transport:
     """The network between the client and the world."""
+
+    #: The library of its requests and responses, and the engine whose exceptions it raises.
+    library: Any = httpx
+    engine = "httpx"
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -56,13 +66,8 @@ class Transport(httpx.AsyncBaseTransport):
         latency = world.schedule.latency
         if latency:
             await asyncio.sleep(latency * world.rng.random() if world.rng.random() < 0.8 else 0)
-        if fault == "refused":
-            cause = ConnectionRefusedError(errno.ECONNREFUSED, "refused") if world.refuses else None
-            raise httpx.ConnectError("All connection attempts failed") from cause
-        if fault == "stale":
-            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
-        if fault == "timeout":
-            raise httpx.ReadTimeout("")
+        if fault in {"refused", "stale", "timeout"}:
+            raise self._failure(fault)
         if fault == "silence":
             await asyncio.Event().wait()
         if fault[:3].isdigit() or fault == "redirect":
@@ -73,14 +78,45 @@ class Transport(httpx.AsyncBaseTransport):
             headers, body = self._spoiled(exchange, headers, body)
         error: Exception | None = None
         if fault == "reset":
-            error, body = httpx.ReadError(""), body[: len(body) // 2]
+            error, body = self._failure(fault), body[: len(body) // 2]
         elif fault == "cut":
-            error = httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+            error = self._failure(fault)
             body = body[: len(body) // 2]
         stream = _Body(world, exchange, body, error, drip=fault == "drip")
         if latency and world.rng.random() < 0.3:
             await asyncio.sleep(0)
-        return httpx.Response(status, headers=headers, stream=stream)
+        return self.library.Response(status, headers=headers, stream=stream)
+
+    def _failure(self, fault: str) -> Exception:
+        """The exception of the library, or what httpx_aiohttp makes of aiohttp's."""
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+        if self.engine == "aiohttp":
+            unknown = OSError(errno.EIO, "no address")
+            error: Exception = {
+                "refused": aiohttp.ClientConnectorError(_KEY, refused if self.world.refuses else unknown),
+                "stale": aiohttp.ServerDisconnectedError(),
+                "timeout": aiohttp.SocketTimeoutError(),
+                "reset": aiohttp.ClientOSError(errno.ECONNRESET, "reset"),
+                "cut": aiohttp.ClientPayloadError("Response payload is not completed"),
+            }[fault]
+            try:
+                with map_aiohttp_exceptions():
+                    raise error
+            except Exception as mapped:  # noqa: BLE001 - whichever it is
+                return mapped
+        library = self.library
+        error = {
+            "refused": library.ConnectError("All connection attempts failed"),
+            "stale": library.RemoteProtocolError("Server disconnected without sending a response."),
+            "timeout": library.ReadTimeout(""),
+            "reset": library.ReadError(""),
+            "cut": library.RemoteProtocolError(
+                "peer closed connection without sending complete message body"
+            ),
+        }[fault]
+        if fault == "refused" and self.world.refuses:
+            error.__cause__ = refused
+        return error
 
     def _date(self) -> str:
         return format_datetime(self.world.utcnow(), usegmt=True)
@@ -144,12 +180,34 @@ class Transport(httpx.AsyncBaseTransport):
             if status in {401, 403}:
                 world.pause(now + _names.LOCKED_OUT, f"a {status}")
 
-        return httpx.Response(
+        return self.library.Response(
             status, headers=headers, stream=_Body(world, exchange, body, None, when_read=read)
         )
 
 
-class _Body(httpx.AsyncByteStream):
+class _HttpxTransport(_Transport, httpx.AsyncBaseTransport):
+    """One of httpx."""
+
+
+class _Httpx2Transport(_Transport, httpx2.AsyncBaseTransport):
+    """One of httpx2."""
+
+    library, engine = httpx2, "httpx2"
+
+
+class _AiohttpTransport(_Transport, httpx.AsyncBaseTransport):
+    """One of httpx that fails as aiohttp does."""
+
+    engine = "aiohttp"
+
+
+def new_transport(world: World) -> _Transport:
+    """The transport of a run."""
+    classes = (_HttpxTransport, _Httpx2Transport, _AiohttpTransport)
+    return classes[world.schedule.seed % len(classes)](world)
+
+
+class _Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
     """A response body that comes in a few chunks."""
 
     def __init__(self, world, exchange, body, error, *, drip=False, when_read=None):
