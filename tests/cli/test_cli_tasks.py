@@ -101,7 +101,11 @@ def test_which_node_misses_most_this_month_against_last(account, run, on_termina
     titles = next(number for number, line in enumerate(lines) if " missed " in line)
     name, month, _, shown, *_ = re.split(r"  +", lines[titles + 1])
     assert int(shown) == most
-    assert [key for key in missed if missed[key] == most and key[1] == month and key[0].startswith(name.rstrip("~"))]
+    assert [
+        key
+        for key in missed
+        if missed[key] == most and key[1] == month and key[0].startswith(name.rstrip("~"))
+    ]
 
 
 def test_calls_of_yesterday_go_into_duckdb_by_a_pipe(account, start):
