@@ -18,12 +18,13 @@ import attrs
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from iovox_async import Field
+from iovox_async import ConfigurationError, Field
 from iovox_async._params.validators import InvalidValue
+from iovox_async._profiles import Profile, load_profile
 from iovox_async.fields import PRESETS, as_fields
 
 from .console import print_note
-from .profiles import Profile, credentials, load_profile, profile_names
+from .profiles import credentials, profile_names
 from .ranges import FloatRange, IntRange
 
 if TYPE_CHECKING:
@@ -125,7 +126,10 @@ class Account:
 
 
 def _use_profile(ctx: click.Context, _option: click.Parameter, name: str | None) -> Profile:
-    profile = load_profile(name)
+    try:
+        profile = load_profile(name)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error), ctx) from None
     ctx.default_map = {**(ctx.default_map or {}), **profile.options}
     return profile
 

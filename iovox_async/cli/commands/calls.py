@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from click.exceptions import Exit
 
 from iovox_async import Field, InsightsQuery, IovoxError
+from iovox_async._call_writer import BINARY, CallWriter
 
 from .. import CREDENTIALS, UNFINISHED, options
 from ..app import COMMANDS
@@ -32,7 +33,7 @@ from ..console import (
 from ..dry_run import print_estimate
 from ..errors import exit_code_of, format_error, run
 from ..filters import describe_filters, filter_options
-from ..formats import FORMATS, CallWriter, format_of_name
+from ..formats import FORMATS, TableEncoder, format_of_name
 from ..output import FileOutput, Output, open_output, run_in_thread
 from ..progress import Mode, can_draw_bar, show_progress, stream_summary
 from ..ranges import IntRange
@@ -292,19 +293,14 @@ def calls(
         raise click.UsageError(
             f"--excel needs CSV or TSV, got {form}. Give --format csv, or a FILE that ends in .csv.", ctx
         )
-    if (
-        form in {"parquet", "arrow"}
-        and not is_file
-        and destination.name == "stdout"
-        and is_terminal("stdout")
-    ):
+    if form in BINARY and not is_file and destination.name == "stdout" and is_terminal("stdout"):
         raise click.UsageError(f"--format {form} is not text. Give -o FILE, or a pipe.", ctx)
     resume = arguments["resume"]
     if resume is not None and isinstance(destination, FileOutput):
         state = destination.load_state()
         if resume not in {"", state["position"]} or state["form"] != form:
             raise click.UsageError(f"--resume: the unfinished {output} is of another run.", ctx)
-        destination.continues, destination.appends = True, form not in {"parquet", "arrow"}
+        destination.continues, destination.appends = True, form not in BINARY
         arguments["resume"] = resume = state["position"]
         if arguments["max_calls"]:
             arguments["max_calls"] -= state["written"]
@@ -321,7 +317,8 @@ def calls(
                 await print_estimate(account, insights, requested, limit=arguments["max_calls"])
             return
         dates = {"start": start, "end": end, "query": query, "fields": fields}
-        writer = CallWriter(form, columns or fields, compression, excel=excel, to_file=is_file)
+        table = TableEncoder(columns or fields) if form == "table" else None
+        writer = CallWriter(form, columns or fields, compression, excel, is_file, table)
         command = CallsCommand(
             account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, position=resume
         )

@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from typing import Final
 
 import rich_click as click
 from rich.table import Table
 from rich.text import Text
 
-from iovox_async import Call, Field, Fields
-from iovox_async.models import ALIASES, Categories, Model, item_type, types_of
+from iovox_async import Field, Fields
+from iovox_async._field_paths import locate_field
 
 from ..app import COMMANDS
 from ..base import Command
 from ..console import is_terminal, stdout_screen, with_examples
 
 _COLUMNS: Final = ("Field", "Type", "Path in the response", "Preset")
-_CATEGORIES: Final = {
-    f"{kind}_category": f"{kind}_categories" for kind in ("link", "call", "node", "contact")
-}
-#: The lists of a call, by the prefix of the fields that request them.
-_LISTS: Final = {"comment": "comments", "transcription": "transcriptions", "tag": "tags", "task": "tasks"}
-
-
-def locate_field(field: Field) -> tuple[str, str]:
-    """The path of a field in a response, and its type in Python."""
-    call_types = types_of(Call)
-    for prefix, key in _CATEGORIES.items():
-        if field.startswith(f"{prefix}_"):
-            item = item_type(types_of(Categories)[key])
-            return _locate_member(field, prefix, item, f"categories.{key}[]")
-    for prefix, key in _LISTS.items():
-        if field.startswith(f"{prefix}_"):
-            item = item_type(call_types[key])
-            return _locate_member(field, prefix, item, f"{key}[]")
-    key = ALIASES.get(field, str(field))
-    return key, _type_name(call_types[key])
-
-
-def _locate_member(field: Field, prefix: str, item: type[Model], path: str) -> tuple[str, str]:
-    types = types_of(item)
-    # A comment's id is returned as comment_id, its text as text, and a category's id without the kind of category.
-    names = (
-        field,
-        field.removeprefix(f"{prefix}_"),
-        f"{prefix.rpartition('_')[2]}_{field.rpartition('_')[2]}",
-    )
-    name = next(name for name in names if name in types)
-    return f"{path}.{name}", _type_name(types[name])
-
-
-def _type_name(annotation: Any) -> str:
-    if item := item_type(annotation):
-        return f"list of {item.__name__}" if item is not Any else "list"
-    member = next(part for part in get_args(annotation) or (annotation,) if part is not type(None))
-    return str(member.__name__)
 
 
 @click.command(

@@ -6,11 +6,13 @@ import os
 
 import rich_click as click
 
+from iovox_async import ConfigurationError
+from iovox_async._profiles import config_path, load_profiles
+
 from ..app import COMMANDS
 from ..base import Command
 from ..console import escape_controls, print_note, with_examples
 from ..formats import fit_cell, fit_columns
-from ..profiles import config_path, load_profiles
 
 _COLUMNS = ("profile", "username", "address", "time zone", "key")
 
@@ -24,7 +26,10 @@ _COLUMNS = ("profile", "username", "address", "time zone", "key")
 )
 def profiles() -> None:
     """Runs `iovox profiles`."""
-    found, default = load_profiles()
+    try:
+        found, default = load_profiles()
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
     if not found:
         print_note(f"There are no profiles in {config_path()}. iovox help environment shows an example.")
         return

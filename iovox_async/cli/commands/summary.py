@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
-from xml.sax.saxutils import escape
 
-import msgspec
 import rich_click as click
 
 from iovox_async import Field
-from iovox_async._encoding import escape_formula
+from iovox_async._summary import (
+    FIGURES,
+    can_group_by,
+    group_names,
+    make_group,
+    sorted_rows,
+    to_csv,
+    to_json,
+    to_svg,
+)
 from iovox_async.fields import did_you_mean
 
 from .. import options
@@ -26,72 +31,24 @@ from ..formats import fit_cell, fit_columns, terminal_width
 from ..output import open_output, run_in_thread
 from ..progress import can_draw_bar, show_progress
 from ..ranges import IntRange
-from .fields import locate_field
 
 if TYPE_CHECKING:
-    from iovox_async.arrow._summary import Group, GroupTotals, Summary
+    from iovox_async._summary import Row
+    from iovox_async.arrow._summary import GroupTotals, Summary
 
-#: Parts of the start of a call; those with names are shown by them.
-_TIMES: Final = {
-    "hour": "%H",
-    "weekday": "%u",
-    "day": "%Y-%m-%d",
-    "week": "%G-W%V",
-    "month": "%Y-%m",
-    "year": "%Y",
-}
-_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_FIELDS: Final = {"tag": Field.TAG_TEXT, "keyword_rule": Field.KEYWORD_RULES}
-_CATEGORIES: Final = {
-    f"{kind}_category": f"{kind}_category" for kind in ("call", "node", "link", "contact")
-} | {"category": "call_category"}
-_FIGURES: Final = (
-    "calls",
-    "answered",
-    "missed",
-    "answered_share",
-    "talk_time_sum",
-    "talk_time_mean",
-)
 _TITLES: Final = ("calls", "missed", "answered", "talk time", "mean")
-_MIN_BAR, _CHART_ROWS = 8, 60
-
-
-def group_names() -> list[str]:
-    """Everything that calls can be grouped by."""
-    return [*_TIMES, *_FIELDS, *_CATEGORIES, *map(str, Field)]
+_MIN_BAR: Final = 8
 
 
 def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[str]:
     names = [name.strip().lower().replace("-", "_") for value in values for name in value.split(",")]
     for name in names:
-        if name not in group_names() or (
-            name in tuple(Field) and locate_field(Field(name))[1].startswith("list of P")
-        ):
+        if not can_group_by(name):
             suggestion = did_you_mean(name, group_names())
             raise click.BadParameter(
-                f"{name!r} is not a group{suggestion}. Groups are response fields (iovox fields), "
-                f"{', '.join((*_TIMES, *_FIELDS, *_CATEGORIES))}."
+                f"{name!r} is not a group{suggestion}. Groups are {', '.join(group_names())}."
             )
     return list(dict.fromkeys(names))
-
-
-def _make_group(name: str) -> tuple[Group, tuple[Field, ...]]:
-    """A group by its name, and the fields that it needs."""
-    from iovox_async.arrow._summary import Group
-
-    if name in _TIMES:
-        return Group(name, ("call_start",), time_format=_TIMES[name]), (Field.CALL_START,)
-    if kind := _CATEGORIES.get(name):
-        needed = (Field(f"{kind}_label"), Field(f"{kind}_value"))
-        return Group(
-            name, ("categories", f"{kind.removesuffix('y')}ies[]"), members=("label", "value")
-        ), needed
-    needed_field = _FIELDS.get(name) or Field(name)
-    path = tuple(locate_field(needed_field)[0].split("."))
-    if needed_field == Field.KEYWORD_RULES:
-        path = ("keyword_rules[]", "keyword_rule")
-    return Group(name, path), (needed_field,)
 
 
 @click.command(
@@ -122,7 +79,7 @@ def _make_group(name: str) -> tuple[Group, tuple[Field, ...]]:
 )
 @options.output_option(
     "--sort",
-    type=click.Choice(["group", *_FIGURES]),
+    type=click.Choice(["group", *FIGURES]),
     help="Largest first by a figure, or by group. Default: calls; for a group of time, that group.",
 )
 @options.output_option(
@@ -160,7 +117,7 @@ def summary(
         _require_pyarrow()
         from iovox_async.arrow._summary import Summary
 
-        groups = [_make_group(name) for name in by]
+        groups = [make_group(name) for name in by]
         needed = dict.fromkeys(field for _, fields in groups for field in fields)
         fields = tuple(dict.fromkeys((*needed, Field.CALL_RESULT, Field.TALK_TIME)))
         result = Summary([group for group, _ in groups])
@@ -179,12 +136,14 @@ def summary(
         return result
 
     result = run(summarize)
-    rows = _sorted_rows(result, by, sort)[:limit]
+    rows = sorted_rows(result, by, sort)[:limit]
     form = form or ("table" if is_terminal("stdout") else "csv")
-    text = {"table": _table, "csv": _csv, "json": _json}[form](by, rows, result.all_calls)
-    click.echo(text, nl=False)
+    if form == "table":
+        click.echo(_table(by, rows, result.all_calls), nl=False)
+    else:
+        click.echo((to_csv if form == "csv" else to_json)(by, rows), nl=False)
     if plot is not None:
-        chart = _chart(by, rows[:_CHART_ROWS]).encode()
+        chart = to_svg(by, rows).encode()
 
         async def write() -> None:
             async with open_output(plot) as output:
@@ -193,49 +152,7 @@ def summary(
         run(write)
 
 
-_Row = tuple[tuple[str, ...], dict[str, Any]]
-
-
-def _sorted_rows(result: Summary, by: Sequence[str], sort: str | None) -> list[_Row]:
-    def figures(totals: GroupTotals) -> dict[str, Any]:
-        shares = (totals.answered / totals.calls, totals.talk_time / totals.calls)
-        missed = totals.calls - totals.answered
-        values = (
-            totals.calls,
-            totals.answered,
-            missed,
-            round(shares[0], 4),
-            totals.talk_time,
-            round(shares[1], 1),
-        )
-        return dict(zip(_FIGURES, values, strict=True))
-
-    rows = [(key, figures(totals)) for key, totals in result.rows()]
-    rows.sort(key=lambda row: tuple(value or "" for value in row[0]))
-    sort = sort or ("group" if by[0] in _TIMES else "calls")
-    if sort != "group":
-        rows.sort(key=lambda row: row[1][sort], reverse=True)
-    return [(tuple(map(_label, by, key)), values) for key, values in rows]
-
-
-def _label(name: str, value: str | None) -> str:
-    return _WEEKDAYS[int(value) - 1] if name == "weekday" and value else value or ""
-
-
-def _csv(by: Sequence[str], rows: Sequence[_Row], _all_calls: GroupTotals) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*by, *_FIGURES])
-    writer.writerows([*map(escape_formula, key), *figures.values()] for key, figures in rows)
-    return text.getvalue()
-
-
-def _json(by: Sequence[str], rows: Sequence[_Row], _all_calls: GroupTotals) -> str:
-    documents = [dict(zip(by, key, strict=True)) | figures for key, figures in rows]
-    return msgspec.json.format(msgspec.json.encode(documents)).decode() + "\n"
-
-
-def _table(by: Sequence[str], rows: Sequence[_Row], all_calls: GroupTotals) -> str:
+def _table(by: Sequence[str], rows: Sequence[Row], all_calls: GroupTotals) -> str:
     cells = [[*by, *_TITLES]]
     for key, figures in rows:
         shown = [escape_controls(label).replace("\n", " ") or "(none)" for label in key]
@@ -258,29 +175,3 @@ def _table(by: Sequence[str], rows: Sequence[_Row], all_calls: GroupTotals) -> s
         lines.append("  ".join([*aligned, *([bar] if bar_width >= _MIN_BAR else [])]).rstrip())
     lines.append(f"\n{format_count(all_calls.calls, 'call')}, {all_calls.answered:,} answered")
     return "\n".join(lines) + "\n"
-
-
-def _chart(by: Sequence[str], rows: Sequence[_Row]) -> str:
-    """An SVG with a bar for each group: answered calls, and the others after them."""
-    labels = [" · ".join(label or "(none)" for label in key) for key, _ in rows]
-    left, width, height = 12 + 7 * max(map(len, labels), default=0), 480, 22
-    most = max((figures["calls"] for _, figures in rows), default=1)
-    total_width, total_height = left + width + 80, 40 + height * len(rows)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total_width} {total_height}">',
-        "<style>text { font: 12px sans-serif }</style>",
-        f"<title>Calls by {escape(', '.join(by))}</title>",
-        f'<rect width="{total_width}" height="{total_height}" fill="#ffffff"/>',
-        f'<text x="{left}" y="18" fill="#2a7f62">answered</text>',
-        f'<text x="{left + 70}" y="18" fill="#c8553d">not answered</text>',
-    ]
-    for number, (label, (_, figures)) in enumerate(zip(labels, rows, strict=True)):
-        y = 30 + height * number
-        answered, missed = (width * figures[name] / most for name in ("answered", "missed"))
-        parts += [
-            f'<text x="{left - 6}" y="{y + 14}" text-anchor="end">{escape(escape_controls(label))}</text>',
-            f'<rect x="{left}" y="{y + 2}" width="{answered:.1f}" height="{height - 6}" fill="#2a7f62"/>',
-            f'<rect x="{left + answered:.1f}" y="{y + 2}" width="{missed:.1f}" height="{height - 6}" fill="#c8553d"/>',
-            f'<text x="{left + answered + missed + 6:.1f}" y="{y + 14}">{figures["calls"]:,}</text>',
-        ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
