@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+#: The version of the package. The metadata of the installed package, which takes milliseconds to read, get it from here.
+__version__ = "0.2.0"
+
 if TYPE_CHECKING:
     from ._parsing.lenient import make_converter as make_converter
     from .client import *  # noqa: F403

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from .. import __version__
 from ..errors import ConfigurationError
 from .engines import describe_type
 
@@ -53,14 +53,7 @@ def user_agent(engine: Engine) -> bytes:
     """The header `User-Agent`: this package, Python and the library, with their versions."""
     python = ".".join(platform.python_version_tuple()[:2])
     library = f"{engine.name} {engine.library.__version__}"
-    return f"iovox-async/{_version()} (Python {python}; {library})".encode()
-
-
-def _version() -> str:
-    try:
-        return metadata.version("iovox-async")
-    except metadata.PackageNotFoundError:  # a copy of the folder, not installed
-        return "unknown"
+    return f"iovox-async/{__version__} (Python {python}; {library})".encode()
 
 
 def check_headers(headers: Mapping[str, str] | None) -> RequestHeaders:
