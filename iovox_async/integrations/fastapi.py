@@ -111,8 +111,10 @@ class CallFilters(BaseModel):
         name = str(info.field_name)
         if value is None or name not in CallFilters.model_fields:
             return value
+        if isinstance(value, list):
+            value = [item for part in value for item in part.split(",")]
         try:
-            InsightsQuery(**{name: _endpoint_form(value)})
+            InsightsQuery(**{name: value})
         except QueryError as error:
             hint = f". {error.hint}" if error.hint else ""
             raise PydanticCustomError("value_error", "{problem}", {"problem": error.problem + hint}) from None
@@ -121,13 +123,7 @@ class CallFilters(BaseModel):
     def arguments(self) -> Filters:
         """The filters that are set, as keyword arguments: `insights.stream(start, end, **filters.arguments())`."""
         values = {name: getattr(self, name) for name in CallFilters.model_fields}
-        return cast(
-            "Filters", {name: _endpoint_form(value) for name, value in values.items() if value is not None}
-        )
-
-
-def _endpoint_form(value: Any) -> Any:
-    return ",".join(value) if isinstance(value, list) else value
+        return cast("Filters", {name: value for name, value in values.items() if value is not None})
 
 
 async def server_sent_events(calls: AsyncIterable[Call]) -> AsyncIterator[ServerSentEvent]:

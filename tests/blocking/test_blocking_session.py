@@ -20,7 +20,7 @@ from iovox_async import (
     ServerError,
     SessionError,
 )
-from iovox_async.blocking import Backfill, Insights
+from iovox_async.blocking import Backfill, Insights, _thread
 from iovox_async.events import BaseObserver
 from iovox_async.sandbox import Faults, Sandbox
 
@@ -246,6 +246,23 @@ def test_given_a_session_when_copied_or_misused_then_the_errors_are_clear(insigh
         frame = frame.tb_next
 
 
+def test_given_short_waits_when_work_takes_longer_then_results_and_errors_are_the_same(make, monkeypatch):
+    """Given waits that end by themselves, as on Windows, when work takes longer or raises TimeoutError, then nothing changes."""
+    monkeypatch.setattr(_thread, "WAIT", 0.001)
+
+    async def work(error=None):
+        await asyncio.sleep(0.01)
+        if error:
+            raise error
+        return 7
+
+    with make() as insights:
+        assert insights._thread.run(work) == 7
+        for error in (TimeoutError("ours"), ZeroDivisionError()):
+            with pytest.raises(type(error)):
+                insights._thread.run(work, error)
+
+
 # Threads and loops.
 
 
@@ -352,8 +369,8 @@ def test_given_a_wait_when_interrupted_then_it_ends_at_once_and_the_next_step_lo
     main = threading.main_thread()
     if threading.current_thread() is not main:
         pytest.skip("the test does not run in the main thread")
-    with make(concurrency=1) as insights:
-        stream = insights.stream(START, END, page_size=100)
+    with make(concurrency=1, page_size=100) as insights:
+        stream = insights.stream(START, END)
         follower = insights.follow(START, interval=0.01)
         readers = {"page": None, "follower": follower._follower._state}
         reader = readers.get(what, stream._stream._reader)
