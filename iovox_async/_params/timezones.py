@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 __all__ = ["without_pytz", "zone_of"]
 
 _DAY: Final = timedelta(days=1)
-_HINT: Final = "Pass an IANA name such as 'Europe/London', or a zoneinfo.ZoneInfo."
+_HINT: Final = "Pass an IANA name such as 'Europe/London'."
 
 
 def zone_of(zone: tzinfo | str | None) -> tzinfo | None:

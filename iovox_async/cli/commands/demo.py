@@ -13,6 +13,7 @@ from rich.text import Text
 
 from iovox_async._platform import peak_memory
 from iovox_async.sandbox import KEY, USERNAME, Faults
+from iovox_async.sandbox._process import sandbox_process
 
 from .. import FAILED
 from ..app import COMMANDS
@@ -30,7 +31,6 @@ from ..console import (
 from ..errors import run
 from ..progress import can_draw_bar, show_progress
 from ..ranges import IntRange
-from ..sandbox_process import sandbox_process
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from iovox_async import IovoxError, SessionError
-from iovox_async.sandbox import Faults, Sandbox
+from iovox_async.errors import IovoxError, SessionError
 
-from .output import run_in_thread
+from ._sandbox import Sandbox
+from .faults import Faults
 
 #: Seconds between two polls of the pipe, and until a process that was asked to exit is killed.
 _POLL_INTERVAL, _EXIT_TIMEOUT = 0.02, 2.0
@@ -55,7 +55,7 @@ async def sandbox_process(*, faults: Faults, **options: Any) -> AsyncIterator[st
         parent_end.close()  # which ends the sandbox
         if started:
             with contextlib.suppress(asyncio.CancelledError):
-                await run_in_thread(process.join, _EXIT_TIMEOUT)
+                await asyncio.to_thread(process.join, _EXIT_TIMEOUT)
         if process.is_alive():
             process.kill()
         process.join()
