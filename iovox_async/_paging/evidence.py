@@ -45,6 +45,13 @@ CLEAR_ROWS: Final = 10
 MAX_REJECTED: Final = 16
 #: Calls by which a page counts as usual, so that a few calls do not change what is expected.
 USUAL_CALLS: Final = 10
+#: The weight of the latest page in the error of the expectation, and the error above which windows have several pages: they are
+#: read one after the other and are all full but the last, while windows of one page would often be half full, or overflow.
+ERROR_SHARE: Final = 0.3
+MAX_ERROR: Final = 0.3
+UNCERTAIN_PAGES: Final = 2.8
+#: Pages of which the first shows too little for an expectation: their errors do not count.
+LEARNING_PAGES: Final = 10
 
 
 @frozen
@@ -79,6 +86,8 @@ class Evidence:
         self._expected_until = expected_until
         #: The calls of the latest page as a multiple of those usual at its hours; None: it had none, so nothing is expected.
         self._level: float | None = None
+        #: How far pages were from what was expected, lately, as the logarithm of the ratio.
+        self._error = 0.0
         self._pages = 0
         self._rows = 0
         self._traffic = Traffic()
@@ -109,8 +118,13 @@ class Evidence:
             first = starts[0]
         self._pages += 1
         self._rows += rows
+        level = self._level
         certain = end if not doubted else starts[-1] if starts else first
         start, stop = (certain, first) if end < first else (first, certain)
+        if level is not None and self._pages > LEARNING_PAGES:
+            expected = level * self._traffic.expected(start, stop)
+            error = abs(math.log((rows + USUAL_CALLS) / (expected + USUAL_CALLS)))
+            self._error += ERROR_SHARE * (min(1.0, error) - self._error)
         self._traffic.add(start, stop, starts[::-1] if end < first else starts)
         if not rows:
             # The window was empty, so the next one is the whole rest.
@@ -129,6 +143,8 @@ class Evidence:
         if self._level is None:
             return total
         expected = self._level * self._traffic.expected(min(start, stop), max(start, stop))
+        if self._error > MAX_ERROR:
+            rows *= UNCERTAIN_PAGES
         parts = math.ceil(expected / rows)
         return total if parts <= 1 else self._traffic.time_of(expected / parts / self._level, start, stop)
 
