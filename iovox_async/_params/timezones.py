@@ -77,7 +77,8 @@ class ConvertedZone(tzinfo):
             fixed = zone.utcoffset(None)
         except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
             problem = f"must convert instants to local time, which this {type(zone).__name__} does not"
-            raise ConfigurationError("timezone", problem, _HINT) from None
+            hint = f"{_HINT.removesuffix('.')}, or a zoneinfo.ZoneInfo."
+            raise ConfigurationError("timezone", problem, hint) from None
         return converted if fixed is None else timezone(fixed)
 
     def utcoffset(self, local: datetime | None, /) -> timedelta | None:

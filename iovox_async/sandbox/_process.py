@@ -11,12 +11,14 @@ import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iovox_async.errors import IovoxError, SessionError
 
 from ._sandbox import Sandbox
-from .faults import Faults
+
+if TYPE_CHECKING:
+    from .faults import Faults
 
 #: Seconds between two polls of the pipe, and until a process that was asked to exit is killed.
 _POLL_INTERVAL, _EXIT_TIMEOUT = 0.02, 2.0
