@@ -14,7 +14,22 @@ The names and parameters are those of `AsyncInsights`, `CallStream`, `CallFollow
 
 from __future__ import annotations
 
-from ._session import Backfill, Insights
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._session import Insights
 from ._stream import CallFollower, CallStream
+
+if TYPE_CHECKING:
+    from ._backfill import Backfill
+else:
+    # Imported when it is used, since it needs as much time as the rest. Hidden from type checkers, which would accept any name.
+
+    def __getattr__(name: str) -> Any:
+        if name != "Backfill":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = importlib.import_module("._backfill", __name__).Backfill
+        return globals()[name]
+
 
 __all__ = ["Backfill", "CallFollower", "CallStream", "Insights"]

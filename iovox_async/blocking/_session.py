@@ -1,27 +1,22 @@
-"""Provides the blocking `Insights` and `Backfill`."""
+"""Provides the blocking `Insights`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from .. import backfill, client
+from .. import client
 from .._config import hide_key
-from ..errors import ConfigurationError
 from ._stream import CallFollower, CallStream
-from ._surface import documented_by, like, like_with_session
+from ._surface import documented_by, like
 from ._thread import LoopThread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime, tzinfo
 
-    import pyarrow as pa
-
-    from ..backfill import BackfillProgress, BackfillReport
     from ..models import Call
     from ..results import Page
 
-__all__ = ["Backfill", "Insights"]
+__all__ = ["Insights"]
 
 
 @documented_by(client.AsyncInsights)
@@ -106,43 +101,3 @@ class Insights:
 
     def __reduce__(self) -> Any:
         return self._insights.__reduce__()
-
-
-@documented_by(backfill.Backfill)
-class Backfill:
-    """Keeps a directory of files, one per day or month, in step with the calls of a date range.
-
-    ::
-
-        query = InsightsQuery(start_date="2022-01-01", fields=Fields.ALL)
-        with Insights() as insights:
-            report = Backfill(insights, query, "calls").run()
-
-    As `iovox_async.backfill.Backfill`, for programs without an event loop. `on_progress` is called in the session's thread.
-    """
-
-    @like_with_session(backfill.Backfill.__init__)
-    def __init__(self, insights: Insights, *arguments: Any, **options: Any) -> None:
-        if not isinstance(insights, Insights):
-            raise ConfigurationError(
-                "insights", f"must be iovox_async.blocking.Insights, got {type(insights).__name__}"
-            )
-        self._thread = insights._thread  # noqa: SLF001 - of this package
-        self._backfill = backfill.Backfill(insights._insights, *arguments, **options)  # noqa: SLF001 - as above
-
-    @property
-    def progress(self) -> BackfillProgress:
-        """A snapshot of the run."""
-        return self._backfill.progress
-
-    @like(backfill.Backfill.run)
-    def run(self, *arguments: Any, **options: Any) -> BackfillReport:
-        return self._thread.run(self._backfill.run, *arguments, **options)
-
-    @like(backfill.Backfill.verify)
-    def verify(self, *arguments: Any, **options: Any) -> BackfillReport:
-        return self._thread.run(self._backfill.verify, *arguments, **options)
-
-    @like(backfill.Backfill.changes)
-    def changes(self, *arguments: Any, **options: Any) -> Iterator[pa.RecordBatch]:
-        return self._thread.iterate(self._backfill.changes(*arguments, **options))

@@ -131,13 +131,17 @@ async def server_sent_events(calls: AsyncIterable[Call]) -> AsyncIterator[Server
 
     ::
 
+        async def open_stream(insights: InsightsDep, last_event_id: LastEventID = None) -> CallStream:
+            return insights.stream("2024-01-01", resume=last_event_id)
+
         @app.get("/events", response_class=EventSourceResponse)
-        async def events(insights: InsightsDep, last_event_id: LastEventID = None) -> AsyncIterable[ServerSentEvent]:
-            async for event in server_sent_events(insights.stream("2024-01-01", resume=last_event_id)):
+        async def events(stream: Annotated[CallStream, Depends(open_stream)]) -> AsyncIterable[ServerSentEvent]:
+            async for event in server_sent_events(stream):
                 yield event
 
     The events are those of `SSEResponse`: an event's `id` is the stream's position, and the last one is `end`, or `failure` after
-    an error. FastAPI sends the status before the first call, so it is always 200; `SSEResponse` waits a second for an error.
+    an error. FastAPI sends the status 200 before the endpoint runs, so make the stream in a dependency, where a wrong parameter is
+    still a 422. `SSEResponse` also gives an error of the first second its own status.
 
     Raises:
         ConfigurationError: FastAPI is too old.

@@ -62,7 +62,13 @@ def test_given_the_guide_when_accounts_and_events_are_requested_then_they_work(l
     with TestClient(load("insights_for(")) as client:
         assert client.get("/london/latest").status_code == client.get("/paris/latest").status_code == 200
     with TestClient(load("EventSourceResponse")) as client:
-        assert len(parse_events(client.get(f"/events?{RANGE}").text)) == 201
+        events = parse_events(client.get(f"/events?{RANGE}").text)
+        assert len(events) == 201
+        resumed = client.get(f"/events?{RANGE}", headers={"Last-Event-ID": events[99]["id"]})
+        assert parse_events(resumed.text) == events[100:]
+        wrong = client.get(f"/events?{RANGE}", headers={"Last-Event-ID": "nonsense"})
+        assert (wrong.status_code, wrong.json()["detail"][0]["loc"]) == (422, ["header", "Last-Event-ID"])
+        assert client.get("/events?start=2024-02-01&end=2024-01-01").status_code == 422
 
 
 def test_given_the_guide_when_starlette_and_litestar_are_requested_then_calls_and_errors_are_right(
