@@ -59,6 +59,9 @@ class Columns:
 
     def select(self, rows: Sequence[int]) -> Columns:
         """The rows at these positions, in this order."""
+        if not isinstance(rows, range) and rows and rows == [*range(rows[0], rows[0] + len(rows))]:
+            # A slice is no copy.
+            rows = range(rows[0], rows[0] + len(rows))
         if isinstance(rows, range):
             batch = self.batch.slice(rows.start, len(rows))
         else:
