@@ -214,8 +214,8 @@ class Endpoint:
 
     def _extensions(self, log: ConnectionLog) -> dict[str, Any]:
         # The deadline covers the whole attempt; a timeout for each read would cost a timer each. A transport of the user's may
-        # expect numbers: it gets twice the time, so that the deadline comes first.
-        timeout = None if self._own_pool else 2 * self._timeout
+        # expect numbers: it gets more than twice the time, so that the deadline comes first.
+        timeout = None if self._own_pool else 2 * self._timeout + 5
         extensions: dict[str, Any] = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
         if not self._own_pool:
             extensions["trace"] = log.trace
