@@ -346,9 +346,9 @@ def _check_budget(world: World, pulls: list[Pull]) -> None:
 
 def _check_each(world: World, pull: Pull) -> None:
     """Checks how often the requests of one stream were repeated."""
-    # The parts of a window that was split may meet the bounds of an earlier request.
+    # A part of a window that was split, or the check of its end, may repeat the query of an earlier request.
     split = any(counts["splits"] for counts in pull.counts)
-    allowed = max(3, world.schedule.attempts) if split else world.schedule.attempts
+    allowed = 2 * max(3, world.schedule.attempts) if split else world.schedule.attempts
     for first, last in pull.segments:
         tries: dict[str, int] = {}
         over: set[str] = set()

@@ -584,6 +584,10 @@ _ALL = (
                 "        if start > self._latest_now:\n            return\n",
                 "",
             ),
+            (
+                "        certain, position = min(self.latest, self._checked_until), min(self.latest, self._estimated_now())\n",
+                "        certain = position = self.latest\n",
+            ),
         ),
     ),
     Mutation(
