@@ -183,7 +183,7 @@ def test_processes_and_memory_are_known_elsewhere(monkeypatch):
 
 
 @pytest.mark.subprocess
-@pytest.mark.parametrize("utf8", ["0", "1"])
+@pytest.mark.parametrize("utf8", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_files_are_read_and_written_in_utf8_whatever_the_code_page_is(utf8, tmp_path):
     """Given a code page and UTF-8 mode on or off, when calls are exported, then the file is UTF-8 with its own line ends."""
     program = """

@@ -95,7 +95,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & {"httpx", "http
     ("engine", "pool", "blocked"),
     [
         ("httpx2", "httpcore2", {"httpx", "httpcore", "certifi"}),
-        ("httpx", "httpcore", {"httpx2", "httpcore2", "truststore"}),
+        pytest.param("httpx", "httpcore", {"httpx2", "httpcore2", "truststore"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_program_runs_with_one_library_while_the_other_cannot_be_imported(engine, pool, blocked):
