@@ -73,15 +73,15 @@ class Connections:
         allow_http: bool = False,
     ) -> None:
         self._engine = check_engine(engine, transport)
-        self.base_url = check_base_url(base_url, allow_http=allow_http)
-        self.own_pool = transport is None
+        self.base_url: str = check_base_url(base_url, allow_http=allow_http)
+        self.own_pool: bool = transport is None
         for name, used in (("proxy", proxy is not None), ("verify", verify is not True)):
             if used and not self.own_pool:
                 raise ConfigurationError(
                     name, "cannot be combined with transport", f"Configure {name} in the transport."
                 )
-        self.proxy = parse_proxy(proxy, self.base_url, allow_http=allow_http)
-        self.address = format_address(self.base_url)
+        self.proxy: str | None = parse_proxy(proxy, self.base_url, allow_http=allow_http)
+        self.address: str = format_address(self.base_url)
         if self.proxy is not None:
             self.address += f" through the proxy {format_address(self.proxy)}"
         self._concurrency = concurrency

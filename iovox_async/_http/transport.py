@@ -99,7 +99,7 @@ class Endpoint:
         on_date: Callable[[str | None, str | None], None] | None = None,
     ) -> None:
         self._connections = connections
-        self.base_url = connections.base_url
+        self.base_url: str = connections.base_url
         self._url = f"{connections.base_url}/calls/insights"
         self._address = connections.address
         self._own_pool = connections.own_pool

@@ -95,7 +95,7 @@ class RootCommand(PlainHelp, click.RichGroup):  # type: ignore[misc] # as rich_c
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.params += common_options(root=True)
+        self.params.extend(common_options(root=True))
 
     def command_panels(self) -> dict[str, list[tuple[str, str]]]:
         return {"Commands": list(COMMANDS.items())}

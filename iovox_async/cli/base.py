@@ -103,7 +103,7 @@ class Command(PlainHelp):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.params += common_options(root=False)
+        self.params.extend(common_options(root=False))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ARGUMENTS_KEY] = list(args)

@@ -232,7 +232,7 @@ class FileOutput(Output):
         # A random part, so that two processes that write the same file do not write the same temporary one.
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         #: What an interrupted run has left, and what is known about it.
-        self.unfinished = path.with_name(f".{path.name}.part")
+        self.unfinished: Path = path.with_name(f".{path.name}.part")
         self._state = path.with_name(f".{path.name}.part.json")
         #: Continue the unfinished file, and do so by appending to it.
         self.continues = self.appends = False
