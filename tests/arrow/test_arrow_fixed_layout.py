@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.arrow_pages import (
+    build_page,
     check_equal_to_records,
     converter_of,
     dates,
@@ -15,6 +16,7 @@ from support.arrow_pages import (
     integers,
     json_values,
     page_of,
+    read_batches,
     reader_of,
 )
 
@@ -199,3 +201,18 @@ def test_after_a_page_without_a_fixed_layout_some_are_not_tried():
     assert [decoder.decode(odd) for _ in range(3)] == [None] * 3
     decoded = [decoder.decode(even) is not None for _ in range(6)]
     assert decoded == [False, False, False, True, True, True]
+
+
+def test_blocks_before_an_odd_row_are_columns():
+    """Given a page that arrives in blocks, when a row is written otherwise, then only the rows from its block on are JSON."""
+    reader, _ = reader_of(FLAT)
+    rows = json.loads(rows_of_texts(*"abcdefgh")) + json.loads(rows_of_texts("i", None, "k"))
+    page = build_page(reader, json.dumps(rows).encode(), block_bytes=200)
+    decoded = [isinstance(segment, ColumnSegment) for segment in page.segments]
+    assert decoded == sorted(decoded, reverse=True)
+    assert decoded[0]
+    assert not decoded[-1]
+    assert sum(segment.rows for segment in page.segments) == len(page.starts) == len(page.ids) == len(rows)
+    batches, _ = read_batches(page, FLAT)
+    texts = [text for batch in batches for text in batch.column("node_id").to_pylist()]
+    assert texts == [row["node_id"] for row in rows]
