@@ -61,6 +61,7 @@ def test_given_the_guide_when_accounts_and_events_are_requested_then_they_work(l
     """Given the programs with two accounts and with events, when requested, then each account and each call is there."""
     with TestClient(load("insights_for(")) as client:
         assert client.get("/london/latest").status_code == client.get("/paris/latest").status_code == 200
+    pytest.importorskip("fastapi.sse", reason="FastAPI has its own response from 0.135 on")
     with TestClient(load("EventSourceResponse")) as client:
         events = parse_events(client.get(f"/events?{RANGE}").text)
         assert len(events) == 201
