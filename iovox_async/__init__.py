@@ -5,6 +5,7 @@ Modules are imported when a name is first used, so that a program (such as the p
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,14 @@ else:
     def __getattr__(name: str) -> Any:
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+        # Imports make thousands of objects that all stay, so each run of the garbage collector would be for nothing.
+        collects_garbage = gc.isenabled()
+        gc.disable()
+        try:
+            value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+        finally:
+            if collects_garbage:
+                gc.enable()
         globals()[name] = value
         return value
 

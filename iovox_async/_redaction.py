@@ -15,6 +15,7 @@ import base64
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from html.entities import html5
 from typing import Final, TypeAlias
 
@@ -42,7 +43,19 @@ _ENCODED_RUN: Final = 8
 #: Escapes within escapes, at most.
 _MAX_LAYERS: Final = 6
 
-_ESCAPE: Final = re.compile(
+
+class _Pattern:
+    """A regular expression that is compiled when it is first used: most programs never mask a text."""
+
+    def __init__(self, pattern: str, flags: int = 0) -> None:
+        self._pattern, self._flags = pattern, flags
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        return re.compile(self._pattern, self._flags)
+
+
+_ESCAPE: Final = _Pattern(
     r"(?P<percent>%[0-7][0-9a-f]|%[c-f][0-9a-f](?:%[89ab][0-9a-f]){1,3})|%u(?P<wide>[0-9a-f]{4})"
     r"|&\#x0*(?P<hexadecimal>[0-9a-f]{1,6});?|&\#0*(?P<decimal>[0-9]{1,7});?"
     r"|&(?:(?P<name>[a-z]{2,8}\d*);|(?P<bare>amp|lt|gt|quot|apos|nbsp))"
@@ -55,11 +68,11 @@ _INVISIBLE: Final = frozenset("\0\u00ad\u200b\u200c\u200d\u2060\ufeff")
 
 _BLANKS: Final = r"\s().\-/_\u2010-\u2015\u2212\u00b7"
 #: A possible phone number: at least seven digits, with or without separators.
-_PHONE_NUMBER: Final = re.compile(rf"\+?\(?\d(?:[{_BLANKS}]{{0,4}}\d){{6,}}")
+_PHONE_NUMBER: Final = _Pattern(rf"\+?\(?\d(?:[{_BLANKS}]{{0,4}}\d){{6,}}")
 _TIME: Final = r"\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[+-]\d\d:?\d\d(?!\d))?"
 _OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 #: Dates, times and IP addresses.
-_NOT_A_PHONE_NUMBER: Final = re.compile(
+_NOT_A_PHONE_NUMBER: Final = _Pattern(
     r"(?<![\d+(])(?<!\d[-.])(?:"
     rf"(?:0000|1[89]\d\d|2[01]\d\d|999\d)([-/.])(?:0\d|1[0-2])\1(?:[0-2]\d|3[01])(?:[T +]{_TIME})?"
     rf"|(?:[0-2]?\d|3[01])([-/.])(?:[0-2]?\d|3[01])\2(?:19|20)\d\d(?:[T +]{_TIME})?"
@@ -68,7 +81,7 @@ _NOT_A_PHONE_NUMBER: Final = re.compile(
     rf"|{_OCTET}(?:\.{_OCTET}){{3}}"
     r")(?![-.]?\d)"
 )
-_URL_CREDENTIALS: Final = re.compile(
+_URL_CREDENTIALS: Final = _Pattern(
     r"""(?<=://)(?:[^\s/?\#"'<>@]{0,256}|[^\s/?\#"'<>:@]{1,128}:(?!\d{1,5}(?:[/?\#\s]|$))[^\s"'<>]{0,256})(?=@)"""
     r"|(?<=[?&])((?:secure_?key|[\w-]{0,32}(?:key|token|secret|password|passwd|pwd|signature|credential)|sig)=)"
     r"""[^&\s"'<>]+""",
@@ -76,8 +89,8 @@ _URL_CREDENTIALS: Final = re.compile(
 )
 
 #: In a URL: user and password, a token as the user of a web address, and a query such as a signature.
-_USER_OR_QUERY: Final = re.compile(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
-_USERINFO: Final = re.compile(r"[^\s\"'/:@]+:[^\s\"'@]+@")
+_USER_OR_QUERY: Final = _Pattern(r"(://)[^:/]*:.*@|((?:https?|socks5h?)://)[^/]*@|\?.*")
+_USERINFO: Final = _Pattern(r"[^\s\"'/:@]+:[^\s\"'@]+@")
 
 #: Start and end of what is masked in a text, and what replaces it.
 _Span: TypeAlias = tuple[int, int, str]
@@ -107,12 +120,12 @@ redact: Final = make_redactor()
 
 def hide_credentials(url: str) -> str:
     """A URL without the user, password and query that it may contain; a path is unchanged."""
-    return _USER_OR_QUERY.sub(r"\1\2", url) if "://" in url else url
+    return _USER_OR_QUERY.compiled.sub(r"\1\2", url) if "://" in url else url
 
 
 def hide_userinfo(text: str) -> str:
     """A text without each `user:password@` in it, as in the paths that the errors of an object store name."""
-    return _USERINFO.sub("", text)
+    return _USERINFO.compiled.sub("", text)
 
 
 def mask_phone_number(value: str) -> str:
@@ -145,7 +158,7 @@ def _layers(text: str) -> Iterator[tuple[str, Sequence[int]]]:
     yield text, offsets
     for _ in range(_MAX_LAYERS):
         parts, places, position = [], [], 0
-        for match in _ESCAPE.finditer(text):
+        for match in _ESCAPE.compiled.finditer(text):
             resolved = _resolve(match)
             if resolved != match[0]:
                 parts += [text[position : match.start()], resolved]
@@ -216,13 +229,13 @@ def _secret_spans(layer: str, needles: Sequence[tuple[str, int]]) -> Iterator[_S
 
 def _other_spans(layer: str) -> Iterator[_Span]:
     if "://" in layer or "=" in layer:
-        for match in _URL_CREDENTIALS.finditer(layer):
+        for match in _URL_CREDENTIALS.compiled.finditer(layer):
             start = match.end(1) if match[1] else match.start()
             if start < match.end():
                 yield start, match.end(), "***"
     if sum(map(str.isdigit, layer)) > 6:
-        layer = _NOT_A_PHONE_NUMBER.sub(lambda match: ":" * len(match[0]), layer)
-        for match in _PHONE_NUMBER.finditer(layer):
+        layer = _NOT_A_PHONE_NUMBER.compiled.sub(lambda match: ":" * len(match[0]), layer)
+        for match in _PHONE_NUMBER.compiled.finditer(layer):
             yield *match.span(), f"…{''.join(filter(str.isdigit, match[0]))[-3:]}"
 
 

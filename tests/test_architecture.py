@@ -39,9 +39,7 @@ OPTIONAL = {
 
 def loaded_by(statement):
     """The top-level packages that a fresh interpreter has loaded after this statement."""
-    code = f"import sys; {statement}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return {name.partition(".")[0] for name in modules_loaded_by(statement)}
 
 
 def test_given_the_import_contracts_when_linted_then_all_are_kept(monkeypatch):
@@ -74,3 +72,57 @@ def test_given_a_fresh_interpreter_when_the_package_is_imported_then_nothing_opt
     assert not OPTIONAL & (
         loaded_by("from iovox_async import AsyncInsights, Call, InsightsQuery") - loaded_by("import httpx")
     )
+
+
+@pytest.mark.subprocess
+def test_given_a_fresh_interpreter_when_the_client_is_imported_then_nothing_that_only_some_calls_need_is_loaded():
+    """The import is a part of every short program, so each name of this list has a call that imports it."""
+    modules = modules_loaded_by("from iovox_async import AsyncInsights")
+    seldom = [
+        "arrow",
+        "backfill",
+        "blocking",
+        "cli",
+        "integrations",
+        "sandbox",
+        "pytest_plugin",
+        "_pydantic",
+        "_encoding",
+    ]
+    assert not modules & {f"iovox_async.{name}" for name in seldom}
+    assert not modules & {"httpx2", "httpcore2"}
+
+
+@pytest.mark.subprocess
+def test_given_a_fresh_interpreter_when_the_help_is_printed_then_neither_the_client_nor_rich_is_loaded():
+    """`iovox --help` needs the root command only: a module of `cli` that it imports must not import these at its top."""
+    run = (
+        "import contextlib, io, runpy; sys.argv = ['iovox', '--help']\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    runpy.run_module('iovox_async.cli', run_name='__main__')\n"
+    )
+    modules = modules_loaded_by(run)
+    assert "iovox_async.cli.app" in modules
+    assert not modules & {
+        "anyio",
+        "asyncio",
+        "attrs",
+        "cattrs",
+        "httpx",
+        "msgspec",
+        "rich.console",
+        "pyarrow",
+    }
+    assert not modules & {
+        "iovox_async.client",
+        "iovox_async.query",
+        "iovox_async.models",
+        "iovox_async.fields",
+    }
+
+
+def modules_loaded_by(program):
+    """The modules that a fresh interpreter has loaded after this program."""
+    code = f"import sys\n{program}\nprint(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
