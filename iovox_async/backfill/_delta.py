@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..errors import BackfillLockedError, BackfillMismatchError
+from ..errors import BackfillError, BackfillLockedError, BackfillMismatchError
 from ._changes import compare_tables
 from ._chunks import ArrowChunk, IdChecksum
 from ._delta_files import DeltaFiles
@@ -125,8 +125,6 @@ class DeltaDirectory:
         self._commits = self._table.transaction(APP_ID) or 0
         properties = self._table.properties
         self.manifest.start = datetime.fromisoformat(properties[START])
-        if repair or check_files:
-            self._table.forget_missing_files()
         self.storage.days = self._table.rows_by_day()
         before = properties.get(DROPPED_BEFORE, "")
         self._load_final_days(before)
@@ -213,8 +211,13 @@ class DeltaDirectory:
 
     def file_ids(self, entry: ManifestEntry) -> IdChecksum:
         """The checksum of the ids that the table holds for a day."""
-        batches = self._table.read_day(entry.partition, ["id"]).to_batches()
-        return sum((ArrowChunk(batch).ids() for batch in batches), IdChecksum())
+        try:
+            ids = self._table.read_day(entry.partition, ["id"])
+        except BackfillError:
+            # A file may be missing in the store. Without it, the day can be read and repaired.
+            self._table.forget_missing_files()
+            ids = self._table.read_day(entry.partition, ["id"])
+        return sum((ArrowChunk(batch).ids() for batch in ids.to_batches()), IdChecksum())
 
     def drop_before(self, stop: datetime) -> None:
         """Deletes the days that ended before a time; they are not read again."""

@@ -1,69 +1,57 @@
-"""Writes the Parquet files of a Delta table, which no reader sees before a commit names them."""
+"""Writes the Parquet files of a Delta table, which no reader sees before a commit names them.
+
+In an object store, a file is written to this machine first and uploaded by `obstore`, which lets other threads run meanwhile (the file
+system of `deltalake` does not).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import tempfile
 import uuid
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import MissingExtraError
 from ._storage import AtomicFile, storage_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
     from datetime import tzinfo
 
     import pyarrow as pa
 
     from ._manifest import ManifestEntry
 
-__all__ = ["DeltaFiles", "StagedFile", "TableFile"]
+__all__ = ["DeltaFiles"]
+
+#: The beginnings of options of stores; other options are of the connection, or of `deltalake` alone.
+_STORE_OPTIONS: Final = ("aws_", "azure_", "google_")
+_CONNECTION_OPTIONS: Final = frozenset(
+    {"allow_http", "connect_timeout", "proxy_url", "timeout", "user_agent"}
+)
+_DELTA_OPTIONS: Final = frozenset(
+    {"aws_s3_allow_unsafe_rename", "aws_s3_locking_provider", "aws_allow_http", "aws_endpoint_url_dynamodb"}
+)
 
 
-#: Bytes that are written at a time. A write beyond the buffer's size would reach the file system of `deltalake` as a buffer of
-#: Arrow, which it does not accept.
-_BLOCK: Final = 1 << 20
-
-
-class TableFile(AtomicFile):
-    """A file at the location of a table, under a name of its own.
+class _DeltaFile(AtomicFile):
+    """A file on this machine that becomes a file of a table when it is committed.
 
     Args:
-        file_system: the location, as a file system of pyarrow.
-        path: the path, relative to the location.
+        path: its path in the table.
+        local_path: its path on this machine.
+        upload: called with the path on this machine when it is complete; None if it is there already.
     """
 
-    def __init__(self, file_system: Any, path: str) -> None:
+    def __init__(self, path: str, local_path: Path, upload: Any = None) -> None:
         super().__init__(path)
-        self._file_system = file_system
-        with storage_errors(f"write {path}", Exception):
-            self._stream = file_system.open_output_stream(path, buffer_size=2 * _BLOCK)
-
-    def _write(self, data: memoryview) -> None:
-        with storage_errors(f"write {self.path}", Exception):
-            for start in range(0, len(data), _BLOCK):
-                self._stream.write(data[start : start + _BLOCK])
-
-    def _commit(self) -> None:
-        with storage_errors(f"write {self.path}", Exception):
-            self._stream.close()
-
-    def _discard(self) -> None:
-        # A store may raise any exception; the file is not part of the table in any case.
-        with contextlib.suppress(Exception):
-            self._stream.close()
-        with contextlib.suppress(Exception):
-            self._file_system.delete_file(self.path)
-
-
-class StagedFile(AtomicFile):
-    """A file on this machine with the new calls of a day that the table holds already."""
-
-    def __init__(self, path: str, folder: Path) -> None:
-        super().__init__(path)
-        self.local_path = local_path = folder / f"{uuid.uuid4()}.parquet"
-        with storage_errors(f"write {local_path}"):
+        self.local_path = local_path
+        self._upload = upload
+        with storage_errors(f"write {path}"):
+            local_path.parent.mkdir(parents=True, exist_ok=True)
             self._file = local_path.open("wb", buffering=0)
 
     def _write(self, data: memoryview) -> None:
@@ -71,7 +59,12 @@ class StagedFile(AtomicFile):
             data = data[self._file.write(data) :]
 
     def _commit(self) -> None:
+        if self._upload is None:
+            os.fsync(self._file.fileno())
         self._file.close()
+        if self._upload is not None:
+            self._upload(Path(self._file.name))
+            Path(self._file.name).unlink()
 
     def _discard(self) -> None:
         self._file.close()
@@ -85,46 +78,31 @@ class DeltaFiles:
         location: the table's path or URL.
         options: the store's options, as `deltalake` takes them.
 
+    Raises:
+        MissingExtraError: the location is a URL, and `obstore` is not installed.
+
     Attributes:
-        days: the days of which the table holds calls; their new calls are staged.
-        staged: the staged files by day.
+        days: the days of which the table holds calls; their new calls are staged on this machine.
     """
 
     def __init__(self, location: str, options: Mapping[str, str] | None) -> None:
-        self._location = location
-        self._options = options
-        self._file_system: Any = None
+        self._root = None if "://" in location else Path(location)
+        self._store = None if self._root is not None else _open_store(location, options or {})
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._staged: dict[str, Path] = {}
         self.days: Collection[str] = ()
-        self.staged: dict[str, Path] = {}
-
-    @property
-    def file_system(self) -> Any:
-        """The location, as a file system of pyarrow."""
-        if self._file_system is None:
-            import pyarrow.fs
-            from deltalake.fs import DeltaStorageHandler
-
-            if "://" not in self._location:
-                with storage_errors(f"create the directory {self._location}"):
-                    Path(self._location).mkdir(parents=True, exist_ok=True)
-            options = dict(self._options or {})
-            self._file_system = pyarrow.fs.PyFileSystem(DeltaStorageHandler(self._location, options))
-        return self._file_system
 
     def create(self, path: str) -> AtomicFile:
         """A new file for a day: staged if the table holds calls of the day."""
-        folder, _, _name = path.partition("/")
-        day = folder.removeprefix("date=")
-        if day not in self.days:
-            return TableFile(self.file_system, f"{folder}/part-{uuid.uuid4()}.parquet")
-        if self._folder is None:
-            with storage_errors("create a temporary directory"):
-                self._folder = tempfile.TemporaryDirectory(prefix="iovox-")
-        file = StagedFile(path, Path(self._folder.name))
-        assert file.local_path is not None
-        self.staged[day] = file.local_path
-        return file
+        folder, _, _ = path.partition("/")
+        day, name = folder.removeprefix("date="), f"part-{uuid.uuid4()}.parquet"
+        if day in self.days:
+            self._staged[day] = self._temporary(name)
+            return _DeltaFile(path, self._staged[day])
+        path = f"{folder}/{name}"
+        if self._root is not None:
+            return _DeltaFile(path, self._root / path)
+        return _DeltaFile(path, self._temporary(name), lambda local_path: self._put(path, local_path))
 
     def schema(self, fields: Sequence[str], timezone: tzinfo | None) -> pa.Schema:
         """The schema of the files."""
@@ -138,20 +116,64 @@ class DeltaFiles:
 
         if entry.file is None:
             return self.schema(fields, timezone).empty_table()
-        staged = self.staged.get(entry.partition)
         with storage_errors(f"read {entry.file}", Exception):
-            if staged is not None:
-                return pq.ParquetFile(staged).read()
-            return pq.ParquetFile(self.file_system.open_input_file(entry.file)).read()
+            if entry.partition in self._staged:
+                source: Any = self._staged[entry.partition]
+            elif self._root is not None:
+                source = self._root / entry.file
+            else:
+                import obstore
+
+                source = io.BytesIO(obstore.get(self._store, entry.file).bytes())
+            return pq.ParquetFile(source).read()
 
     def remove(self, path: str) -> None:
         """Removes a file that no commit names, if it is there."""
+        if self._root is not None:
+            with contextlib.suppress(OSError):
+                (self._root / path).unlink()
+            return
+        import obstore
+
+        # A store may raise any exception; the file is not part of the table in any case.
         with contextlib.suppress(Exception):
-            self.file_system.delete_file(path)
+            obstore.delete(self._store, path)
 
     def close(self) -> None:
-        """Removes the staged files."""
+        """Removes the files on this machine."""
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
-        self.staged.clear()
+        self._staged.clear()
+
+    def _temporary(self, name: str) -> Path:
+        if self._folder is None:
+            with storage_errors("create a temporary directory"):
+                self._folder = tempfile.TemporaryDirectory(prefix="iovox-")
+        return Path(self._folder.name, name)
+
+    def _put(self, path: str, local_path: Path) -> None:
+        import obstore
+
+        with storage_errors(f"write {path}", Exception):
+            obstore.put(self._store, path, local_path)
+
+
+def _open_store(location: str, options: Mapping[str, str]) -> Any:
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise MissingExtraError("a Delta table in an object store", "delta") from error
+    lowered = {name.lower(): value for name, value in options.items()}
+    connection = {name: value for name, value in lowered.items() if name in _CONNECTION_OPTIONS}
+    allow_http = lowered.get("aws_allow_http", lowered.get("allow_http", os.environ.get("AWS_ALLOW_HTTP")))
+    store = {
+        name: value
+        for name, value in lowered.items()
+        if name.startswith(_STORE_OPTIONS) and name not in _DELTA_OPTIONS
+    }
+    client_options: dict[str, Any] = connection
+    if allow_http is not None:
+        client_options["allow_http"] = str(allow_http).lower() in {"1", "true"}
+    with storage_errors("open the store", Exception):
+        return from_url(location, config=store, client_options=client_options)

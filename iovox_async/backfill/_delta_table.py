@@ -60,11 +60,15 @@ class DeltaCalls:
     def load(self) -> bool:
         """Loads the latest version; returns whether the table exists."""
         from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
 
         with self._errors("open"):
-            if self._table is not None or DeltaTable.is_deltatable(self.location, self.options):
+            try:
+                # Not `is_deltatable`, which keeps other threads waiting for the store.
                 self._table = DeltaTable(self.location, storage_options=self.options)
-        return self._table is not None
+            except TableNotFoundError:
+                return False
+        return True
 
     def create(self, schema: pa.Schema, properties: dict[str, str]) -> None:
         """Creates the table.
@@ -88,7 +92,7 @@ class DeltaCalls:
                     raise_if_key_not_exists=False,
                 )
             except Exception as error:
-                if DeltaTable.is_deltatable(self.location, self.options):
+                if self.load():
                     raise self._conflict() from error
                 raise
 

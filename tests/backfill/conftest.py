@@ -1,6 +1,9 @@
 """Fixtures of the backfill's tests: 300 calls in ten days, and backfills of them into one directory."""
 
 import contextlib
+import subprocess
+import sys
+import uuid
 
 import fsspec
 import httpx
@@ -61,6 +64,42 @@ def job(insights, out):
         return Backfill._for_test(insights, query, directory, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _s3_endpoint():
+    # A process of its own: some functions of deltalake let no other thread run while they wait for the store.
+    code = (
+        "import sys; from moto.server import ThreadedMotoServer;"
+        "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False); server.start();"
+        "print('http://%s:%s' % server.get_host_and_port(), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        while not (line := process.stdout.readline()).startswith("http"):
+            assert line, "the server has ended"
+        yield line.strip()
+        process.stdin.close()
+
+
+@pytest.fixture
+def s3(_s3_endpoint, monkeypatch):
+    """A bucket of an S3 server on loopback: its URL, and the file system of fsspec."""
+    settings = {
+        "AWS_ENDPOINT_URL": _s3_endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    fs = fsspec.filesystem("s3")
+    bucket = f"lake-{uuid.uuid4()}"
+    fs.mkdir(bucket)
+    return f"s3://{bucket}", fs
 
 
 @pytest.fixture(params=["local", "memory", "file"])

@@ -8,7 +8,6 @@ import random
 import signal
 import sys
 import time
-import uuid
 from pathlib import Path
 
 import deltalake
@@ -44,32 +43,12 @@ class Worker:
 
 
 @pytest.fixture(params=["local", "s3"])
-def store(request, tmp_path, monkeypatch):
+def store(request, tmp_path):
     """The location of tables, and the file system of fsspec that copies them."""
     if request.param == "local":
         yield str(tmp_path), fsspec.filesystem("file")
         return
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    settings = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    fs = fsspec.filesystem("s3", endpoint_url=endpoint, key="test", secret="test", skip_instance_cache=True)
-    bucket = f"lake-{uuid.uuid4()}"  # the server keeps the buckets of earlier tests
-    fs.mkdir(bucket)
-    yield f"s3://{bucket}", fs
-    server.stop()
+    yield request.getfixturevalue("s3")
 
 
 @contextlib.asynccontextmanager
