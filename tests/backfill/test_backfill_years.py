@@ -14,7 +14,7 @@ from iovox_async import BackfillMismatchError, ManifestCorruptedError
 
 
 class TestDropBefore:
-    @pytest.mark.parametrize("partition", ["day", "month"])
+    @pytest.mark.parametrize("partition", ["day", pytest.param("month", marks=pytest.mark.slow)])
     async def test_old_partitions_are_removed_and_stay_away(self, partition, job, sandbox, out):
         """Given drop_before, partitions that ended before it are removed; no later run, repair or verify brings them back."""
         options = {"partition": partition}
@@ -35,6 +35,7 @@ class TestDropBefore:
         assert report.partitions == 2
         assert ids_in(out) == sandbox.ids("2024-01-09")
 
+    @pytest.mark.slow
     async def test_everything_may_be_dropped(self, job, out):
         """Given drop_before after the range, the directory is empty, which is no damage."""
         await job().run()

@@ -123,6 +123,7 @@ class TestCommits:
         report = await delta(InsightsQuery(end_date="2024-01-10")).run()
         assert report.partitions_skipped == 9
 
+    @pytest.mark.slow
     async def test_days_read_in_part_are_read_again(self, delta, sandbox, out):
         """Given runs that begin within days in any order, a run of the whole range adds what they left out."""
         for start, end in [("08", "08"), ("05", "06"), ("03", "03"), ("07", "07")]:
@@ -133,6 +134,7 @@ class TestCommits:
         assert (await delta().verify()).mismatched_partitions == ()
         assert (await delta().run()).partitions == 1
 
+    @pytest.mark.slow
     async def test_large_loads_are_committed_by_number_of_calls(self, delta, sandbox, out, monkeypatch):
         """Given a limit of a hundred calls a commit, a load has several commits, and ends with all calls."""
         monkeypatch.setattr("iovox_async.backfill._delta.COMMIT_CALLS", 100)
@@ -142,6 +144,7 @@ class TestCommits:
 
 
 class TestState:
+    @pytest.mark.slow
     async def test_a_second_writer_is_refused(self, delta, sandbox, out, monkeypatch):
         """Given two backfills at the same time, one raises, and no call is lost or doubled."""
         monkeypatch.setattr("iovox_async.backfill._delta.COMMIT_CALLS", 1)
@@ -244,6 +247,7 @@ class TestVerify:
         assert (await delta().verify()).mismatched_partitions == ()
         assert ids_in_table(out) == ids_until_noon(sandbox)
 
+    @pytest.mark.slow
     async def test_repair_reads_days_again_that_lost_calls(self, delta, sandbox, out):
         """Given a row deleted from a final day of the table, repair=True brings it back."""
         await delta().run()
@@ -252,6 +256,7 @@ class TestVerify:
         assert (report.partitions, report.inserted) == (2, 1)
         assert ids_in_table(out) == ids_until_noon(sandbox)
 
+    @pytest.mark.slow
     async def test_skipped_records_count_by_their_ids(self, sandbox, open_session, out):
         """Given records that cannot be read and on_error="skip", verify finds no difference."""
 
@@ -270,7 +275,7 @@ class TestVerify:
 
 
 class TestReaders:
-    @pytest.mark.parametrize("zone", [None, "Asia/Kolkata"])
+    @pytest.mark.parametrize("zone", [pytest.param(None, marks=pytest.mark.slow), "Asia/Kolkata"])
     async def test_polars_pandas_and_duckdb_read_the_table(self, zone, sandbox, open_session, out):
         """Given an account with or without a time zone, readers find all calls, days by local time, and right instants."""
         async with open_session(transport=httpx.ASGITransport(sandbox.app), timezone=zone) as insights:

@@ -23,8 +23,8 @@ class TestChanges:
         [
             ("parquet", "day", 100_000),
             ("parquet", "month", 60),
-            ("jsonl", "day", 100_000),
-            ("jsonl.zst", "month", 100_000),
+            pytest.param("jsonl", "day", 100_000, marks=pytest.mark.slow),
+            pytest.param("jsonl.zst", "month", 100_000, marks=pytest.mark.slow),
             ("csv", "day", 100_000),
         ],
     )
@@ -51,7 +51,7 @@ class TestChanges:
         assert stored["changes"] == [changes]
         assert (await job(query, **options).run()).changes == (PartitionChanges(part),)
 
-    @pytest.mark.parametrize("name", ["parquet", "csv"])
+    @pytest.mark.parametrize("name", ["parquet", pytest.param("csv", marks=pytest.mark.slow)])
     async def test_a_partition_that_loses_all_calls(self, name, job, sandbox, out):
         """Given an open day whose calls are all deleted, their ids are reported and the file is removed."""
         await job(format=name, now=NOON).run()
@@ -70,7 +70,7 @@ class TestChanges:
         assert report.inserted == first.changes[-1].inserted > 0
         assert (await job(format="parquet", now=NOON).run()).inserted == 0
 
-    @pytest.mark.parametrize("zone", ["Europe/London", "UTC"])
+    @pytest.mark.parametrize("zone", ["Europe/London", pytest.param("UTC", marks=pytest.mark.slow)])
     async def test_an_object_store_and_a_time_zone(self, zone, sandbox, open_session, tmp_path):
         """Given aware times in a store of fsspec, changes are counted, too."""
         import httpx
