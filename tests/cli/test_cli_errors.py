@@ -217,4 +217,9 @@ def test_log_is_written_to_stderr_on_request(run, faults):
     assert "retry 1" in by_variable.stderr
     assert "447700900648" not in by_option.stderr + by_variable.stderr
     faults(fail_first=1)
+    after_the_command = run(*args, "--log-level", "info")
+    assert re.search(
+        r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{4} info: retry 1", after_the_command.stderr, re.MULTILINE
+    )
+    faults(fail_first=1)
     assert run("calls", START, START).stderr == ""

@@ -153,7 +153,9 @@ def follow(
     as_lines = form == "line" or (form == "auto" and is_terminal("stdout"))
 
     def run_command() -> Coroutine[Any, Any, None]:
-        since, _ = account.resolve(typed)
+        since, _ = account.resolve(typed, echo=False)
+        if typed.in_words:
+            print_note(f"From {since} on.")
         return FollowCommand(
             account, {**arguments, **filters, "since": since}, as_lines, open_output(None), ctx
         ).run()
