@@ -50,3 +50,15 @@ def test_each_upper_bound_has_its_reason():
     for number in bounded:
         assert lines[number - 1].strip().startswith("#"), lines[number]
         assert "elow" in lines[number - 1]
+
+
+def test_the_actions_of_the_workflow_are_pinned_and_the_pythons_are_those_of_the_project():
+    """Given the workflow, when it is read, then each action is named by its hash, and each Python of the classifiers is tested."""
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    actions = re.findall(r"uses: (\S+)", text)
+    assert actions
+    assert [action for action in actions if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action)] == []
+    versions = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+    assert f"python: {versions}".replace("'", '"') in text
+    for name in ("windows-latest", "macos-latest", '"3.14t"', ".ci/oldest", ".ci/run", "schedule"):
+        assert name in text

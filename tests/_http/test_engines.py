@@ -1,4 +1,4 @@
-"""Tests of both engines, httpcore and aiohttp: the same behaviour, and where they differ."""
+"""Tests of the engines httpx, httpx2 and aiohttp: the same behaviour, and where they differ."""
 
 import asyncio
 import ssl
@@ -13,12 +13,22 @@ from aiohttp.client_reqrep import ConnectionKey
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import map_aiohttp_exceptions
 from multidict import CIMultiDict, CIMultiDictProxy
+from support.backfill import ids_in
 from support.faults import RawServer, answering, engine_options, every_engine, http_answer
 from yarl import URL
 
-from iovox_async import AsyncInsights, BadRequestError, RequestTimeout, RetryPolicy, TLSError, TransportError
+from iovox_async import (
+    AsyncInsights,
+    BadRequestError,
+    InsightsQuery,
+    RequestTimeout,
+    RetryPolicy,
+    TLSError,
+    TransportError,
+)
 from iovox_async._http.exceptions import convert_exception
 from iovox_async._http.failures import RetryableFailure
+from iovox_async.backfill import Backfill
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-01-10"
@@ -327,3 +337,32 @@ async def test_an_unknown_exception_of_a_transport_is_a_transport_error(open_ses
         assert isinstance(insights, AsyncInsights)
         with pytest.raises(TransportError, match=r"the transport failed \(LookupError\) after 2 attempts"):
             await insights.page(START, END)
+
+
+# Every reader.
+
+
+@every_engine
+async def test_every_reader_gives_the_same_calls_over_every_engine(engine, open_session, tmp_path):
+    """Given faults and gzip, when all readers read over an engine, then each gives the calls of the sandbox, in order."""
+    faults = Faults(gzip=True, every_nth=4, kinds="500")
+    sandbox = Sandbox(calls=120, start=START, end=END, faults=faults)
+    ids = sandbox.ids()
+    async with sandbox.serve() as base_url, open_session(base_url, concurrency=3, page_size=25) as insights:
+        calls = [call.id async for call in insights.stream(START, END)]
+        pages = [call.id async for page in insights.stream(START, END).pages() for call in page.calls]
+        numbered = [call.id async for call in insights.stream(START, END, paging="pages")]
+        batches = [batch["id"].to_pylist() async for batch in insights.stream(START, END).arrow()]
+        columns = [one for batch in batches for one in batch]
+        found = [call.id for call in await insights.get(ids[::-7])]
+        followed = []
+        async with insights.follow(START) as follow:
+            async for call in follow:
+                followed.append(call.id)
+                if len(followed) == len(ids):
+                    break
+        query = InsightsQuery(start_date=START, end_date=END)
+        report = await Backfill(insights, query, tmp_path / "calls", format="jsonl").run()
+    assert calls == pages == numbered == columns == followed == ids_in(tmp_path / "calls") == ids
+    assert found == ids[::-7]
+    assert report.calls == len(ids)
