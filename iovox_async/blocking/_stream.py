@@ -76,7 +76,11 @@ class CallStream:
     def _calls(self) -> Iterator[Call]:
         reader = self._stream._reader  # noqa: SLF001 - as above
         while True:
-            yield from reader.ready
+            ready = reader.ready
+            for call in ready:
+                yield call
+                if reader.ready is not ready:  # closed
+                    break
             with self._lock:
                 # Another thread may have taken the step.
                 if length_hint(reader.ready):

@@ -338,8 +338,12 @@ def test_given_a_stream_when_it_is_left_then_its_requests_end(insights, sandbox)
         gc.collect()
         wait_until(lambda: not throttle.in_flight)
     with insights.stream(START, END, page_size=20) as calls:
-        next(iter(calls))
+        reading = iter(calls)
+        next(reading)
     assert not throttle.in_flight
+    with pytest.raises(SessionError, match="the stream is closed"):
+        next(reading)
+    assert calls.stats.calls == 1
 
 
 @pytest.mark.filterwarnings("ignore:a session was not closed:ResourceWarning")
