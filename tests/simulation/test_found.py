@@ -50,6 +50,12 @@ FOUND = {
         '{"seed": 777621085, "starts": [0, 1, 14, 15, 17], "ahead": 14, "motions": ["return"], "concurrency": 1, '
         '"page_size": 1, "uses": [{"mode": "pages", "order": "call_start_DESC", "leave_at": 329}]}'
     ),
+    "calls of a second that are gone for the moment of its page 2": (
+        '{"seed": 6247953, "starts": [10, 19.412, 20.5, 21.412, 24, 24, 30, 30.999999, 30.999999, 34.412, 34.5, 34'
+        '.5, 35.412, 38, 41.999999], "cap": 3, "motion": 9, "motions": ["vanish", "grow", "insert", "return"], "ra'
+        'te": 0.2, "latency": 1.0, "page_size": 1, "uses": [{"order": "call_start_DESC", "leave_at": 5}, {"leave_a'
+        't": 5}, {"order": "call_start_DESC", "fields": "nested", "max_calls": 1, "leave_at": 10}]}'
+    ),
 }
 
 
