@@ -91,7 +91,10 @@ class IovoxError(Exception):
 
     def __str__(self) -> str:
         message = self._message()
-        return f"{message.removesuffix('.')}. {self.hint}" if self.hint else message
+        if not self.hint:
+            return message
+        end = "" if message.endswith((".", "?", "!")) else "."
+        return f"{message}{end} {self.hint}"
 
     def _message(self) -> str:
         """The message without the hint."""

@@ -95,7 +95,7 @@ def test_presets_and_names_of_responses_are_understood():
     ("fields", "problem"),
     [
         pytest.param("id,fieldone,fieldtwo", r"'fieldone', 'fieldtwo'", id="all unknown ones are named"),
-        pytest.param("talk_time_secs", r"did you mean 'talk_time_sec\?", id="a misspelt name"),
+        pytest.param("talk_time_secs", r"did you mean 'talk_time_seconds'\? Field", id="a misspelt name"),
         pytest.param(["ID"], r"did you mean 'id'\?", id="capitals"),
         pytest.param([f"x{i}" for i in range(9)], "and 4 more", id="many"),
         pytest.param("", "is empty", id="empty str"),
