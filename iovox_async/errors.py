@@ -151,7 +151,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "arrow": ("numpy", "pyarrow"),
     "cli": ("click", "rich-click", "rich"),
     "dask": ("dask[dataframe]", "distributed", "numpy", "pyarrow"),
-    "delta": ("deltalake", "numpy", "pyarrow"),
+    "delta": ("deltalake", "numpy", "obstore", "pyarrow"),
     "dlt": ("dlt[duckdb]", "numpy", "pyarrow"),
     "fastapi": ("fastapi", "pydantic"),
     "httpx2": ("httpx2",),
