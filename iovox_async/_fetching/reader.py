@@ -30,7 +30,7 @@ from ..errors import IovoxError, SessionError
 from ..results import Page, StreamStats
 from .fetcher import PageFetcher
 from .owner import current_task
-from .slices import raw_json
+from .slices import MAX_JOINED, raw_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,7 +180,9 @@ class StreamReader:
                 await self._pause()
             assert self._rows is not None
             raw = b""
-            if self._page_calls:
+            if self._page_calls and self._working is None and self._blocks.page.size <= MAX_JOINED:
+                raw = self._blocks.page.raw(self._rows.rows)
+            elif self._page_calls:
                 raw = await self._run_in_own_task(partial(raw_json, self._blocks.page, self._rows.rows))
             response = self._blocks.page
             self._blocks, calls, self._page_calls = None, self._page_calls, []

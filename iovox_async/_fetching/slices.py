@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from .._parsing.page import RawPage
     from ..models import Call
 
-__all__ = ["decode_page", "raw_json"]
+__all__ = ["MAX_JOINED", "decode_page", "raw_json"]
 
 #: Bytes of JSON that are joined in the event loop; more are joined in a thread.
-_MAX_JOINED: Final = 1 << 20
+MAX_JOINED: Final = 1 << 20
 
 
 async def decode_page(decoder: CallDecoder, page: RawPage) -> list[Call]:
@@ -38,6 +38,6 @@ async def decode_page(decoder: CallDecoder, page: RawPage) -> list[Call]:
 
 async def raw_json(page: RawPage, rows: Sequence[int]) -> bytes:
     """These rows of a page as one JSON array."""
-    if page.size <= _MAX_JOINED:
+    if page.size <= MAX_JOINED:
         return page.raw(rows)
     return await to_thread.run_sync(page.raw, rows)

@@ -56,6 +56,14 @@ FOUND = {
         'te": 0.2, "latency": 1.0, "page_size": 1, "uses": [{"order": "call_start_DESC", "leave_at": 5}, {"leave_a'
         't": 5}, {"order": "call_start_DESC", "fields": "nested", "max_calls": 1, "leave_at": 10}]}'
     ),
+    "pages of records, each joined while others arrive": (
+        '{"seed": 9140, "starts": [5003, 5154, 6676, 9497, 11672, 13845, 14169, 16390, 16587, 19401, 22395, 22684,'
+        " 24148, 24632, 26077, 27009, 33117, 36886, 41628, 42201, 44623, 47387, 51802, 52412, 62182, 62870, 63541,"
+        ' 63965, 65436, 67585, 68889, 70280, 71141, 80797, 81200, 82988, 83187, 86662, 89449, 89487], "end": "seco'
+        'nd", "cap": 2, "shown": "exact", "id_text": true, "gzip": true, "ahead": 9, "latency": 20.0, "concurrency'
+        '": 3, "page_size": 2, "attempts": 3, "uses": [{"end": 90000, "mode": "pages", "leave": "close", "leave_at'
+        '": 21}]}'
+    ),
 }
 
 
