@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 #: Bytes of JSON to aim at in a page: more than for records, since columns need less memory, and since each request costs the
 #: event loop some milliseconds.
 _PAGE_BYTES: Final = 3_200_000
-#: Bytes decoded at a time when they arrive: some milliseconds of work, which fit into the cache of a processor.
-ARRIVING_BYTES: Final = 1024 * 1024
+#: Bytes decoded at a time when they arrive: a third of a page, some milliseconds of work, which a processor can cache.
+ARRIVING_BYTES: Final = 1_200_000
 #: Bytes of JSON decoded at a time by a thread: more than a page usually has.
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 #: After so many segments in a row that the JSON decoder does not support, the rest of a block is decoded by way of records.

@@ -213,9 +213,17 @@ def _local_times(array: pa.StringArray, mark: MarkCoerced) -> pa.Int64Array:
         raise UnsupportedByFastPath
     # The cast refuses an offset from UTC, which the JSON reader would apply.
     local = cast(array, _TIMESTAMP).view(pa.int64())
-    if call("min", local).as_py() < MIN_MICROSECONDS:
+    if _smallest(local) < MIN_MICROSECONDS:
         raise UnsupportedByFastPath
     return local
+
+
+def _smallest(integers: pa.Int64Array) -> int:
+    """The smallest integer that is not null, of which there is one."""
+    if integers.null_count:
+        return call("min", integers).as_py()  # type: ignore[no-any-return]  # pyarrow has no types
+    start = integers.offset
+    return int(np.frombuffer(integers.buffers()[1], np.int64)[start : start + len(integers)].min())
 
 
 def _shortest(texts: pa.StringArray) -> int | None:
