@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +53,7 @@ class DeltaCalls:
         self.folder: Path | None = None if "://" in location else Path(location)
         self.options = dict(options or {})
         self._table: Any = None
+        self._dataset: Any = None
 
     def __str__(self) -> str:
         return hide_userinfo(self.location)
@@ -62,6 +63,7 @@ class DeltaCalls:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
+        self._dataset = None
         with self._errors("open"):
             try:
                 # Not `is_deltatable`, which keeps other threads waiting for the store.
@@ -140,10 +142,13 @@ class DeltaCalls:
 
     def read_day(self, day: str, columns: list[str] | None = None) -> pa.Table:
         """The calls of a day in the loaded version."""
+        import pyarrow.compute as pc
+
         with self._errors("read"):
-            dataset = self._table.to_pyarrow_dataset(file_pruning_predicate=[("date", "=", day)])
-            names = columns or [name for name in dataset.schema.names if name != "date"]
-            return dataset.to_table(columns=names)
+            if self._dataset is None:
+                self._dataset = self._table.to_pyarrow_dataset()
+            names = columns or [name for name in self._dataset.schema.names if name != "date"]
+            return self._dataset.to_table(columns=names, filter=pc.field("date") == date.fromisoformat(day))
 
     def append(self, entries: Iterable[ManifestEntry], transactions: dict[str, int]) -> None:
         """Commits the files of days.
