@@ -45,7 +45,7 @@ PULLS = {
     "two streams": Schedule(starts=[0, 2], page_size=2, concurrency=1, uses=[Use(end=2), Use(end=2)]),
 }
 #: Those that are searched in a minute or so.
-QUICK_PULLS = ("records, two windows", "records, latest first, ties", "page numbers")
+QUICK_PULLS = ("records, latest first, ties", "page numbers")
 
 
 @dataclass
