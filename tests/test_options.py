@@ -182,8 +182,10 @@ async def test_a_view_has_its_own_timeout_retries_page_size_and_headers(open_ses
             timeout=0.05, retry=RetryPolicy(max_attempts=1), page_size=7, headers={"X-B": "2", "x-c": "3"}
         )
         with pytest.raises(RequestTimeout, match=r"within 0\.05 seconds") as caught:
-            await view.stream(START, END).collect()
+            await view.page(START, END)
         assert caught.value.attempts == 1
+        with pytest.raises(RequestTimeout):
+            await view.stream(START, END).collect()
         sent = head_of(server)
         assert (sent["x-a"], sent["x-b"], sent["x-c"]) == ("1", "2", "3")
         assert b"limit=7" in server.inbox[0]
