@@ -188,7 +188,7 @@ async def test_a_view_has_its_own_timeout_retries_page_size_and_headers(open_ses
             await view.stream(START, END).collect()
         sent = head_of(server)
         assert (sent["x-a"], sent["x-b"], sent["x-c"]) == ("1", "2", "3")
-        assert b"limit=7" in server.inbox[0]
+        assert b"limit=7&" in server.inbox[1]
         inherited = view.with_options(timeout=0.06)
         with pytest.raises(RequestTimeout, match=r"0\.06"):
             await inherited.page(START, END)
