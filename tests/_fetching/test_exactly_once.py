@@ -1,8 +1,12 @@
 """Exactly-once delivery over real sockets while the data changes, and what page numbers do to the same data."""
 
+import asyncio
+from datetime import datetime, timedelta
+
+import httpx
 import pytest
 
-from iovox_async import Fields
+from iovox_async import AsyncInsights, Fields
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-01-31"
@@ -111,3 +115,49 @@ async def test_calls_inserted_before_a_position_do_not_change_the_rest(open_sess
         rest = await insights.stream(START, END, page_size=100, resume=stream.position).collect()
     ids = [call.id for call in first] + [call.id for call in rest]
     assert ids == [call_id for call_id in sandbox.ids() if call_id not in sandbox.inserted_ids]
+
+
+@pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
+@pytest.mark.parametrize("kind", ["calls", "pages", "arrow"])
+@pytest.mark.parametrize("calls_a_second", [2, 400], ids=["ties", "a second larger than the small page"])
+async def test_the_full_page_of_a_long_range_may_come_before_the_small_one(order, kind, calls_a_second):
+    """Given calls that share seconds, when the full page comes before the small one, then each call is delivered once, in order."""
+    begin, descending = datetime(2024, 1, 1), order.endswith("DESC")
+    rows = [
+        {
+            "id": 1_000 - number,
+            "call_start": str(begin + number // calls_a_second * timedelta(minutes=40)),
+            "link_name": "x",
+        }
+        for number in range(800)
+    ]
+    full_page_came = asyncio.Event()
+
+    async def answer(request):
+        query = request.url.params
+        limit = int(query["limit"])
+        if limit == 250:
+            await full_page_came.wait()
+            # Its page has been accepted then.
+            for _ in range(100):
+                await asyncio.sleep(0)
+        start, end = query["start_date"], query["end_date"]
+        found = [row for row in rows if start <= row["call_start"] <= end]
+        found.sort(key=lambda row: row["call_start"], reverse=query["order"].endswith("DESC"))
+        first = limit * (int(query["page"]) - 1)
+        full_page_came.set()
+        return httpx.Response(200, json=found[first : first + limit])
+
+    transport = httpx.MockTransport(answer)
+    async with AsyncInsights("user", "key", transport=transport) as insights:
+        stream = insights.stream(
+            "2024-01-01", "2024-02-29", fields=["id", "call_start", "link_name"], order=order
+        )
+        if kind == "calls":
+            ids = [call.id async for call in stream]
+        elif kind == "pages":
+            ids = [call.id async for page in stream.pages() for call in page.calls]
+        else:
+            ids = (await stream.table())["id"].to_pylist()
+    expected = sorted(rows, key=lambda row: (row["call_start"], row["id"]), reverse=descending)
+    assert ids == [row["id"] for row in expected]
