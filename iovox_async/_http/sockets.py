@@ -161,7 +161,7 @@ class AsyncioStream(asyncio.Protocol):
         """Returns the bytes received, perhaps more than `max_bytes`; empty at the end."""
         while not self._received:
             if self._is_closed or self._error is not None:
-                raise self._package.ReadError(_message(self._error)) from self._error
+                raise _with_context(self._package.ReadError(_message(self._error)), self._error)
             if self._ended:
                 return b""
             self._reader = self._loop.create_future()
@@ -186,7 +186,7 @@ class AsyncioStream(asyncio.Protocol):
 
     def _check_writable(self) -> None:
         if self._is_closed or self._ended:
-            raise self._package.WriteError(_message(self._error)) from self._error
+            raise _with_context(self._package.WriteError(_message(self._error)), self._error)
 
     async def aclose(self) -> None:
         """Closes the connection at once."""
@@ -204,7 +204,7 @@ class AsyncioStream(asyncio.Protocol):
     ) -> AsyncioStream:
         """Returns the connection with TLS, which may be within TLS to a proxy."""
         if self._is_closed or self._ended:
-            raise self._package.ConnectError(_message(self._error)) from self._error
+            raise _with_context(self._package.ConnectError(_message(self._error)), self._error)
         try:
             self._transport = await self._loop.start_tls(
                 self._transport, self, ssl_context, server_hostname=server_hostname
@@ -260,6 +260,12 @@ def _alternate_families(found: list[tuple[int, str]]) -> list[str]:
 def _wake(future: asyncio.Future[None] | None) -> None:
     if future is not None and not future.done():
         future.set_result(None)
+
+
+def _with_context(error: Exception, cause: Exception | None) -> Exception:
+    """The error with its cause as context too, since the pool raises errors again without their cause."""
+    error.__cause__ = error.__context__ = cause
+    return error
 
 
 def _message(error: Exception | None) -> str:

@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import ssl
@@ -119,6 +120,8 @@ def create_context(engine: Engine, trust: Trust) -> ssl.SSLContext:
     Raises:
         ConfigurationError: the certificates cannot be read.
     """
+    # A handshake imports it to encode the server's name: here in a thread, not there in the event loop.
+    importlib.import_module("encodings.idna")
     if trust == Trust():
         trust = _from_environment()
     if trust.context is not None:

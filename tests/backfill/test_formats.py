@@ -194,7 +194,7 @@ def test_a_file_without_calls_can_be_finished(name):
 
 def test_an_unknown_format_raises_and_lists_the_known_ones():
     """Given format "xml", the error lists all formats."""
-    with pytest.raises(ConfigurationError, match=r"one of parquet, jsonl, jsonl\.zst, csv, got 'xml'"):
+    with pytest.raises(ConfigurationError, match=r"one of parquet, delta, jsonl, jsonl\.zst, csv, got 'xml'"):
         get_format("xml")
 
 

@@ -241,7 +241,7 @@ async def test_given_the_sandbox_command_when_started_then_it_prints_the_address
         async with asyncio.timeout(60):
             while "in a browser" not in (line := (await process.stderr.readline()).decode()):
                 assert line, "the command ended without the address"
-        url = line.split()[-1]
+        url = next(word for word in line.split() if word.startswith("http"))
         async with httpx.AsyncClient(trust_env=False, base_url=url) as client:
             assert "<title>Live calls" in (await client.get("")).text
             head, *_, done = await counts(client)
