@@ -55,6 +55,7 @@ def test_given_the_guide_when_its_fastapi_application_is_requested_then_it_does_
             "query",
             "tag_colour",
         ]
+        assert client.get(f"/calls?{RANGE}&id={ids[3]}").status_code == 422, "the parameter is ids"
 
 
 def test_given_the_guide_when_accounts_and_events_are_requested_then_they_work(load, served):
