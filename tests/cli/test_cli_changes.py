@@ -20,6 +20,9 @@ def test_changes_of_a_delta_table_are_printed(run, tmp_path):
             assert run(*arguments, env={"IOVOX_URL": url}).exit_code == 0
     everything = run("changes", out, "--since", "2024-01-01")
     assert everything.stderr == "100 inserted, 0 updated, 1 deleted\n"
+    assert run("changes", out, "--since", "1h").stderr == everything.stderr
+    result = run("changes", out, "--since", "99")
+    assert (result.exit_code, "must be a date, got '99'. Write a date such as" in result.stderr) == (2, True)
     (line,) = run("changes", out, "--since-version", 2).stdout.splitlines()
     change = msgspec.json.decode(line)
     assert (change["change"], change["version"], change["call"]["id"]) == ("delete", 2, deleted)

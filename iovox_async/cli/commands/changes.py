@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
 from click.exceptions import Exit
 
-from iovox_async import IovoxError
+from iovox_async import IovoxError, QueryError
+from iovox_async.dates import parse_start
 
 from .. import FAILED
 from ..app import COMMANDS
 from ..base import Command
 from ..console import format_count, print_error, print_note, with_examples
 from ..errors import format_error
+from ..ranges import IntRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Columns of the change data feed that are no columns of calls.
 _TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
+
+
+def _parse_since(_ctx: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_start(text, now=datetime.now(UTC)).replace(tzinfo=UTC)
+    except QueryError as error:
+        raise click.BadParameter(f"{error.problem.removesuffix('.')}. {error.hint or ''}".rstrip()) from None
 
 
 @click.command(
@@ -43,14 +52,14 @@ _TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
 @click.option(
     "--since",
     metavar="DATE",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]),
-    help="Changes that were committed at or after this time, in UTC.",
+    callback=_parse_since,
+    help="Changes that were committed at or after this time, in UTC: 2024-01-31, yesterday, 12h (iovox help dates).",
     panel="Table",
 )
 @click.option(
     "--since-version",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=IntRange(min=0),
     help="Changes from this version of the table on.",
     panel="Table",
 )
