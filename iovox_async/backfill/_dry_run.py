@@ -52,7 +52,10 @@ async def plan_backfill(job: Backfill) -> BackfillPlan:
     time, query, timezone = job._time, job._query, job._timezone  # noqa: SLF001 - of this package
     directory = job._new_directory()  # noqa: SLF001 - as above
     if isinstance(directory, DeltaDirectory):
-        raise BackfillError("a Delta table has no list of days that can be read without its lock")
+        raise BackfillError(
+            "a dry run cannot tell which days a Delta table has, as only the run itself may read that list",
+            hint="iovox calls --dry-run estimates the whole range.",
+        )
     reading = time.read()
     earliest, latest = time.earliest_now(reading), time.latest_now(reading)
     default = earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -53,7 +53,8 @@ _VARIABLES = {
 def format_error(error: IovoxError | click.ClickException) -> str:
     """An error's message and hint in the words of the running command."""
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        # click puts each possible value of an argument on a line of its own, after a tab.
+        return error.format_message().replace("\n\t", " ")
     hint = error.hint or ""
     message = str(error).removesuffix(hint)
     if isinstance(error, QueryError | ConfigurationError) and error.parameter:

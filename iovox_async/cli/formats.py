@@ -21,28 +21,32 @@ if TYPE_CHECKING:
 FORMATS: Final = (*ENCODERS, "parquet", "arrow", "table")
 _COMPRESSIONS: Final = (".gz", ".zst")
 _ENDINGS: Final = ("parquet", "arrow", "csv", "tsv", "jsonl")
-#: Columns of a table are not made narrower than this, and wider only where the terminal has space.
-_MIN_COLUMN, _MAX_COLUMN = 6, 40
+#: Times, ids and numbers are not wider than this; a table of calls cuts none of them.
+_UNCUT: Final = 19
 
 
-def format_of_name(path: str | None) -> tuple[str | None, str]:
+def format_of_name(path: str | None, form: str | None = None) -> tuple[str | None, str]:
     """The format that the ending of a file name selects, and its compression: `("csv", ".gz")`.
 
+    Args:
+        path: the name.
+        form: the value of `--format`, which goes before the ending.
+
     Raises:
-        click.UsageError: the ending is another one.
+        click.UsageError: the ending selects no format, and there is no `--format`.
     """
     name = PurePath(path or "").name.lower()
     compression = next((ending for ending in _COMPRESSIONS if name.endswith(ending)), "")
     stem, dot, ending = name.removesuffix(compression).rpartition(".")
     if ending in _ENDINGS and dot:
-        return ending, compression
-    if (dot and stem) or compression:
+        return form or ending, compression
+    if form is None and ((dot and stem) or compression):
         raise click.UsageError(
             f"-o {path}: the ending of FILE must be {', '.join(f'.{name}' for name in _ENDINGS)}, each also with .gz or .zst, or "
             "give --format.",
             click.get_current_context(silent=True),
         )
-    return None, ""
+    return form, compression
 
 
 class TableEncoder:
@@ -51,6 +55,16 @@ class TableEncoder:
     def __init__(self, fields: Sequence[str]) -> None:
         self._columns = requested_keys(fields)
         self._widths: list[int] = []
+
+    @property
+    def shown(self) -> int:
+        """The number of columns that fit the terminal."""
+        return len(self._widths or self._columns)
+
+    @property
+    def columns(self) -> int:
+        """The number of columns that were requested."""
+        return len(self._columns)
 
     def header(self) -> bytes:
         """Nothing: the first page decides the widths."""
@@ -64,7 +78,7 @@ class TableEncoder:
         ]
         if not self._widths:
             rows.insert(0, [*self._columns])
-            self._widths = fit_columns(rows)
+            self._widths = fit_columns(rows, narrowest=_UNCUT)
         return "".join(map(self._line, rows)).encode(sys.stdout.encoding or "utf-8", "replace")
 
     def _line(self, row: Sequence[str]) -> str:
@@ -94,17 +108,20 @@ def terminal_width() -> int:
     return shutil.get_terminal_size().columns
 
 
-def fit_columns(rows: Sequence[Sequence[str]]) -> list[int]:
-    """The widths of as many columns as fit the terminal; elsewhere, of all."""
+def fit_columns(rows: Sequence[Sequence[str]], *, narrowest: int = 6) -> list[int]:
+    """The widths of as many columns as fit the terminal; elsewhere, of all. None is cut to less than `narrowest`."""
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     if not is_terminal("stdout"):
         return widths
     space = terminal_width()
-    while sum(widths) + 2 * (len(widths) - 1) > space and max(widths) > _MIN_COLUMN:
-        widest = widths.index(max(widths))
-        widths[widest] -= 1
-    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > space:
+    while len(widths) > 1 and _line_width([min(width, narrowest) for width in widths]) > space:
         widths.pop()
+    while _line_width(widths) > space and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
     return widths
+
+
+def _line_width(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)

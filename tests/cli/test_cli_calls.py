@@ -1,6 +1,7 @@
 """`iovox calls`: its output, its files, and how a failed run is continued."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -142,6 +143,17 @@ def test_output_file_name_selects_csv(run, tmp_path):
     assert path.read_text().startswith('{"id":')
 
 
+def test_format_allows_any_ending(run, tmp_path):
+    """Given a FILE whose ending selects no format, when --format does, then it is written, and compressed by its ending."""
+    path = tmp_path / "calls.txt"
+    assert run("calls", START, START, "-o", path).exit_code == 2
+    assert run("calls", START, START, "-o", path, "--format", "table").exit_code == 0
+    assert path.read_text().split()[:2] == ["id", "call_start"]
+    path = tmp_path / "calls.txt.gz"
+    assert run("calls", START, START, "-o", path, "--format", "csv").exit_code == 0
+    assert gzip.decompress(path.read_bytes()).startswith(b"id,call_start,")
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "csv.gz", "jsonl.zst", "parquet", "arrow"])
 def test_failed_run_keeps_the_old_file_and_is_resumed(run, sandbox, faults, tmp_path, ending):
     """Given a FILE, when a run fails, then it is unchanged, and the printed command makes the file of a whole run."""
@@ -226,7 +238,7 @@ def test_no_calls_are_reported(run):
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == (
         f"0 calls between {START} 00:00:00 and {START} 23:59:59 (call_result=MISSED). "
-        "iovox summary --by call_result shows which values the account has.\n"
+        f"iovox summary {START} {START} --by call_result shows which values there are.\n"
     )
     quiet = run("calls", START, START, "--call-result", "MISSED", "--quiet")
     assert (quiet.exit_code, quiet.stderr) == (0, "")

@@ -116,6 +116,22 @@ def test_help_on_the_environment_names_every_variable(run):
     assert {name for name in variables | {"IOVOX_URL", "IOVOX_LOG"} if name not in text} == set()
 
 
+def test_dry_run_of_a_delta_table_names_the_alternative(run, tmp_path):
+    """Given a Delta table, when its dry run is requested, then the error names the command that estimates."""
+    result = run("backfill", "2024-01-01", "--out", tmp_path, "--format", "delta", "--dry-run")
+    assert (result.exit_code, "iovox calls --dry-run" in result.stderr) == (1, True)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_wrong_words_are_answered_with_the_right_ones(run):
+    """Given a missing or a misspelt word, when run, then the message is one line with the possible words."""
+    assert run("completion").stderr.endswith(" Choose from: bash, zsh, fish, powershell\n")
+    assert (
+        " is not a group; did you mean 'node_id'? Groups are hour, " in run("summary", "--by", "node").stderr
+    )
+    assert " is not a group. Groups are hour, " in run("summary", "--by", "qqq").stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
 def test_completion_prints_a_script(run, shell):
     """Given a shell, when its script is printed, then it calls iovox with the variable of completion."""

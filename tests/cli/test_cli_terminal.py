@@ -69,6 +69,24 @@ def test_table_of_fields_is_not_cut_off(process_environment):
     assert [name for name in Field if not re.search(rf"^{name} ", output, re.MULTILINE)] == []
 
 
+@pytest.mark.parametrize(("width", "shown"), [(60, 3), (10, 1), (200, 11)])
+def test_table_of_calls_cuts_no_time_or_number(sandbox, process_environment, width, shown):
+    """Given a terminal, when a table is written, then the columns that fit are complete, and a note counts the others."""
+    args = ("calls", START, START, "--format", "table")
+    exit_code, output = Terminal(args, process_environment | {"COLUMNS": str(width)}).finish()
+    row = sandbox.rows(START, START)[0]
+    first = [str(row["id"]), *row["call_start"].split(), *row["call_end"].split()]
+    titles, line, *_ = output.splitlines()
+    assert exit_code == 0
+    assert len(titles.split()) == shown
+    if width == 10:
+        assert line == f"{first[0][:9]}\u2026"
+    else:
+        assert line.split()[:5] == first
+    note = f"The terminal shows {shown} of 11 columns; --columns selects others."
+    assert (note in " ".join(output.split())) == (shown < 11)
+
+
 def test_program_of_the_demo_is_not_cut_off(process_environment):
     """Given a narrow terminal, when the demo ends, then every line of its program is printed in full."""
     exit_code, output = Terminal(["demo", "--calls", 100], process_environment | {"COLUMNS": "50"}).finish()

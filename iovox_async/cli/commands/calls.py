@@ -6,6 +6,7 @@ Invariant: if a run ends early and its output can be continued, the printed comm
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
@@ -174,7 +175,11 @@ class CallsCommand:
     def _report_no_calls(self, stream: CallStream) -> None:
         query = stream._reader.spec.query  # noqa: SLF001 - of this package; the resolved dates
         filters, group = describe_filters(query.active_filters())
-        hint = f" iovox summary --by {group} shows which values the account has." if group else ""
+        typed = " ".join(
+            shlex.quote(text.removesuffix(edge))
+            for text, edge in ((str(query.start_date), " 00:00:00"), (str(query.end_date), " 23:59:59"))
+        )
+        hint = f" iovox summary {typed} --by {group} shows which values there are." if group else ""
         print_note(f"0 calls between {query.start_date} and {query.end_date}{filters}.{hint}")
 
 
@@ -189,7 +194,7 @@ class CallsCommand:
         ("a quarter, with a progress bar", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
         (
             "last night's voicemails as a spreadsheet",
-            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL -o night.csv',
+            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL --excel -o night.csv',
         ),
         (
             "the transcripts of calls with a red tag",
@@ -287,8 +292,8 @@ def calls(
         fields = columns
     destination = open_output(output)
     is_file = isinstance(destination, FileOutput)
-    by_name, compression = format_of_name(output) if is_file and (form is None or output) else (None, "")
-    form = form or by_name or ("csv" if excel else "jsonl")
+    form, compression = format_of_name(output, form) if is_file else (form, "")
+    form = form or ("csv" if excel else "jsonl")
     if excel and form not in {"csv", "tsv"}:
         raise click.UsageError(
             f"--excel needs CSV or TSV, got {form}. Give --format csv, or a FILE that ends in .csv.", ctx
@@ -323,5 +328,9 @@ def calls(
             account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, position=resume
         )
         await command.run()
+        if table is not None and table.shown < table.columns:
+            print_note(
+                f"The terminal shows {table.shown} of {table.columns} columns; --columns selects others."
+            )
 
     run(run_command)

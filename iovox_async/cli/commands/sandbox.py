@@ -125,7 +125,11 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
     help="Last day of the calls, inclusive. Default: now, so that every command finds calls.",
 )
 @_calls_option(
-    "--seed", metavar="N", type=IntRange(), default=0, help="The same seed gives the same calls and faults."
+    "--seed",
+    metavar="N",
+    type=IntRange(min=0),
+    default=0,
+    help="The same seed gives the same calls and faults.",
 )
 @_calls_option(
     "--arrival-interval",

@@ -46,7 +46,7 @@ def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequenc
         if not can_group_by(name):
             suggestion = did_you_mean(name, group_names())
             raise click.BadParameter(
-                f"{name!r} is not a group{suggestion}. Groups are {', '.join(group_names())}."
+                f"{name!r} is not a group{suggestion or '.'} Groups are {', '.join(group_names())}."
             )
     return list(dict.fromkeys(names))
 
