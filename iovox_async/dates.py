@@ -162,7 +162,7 @@ def _period(text: str, now: datetime) -> tuple[datetime, datetime]:
             return _months(year * 12 + 3 * quarter - 3, 3)
         if month is None or 1 <= month <= 12:
             return _months(year * 12 + (month or 1) - 1, 12 if month is None else 1)
-    has_offset = re.search(r"\d(Z|[+-]\d\d:?\d\d)$", text)
+    has_offset = re.search(r"(\dZ|[T ]\d.*[+-]\d\d:?\d\d)$", text)
     raise InvalidValue(f"must be a date, got {shorten_repr(text)}", _OFFSET_HINT if has_offset else _HINT)
 
 

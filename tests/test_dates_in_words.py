@@ -95,6 +95,13 @@ def test_an_offset_is_explained():
         parse_start("2024-01-01T00:00:00Z", now=NOW)
 
 
+@pytest.mark.parametrize("text", ["25-11-2026", "31-01-2026 10:00"])
+def test_a_date_whose_year_is_last_has_no_offset(text):
+    """Given a date whose year is last, then the hint shows which forms there are."""
+    with pytest.raises(QueryError, match="Write a date such as 2024-01-31"):
+        parse_start(text, now=NOW)
+
+
 def test_hours_are_counted_in_real_time():
     """Given an aware now after clocks were set forward, then 12h ago is 12 hours ago, not 12 on the clock."""
     now = datetime(2024, 3, 31, 10, tzinfo=ZoneInfo("Europe/London"))

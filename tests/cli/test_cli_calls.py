@@ -221,6 +221,18 @@ def test_excel_keeps_phone_numbers_as_text(run, sandbox):
     assert next(csv.reader(lines[1:2])) == [str(row["id"]), f'="{row["call_origin"]}"', row["talk_time"]]
 
 
+def test_columns_are_among_the_fields(run):
+    """Given columns and fields, when a column is no field, then the run is refused; else only the columns are written."""
+    columns = ("calls", START, START, "--columns", "call_result,id", "--limit", 1, "--fields")
+    result = run(*columns, "id,call_start")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--columns must be among --fields, got call_result. Leave --fields out." in result.stderr
+    for form in ("jsonl", "csv"):
+        output = run(*columns, "default", "--format", form).stdout
+        assert "call_result" in output
+        assert "call_start" not in output
+
+
 def test_table_has_aligned_columns(run, sandbox):
     """Given --format table outside a terminal, when written, then every column begins below its title and none is cut."""
     lines = run(

@@ -254,7 +254,7 @@ class CallsCommand:
     type=options.FieldsType(),
     multiple=True,
     callback=options.join_fields,
-    help="Columns to write, in this order. Without --fields, these are the fields to request.",
+    help="Columns to write, in this order; no other fields are requested.",
 )
 @options.output_option(
     "--excel",
@@ -288,7 +288,12 @@ def calls(
     **arguments: Any,
 ) -> None:
     """Runs `iovox calls`."""
-    if columns and ctx.get_parameter_source("fields") == ParameterSource.DEFAULT:
+    if columns:
+        missing = [name for name in columns if name not in fields]
+        if missing and ctx.get_parameter_source("fields") != ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"--columns must be among --fields, got {', '.join(missing)}. Leave --fields out.", ctx
+            )
         fields = columns
     destination = open_output(output)
     is_file = isinstance(destination, FileOutput)
