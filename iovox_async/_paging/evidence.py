@@ -45,13 +45,16 @@ CLEAR_ROWS: Final = 10
 MAX_REJECTED: Final = 16
 #: Calls by which a page counts as usual, so that a few calls do not change what is expected.
 USUAL_CALLS: Final = 10
-#: The weight of the latest page in the error of the expectation, and the error above which windows have several pages: they are
-#: read one after the other and are all full but the last, while windows of one page would often be half full, or overflow.
+#: The weight of the latest page, if it is full, in the error of what is expected.
 ERROR_SHARE: Final = 0.3
-MAX_ERROR: Final = 0.3
+#: Full pages after which that error is known.
+TRIED_PAGES: Final = 4
+#: The relative error above which windows have several pages: they are read one after the other and are all full but the last,
+#: while windows of one page would often be half full, or overflow. Simulated, as the shares of a page that a window of one page may
+#: have, over smooth, daily, weekly and bursty patterns (`tests/support/evidence_costs.py`).
+MAX_ERROR: Final = 0.2
 UNCERTAIN_PAGES: Final = 2.8
-#: Pages of which the first shows too little for an expectation: their errors do not count.
-LEARNING_PAGES: Final = 10
+PAGE_SHARES: Final = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
 
 
 @frozen
@@ -86,8 +89,8 @@ class Evidence:
         self._expected_until = expected_until
         #: The calls of the latest page as a multiple of those usual at its hours; None: it had none, so nothing is expected.
         self._level: float | None = None
-        #: How far pages were from what was expected, lately, as the logarithm of the ratio.
-        self._error = 0.0
+        #: The square of the relative error of what was expected lately, and the pages that showed it, as multiples of a full one.
+        self._page_error, self._tried = 0.0, 0.0
         self._pages = 0
         self._rows = 0
         self._traffic = Traffic()
@@ -121,10 +124,8 @@ class Evidence:
         level = self._level
         certain = end if not doubted else starts[-1] if starts else first
         start, stop = (certain, first) if end < first else (first, certain)
-        if level is not None and self._pages > LEARNING_PAGES:
-            expected = level * self._traffic.expected(start, stop)
-            error = abs(math.log((rows + USUAL_CALLS) / (expected + USUAL_CALLS)))
-            self._error += ERROR_SHARE * (min(1.0, error) - self._error)
+        if level is not None:
+            self._compare(rows, level * self._traffic.expected(start, stop))
         self._traffic.add(start, stop, starts[::-1] if end < first else starts)
         if not rows:
             # The window was empty, so the next one is the whole rest.
@@ -134,19 +135,48 @@ class Evidence:
             # Part of the difference is chance and part of it lasts: the square root is between the two.
             self._level = math.sqrt((rows + USUAL_CALLS) / (usual + USUAL_CALLS))
 
-    def seconds_of_part(self, rows: float, start: datetime, stop: datetime) -> float:
-        """The seconds from `start` to the end of the first part, if the time to `stop` is divided into equal parts.
+    def _compare(self, rows: int, expected: float) -> None:
+        """Compares the rows of a page with those expected."""
+        weight = min(1.0, max(rows, expected) / max(1, self._server_limit.largest_page))
+        if weight > 0:
+            self._tried += weight
+            error = min(1.0, math.log((rows + USUAL_CALLS) / (expected + USUAL_CALLS)) ** 2)
+            self._page_error += (
+                max(ERROR_SHARE, 1 / max(1.0, self._tried)) * weight * (error - self._page_error)
+            )
 
-        Each part is expected to have at most so many rows. `stop` may be before `start`.
+    def _error(self, page_rows: int) -> float | None:
+        """The relative error to expect of the calls of a page; None: it is unknown yet."""
+        dispersion = self._traffic.dispersion
+        if self._tried < TRIED_PAGES:
+            return None if dispersion is None else math.sqrt(max(1.0, dispersion) / page_rows)
+        return math.sqrt(max(self._page_error, max(1.0, dispersion or 0.0) / page_rows))
+
+    def _windows_of(self, pages: float, error: float | None) -> int:
+        """The number of windows into which calls that fill so many pages are divided, so that few requests are needed."""
+        if error is None or error > MAX_ERROR:
+            return math.ceil(pages / UNCERTAIN_PAGES)
+
+        def requests(windows: int) -> float:
+            # One more for each window that has more calls than a page; the error is taken as normally distributed.
+            return windows * (1 + math.erfc((windows / pages - 1) / (error * math.sqrt(2))) / 2)
+
+        return min((math.ceil(pages / share) for share in PAGE_SHARES), key=requests)
+
+    def seconds_of_window(self, page_rows: int, start: datetime, stop: datetime) -> float:
+        """The seconds from `start` to the end of the first window, if the time to `stop` is divided into equal ones.
+
+        Args:
+            page_rows: the rows of a full page.
+            start: where the window starts.
+            stop: the end of the time to divide; it may be before `start`.
         """
         total = abs(stop - start) / SECOND
         if self._level is None:
             return total
         expected = self._level * self._traffic.expected(min(start, stop), max(start, stop))
-        if self._error > MAX_ERROR:
-            rows *= UNCERTAIN_PAGES
-        parts = math.ceil(expected / rows)
-        return total if parts <= 1 else self._traffic.time_of(expected / parts / self._level, start, stop)
+        windows = self._windows_of(expected / page_rows, self._error(page_rows)) if expected else 1
+        return total if windows <= 1 else self._traffic.time_of(expected / windows / self._level, start, stop)
 
     def overlap_seconds(self, limit: int, tail: datetime, last: datetime) -> int:
         """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`."""

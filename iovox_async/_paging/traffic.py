@@ -20,6 +20,9 @@ WEEK: Final = timedelta(days=7)
 MAX_HOURS: Final = 14 * 24
 #: Calls by which an hour counts as average while nothing has been measured.
 PRIOR_CALLS: Final = 0.5
+#: Hours that show how much calls vary, and the seconds for which each must have been measured before.
+COMPARED_HOURS: Final = 12
+COMPARED_SECONDS: Final = 1_800
 
 
 def _hours(start: datetime, stop: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -46,6 +49,9 @@ class Traffic:
         self._seconds = 0.0
         self._by_hour = [(0, 0.0)] * 24
         self._by_weekly_hour = [(0, 0.0)] * 168
+        #: Hours that had been measured on another day before: their number, the calls expected, and the squares of the differences.
+        self._hours_compared = 0
+        self._expected = self._squares = 0.0
 
     @property
     def average(self) -> float:
@@ -61,8 +67,19 @@ class Traffic:
             after = bisect_left(starts, end, index)
             calls, seconds, hour = after - index, (end - begin) / SECOND, begin.hour
             index = after
+            if self._by_hour[hour][1] >= COMPARED_SECONDS:
+                expected = self.rate(begin) * seconds
+                self._expected += expected
+                self._squares += (calls - expected) ** 2
+                self._hours_compared += 1
             for bins, number in ((self._by_hour, hour), (self._by_weekly_hour, begin.weekday() * 24 + hour)):
                 bins[number] = (bins[number][0] + calls, bins[number][1] + seconds)
+
+    @property
+    def dispersion(self) -> float | None:
+        """The variance of the calls of an hour as a multiple of their number: 1 for independent calls. None: too few hours are known."""
+        known = self._hours_compared >= COMPARED_HOURS and self._expected > 0
+        return self._squares / self._expected if known else None
 
     def rate(self, at: datetime) -> float:
         """Calls per second expected at a time."""

@@ -110,7 +110,7 @@ class ServerPageLimit:
 
     Attributes:
         largest_page: rows of the largest page received.
-        is_capped: the largest page was shorter than its limit, so the server may have a lower limit of its own.
+        is_capped: the largest pages had as many rows and were shorter than their limits: the server has a lower limit of its own.
         smallest_truncated: rows of the smallest page that was shown to be truncated although it looked like the last.
         truncated: the rows and the limit of the latest such page, until a larger page is received with that limit.
     """
@@ -131,7 +131,8 @@ class ServerPageLimit:
         if self.truncated is not None and rows > self.truncated[0] and limit >= self.truncated[1]:
             self.truncated = None
         if rows >= self.largest_page:
-            self.is_capped = rows < limit
+            # Once it may be chance: windows sized by it would all have shorter pages.
+            self.is_capped = rows == self.largest_page and rows < limit
             self.largest_page = rows
 
     def record_truncated(self, rows: int, limit: int) -> None:

@@ -73,7 +73,11 @@ class Window:
 
     def can_join(self, previous: Window) -> bool:
         """Whether its seconds may be requested with those before it. Between windows that do not touch lies what was delivered."""
-        return self.is_untouched and (self.stop == previous.start or self.start == previous.stop)
+        return (
+            self.is_untouched
+            and not self.rows_seen_before
+            and (self.stop == previous.start or self.start == previous.stop)
+        )
 
     def split(self, middle: datetime, descending: bool) -> list[Window]:
         """The parts before and after a second, in the order of delivery; the window itself if that is its end."""

@@ -47,9 +47,6 @@ __all__ = ["WindowPlan"]
 
 #: Rows of the very first request, which measures the traffic and is answered quickly.
 FIRST_PAGE_ROWS: Final = 250
-#: Rows to expect in a window, as a share of a page: a row beyond a page costs a request. Simulated over smooth, daily, weekly and
-#: bursty patterns (`tests/support/evidence_costs.py`); windows of several pages are read one page after the other, so the reader waits.
-WINDOW_SHARE: Final = 0.95
 #: How often a window that keeps failing is split, at most, without a success in between.
 MAX_SPLITS: Final = 2
 
@@ -214,9 +211,8 @@ class WindowPlan:
     def _split_off_window(self, index: int, limit: int) -> Window:
         """Splits the next window to request off the front of a pending one."""
         window = self._windows[index]
-        rows = WINDOW_SHARE * self.server_limit.full_page(limit)
         ends = (window.stop, window.start) if self._descending else (window.start, window.stop)
-        seconds = max(1, int(self._evidence.seconds_of_part(rows, *ends)))
+        seconds = max(1, int(self._evidence.seconds_of_window(self.server_limit.full_page(limit), *ends)))
         if seconds < window.seconds:
             self._split_window(index, seconds)
         return self._windows[index]
@@ -285,8 +281,10 @@ class WindowPlan:
             if own_starts:
                 is_full = len(starts) == request.limit
                 self._evidence.record(own_starts, page.bounds[0], own_starts[-1], measures=is_full)
-            done = self._done(page, *page.complete)
-            self._replace(index, [done, *rest_of_truncated(page, self._descending, self.server_limit)])
+            rest = rest_of_truncated(page, self._descending, self.server_limit)
+            if rest[-1].is_untouched:
+                self._join_following(index, rest[-1], page)
+            self._replace(index, [self._done(page, *page.complete), *rest])
 
     def _is_doubtful(self, page: Page, own_starts: list[datetime]) -> bool:
         if page.rows_of_first_unit() < page.window.rows_seen_before:
@@ -300,12 +298,15 @@ class WindowPlan:
         bounds = request.start, request.stop, request.limit
         claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, page.bounds[1])
         rest = Window(*page.rest, claim=claim, reverses_order=window.reverses_order)
+        self._join_following(index, rest, page)
+        self._replace(index, [self._done(page, *page.complete), rest])
+
+    def _join_following(self, index: int, rest: Window, page: Page) -> None:
+        """Adds the window after that of a page to the rest of that, if it is not requested yet: one request may do for both."""
         following = self._windows[index + 1 : index + 2]
-        if following and page.descending == self._descending and following[0].can_join(window):
-            # The next window is not requested yet: its request can check the claim as well.
+        if following and page.descending == self._descending and following[0].can_join(page.window):
             rest.start, rest.stop = min(rest.start, following[0].start), max(rest.stop, following[0].stop)
             del self._windows[index + 1]
-        self._replace(index, [self._done(page, *page.complete), rest])
 
     def _accept_check(self, page: Page, own_starts: list[datetime]) -> bool:
         """Compares a page with the claim that it checks; returns whether they agree."""

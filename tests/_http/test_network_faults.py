@@ -208,7 +208,7 @@ async def test_a_decompression_bomb_is_stopped_and_not_retried(body, open_sessio
 @every_engine
 async def test_a_window_whose_page_is_too_large_is_split(open_session):
     """Given a size limit below a page's size, when a stream is read, then its windows are split, and no call is lost."""
-    sandbox = Sandbox(calls=1_200, start=START, end=END)
+    sandbox = Sandbox(calls=600, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=1) as insights:
         endpoint(insights)._max_page_bytes = 80_000
         stream = insights.stream(START, END, page_size=500)

@@ -15,9 +15,11 @@ from iovox_async.errors import PagingError
 
 
 def test_the_server_limit_is_the_largest_page_received():
-    """Given pages of several lengths, when they are recorded, then the largest counts, and one shorter than its limit may be capped."""
+    """Given pages of several lengths, when they are recorded, then the largest counts, and two of equal length below their limit show a cap."""
     server_limit = ServerPageLimit()
     assert server_limit.full_page(100) == 100
+    server_limit.record(50, 100)
+    assert server_limit.full_page(100) == 100, "it may have been the last page"
     server_limit.record(50, 100)
     assert (server_limit.largest_page, server_limit.full_page(100), server_limit.full_page(20)) == (
         50,
@@ -181,25 +183,35 @@ def seconds(moment: datetime) -> float:
 
 
 def test_windows_are_sized_by_the_traffic():
-    """Given a page, when the next windows are made, then each has the seconds of nearly a page, and reaches past them by half a page."""
+    """Given one page, when the next windows are made, then each has the seconds of 2.8 pages, and reaches past them by half a page."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
     request, following = plan.next_request(), plan.next_request()
     assert (request.start, request.limit) == (at(509), 20)
     # About a call a second, from the first call on; the empty time before it does not count.
-    assert 17 <= seconds(following.start) + 1 - 510 <= 20
+    assert 50 <= seconds(following.start) + 1 - 510 <= 56
     assert 8 <= (request.stop - following.start).total_seconds() - 1 <= 12
 
 
 def test_windows_are_sized_by_the_hours_of_the_day():
     """Given calls from 8 to 18 o'clock, when a window reaches over nights, then it ends where its page is nearly full."""
     calls = [day * DAY + 8 * 3600 + number * 600 for day in range(40) for number in range(60)]
-    plan = WindowPlan(at(0), at(40 * DAY), first_page_rows=100, limit=100)
-    plan.accept(plan.next_request(), answer(*calls[:100]))
+    plan = WindowPlan(at(0), at(40 * DAY), first_page_rows=200, limit=200)
+    plan.accept(plan.next_request(), answer(*calls[:200]))
     plan.next_request()
     end = seconds(plan.next_request().start) + 1
-    # By the average of the first two days it would end with 72 calls.
-    assert 82 <= sum(calls[99] <= call < end for call in calls) <= 97
+    assert 160 <= sum(calls[199] <= call < end for call in calls) <= 190
+
+
+def test_the_rest_of_a_window_is_requested_with_what_follows():
+    """Given a full page in a window of 2.8 pages, when the rest is requested, then with as much of what follows as makes 2.8 pages again."""
+    plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
+    plan.accept(plan.next_request(), answer(*range(500, 511)))
+    request = plan.next_request()
+    plan.accept(request, answer(*range(509, 529)))
+    rest = plan.next_request()
+    assert rest.start == at(527)
+    assert 15 <= (rest.stop - request.stop).total_seconds() <= 22
 
 
 def test_after_an_empty_page_the_next_window_is_the_rest():
@@ -214,8 +226,8 @@ def test_after_an_empty_page_the_next_window_is_the_rest():
 
 
 def test_a_rest_is_divided_into_equal_windows():
-    """Given a rest of up to nearly a page, then it is one window; of more, then windows of equal length."""
-    for span, windows in ((525, 1), (540, 2), (560, 3)):
+    """Given a rest of up to 2.8 pages, then it is one window; of more, then windows of equal length."""
+    for span, windows in ((525, 1), (560, 1), (570, 2), (640, 3)):
         plan = WindowPlan(at(0), at(span), first_page_rows=11, limit=20)
         plan.accept(plan.next_request(), answer(*range(500, 511)))
         starts = []
