@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field
 
+from .types import PageResult
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .types import PageRequest, PageResult
+    from .types import PageRequest
     from .window import Window
 
 __all__ = ["EarlyPage"]
@@ -60,7 +62,9 @@ class EarlyPage:
         if self._dropped:
             self.request = None
         else:
-            self.result = result
+            # The page forgets its ids after this call.
+            ids = result.ids()
+            self.result = PageResult(result.starts, result.body, lambda: ids)
 
     def take_over(self, windows: Sequence[Window]) -> tuple[PageRequest, PageResult] | None:
         """Makes the request that of the first pending window. To be called after the small page was accepted.

@@ -9,7 +9,7 @@ import pytest
 from support.model_server import Pull, Server, at, pull
 from support.traffic import DAY, daily
 
-from iovox_async._paging import WindowPlan
+from iovox_async._paging import PageResult, WindowPlan
 
 
 def make(calls: list[int], *, descending: bool = False, limit: int = 100) -> tuple[WindowPlan, Server]:
@@ -47,6 +47,21 @@ def test_a_full_page_is_requested_along_with_the_first(descending: bool, full_pa
     assert plan.in_flight == 0
     found = read(plan, server)
     assert len(found.rows) == len(server.live) - 99
+
+
+def test_the_ids_of_a_full_page_are_read_when_it_comes():
+    """Given a full page that comes before the small one, when it is used later, then its ids are known although the page has forgotten them."""
+    plan, server = make([second for second in range(0, 10 * DAY, 2000) for _ in range(3)])
+    small, full = plan.next_request(), plan.next_request()
+    page = server.serve(full)
+    ids = page.ids()
+    plan.accept(full, PageResult(page.starts, page.body, lambda: ids))
+    expected = set(ids)
+    ids = []
+    plan.accept(small, server.serve(small))
+    delivered = [rows.body[row].id for rows in iter(plan.next_rows, None) for row in rows.rows]
+    assert len(set(delivered)) == len(delivered) >= 90
+    assert expected >= set(delivered)
 
 
 @pytest.mark.parametrize("full_page_first", [False, True])

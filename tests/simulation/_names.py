@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from iovox_async import AsyncInsights, InsightsQuery, IovoxError, RetryPolicy, SessionError
+from iovox_async._fetching import fetcher
+from iovox_async._paging import WindowPlan
 from iovox_async._runtime import Runtime, use_runtime
 from iovox_async.backfill import Backfill
 from iovox_async.backfill._storage_local import FileSystem
@@ -21,7 +24,7 @@ from iovox_async.errors import BackfillError, TransportError
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     import httpx
 
@@ -53,6 +56,19 @@ def clocks(
     """Lets what is made in the block read the clocks and the random source of the simulation."""
     with use_runtime(Runtime(clock=monotonic, sleep=anyio.sleep, random=rng, utcnow=utcnow)):
         yield
+
+
+@contextlib.contextmanager
+def first_page(rows: int) -> Iterator[None]:
+    """Lets ranges begin with a page of so many rows and a full one at once; 0 changes nothing."""
+    defaults, span = WindowPlan.__init__.__kwdefaults__, fetcher.EARLY_PAGE_RANGE
+    usual = defaults["first_page_rows"]
+    try:
+        if rows:
+            defaults["first_page_rows"], fetcher.EARLY_PAGE_RANGE = rows, timedelta(0)
+        yield
+    finally:
+        defaults["first_page_rows"], fetcher.EARLY_PAGE_RANGE = usual, span
 
 
 def open_session(

@@ -98,7 +98,8 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
     program = None
     try:
         asyncio.set_event_loop(loop)
-        with _names.clocks(world.machine_utc, loop.time, random.Random(f"client {schedule.seed}")):
+        client_rng = random.Random(f"client {schedule.seed}")
+        with _names.clocks(world.machine_utc, loop.time, client_rng), _names.first_page(schedule.first_page):
             insights = _names.open_session(
                 new_transport(world),
                 key=KEY,

@@ -130,6 +130,7 @@ class Schedule:
         slip: one of `SLIPS`, or "future" (a call that begins far ahead), or "".
         latency: the longest time of a request, in seconds; 0 for none.
         concurrency, page_size, timeout, attempts: the client's arguments.
+        first_page: the rows of the first page of a range; a full page is then requested with it, as in a long range. 0: as in short ones.
         shuffle, lag, deviations: see `SimulationLoop`.
         log: whether debug messages are written and searched for the key.
         uses: what the program does, all at once.
@@ -159,6 +160,7 @@ class Schedule:
     page_size: int | None = 4
     timeout: float = 60.0
     attempts: int = 5
+    first_page: int = 0
     shuffle: float = 0.0
     lag: float = 0.0
     deviations: dict[int, int] = field(default_factory=dict)
@@ -269,6 +271,9 @@ def _draw(cls: type[Schedule], seed: int) -> Schedule:
         if schedule.slip in {"empty-late", "short-late", "sink"}:
             _make_dense(schedule, rng)
     _vary_clocks(schedule, random.Random(f"clocks {seed}"), span)
+    pages = random.Random(f"pages {seed}")
+    if pages.random() < 0.2:
+        schedule.first_page = pages.choice((1, 2, 3))
     return schedule
 
 
