@@ -53,7 +53,7 @@ TRIED_PAGES: Final = 4
 #: while windows of one page would often be half full, or overflow. Simulated, as the shares of a page that a window of one page may
 #: have, over smooth, daily, weekly and bursty patterns (`tests/support/evidence_costs.py`).
 MAX_ERROR: Final = 0.2
-UNCERTAIN_PAGES: Final = 2.8
+UNCERTAIN_PAGES: Final = 3.0
 PAGE_SHARES: Final = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
 
 

@@ -183,13 +183,13 @@ def seconds(moment: datetime) -> float:
 
 
 def test_windows_are_sized_by_the_traffic():
-    """Given one page, when the next windows are made, then each has the seconds of 2.8 pages, and reaches past them by half a page."""
+    """Given one page, when the next windows are made, then each has the seconds of three pages, and reaches past them by half a page."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
     request, following = plan.next_request(), plan.next_request()
     assert (request.start, request.limit) == (at(509), 20)
     # About a call a second, from the first call on; the empty time before it does not count.
-    assert 50 <= seconds(following.start) + 1 - 510 <= 56
+    assert 54 <= seconds(following.start) + 1 - 510 <= 60
     assert 8 <= (request.stop - following.start).total_seconds() - 1 <= 12
 
 
@@ -204,7 +204,7 @@ def test_windows_are_sized_by_the_hours_of_the_day():
 
 
 def test_the_rest_of_a_window_is_requested_with_what_follows():
-    """Given a full page in a window of 2.8 pages, when the rest is requested, then with as much of what follows as makes 2.8 pages again."""
+    """Given a full page in a window of three pages, when the rest is requested, then with as much of what follows as makes three pages again."""
     plan = WindowPlan(at(0), at(100_000), first_page_rows=11, limit=20)
     plan.accept(plan.next_request(), answer(*range(500, 511)))
     request = plan.next_request()
@@ -226,8 +226,8 @@ def test_after_an_empty_page_the_next_window_is_the_rest():
 
 
 def test_a_rest_is_divided_into_equal_windows():
-    """Given a rest of up to 2.8 pages, then it is one window; of more, then windows of equal length."""
-    for span, windows in ((525, 1), (560, 1), (570, 2), (640, 3)):
+    """Given a rest of up to three pages, then it is one window; of more, then windows of equal length."""
+    for span, windows in ((525, 1), (560, 1), (575, 2), (640, 3)):
         plan = WindowPlan(at(0), at(span), first_page_rows=11, limit=20)
         plan.accept(plan.next_request(), answer(*range(500, 511)))
         starts = []
