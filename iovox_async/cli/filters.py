@@ -84,7 +84,10 @@ def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[
         typed = redact(" ".join(f"{name} {shlex.quote(value)}" for value in values))
         advice = f"Run iovox {ctx.info_name} once for each value"
         directories = ", each with its own --out" if ctx.info_name == "backfill" else ""
-        raise click.UsageError(f"{name} takes one value, got {typed}. {advice}{directories}.", ctx)
+        raise click.UsageError(
+            f"{name} takes one value, got {typed}. {advice}{directories}, or leave {name} out and select among all calls.",
+            ctx,
+        )
     if re.search(r",\S", "".join(values)):
         logger.warning("%s takes one text: its comma does not separate two", name)
     if values == (f"${value_variable(option)}",):  # from a printed command that no shell has expanded
