@@ -116,6 +116,7 @@ def test_a_program_runs_in_every_kind_of_loop(kind, engine):
     assert "never retrieved" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize("engine", ["httpx", pytest.param("httpx2", marks=pytest.mark.slow)])
 def test_a_program_runs_without_asserts_and_docstrings(engine):

@@ -106,6 +106,7 @@ def test_given_any_async_plugin_when_tests_use_the_fixtures_then_nothing_leaks(r
     )
 
 
+@pytest.mark.slow
 def test_given_plain_functions_when_they_use_the_fixtures_then_they_work_in_any_loop_or_none(run):
     """Given functions with one, two or no event loops, when they use the fixtures, then these work."""
     run(
@@ -170,6 +171,7 @@ def test_given_the_fastapi_application_of_the_readme_when_tested_then_it_reads_t
     ).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_given_several_markers_when_combined_then_the_nearest_overrides(run):
     """Given markers on module, class and function, when options are combined, then the nearest marker overrides."""
     run(

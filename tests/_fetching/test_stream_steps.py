@@ -285,6 +285,7 @@ async def test_the_end_of_the_task_ends_the_stream(sandbox, open_session, kind, 
                 pass
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.finding("B8")
 @pytest.mark.parametrize("kind", READERS)
 async def test_a_dropped_iterator_ends_its_requests_without_the_garbage_collector(

@@ -125,6 +125,7 @@ def test_the_printed_command_contains_no_credential_and_no_number(typed, printed
     assert "ary" not in command + preparation
 
 
+@pytest.mark.slow
 @pytest.mark.finding("C3")
 def test_the_printed_command_runs_once_the_variable_is_set(run, sandbox, faults):
     """Given a filter by a number, when a run fails, then with the named variable the printed command writes the rest."""

@@ -53,6 +53,7 @@ def test_a_log_that_is_stdout_is_appended_to(start, sandbox, tmp_path, monkeypat
     assert call_ids("\n".join(line for line in lines if line[0] == "{")) == sandbox.ids()
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("D5")
 @pytest.mark.parametrize(
     "script",

@@ -174,6 +174,7 @@ def test_no_credential_is_visible_in_a_traceback_with_variables():
     assert CANARY not in "".join(formatted)
 
 
+@pytest.mark.slow
 @pytest.mark.finding("C3")
 async def test_a_key_in_the_session_reaches_workers_in_other_processes():
     """Given a key in the session, when partitions are read by processes, then they are read with it."""
