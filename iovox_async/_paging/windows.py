@@ -197,8 +197,8 @@ class WindowPlan:
             stop += min(beyond, max(0.0, (self._stop - stop) / SECOND)) * SECOND
         start, stop = self._hours.bound_before(start), self._hours.bound_after(stop)
         if window.claim is not None and window.claim.bounds == (start, stop, limit):
-            # A cache must not answer the check with the page it checks.
-            limit = limit - 1 or limit + 1
+            # A cache must not answer the check with the page it checks; and a full page would prove nothing.
+            limit = limit - 1 if window.claim.rows < limit - 1 else min(limit + 1, MAX_PAGE_ROWS)
         return PageRequest(
             start,
             stop,

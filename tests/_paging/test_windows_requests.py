@@ -86,6 +86,22 @@ def test_bursts_and_gaps_do_not_multiply_requests(
     assert found.requests <= most
 
 
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("size", [20, 250])
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_last_second_that_nearly_fills_a_page_does_not_repeat_checks(
+    missing: int, size: int, descending: bool
+):
+    """Given a second of one to three calls less than a page and none after it, when the end is checked, then the check proves it."""
+    server = Server(random.Random(7), 90)
+    seconds = [*range(30), *[30] * (size - missing)]
+    server.fill(map(at, sorted(89 - second if descending else second for second in seconds)))
+    plan = WindowPlan(at(0), at(90), descending=descending, limit=size)
+    found = pull(plan, server, concurrency=1, patient=False)
+    assert len(found.rows) == len(seconds)
+    assert found.requests <= 15
+
+
 @pytest.mark.parametrize("known", [0, 1, 500], ids=["new session", "saw one call", "saw many"])
 def test_a_small_range_takes_one_or_two_requests(known: int):
     """Given a short first page, when the client has received longer ones before, then it is the last; else one more is requested."""
