@@ -18,12 +18,13 @@ import attrs
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from iovox_async import ConfigurationError, Field
+from iovox_async import ConfigurationError, Field, QueryError
 from iovox_async._params.validators import InvalidValue
 from iovox_async._profiles import Profile, load_profile
 from iovox_async.fields import PRESETS, as_fields
 
 from .console import print_note
+from .errors import format_error
 from .profiles import credentials, profile_names
 from .ranges import FloatRange, IntRange
 
@@ -280,7 +281,24 @@ def _typed_range(values: dict[str, Any]) -> dict[str, Any]:
         if values.get(name) is not None and values.get(f"{name}_option") is not None:
             raise click.UsageError(f"Give {name.upper()} or --{name}, not both.", click.get_current_context())
     first, last = (values.get(name) or values.get(f"{name}_option") for name in ("start", "end"))
+    _check_dates(first, last)
     return {"typed": TypedRange(first, last)}
+
+
+def _check_dates(first: str | None, last: str | None) -> None:
+    """Refuses what is no date, before the credentials are asked for."""
+    from datetime import datetime
+
+    from iovox_async.dates import parse_end, parse_start
+
+    now = datetime.now()  # noqa: DTZ005 - whether it is a date does not depend on the zone
+    try:
+        if first is not None:
+            parse_start(first, now=now)
+        if last is not None:
+            parse_end(last, now=now)
+    except QueryError as error:
+        raise click.UsageError(format_error(error), click.get_current_context()) from None
 
 
 if TYPE_CHECKING:

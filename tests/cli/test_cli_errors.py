@@ -223,3 +223,12 @@ def test_log_is_written_to_stderr_on_request(run, faults):
     )
     faults(fail_first=1)
     assert run("calls", START, START).stderr == ""
+
+
+def test_a_wrong_date_is_named_before_missing_credentials(run):
+    """Given no credentials and no date, when run, then the date is refused first, in the form that was typed."""
+    env = {"IOVOX_USERNAME": None, "IOVOX_SECURE_KEY": None}
+    for arguments, name in ((("lastmonth",), "START"), (("--end", "soon"), "--end")):
+        result = run("calls", *arguments, env=env)
+        assert (result.exit_code, f"{name} must be a date, got" in result.stderr) == (2, True)
+    assert run("calls", "last-month", env=env).exit_code == 4
