@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.api_reference import PAGE, render
 
 from iovox_async import AsyncInsights, Field, errors
 from iovox_async.sandbox import Sandbox
@@ -121,6 +122,11 @@ def test_given_the_commands_of_iovox_when_the_guides_are_read_then_each_is_descr
 
     missing = [name for name in iovox.commands if f"iovox {name}" not in TEXT["iovox_async/docs/terminal.md"]]
     assert missing == []
+
+
+def test_given_the_api_reference_when_written_again_then_it_is_the_same():
+    """Given the docstrings, when the reference is generated, then it equals the file."""
+    assert PAGE.read_text() == render(), "run: PYTHONPATH=tests python -m support.api_reference --write"
 
 
 def test_given_the_guide_to_errors_when_read_then_each_class_has_its_cause_and_remedy():
