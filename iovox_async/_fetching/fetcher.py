@@ -295,10 +295,8 @@ class PageFetcher:
         )
         if self._adjusts_limit:
             self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
-        # The plan may keep the result, and look at the keys when another page has come.
-        starts, ids = page.starts, page.ids
+        self.plan.accept(request, PageResult(page.starts, page, lambda: page.ids))
         page.forget_keys()
-        self.plan.accept(request, PageResult(starts, page, lambda: ids))
         self.telemetry.page_accepted(
             request.window, request.page, attempts=attempts - request.attempts, response=page
         )

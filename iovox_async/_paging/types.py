@@ -75,7 +75,8 @@ class PageResult:
     Attributes:
         starts: `call_start` of each row, in page order; None where it cannot be read.
         body: the page itself, opaque to plans.
-        ids: returns the id of each row, None where it cannot be read. Called only where rows must be compared.
+        ids: returns the id of each row, None where it cannot be read. Called only where rows must be compared, and only while
+            the page is accepted.
     """
 
     starts: Sequence[datetime | None]
