@@ -197,13 +197,13 @@ def test_a_full_second_is_complete_although_one_response_is_empty(calls: int, nu
 @pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_evidence_costs_at_most_a_twentieth_of_the_requests(pattern, concurrency: int):
-    """Given a healthy server, when reads of several sizes are made, then evidence costs at most 5 % more requests than believing."""
+def test_evidence_costs_at_most_a_tenth_of_the_requests(pattern, concurrency: int):
+    """Given a healthy server, when reads of several sizes are made, then evidence costs at most 10 % more requests than believing."""
     before, after = (
         sum(count(plan, pattern, size, concurrency, seed) for size in READS for seed in range(4))
         for plan in (BelievingPlan, WindowPlan)
     )
-    assert after <= 1.05 * before
+    assert after <= 1.1 * before
 
 
 # Bounds.
