@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .. import __version__
@@ -107,12 +107,12 @@ class ResponseHeaders(Mapping[str, str]):
 
     __slots__ = ("_values",)
 
-    def __init__(self, headers: Iterable[tuple[str, str]] = (), mask: Callable[[str], str] = str) -> None:
+    def __init__(self, headers: Iterable[tuple[str, str]] = ()) -> None:
         self._values: dict[str, str] = {}
         for name, value in headers:
             key = name.lower()
             before = self._values.get(key)
-            self._values[key] = mask(value) if before is None else f"{before}, {mask(value)}"
+            self._values[key] = value if before is None else f"{before}, {value}"
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]

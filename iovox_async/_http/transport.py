@@ -57,7 +57,9 @@ MAX_MESSAGE: Final = 300
 #: Seconds for the body of an error; its status is enough to go on.
 ERROR_BODY_SECONDS: Final = 5.0
 #: What only a URL contains.
-_URL_PART: Final = re.compile(r"://|[?&=]")
+#: Headers whose values are not searched for phone numbers, unless they contain a part of a URL: they consist of digits.
+_NUMERIC_HEADER: Final = re.compile(r"(^|-)id$|^(content-length|etag|age)$", re.IGNORECASE)
+_URL_PART: Final = re.compile(r"://|[?&=%]")
 #: Headers of every request.
 _HEADERS: Final = (
     (b"accept", b"application/json"),
@@ -226,7 +228,9 @@ class Endpoint:
     ) -> RawPage:
         if self._on_date is not None and response.status_code in {200, 204}:
             self._on_date(response.headers.get("date"), response.headers.get("age"))
-        shown_headers = ResponseHeaders(response.headers.multi_items(), self._mask_header)
+        shown_headers = ResponseHeaders(
+            (name, self._mask_header(name, value)) for name, value in response.headers.multi_items()
+        )
         if response.status_code == 204:
             page = PageSplitter.empty()
             page.status_code, page.headers = 204, shown_headers
@@ -266,9 +270,10 @@ class Endpoint:
             DecodeError(problem, hint=hint), splittable=not is_html, max_attempts=max_attempts
         )
 
-    def _mask_header(self, value: str) -> str:
-        """Masks what a header must not show: the key, and what the URL of the request contains if the server repeats it."""
-        return (self._mask if _URL_PART.search(value) else self._mask_key)(value)
+    def _mask_header(self, name: str, value: str) -> str:
+        """Masks the key and phone numbers; in the id of a request only the key, unless the server repeats a URL there."""
+        only_key = _NUMERIC_HEADER.search(name) and not _URL_PART.search(value)
+        return (self._mask_key if only_key else self._mask)(value)
 
     async def _error_messages(self, body: ResponseBody) -> tuple[str, ...]:
         """The messages in an error body. Failures while reading it are ignored: the status decides."""

@@ -73,7 +73,6 @@ from iovox_async.backfill import (
     BackfillReport,
     Certificate,
     PartitionChanges,
-    read_changes,
 )
 from iovox_async.events import (
     BaseObserver,
@@ -572,7 +571,6 @@ async def filling(insights: AsyncInsights, query: InsightsQuery) -> dict[str, An
     assert_type(report, BackfillReport)
     assert_type(report.certificates, tuple[Certificate, ...])
     assert_type(report.changes, tuple[PartitionChanges, ...])
-    read_changes("calls", since=3, storage_options={"region": "eu-west-2"})
     assert_type((report.partitions, report.partitions_skipped, report.calls), tuple[int, int, int])
     assert_type((report.bytes_received, report.requests, report.retries), tuple[int, int, int])
     assert_type((report.window_splits, report.skipped, report.total_calls), tuple[int, int, int])

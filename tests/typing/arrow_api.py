@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from iovox_async import AsyncInsights, Call, Field, Fields, blocking
 from iovox_async.arrow import SCHEMA, schema_for, table_from_calls
+from iovox_async.backfill import read_changes
 
 
 async def batches(insights: AsyncInsights) -> AsyncIterator[pa.RecordBatch]:
@@ -34,3 +35,7 @@ def tables(calls: list[Call]) -> pa.Table:
     schemas: list[pa.Schema] = [SCHEMA, schema_for([Field.ID, "call_start"], ZoneInfo("Europe/London"))]
     assert schemas
     return table_from_calls(calls, Fields.ALL, "Europe/London")
+
+
+def changes() -> pa.Table:
+    return read_changes("calls", since=3, storage_options={"region": "eu-west-2"}).read_all()
