@@ -79,8 +79,9 @@ def documented_by(original: type) -> Callable[[type[T]], type[T]]:
     """Decorates a blocking class: the arguments and errors of the async one are added to its docstring."""
 
     def decorate(cls: type[T]) -> type[T]:
-        _, marker, arguments = (original.__doc__ or "").partition("    Args:\n")
-        cls.__doc__ = f"{cls.__doc__}\n{marker}{blocking_text(arguments)}"
+        # Since Python 3.13, the interpreter removes the indentation of docstrings.
+        _, marker, arguments = inspect.cleandoc(original.__doc__ or "").partition("Args:\n")
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{marker}{blocking_text(arguments)}"
         return cls
 
     return decorate
