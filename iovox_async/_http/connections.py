@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures.thread  # noqa: F401 - here, because `run_in_executor` would import it in the event loop
 import sys
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from attrs import frozen
 
 from ..errors import ConfigurationError
@@ -94,7 +95,9 @@ class Connections:
         if self._open is None:
             # An import takes long, and so does reading certificates. The rest takes less than to start a thread.
             takes_long = self._engine not in sys.modules or (self.own_pool and self._uses_tls())
-            opened = await anyio.to_thread.run_sync(self._make) if takes_long else self._make()
+            # Not one of anyio's threads: under nest_asyncio, these wait for work at the end of the process.
+            loop = asyncio.get_running_loop()
+            opened = await loop.run_in_executor(None, self._make) if takes_long else self._make()
             if self._open is None:
                 self._open = opened
         return self._open
