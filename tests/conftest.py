@@ -40,14 +40,19 @@ def _clean_environment(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _restored_log_settings():
-    logger = logging.getLogger("iovox_async")
-    before = logger.level, logger.propagate, list(logger.handlers)
-    # A library that configures logging while it is imported may have disabled it.
-    logger.disabled = False
+    names = ("iovox_async", "uvicorn", "uvicorn.access", "uvicorn.error")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    # A library that configures logging while it is imported may have disabled ours.
+    loggers[0].disabled = False
+    for logger in loggers[1:]:
+        # A server of another test may have configured it to log every request.
+        logger.setLevel(logging.WARNING)
     yield
-    logger.setLevel(before[0])
-    logger.propagate = before[1]
-    logger.handlers[:] = before[2]
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture
