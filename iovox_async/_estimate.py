@@ -62,11 +62,11 @@ async def estimate(
     sample_seconds = clock() - began
     rows = len(first.calls)
     row_bytes = len(first.raw) / rows if rows else 0.0
-    span = max((end - start) / _SECOND, 1.0)
+    range_seconds = max((end - start) / _SECOND, 1.0)
     low, high, calls = rows, float(rows), rows
     row_seconds = sample_seconds
     if rows == _SAMPLE:
-        total, low, high = rows * span / _seconds(start, first.calls[-1].call_start), rows, math.inf
+        total, low, high = rows * range_seconds / _seconds(start, first.calls[-1].call_start), rows, math.inf
         for share in (0.8, 0.97):
             number = max(low + 1, int(min(total * share, high if high < math.inf else total)))
             if number >= high:
@@ -76,7 +76,7 @@ async def estimate(
             row_seconds = min(row_seconds, clock() - began)
             if page.calls:
                 low = number
-                total = min(number * span / _seconds(start, page.calls[0].call_start), high)
+                total = min(number * range_seconds / _seconds(start, page.calls[0].call_start), high)
             else:
                 high = number - 1
                 total = min(total, (low + high) / 2)

@@ -61,10 +61,8 @@ def group_names() -> list[str]:
 
 
 def can_group_by(name: str) -> bool:
-    """Whether calls can be grouped by a name."""
-    return name in group_names() and not (
-        name in tuple(Field) and locate_field(Field(name))[1].startswith("list of P")
-    )
+    """Whether calls can be grouped by a name: all but the phrases of transcriptions."""
+    return name in group_names() and name != Field.TRANSCRIPTION_PHRASES
 
 
 def make_group(name: str) -> tuple[Group, tuple[Field, ...]]:
@@ -135,7 +133,9 @@ def to_svg(by: Sequence[str], rows: Sequence[Row]) -> str:
     """An SVG with a bar for each group: answered calls, and the others after them."""
     rows = rows[:_CHART_ROWS]
     labels = [" · ".join(label or "(none)" for label in key) for key, _ in rows]
-    labels = ["".join(one if one.isprintable() else "\ufffd" for one in label) for label in labels]
+    labels = [
+        "".join(character if character.isprintable() else "\ufffd" for character in label) for label in labels
+    ]
     left, width, height = 12 + 7 * max(map(len, labels), default=0), 480, 22
     most = max((figures["calls"] for _, figures in rows), default=1)
     total_width, total_height = left + width + 80, 40 + height * len(rows)

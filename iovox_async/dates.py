@@ -1,18 +1,18 @@
 """Parses dates as people say them: `yesterday`, `7d`, `last-month`, `2024-02`, `2024-W07`.
 
-An expression names a period, or a moment:
+An expression names a period or a point in time:
 
 ====================================================================  ==================================================
-`today`, `yesterday`, also with a time: `yesterday 18:00`             that day, or that moment
+`today`, `yesterday`, also with a time: `yesterday 18:00`             that day, or that time
 `this-week`, `last-month`; also `day`, `quarter`, `year`              the current period, or the one before; weeks begin on Monday
 `30min`, `12h`, `7d`, `4w`                                            that long before now
 `now`                                                                 now
 `2024`, `2024-Q1`, `2024-02`, `2024-W07`                              that year, quarter, month, or ISO week
-`2024-02-29`, `2024-2-29`, also with a time: `2024-02-29 18:00`       that day, or that moment
+`2024-02-29`, `2024-2-29`, also with a time: `2024-02-29 18:00`       that day, or that time
 ====================================================================  ==================================================
 
 As a start, a period means its first second, and as an end its last one. A start without an end that names a period means that
-period, except a date (`2024-02-29`), a moment, or `7d`, from which calls are read until now.
+period, except a date (`2024-02-29`), a point in time, or `7d`, from which calls are read until now.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _parse(
     """The first and last second of a value, and whether it names a period."""
     try:
         if not isinstance(value, str):
-            moment = convert(value)
-            return moment, moment, False
+            converted = convert(value)
+            return converted, converted, False
         text = value.strip()
         if match := _DATE.fullmatch(text):
             return *_on_day("-".join([match[1], match[2].zfill(2), match[3].zfill(2)]), match[4]), False
@@ -128,7 +128,7 @@ def _on_day(day: str, time: str | None) -> tuple[datetime | None, datetime | Non
 
 
 def _period(text: str, now: datetime) -> tuple[datetime, datetime]:
-    """The first and last second of a period; the same second twice for a moment."""
+    """The first and last second of a period; the same second twice for a point in time."""
     local = now.replace(microsecond=0, tzinfo=None, fold=0)
     if text.lower() == "now":
         return local, local
@@ -136,12 +136,12 @@ def _period(text: str, now: datetime) -> tuple[datetime, datetime]:
         unit = match[2].lower()
         ago = timedelta(**{_UNITS[unit]: int(match[1])})
         if now.tzinfo is not None and unit in {"h", "min"}:
-            moment = (
+            second = (
                 (now.astimezone(UTC) - ago).astimezone(now.tzinfo).replace(microsecond=0, tzinfo=None, fold=0)
             )
         else:
-            moment = local - ago
-        return moment, moment
+            second = local - ago
+        return second, second
     if match := _NAMED.fullmatch(text):
         unit, is_last = match[2].lower(), match[1].lower() == "last"
         if unit in _MONTHS:

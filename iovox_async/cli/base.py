@@ -22,8 +22,8 @@ def _set_log_level(ctx: click.Context, _option: click.Parameter, level: str | No
 
 
 def _switch_off(*names: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-    def callback(_ctx: click.Context, _option: click.Parameter, given: bool) -> None:
-        if given:
+    def callback(_ctx: click.Context, _option: click.Parameter, is_set: bool) -> None:
+        if is_set:
             switched_off.update(names)
 
     return callback

@@ -2,12 +2,13 @@
 
 Invariants:
 
-- Data is out when `write` has returned.
+- When `write` has returned, the operating system has the data.
 - A regular file gets its name only when all of it is on the disk. What an interrupted run has written is kept beside it.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import io
@@ -88,7 +89,7 @@ async def background_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator
             await task
 
 
-class Output:
+class Output(abc.ABC):
     """A destination for bytes; an async context manager that commits at its end and discards after an error."""
 
     #: Whether data that was written stays after a failure, so that a later run can continue.
@@ -135,8 +136,9 @@ class Output:
             await self._open()
         return self
 
+    @abc.abstractmethod
     async def _open(self) -> None:
-        raise NotImplementedError
+        """Opens the file."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -144,7 +146,7 @@ class Output:
         with self._os_errors():
             await self._close(commit=error is None)
 
-    async def _close(self, *, commit: bool) -> None:
+    async def _close(self, *, commit: bool) -> None:  # noqa: B027 - stdout stays open
         pass
 
     async def keep(self, state: dict[str, Any]) -> bool:  # noqa: ARG002 - only files keep it
@@ -231,14 +233,14 @@ class FileOutput(Output):
         self._mode = mode
         # A random part, so that two processes that write the same file do not write the same temporary one.
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        #: What an interrupted run has left, and what is known about it.
+        #: What an interrupted run has left: its data, and the state that `keep` was called with.
         self.unfinished: Path = path.with_name(f".{path.name}.part")
         self._state = path.with_name(f".{path.name}.part.json")
         #: Continue the unfinished file, and do so by appending to it.
         self.continues = self.appends = False
 
     def load_state(self) -> dict[str, Any]:
-        """What `keep` was given.
+        """The state that `keep` was called with.
 
         Raises:
             click.UsageError: there is nothing to continue.

@@ -39,10 +39,10 @@ def credentials(profile: Profile) -> dict[str, str]:
     Raises:
         click.UsageError: one is missing and there is no terminal, or the command that prints the key fails.
     """
-    found: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     user, profile_user = os.environ.get("IOVOX_USERNAME"), profile.entries.get("username")
     if not user and profile_user:
-        found["username"] = profile_user
+        arguments["username"] = profile_user
     if user and profile_user not in {None, user} and profile.name:
         print_warning(
             f"IOVOX_USERNAME overrides the user of the profile {profile.name}; so the profile's key is not used."
@@ -52,8 +52,10 @@ def credentials(profile: Profile) -> dict[str, str]:
             key = read_key(profile)
         except ConfigurationError as error:
             raise CredentialsError(str(error)) from None
-        found |= {"secure_key": key} if key else {}
-    missing = [name for name in _PROMPTS if name not in found and not os.environ.get(f"IOVOX_{name.upper()}")]
+        arguments |= {"secure_key": key} if key else {}
+    missing = [
+        name for name in _PROMPTS if name not in arguments and not os.environ.get(f"IOVOX_{name.upper()}")
+    ]
     if missing and not (is_terminal("stdin") and is_terminal("stderr")):
         variables = " and ".join(f"IOVOX_{name.upper()}" for name in missing)
         raise CredentialsError(
@@ -64,4 +66,4 @@ def credentials(profile: Profile) -> dict[str, str]:
     prompts = {
         name: click.prompt(_PROMPTS[name], hide_input=name == "secure_key", err=True) for name in missing
     }
-    return found | prompts
+    return arguments | prompts

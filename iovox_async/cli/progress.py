@@ -251,15 +251,15 @@ def verification_table(report: BackfillReport) -> str:
     rows = [("partition", "calls", "first id", "last id", "ids", "read at", "result")]
     rows += [
         (
-            one.partition,
-            format_count(one.calls),
-            str(one.first_id or ""),
-            str(one.last_id or ""),
-            one.ids[:12],
-            f"{one.read_at:%Y-%m-%d %H:%M:%S}Z" if one.read_at else "",
-            one.problem or "ok",
+            certificate.partition,
+            format_count(certificate.calls),
+            str(certificate.first_id or ""),
+            str(certificate.last_id or ""),
+            certificate.ids[:12],
+            f"{certificate.read_at:%Y-%m-%d %H:%M:%S}Z" if certificate.read_at else "",
+            certificate.problem or "ok",
         )
-        for one in report.certificates
+        for certificate in report.certificates
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

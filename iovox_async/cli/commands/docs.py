@@ -22,8 +22,8 @@ _LINE_WIDTH: Final = 100
 def guides() -> dict[str, Traversable]:
     """The files of the guides by topic, in alphabetical order."""
     pages = (files("iovox_async") / "docs").iterdir()
-    found = {page.name.removesuffix(".md"): page for page in pages if page.name.endswith(".md")}
-    return dict(sorted(found.items()))
+    by_topic = {page.name.removesuffix(".md"): page for page in pages if page.name.endswith(".md")}
+    return dict(sorted(by_topic.items()))
 
 
 @click.command(

@@ -27,15 +27,15 @@ _COLUMNS = ("profile", "username", "address", "time zone", "key")
 def profiles() -> None:
     """Runs `iovox profiles`."""
     try:
-        found, default = load_profiles()
+        by_name, default = load_profiles()
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
-    if not found:
+    if not by_name:
         print_note(f"There are no profiles in {config_path()}. iovox help environment shows an example.")
         return
     used = os.environ.get("IOVOX_PROFILE") or default
     rows: list[tuple[str, ...]] = [_COLUMNS]
-    for name, profile in sorted(found.items()):
+    for name, profile in sorted(by_name.items()):
         entries = (profile.entries.get(key, "") for key in ("username", "url", "timezone"))
         rows.append(
             (f"{name}{'*' if name == used else ''}", *map(escape_controls, entries), profile.key_source)
