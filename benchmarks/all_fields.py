@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .harness import Comparison, Goal, Options, compare, keep, server
-from .tables import table, verdicts
+from .harness import Comparison, Goal, Options, compare, server
+from .tables import report
 
 NAMES = ("stream", "arrow", "httpx_gather_all")
 GOALS = (
@@ -25,7 +25,4 @@ def run(options: Options) -> Comparison:
             settings={"latency": options.latency},
             jobs=jobs,
         )
-    print(table(comparison))
-    print(verdicts(comparison, GOALS))
-    keep("all_fields", comparison.to_dict(GOALS), options)
-    return comparison
+    return report("all_fields", comparison, GOALS, options)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .harness import Comparison, Goal, Options, compare, keep, server
-from .tables import table, verdicts
+from .harness import Comparison, Goal, Options, compare, server
+from .tables import report
 
 NAMES = ("backfill", "backfill_command", "dlt_parquet", "pandas_parquet")
 GOALS = (
@@ -34,7 +34,4 @@ def run(options: Options) -> Comparison:
             settings={"latency": options.latency},
             watch=False,
         )
-    print(table(comparison, COLUMNS))
-    print(verdicts(comparison, GOALS))
-    keep("backfill", comparison.to_dict(GOALS), options)
-    return comparison
+    return report("backfill", comparison, GOALS, options, COLUMNS)

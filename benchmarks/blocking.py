@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .harness import Comparison, Goal, Options, compare, keep, server
-from .tables import table, verdicts
+from .harness import Comparison, Goal, Options, compare, server
+from .tables import report
 
 NAMES = ("stream", "stream_blocking", "arrow", "arrow_blocking")
 GOALS = (
@@ -22,7 +22,4 @@ def run(options: Options) -> Comparison:
             settings={"latency": options.latency},
             watch=False,
         )
-    print(table(comparison))
-    print(verdicts(comparison, GOALS))
-    keep("blocking", comparison.to_dict(GOALS), options)
-    return comparison
+    return report("blocking", comparison, GOALS, options)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .harness import keep
 from .programs import PROGRAMS
 
 if TYPE_CHECKING:
-    from .harness import Comparison, Goal
+    from .harness import Comparison, Goal, Options
 
 Column = tuple[str, str, str]  # heading, measure, format
 
@@ -59,3 +60,17 @@ def verdicts(comparison: Comparison, goals: tuple[Goal, ...]) -> str:
             f"(goal: at most {judged['most']:g})"
         )
     return "\n".join(lines)
+
+
+def report(
+    name: str,
+    comparison: Comparison,
+    goals: tuple[Goal, ...],
+    options: Options,
+    columns: tuple[Column, ...] = COLUMNS,
+) -> Comparison:
+    """Prints the figures of a comparison and its goals, and keeps both under the name of the benchmark."""
+    print(table(comparison, columns))
+    print(verdicts(comparison, goals))
+    keep(name, comparison.to_dict(goals), options)
+    return comparison

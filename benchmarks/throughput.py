@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .harness import Comparison, Goal, Options, compare, keep, server
-from .tables import table, verdicts
+from .harness import Comparison, Goal, Options, compare, server
+from .tables import report
 
 NAMES = (
     *("stream", "arrow", "httpx_gather", "httpx_pages", "httpx2_gather", "aiohttp_gather", "aiohttp_msgspec"),
@@ -29,7 +29,4 @@ def run(options: Options) -> Comparison:
             options,
             settings={"latency": options.latency},
         )
-    print(table(comparison))
-    print(verdicts(comparison, GOALS))
-    keep("throughput", comparison.to_dict(GOALS), options)
-    return comparison
+    return report("throughput", comparison, GOALS, options)

@@ -5,28 +5,18 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from support.sandbox import shared_sandbox
 
 from iovox_async import AsyncInsights, RetryPolicy, ServerError, SessionError
 from iovox_async.arrow import schema_for
 from iovox_async.blocking import Insights
-from iovox_async.sandbox import Faults, Sandbox
+from iovox_async.sandbox import Faults
 
 RANGE = ("2024-01-01", "2024-03-31")
 FIELDS = "id,call_start,talk_time_seconds"
 
 
-@pytest.fixture(scope="module")
-def served():
-    sandbox = Sandbox(calls=1_000)
-    with sandbox.serve() as url:
-        yield sandbox, url
-
-
-@pytest.fixture
-def sandbox(served):
-    served[0].faults = Faults()
-    served[0].reset_stats()
-    return served[0]
+served, sandbox = shared_sandbox(calls=1_000)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.sandbox import shared_sandbox
 
 from iovox_async import (
     BackfillError,
@@ -28,19 +29,7 @@ START, END = "2024-01-01", "2024-03-31"
 NO_RETRIES = RetryPolicy(max_attempts=1)
 
 
-@pytest.fixture(scope="module")
-def served():
-    sandbox = Sandbox(calls=2_000)
-    with sandbox.serve() as url:
-        yield sandbox, url
-
-
-@pytest.fixture
-def sandbox(served):
-    """A shared sandbox without faults, its counters at zero."""
-    served[0].faults = Faults()
-    served[0].reset_stats()
-    return served[0]
+served, sandbox = shared_sandbox(calls=2_000)
 
 
 @pytest.fixture

@@ -11,25 +11,14 @@ import pytest
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from support.sandbox import shared_sandbox
 from support.waiting import until, until_idle
 from support.web import parse_events, parse_lines
 from support.web_apps import Site, make_fastapi_app, serve, serve_fastapi
 
-from iovox_async.sandbox import Faults, Sandbox
+from iovox_async.sandbox import Faults
 
-
-@pytest.fixture(scope="module")
-def served():
-    sandbox = Sandbox(calls=1_000)
-    with sandbox.serve() as url:
-        yield sandbox, url
-
-
-@pytest.fixture
-def sandbox(served):
-    served[0].faults = Faults()
-    served[0].reset_stats()
-    return served[0]
+served, sandbox = shared_sandbox(calls=1_000)
 
 
 class Timeout:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient as StarletteClient
+from support.sandbox import shared_sandbox
 from support.waiting import until, until_idle
 from support.web import END, START, parse_events
 from support.web_apps import Site, serve_aiohttp, serve_fastapi
@@ -34,19 +35,7 @@ from iovox_async.integrations.fastapi import (
 )
 from iovox_async.sandbox import Faults, Sandbox
 
-
-@pytest.fixture(scope="module")
-def served():
-    sandbox = Sandbox(calls=400)
-    with sandbox.serve() as url:
-        yield sandbox, url
-
-
-@pytest.fixture
-def sandbox(served):
-    served[0].faults = Faults()
-    served[0].reset_stats()
-    return served[0]
+served, sandbox = shared_sandbox(calls=400)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import typing
 
 import httpx
 import pytest
+from support.sandbox import shared_sandbox
 from support.waiting import until, until_idle
 from support.web import START, parse_events, parse_lines
 from support.web_apps import serve
@@ -29,25 +30,12 @@ def framework(request):
     return request.param
 
 
-@pytest.fixture(scope="module")
-def served_sandbox():
-    sandbox = Sandbox(calls=4_000)
-    with sandbox.serve() as base_url:
-        yield sandbox, base_url
+served, sandbox = shared_sandbox(calls=4_000)
 
 
 @pytest.fixture
-def sandbox(served_sandbox):
-    """A shared sandbox without faults, its counters at zero; the test must not change its calls."""
-    sandbox, _ = served_sandbox
-    sandbox.faults = Faults()
-    sandbox.reset_stats()
-    return sandbox
-
-
-@pytest.fixture
-def base_url(served_sandbox):
-    return served_sandbox[1]
+def base_url(served):
+    return served[1]
 
 
 async def read_broken(client, path):

@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 from litestar.testing import TestClient as LitestarClient
 from starlette.testclient import TestClient
+from support.sandbox import shared_sandbox
 from support.web import END, START, parse_events, parse_lines
 from support.web_apps import Site, serve_aiohttp
-
-from iovox_async.sandbox import Sandbox
 
 GUIDE = (Path(__file__).parents[2] / "iovox_async" / "docs" / "web.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 RANGE = f"start={START}&end={END}"
 
 
-@pytest.fixture(scope="module")
-def served():
-    sandbox = Sandbox(calls=200)
-    with sandbox.serve() as url:
-        yield sandbox, url
+served, _ = shared_sandbox(calls=200)
 
 
 @pytest.fixture

@@ -1,12 +1,35 @@
-"""What the tests of the sandbox share: credentials, a path, and functions of responses."""
+"""A sandbox for all tests of a module; and what the tests of the sandbox share: credentials, a path, functions of responses."""
 
 import socket
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
+import pytest
+
+from iovox_async.sandbox import Faults, Sandbox
+
 CREDENTIALS = {"username": "demo", "secureKey": "demo-key"}
 RANGE = {"start_date": "2024-01-01", "end_date": "2024-03-31"}
 PATH = "/calls/insights?start_date=2024-01-01&end_date=2024-03-31"
+
+
+def shared_sandbox(calls):
+    """Two fixtures for a module: the sandbox with its URL, served by its own thread, and the sandbox alone, as new for each test."""
+
+    @pytest.fixture(scope="module")
+    def served():
+        sandbox = Sandbox(calls=calls)
+        with sandbox.serve() as url:
+            yield sandbox, url
+
+    @pytest.fixture
+    def sandbox(served):
+        """A shared sandbox without faults, its counters at zero; the test must not change its calls."""
+        served[0].faults = Faults()
+        served[0].reset_stats()
+        return served[0]
+
+    return served, sandbox
 
 
 def ids(calls):
