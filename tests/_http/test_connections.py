@@ -2,14 +2,13 @@
 
 import asyncio
 import datetime as dt
-import json
 import socket
 import ssl
 
 import pytest
 import trustme
-from support.faults import RawServer, answering, every_engine, http_answer, tunnel
-from support.sessions import endpoint
+from support.faults import CALL, RESPONSE, RawServer, answering, every_engine, http_answer, tunnel
+from support.sessions import endpoint, page_ids
 
 from iovox_async import (
     AsyncInsights,
@@ -24,16 +23,9 @@ from iovox_async import (
 from iovox_async.sandbox import Sandbox
 
 START, END = "2024-01-01", "2024-01-10"
-CALL = {"id": 30683207599876, "call_start": "2024-01-02 04:39:59"}
-PAGE = json.dumps([CALL]).encode()
-RESPONSE = http_answer(PAGE)
 
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-
-
-async def ids(insights):
-    return [call.id for call in (await insights.page(START, END)).calls]
 
 
 # Connecting.
@@ -121,7 +113,7 @@ async def test_a_server_that_starts_during_the_retries_is_reached(open_session, 
     servers = []
     insights = open_session(f"http://127.0.0.1:{port}/rest/v1", sleep=wait_and_start)
     async with insights:
-        assert await ids(insights) == [CALL["id"]]
+        assert await page_ids(insights) == [CALL["id"]]
     servers[0].close()
 
 
@@ -214,7 +206,7 @@ async def test_a_trusted_certificate_is_accepted(authority, trusting, open_sessi
         RawServer(answering(RESPONSE), tls=context) as server,
         open_session(server.base_url, verify=trusting) as insights,
     ):
-        assert await ids(insights) == [CALL["id"]]
+        assert await page_ids(insights) == [CALL["id"]]
 
 
 @pytest.mark.fault(3)
@@ -233,7 +225,7 @@ async def test_an_interrupted_handshake_is_retried(authority, trusting, open_ses
 
     async with RawServer(answering(RESPONSE), tls=context) as server, RawServer(broken_twice) as front:
         async with open_session(f"https://127.0.0.1:{front.port}/rest/v1", verify=trusting) as insights:
-            assert await ids(insights) == [CALL["id"]]
+            assert await page_ids(insights) == [CALL["id"]]
         assert front.connections == 3
 
 

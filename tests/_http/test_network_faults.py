@@ -2,11 +2,10 @@
 
 import asyncio
 import gzip
-import json
 
 import pytest
-from support.faults import RawServer, answering, every_engine, http_answer
-from support.sessions import endpoint
+from support.faults import CALL, PAGE, RESPONSE, RawServer, answering, every_engine, http_answer
+from support.sessions import endpoint, page_ids
 
 from iovox_async import (
     BadRequestError,
@@ -20,16 +19,9 @@ from iovox_async._http import transport
 from iovox_async.sandbox import Sandbox
 
 START, END = "2024-01-01", "2024-01-10"
-CALL = {"id": 30683207599876, "call_start": "2024-01-02 04:39:59"}
-PAGE = json.dumps([CALL]).encode()
-RESPONSE = http_answer(PAGE)
 
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
-
-
-async def ids(insights):
-    return [call.id for call in (await insights.page(START, END)).calls]
 
 
 @pytest.mark.fault(4)
@@ -45,7 +37,7 @@ async def test_a_closed_idle_connection_costs_no_attempt_and_no_wait(open_sessio
 
     async with RawServer(one_response) as server:
         async with open_session(server.base_url, retry=RetryPolicy(max_attempts=1)) as insights:
-            assert [await ids(insights) for _ in range(4)] == [[CALL["id"]]] * 4
+            assert [await page_ids(insights) for _ in range(4)] == [[CALL["id"]]] * 4
         assert server.connections == 4
     assert clock.waits == []
 
@@ -106,7 +98,7 @@ async def test_a_flood_of_100_continue_is_skipped_or_ends_at_the_deadline(endles
                 with pytest.raises(RequestTimeout):
                     await insights.page()
             else:
-                assert await ids(insights) == [CALL["id"]]
+                assert await page_ids(insights) == [CALL["id"]]
 
 
 def truncated(*blocks, reset=False):
@@ -156,7 +148,7 @@ TRUNCATED = {
 async def test_a_truncated_response_is_detected_and_retried(handler, open_session):
     """Given a response truncated anywhere, when a page is requested, then it is discarded and requested again."""
     async with RawServer(handler) as server, open_session(server.base_url) as insights:
-        assert await ids(insights) == [CALL["id"]]
+        assert await page_ids(insights) == [CALL["id"]]
         assert len(server.inbox) == 2
 
 
@@ -167,7 +159,7 @@ async def test_every_member_of_a_gzip_body_is_decoded(open_session):
     body = b"".join(gzip.compress(PAGE[offset : offset + 7]) for offset in range(0, len(PAGE), 7))
     response = http_answer(body, b"200 OK", b"content-encoding: gzip")
     async with RawServer(answering(response)) as server, open_session(server.base_url) as insights:
-        assert await ids(insights) == [CALL["id"]]
+        assert await page_ids(insights) == [CALL["id"]]
 
 
 @pytest.mark.fault(10)

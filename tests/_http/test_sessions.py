@@ -15,7 +15,7 @@ import warnings
 import httpx
 import httpx2
 import pytest
-from support.faults import nothing_left
+from support.faults import CALL, nothing_left
 
 from iovox_async import (
     AsyncInsights,
@@ -34,7 +34,6 @@ from iovox_async.events import BaseObserver
 from iovox_async.sandbox import Sandbox
 
 START, END = "2024-01-01", "2024-01-31"
-CALL = {"id": 30683207599876, "call_start": "2024-01-02 04:39:59"}
 ONCE = RetryPolicy(max_attempts=1)
 
 

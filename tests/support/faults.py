@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import json
 import socket
 import struct
 import types
@@ -153,6 +154,12 @@ def http_answer(body=b"[]", status=b"200 OK", *headers):
     """A complete, valid response."""
     lines = [b"HTTP/1.1 " + status, b"content-length: %d" % len(body), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+#: A call, the page that consists of it, and the response with that page.
+CALL = {"id": 30683207599876, "call_start": "2024-01-02 04:39:59"}
+PAGE = json.dumps([CALL]).encode()
+RESPONSE = http_answer(PAGE)
 
 
 def answering(*answers):

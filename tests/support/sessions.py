@@ -19,3 +19,8 @@ def open_tasks(insights):
 def endpoint(insights):
     """What sends the attempts of the session; tests replace its `get_page`."""
     return insights._connection.endpoint
+
+
+async def page_ids(insights):
+    """The ids of the calls of one page of the first days of 2024."""
+    return [call.id for call in (await insights.page("2024-01-01", "2024-01-10")).calls]
