@@ -166,13 +166,13 @@ def _setting(result: dict[str, Any], machine: dict[str, Any]) -> str:
 
 
 def _panel(result: dict[str, Any], heading: str, unit: str, measure: str) -> list[Panel]:
-    found = [
+    charts = [
         Bar(result["labels"][name], values[measure], result["labels"][name].startswith("iovox_async"))
         for name, values in result["medians"].items()
         if measure in values
     ]
-    found.sort(key=lambda bar: bar.value)
-    return [Panel(heading, unit, found)] if found else []
+    charts.sort(key=lambda bar: bar.value)
+    return [Panel(heading, unit, charts)] if charts else []
 
 
 def _throughput(result: dict[str, Any]) -> dict[str, str]:
@@ -186,14 +186,14 @@ def _throughput(result: dict[str, Any]) -> dict[str, str]:
         *_panel(result, "Longest time the event loop stood still", "milliseconds", "stall_ms"),
         *_panel(result, "First record after", "seconds", "first_record"),
     ]
-    found = {"time.svg": (f"Reading {calls}", time), "responsiveness.svg": (f"While reading {calls}", turn)}
-    return {file: bars(title, note, panels) for file, (title, panels) in found.items() if panels}
+    charts = {"time.svg": (f"Reading {calls}", time), "responsiveness.svg": (f"While reading {calls}", turn)}
+    return {file: bars(title, note, panels) for file, (title, panels) in charts.items() if panels}
 
 
 def _growth(result: dict[str, Any]) -> dict[str, str]:
     comparisons = result["comparisons"]
     labels = comparisons[-1]["labels"]
-    found = {}
+    charts = {}
     for file, title, measure, unit in (
         ("memory.svg", "Peak memory against the range", "peak_mb", "MB, the interpreter included"),
         ("growth.svg", "Time against the range", "wall", "seconds"),
@@ -210,8 +210,8 @@ def _growth(result: dict[str, Any]) -> dict[str, str]:
             for name, label in labels.items()
         ]
         note = _setting(comparisons[-1], result["machine"])
-        found[file] = lines(title, note, "calls in the range", unit, series)
-    return found
+        charts[file] = lines(title, note, "calls in the range", unit, series)
+    return charts
 
 
 def _backfill(result: dict[str, Any]) -> dict[str, str]:

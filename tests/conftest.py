@@ -65,9 +65,9 @@ def logs():
             lines.append(f"{record.name} {record.levelname} {self.format(record)} {record.__dict__!r}")
 
     root, handler = logging.getLogger(), Everything(level=0)
-    known = [root, *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
-    levels = [(logger, logger.level) for logger in known]
-    for logger in known:
+    all_loggers = [root, *(logging.getLogger(name) for name in logging.root.manager.loggerDict)]
+    levels = [(logger, logger.level) for logger in all_loggers]
+    for logger in all_loggers:
         logger.setLevel(logging.DEBUG)
     root.addHandler(handler)
     yield lines

@@ -151,10 +151,10 @@ def leaked(texts, *, numbers=True):
     """The texts that contain a run of the key, or the digits of a phone number, or the name."""
     runs = {KEY[at : at + 6] for at in range(len(KEY) - 5)}
     runs |= {repr(run)[1:-1] for run in runs}
-    found = [text for text in texts if any(run in text for run in runs)]
+    leaking = [text for text in texts if any(run in text for run in runs)]
     if numbers:
-        found += [text for text in texts if "7598455" in re.sub(r"[^\da-zA-Z:;]", "", text) or NAME in text]
-    return found
+        leaking += [text for text in texts if "7598455" in re.sub(r"[^\da-zA-Z:;]", "", text) or NAME in text]
+    return leaking
 
 
 def cases(reader):

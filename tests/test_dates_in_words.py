@@ -42,7 +42,7 @@ NOW = datetime(2024, 3, 14, 10, 30)
         ("now", "2024-03-14 10:30:00", None),
     ],
 )
-def test_a_start_alone_is_a_moment_or_a_period(text, start, end):
+def test_a_start_alone_is_a_time_or_a_period(text, start, end):
     """Given an expression, when it is the only one, then it means that period, or from that moment or day until now."""
     first, last = parse_range(text, now=NOW)
     assert (str(first), last and str(last)) == (start, end)

@@ -36,10 +36,10 @@ def test_the_oldest_versions_are_those_of_the_project():
 
 def test_a_package_has_the_same_bounds_wherever_it_is_required():
     """Given several extras that require a package, when its bounds are compared, then they are equal."""
-    found = {}
+    lower_bounds = {}
     for items in (PROJECT["dependencies"], *EXTRAS.values()):
         for name, lower, upper in bounds(items):
-            assert found.setdefault(name, (lower, upper)) == (lower, upper)
+            assert lower_bounds.setdefault(name, (lower, upper)) == (lower, upper)
 
 
 def test_each_upper_bound_has_its_reason():

@@ -101,12 +101,12 @@ def test_a_missing_extra_names_its_packages_and_the_install_command():
         'Install it with: pip install "iovox-async[dask]"'
     )
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    wanted = {
+    extras = {
         extra: tuple(re.match(r"[\w-]+(\[\w+\])?", package)[0] for package in packages)
         for extra, packages in project["optional-dependencies"].items()
         if extra not in {"all", "dev"}
     }
-    assert wanted == errors.EXTRAS
+    assert extras == errors.EXTRAS
 
 
 @pytest.mark.parametrize(

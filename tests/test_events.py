@@ -70,7 +70,7 @@ async def test_an_observer_gets_all_events_of_a_stream(session):
     """Given an observer, when a stream is read, then its events agree with the stats and with the server's."""
     observer = RecordingObserver()
     async with session(observer=observer) as insights, insights.stream(START, END, page_size=100) as calls:
-        found = await calls.collect()
+        delivered = await calls.collect()
         stats = calls.stats
     (started,), (finished,) = observer.named("StreamStarted"), observer.named("StreamFinished")
     requests, windows = observer.named("RequestFinished"), observer.named("PageAccepted")
@@ -80,7 +80,7 @@ async def test_an_observer_gets_all_events_of_a_stream(session):
     assert (started.paging, started.resumed, started.field_count) == ("windows", False, len(Fields.DEFAULT))
     assert (finished.outcome, finished.error) == ("complete", None)
     assert (finished.calls, finished.requests, finished.retries, finished.bytes) == (
-        len(found),
+        len(delivered),
         stats.requests,
         stats.retries,
         stats.bytes_received,

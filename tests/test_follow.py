@@ -76,9 +76,11 @@ async def test_changed_calls_are_delivered_again_on_request(sandbox, open_sessio
         async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
             fields = ["id", "call_start", "node_name"]
             async with insights.follow(f"{DAY} 09:00", include_updates=changes, fields=fields) as follow:
-                found = [call.id for call in await take(follow, count)]
-        assert [one for one, known in zip(found, ids, strict=True) if known] == [one for one in ids if one]
-        assert (found[2] == first) is changes
+                ids_in_order = [call.id for call in await take(follow, count)]
+        assert [one for one, known in zip(ids_in_order, ids, strict=True) if known] == [
+            one for one in ids if one
+        ]
+        assert (ids_in_order[2] == first) is changes
 
 
 async def test_polling_continues_after_temporary_errors(sandbox, open_session):

@@ -177,9 +177,9 @@ def test_processes_and_memory_are_known_elsewhere(monkeypatch):
     done.wait()
     assert _platform.is_running(os.getpid())
     assert not _platform.is_running(done.pid)
-    known = _platform.peak_memory()
+    peak = _platform.peak_memory()
     monkeypatch.setattr(_platform, "system", "freebsd")
-    assert 0 < known <= _platform.peak_memory() * 2
+    assert 0 < peak <= _platform.peak_memory() * 2
 
 
 @pytest.mark.subprocess
@@ -222,7 +222,7 @@ asyncio.run(main(pathlib.Path(sys.argv[1])))
 def test_only_one_module_asks_for_the_system():
     """Given the sources, when they are searched, then no other module has a switch for a system."""
     switches = {("sys", "platform"), ("os", "name"), ("platform", "system")}
-    found = [
+    places = [
         path.name
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -230,5 +230,5 @@ def test_only_one_module_asks_for_the_system():
         and isinstance(node.value, ast.Name)
         and (node.value.id, node.attr) in switches
     ]
-    assert set(found) == {"_platform.py"}
+    assert set(places) == {"_platform.py"}
     assert importlib.import_module("iovox_async._platform").system == sys.platform

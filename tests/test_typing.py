@@ -87,11 +87,13 @@ def mypy(program, pytestconfig):
     names = [file.name for file in program.glob("*.py")]
     # What it knows of the libraries stays from run to run; it is absent with `-p no:cacheprovider`.
     cache = getattr(pytestconfig, "cache", None)
-    known = cache.mkdir("mypy") if cache else program / ".cache"
-    printed = run("mypy", "--config-file=mypy.ini", "--cache-dir", known, "--no-pretty", *names, cwd=program)
-    found = re.findall(r"^(.+?):(\d+): error: (.+)  \[([\w-]+)\]$", printed, re.MULTILINE)
-    assert len(found) == printed.count(": error: "), printed
-    return [(file, int(line), code, message) for file, line, message, code in found]
+    cache_directory = cache.mkdir("mypy") if cache else program / ".cache"
+    printed = run(
+        "mypy", "--config-file=mypy.ini", "--cache-dir", cache_directory, "--no-pretty", *names, cwd=program
+    )
+    errors = re.findall(r"^(.+?):(\d+): error: (.+)  \[([\w-]+)\]$", printed, re.MULTILINE)
+    assert len(errors) == printed.count(": error: "), printed
+    return [(file, int(line), code, message) for file, line, message, code in errors]
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +114,10 @@ def marked():
     return {number: mark[1] for number, mark in marks if mark}
 
 
-def in_wrong(found):
+def in_wrong(errors):
     """The findings in `wrong.py`: the codes of each line."""
     lines = {}
-    for file, line, code, _ in found:
+    for file, line, code, _ in errors:
         if file == "wrong.py":
             lines.setdefault(line, set()).add(code)
     return lines
@@ -130,9 +132,9 @@ def test_given_a_program_that_uses_the_public_surface_when_mypy_checks_it_then_n
 @pytest.mark.slow
 def test_given_wrong_lines_when_mypy_checks_them_then_each_is_found_with_its_code(mypy):
     """`mypy --strict` finds every wrong name and type with the expected code, and nothing else."""
-    found = in_wrong(mypy)
-    assert found.keys() == marked().keys()
-    assert {line: code for line, code in marked().items() if code not in found[line]} == {}
+    errors = in_wrong(mypy)
+    assert errors.keys() == marked().keys()
+    assert {line: code for line, code in marked().items() if code not in errors[line]} == {}
 
 
 @pytest.mark.slow

@@ -142,11 +142,11 @@ async def test_the_full_page_of_a_long_range_may_come_before_the_small_one(order
             for _ in range(100):
                 await asyncio.sleep(0)
         start, end = query["start_date"], query["end_date"]
-        found = [row for row in rows if start <= row["call_start"] <= end]
-        found.sort(key=lambda row: row["call_start"], reverse=query["order"].endswith("DESC"))
+        rows_in_range = [row for row in rows if start <= row["call_start"] <= end]
+        rows_in_range.sort(key=lambda row: row["call_start"], reverse=query["order"].endswith("DESC"))
         first = limit * (int(query["page"]) - 1)
         full_page_came.set()
-        return httpx.Response(200, json=found[first : first + limit])
+        return httpx.Response(200, json=rows_in_range[first : first + limit])
 
     transport = httpx.MockTransport(answer)
     async with AsyncInsights("user", "key", transport=transport) as insights:

@@ -354,7 +354,7 @@ async def test_every_reader_gives_the_same_calls_over_every_engine(engine, open_
         numbered = [call.id async for call in insights.stream(START, END, paging="pages")]
         batches = [batch["id"].to_pylist() async for batch in insights.stream(START, END).arrow()]
         columns = [one for batch in batches for one in batch]
-        found = [call.id for call in await insights.get(ids[::-7])]
+        delivered = [call.id for call in await insights.get(ids[::-7])]
         followed = []
         async with insights.follow(START) as follow:
             async for call in follow:
@@ -364,5 +364,5 @@ async def test_every_reader_gives_the_same_calls_over_every_engine(engine, open_
         query = InsightsQuery(start_date=START, end_date=END)
         report = await Backfill(insights, query, tmp_path / "calls", format="jsonl").run()
     assert calls == pages == numbered == columns == followed == ids_in(tmp_path / "calls") == ids
-    assert found == ids[::-7]
+    assert delivered == ids[::-7]
     assert report.calls == len(ids)

@@ -118,23 +118,25 @@ async def sweep(kind, open_session, read):
                 which = {"fail_after": number - 1} if lasting else {"fail_at": (number,)}
                 sandbox.faults = Faults(kinds=kind, drip_interval=0.02, **which)
                 sandbox.reset_stats()
-                found = []
+                delivered = []
                 async with open_session(base_url, concurrency=2, **options) as insights:
                     stream = insights.stream(START, END, page_size=40)
-                    error = await outcome(read(stream, found))
+                    error = await outcome(read(stream, delivered))
                     touched = error is not None or sandbox.stats.requests >= number
                     if error is None:
                         assert retried or not touched
                     else:
                         assert lasting or not retried
                         assert type(error) is expected
-                        assert found == truth[: len(found)]
+                        assert delivered == truth[: len(delivered)]
                     assert requests_in_flight(insights) == 0
                     if error is not None and expected not in {AuthenticationError, PermissionDeniedError}:
                         sandbox.faults = Faults()
                         async with open_session(base_url) as other:
-                            await read(other.stream(START, END, page_size=40, resume=error.position), found)
-                    assert found == truth or type(error) in {AuthenticationError, PermissionDeniedError}
+                            await read(
+                                other.stream(START, END, page_size=40, resume=error.position), delivered
+                            )
+                    assert delivered == truth or type(error) in {AuthenticationError, PermissionDeniedError}
             assert number > 3 or kind in TIMEOUTS
 
 
@@ -169,8 +171,8 @@ async def test_a_stream_is_exact_when_every_seventh_request_fails(
     truth = sandbox.ids()
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
         stream = insights.stream(START, END, order=order, page_size=page_size)
-        found = [call.id async for call in stream]
-        assert found == (truth if order.endswith("ASC") else truth[::-1])
+        delivered = [call.id async for call in stream]
+        assert delivered == (truth if order.endswith("ASC") else truth[::-1])
         stats, gate = stream.stats, insights._connection.throttle
         # aiohttp repeats a request itself if the connection is lost before the response.
         lost = sum(request.outcome in {"close", "reset"} for request in sandbox.requests)
@@ -191,14 +193,14 @@ async def test_a_lasting_failure_ends_in_one_error_without_a_retry_storm(
     sandbox = Sandbox(calls=1_000, start=START, end=END, faults=Faults(fail_after=after, kinds=kind))
     policy = RetryPolicy()
     async with sandbox.serve() as base_url, open_session(base_url, concurrency=concurrency) as insights:
-        began, found = clock.now, []
+        began, delivered = clock.now, []
         with pytest.raises(ServerError) as caught:
-            await read(insights.stream(START, END, page_size=40), found)
+            await read(insights.stream(START, END, page_size=40), delivered)
         assert type(caught.value) is ServerError
         assert caught.value.status_code == int(kind)
         assert clock.now - began <= policy.total_timeout
         assert sandbox.stats.requests - after <= policy.max_attempts * concurrency
-        assert found == sandbox.ids()[: len(found)]
+        assert delivered == sandbox.ids()[: len(delivered)]
 
 
 @pytest.mark.fault(54)

@@ -297,8 +297,10 @@ async def test_an_id_does_not_exist_if_two_responses_leave_it_out(endpoint, open
     def respond(request):
         query = parse_qs(request.url.query.decode())
         sent.append((query["id"][0], query["limit"][0]))
-        found = {1: [1, 2], 2: [3]}.get(len(sent), [])
-        return httpx.Response(200, json=[{"id": one, "call_start": "2024-02-26 04:39:59"} for one in found])
+        existing_rows = {1: [1, 2], 2: [3]}.get(len(sent), [])
+        return httpx.Response(
+            200, json=[{"id": one, "call_start": "2024-02-26 04:39:59"} for one in existing_rows]
+        )
 
     endpoint.mock(side_effect=respond)
     async with open_session() as insights:
@@ -327,20 +329,20 @@ async def test_no_request_may_be_answered_from_a_cache(endpoint, open_session):
 async def test_long_id_lists_are_split_and_returned_in_order(endpoint, open_session):
     """Given 2,000 ids, when they are requested, then no URL exceeds 4 KiB, and calls come in the order of the ids."""
     exists = {30683207000000 + number for number in range(0, 2000, 2)}
-    wanted = [30683207000000 + number for number in range(1999, -1, -1)]
+    requested_ids = [30683207000000 + number for number in range(1999, -1, -1)]
 
     def respond(request):
         assert len(str(request.url)) <= 4096
         sent = parse_qs(request.url.query.decode())
         assert sent["start_date"] == ["2000-01-01 00:00:00"]
         ids = [int(one) for one in sent["id"][0].split(",")]
-        found = [{"id": one, "call_start": "2024-02-26 04:39:59"} for one in ids if one in exists]
-        return httpx.Response(200, json=found[:50])
+        existing_rows = [{"id": one, "call_start": "2024-02-26 04:39:59"} for one in ids if one in exists]
+        return httpx.Response(200, json=existing_rows[:50])
 
     endpoint.mock(side_effect=respond)
     async with open_session() as insights:
-        calls = await insights.get(wanted[0], wanted[1:])
-    assert [call.id for call in calls] == [one for one in wanted if one in exists]
+        calls = await insights.get(requested_ids[0], requested_ids[1:])
+    assert [call.id for call in calls] == [one for one in requested_ids if one in exists]
 
 
 @pytest.mark.parametrize("odd", [b"12", bytearray(b"12"), None, 5.0, "", [b"12"], True], ids=repr)

@@ -124,11 +124,11 @@ def test_page_numbers_do_not_start_in_such_an_hour_either(reading):
         server.fill_instants(instants(server.rng, zone, day, 300)[0])
         hours = UncutHours.between(start, end, zone)
         plan = PagePlan(start, end, order="id_ASC", limit=50, max_ahead=4, hours=hours)
-        found = pull(plan, server)
-        rows = found.rows
+        result = pull(plan, server)
+        rows = result.rows
         assert len(rows) == len(set(rows))
         assert set(rows) == {row for row in server.ever if start <= row.start <= end}
-        assert found.duplicates == 0
+        assert result.duplicates == 0
 
 
 @pytest.mark.finding("A7")

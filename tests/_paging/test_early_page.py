@@ -45,8 +45,8 @@ def test_a_full_page_is_requested_along_with_the_first(descending: bool, full_pa
     assert len(set(delivered)) == 99
     assert all((later < earlier) == descending for earlier, later in pairwise(delivered))
     assert plan.in_flight == 0
-    found = read(plan, server)
-    assert len(found.rows) == len(server.live) - 99
+    result = read(plan, server)
+    assert len(result.rows) == len(server.live) - 99
 
 
 def test_the_ids_of_a_full_page_are_read_when_it_comes():
@@ -72,8 +72,8 @@ def test_a_full_page_of_a_few_calls_is_of_no_use(full_page_first: bool):
     for request in (full, small) if full_page_first else (small, full):
         plan.accept(request, server.serve(request))
     assert (plan.in_flight, plan.buffered) == (0, 1)
-    found = read(plan, server)
-    assert (len(found.rows), found.requests) == (3, 1)
+    result = read(plan, server)
+    assert (len(result.rows), result.requests) == (3, 1)
 
 
 def test_a_stream_ends_although_the_full_page_is_missing():
@@ -122,9 +122,9 @@ def test_each_of_the_two_may_fail(failing: str, other_first: bool):
     plan.split(failed, 3)
     if not other_first:
         plan.accept(other, server.serve(other))
-    found = read(plan, server)
-    assert len({row.id for row in found.rows}) == len(found.rows) == len(server.live)
-    assert max(request.limit for request in found.requests_sent) <= failed.limit
+    result = read(plan, server)
+    assert len({row.id for row in result.rows}) == len(result.rows) == len(server.live)
+    assert max(request.limit for request in result.requests_sent) <= failed.limit
 
 
 def test_windows_are_sized_by_the_full_page():
@@ -134,6 +134,6 @@ def test_windows_are_sized_by_the_full_page():
     server = Server(rng, 60 * DAY)
     server.fill(map(at, calls))
     plan = WindowPlan(at(0), at(60 * DAY), limit=300, early_page=True)
-    found = pull(plan, server, concurrency=8, patient=False)
-    assert len(found.rows) == 6_000
-    assert found.requests <= 1.35 * 6_000 / 300
+    result = pull(plan, server, concurrency=8, patient=False)
+    assert len(result.rows) == 6_000
+    assert result.requests <= 1.35 * 6_000 / 300

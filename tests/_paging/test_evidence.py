@@ -264,8 +264,8 @@ def test_seconds_fuller_than_a_page_are_complete_with_any_bounds(
         (rng.randrange(-1, span + 1) for _ in range(rows)), seed, begin=begin, end=end, cap=cap
     )
     plan = WindowPlan(at(0), at(span), limit=limit, descending=descending)
-    found = pull(plan, server, concurrency=concurrency).rows
-    assert sorted(row.id for row in found) == sorted(row.id for row in server.within(at(0), at(span)))
+    pulled_rows = pull(plan, server, concurrency=concurrency).rows
+    assert sorted(row.id for row in pulled_rows) == sorted(row.id for row in server.within(at(0), at(span)))
 
 
 # Pages that list a call twice.

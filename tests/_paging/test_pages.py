@@ -44,9 +44,9 @@ def test_every_row_is_delivered_once_and_in_order(
     server.fill(at(server.rng.randrange(1000)) for _ in range(rows))
     most = min(cap or MAX_PAGE_ROWS, 10) if known else 0
     plan = plan_of(limit, concurrency, most=most)
-    found = pull(plan, server, concurrency=concurrency, patient=patient)
-    assert [row.id for row in found.rows] == [1000 + number for number in range(rows)]
-    assert found.duplicates == 0
+    result = pull(plan, server, concurrency=concurrency, patient=patient)
+    assert [row.id for row in result.rows] == [1000 + number for number in range(rows)]
+    assert result.duplicates == 0
     assert plan.done
     assert plan.seconds_left == 0
 
@@ -55,8 +55,8 @@ def test_every_row_is_delivered_once_and_in_order(
     size = min(limit, cap or limit)
     needed = max(1, math.ceil(rows / size))
     unproven = rows > 0 and (rows % size == 0 or (rows < size and rows >= most))
-    assert found.requests <= needed + unproven + concurrency + 1
-    assert found.peak <= 2 * concurrency + 1
+    assert result.requests <= needed + unproven + concurrency + 1
+    assert result.peak <= 2 * concurrency + 1
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
@@ -67,11 +67,11 @@ def test_the_number_of_requests_is_exact(rows: int, requests: int, concurrency: 
     """Given a number of rows, when they are read, then the requests are those needed and at most `concurrency` more."""
     server = Server(random.Random(1), 1000)
     server.fill(map(at, range(rows)))
-    found = pull(plan_of(10, concurrency), server, concurrency=concurrency, patient=False)
-    assert len(found.rows) == rows
-    assert requests <= found.requests <= requests + concurrency
+    result = pull(plan_of(10, concurrency), server, concurrency=concurrency, patient=False)
+    assert len(result.rows) == rows
+    assert requests <= result.requests <= requests + concurrency
     if concurrency == 1:
-        assert found.requests == requests
+        assert result.requests == requests
 
 
 def test_page_1_is_requested_alone_and_sets_the_limit():
@@ -228,11 +228,11 @@ def test_page_numbers_lose_calls_while_data_changes_and_windows_do_not(order: st
         for name, plan in plans.items():
             server = moving_server(seed)
             before = server.within(at(0), at(SPAN))
-            found = pull(plan, server, concurrency=WORKERS)
-            missing = (before & server.within(at(0), at(SPAN))) - set(found.rows)
+            result = pull(plan, server, concurrency=WORKERS)
+            missing = (before & server.within(at(0), at(SPAN))) - set(result.rows)
             lossy[name] += bool(missing)
             lost[name] += len(missing)
-            assert len({row.id for row in found.rows}) == len(found.rows)
+            assert len({row.id for row in result.rows}) == len(result.rows)
     assert lossy["windows"] == lost["windows"] == 0
     assert lossy["pages"] >= 90, lossy
     assert lost["pages"] >= 3 * PULLS, lost

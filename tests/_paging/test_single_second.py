@@ -30,13 +30,13 @@ def read(
 ) -> SecondRead:
     """Reads the second 0 as the window plan does, with `before_request(request number)` before each request."""
     server_limit = ServerPageLimit(largest_page=largest_page)
-    found = SecondRead()
+    result = SecondRead()
     request = PageRequest(at(-1), at(1), "call_start_ASC", limit, largest_page=largest_page)
     second: SingleSecondReader | None = None
     while True:
         if callable(before_request):
-            before_request(len(found.requests_sent))
-        found.requests_sent.append(request)
+            before_request(len(result.requests_sent))
+        result.requests_sent.append(request)
         assert request.start == at(-1)
         assert request.stop in {at(1), at(2)}
         answer = server.serve(request)
@@ -46,16 +46,16 @@ def read(
             # What the window plan checks itself.
             own = [row for row in answer.body if row.start < at(1)]
             if request.is_last_page(len(starts)) or len(own) < len(starts):
-                found.rows = own
-                return found
+                result.rows = own
+                return result
             second = SingleSecondReader(request, answer, server_limit, owned=(at(0), at(1)))
         else:
             done = second.accept(request, answer, starts)
             if done is not None:
                 # A call that is on two pages is left out once by the rule of delivery.
                 slices = DeliveryOrder().slices_of_second(at(0), done)
-                found.rows = [rows.body[row] for rows in slices for row in rows.rows]
-                return found
+                result.rows = [rows.body[row] for rows in slices for row in rows.rows]
+                return result
         request = second.next_request()
 
 
@@ -166,10 +166,10 @@ def test_deletes_in_the_next_second_do_not_lose_a_call():
             server._remove(others.pop())
 
     try:
-        found = read(server, limit=2, before_request=before_request)
+        result = read(server, limit=2, before_request=before_request)
     except PagingError:
         return
-    assert set(stable) <= set(found.rows)
+    assert set(stable) <= set(result.rows)
 
 
 @pytest.mark.parametrize("cap", [1, 2])
@@ -204,9 +204,9 @@ def test_a_delete_before_any_request_loses_no_other_call(step: int):
                 if number == step and victim in server.live:
                     server._remove(victim)
 
-            found = read(server, limit=size, before_request=before_request)
-            assert {row.id for row in server.live} <= {row.id for row in found.rows}
-            assert len({row.id for row in found.rows}) == len(found.rows)
+            result = read(server, limit=size, before_request=before_request)
+            assert {row.id for row in server.live} <= {row.id for row in result.rows}
+            assert len({row.id for row in result.rows}) == len(result.rows)
 
 
 @pytest.mark.fault(31)

@@ -99,9 +99,9 @@ def test_a_full_second_after_a_descending_window_does_not_block_it():
     """Given a page of nothing but the second after the window, when reading descending, then the window's last second is read alone."""
     server = Server(random.Random(3), 100)
     server.fill([at(100)] * 50 + [at(99)] * 3 + [at(5)])
-    found = pull(WindowPlan(at(0), at(100), descending=True, limit=10), server)
-    assert len(found.rows) == 4
-    assert found.requests <= 6
+    result = pull(WindowPlan(at(0), at(100), descending=True, limit=10), server)
+    assert len(result.rows) == 4
+    assert result.requests <= 6
 
 
 def test_the_rest_of_a_window_is_requested_before_later_windows():

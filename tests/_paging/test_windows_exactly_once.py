@@ -101,7 +101,7 @@ class Case:
                 plan.limit = server.rng.choice((1, 2, 5, 13, self.limit))
 
         before = server.within(at(0), at(self.span))
-        found = pull(
+        result = pull(
             plan,
             server,
             concurrency=self.concurrency,
@@ -109,7 +109,7 @@ class Case:
             patient=self.patient,
             before_request=resize,
         )
-        return server, found, before & server.within(at(0), at(self.span))
+        return server, result, before & server.within(at(0), at(self.span))
 
 
 still = st.just((0, 0, False, True))
@@ -144,9 +144,9 @@ def cases(motion: st.SearchStrategy[tuple[int, int, bool, bool]]) -> st.SearchSt
     )
 
 
-def check(case: Case, server: Server, found: Pull, stable: set[Row]) -> None:
+def check(case: Case, server: Server, result: Pull, stable: set[Row]) -> None:
     """Checks that a read delivered each stable call exactly once."""
-    rows = found.rows
+    rows = result.rows
     twice = [number for number, times in Counter(row.id for row in rows).items() if times > 1]
     assert not twice, f"delivered twice: {twice}"
     assert stable <= set(rows), f"lost: {stable - set(rows)}"
@@ -166,29 +166,29 @@ def check(case: Case, server: Server, found: Pull, stable: set[Row]) -> None:
 def test_stable_calls_are_delivered_exactly_once_while_others_change(case: Case):
     """Given inserts, deletes, reordered ties, page limits and failures, when a range is read, then each stable call is delivered once."""
     try:
-        server, found, stable = case.run()
+        server, result, stable = case.run()
     except PagingError:
         # Allowed only where a second changes faster than it can be read.
         assert case.motion[0] or case.motion[1]
         return
-    check(case, server, found, stable)
+    check(case, server, result, stable)
 
 
 @examples(600)
 @given(case=cases(still))
 def test_a_range_that_does_not_change_is_read_completely(case: Case):
     """Given data that does not change, when a range is read, then exactly its calls are delivered, however full a second is."""
-    server, found, stable = case.run()
-    check(case, server, found, stable)
-    assert set(found.rows) == stable
+    server, result, stable = case.run()
+    check(case, server, result, stable)
+    assert set(result.rows) == stable
 
 
 @examples(500)
 @given(case=cases(growing))
 def test_a_second_that_only_grows_is_read_completely(case: Case):
     """Given calls that are inserted with growing ids, when a full second is read, then no error is raised."""
-    server, found, stable = case.run()
-    check(case, server, found, stable)
+    server, result, stable = case.run()
+    check(case, server, result, stable)
 
 
 @examples(300)
@@ -196,21 +196,21 @@ def test_a_second_that_only_grows_is_read_completely(case: Case):
 def test_pages_in_flight_or_buffered_are_bounded(case: Case):
     """Given any server, when a range is read, then at most `2 * concurrency + 1` pages are in flight or buffered."""
     try:
-        _, found, _ = case.run()
+        _, result, _ = case.run()
     except PagingError:
         return
-    if not any(request.order == "id_ASC" for request in found.requests_sent):
-        assert found.peak <= 2 * case.concurrency + 1
+    if not any(request.order == "id_ASC" for request in result.requests_sent):
+        assert result.peak <= 2 * case.concurrency + 1
 
 
 @examples(300)
 @given(case=cases(still))
 def test_page_numbers_are_used_only_for_a_second_that_fills_a_page(case: Case):
     """Given any server, when a page other than 1 is requested, then a second and its neighbours fill the largest page received."""
-    server, found, _ = case.run()
+    server, result, _ = case.run()
     assert case.run()[0].served == server.served, "a run is not decided by its seed"
     counts = Counter(row.second for row in server.live)
-    for request in found.requests_sent:
+    for request in result.requests_sent:
         if request.page > 1:
             assert request.stop - request.start in {2 * SECOND, 3 * SECOND}
             rows = sum(counts[request.start + index * SECOND] for index in range(3))
@@ -244,12 +244,12 @@ def test_concurrency_and_page_size_do_not_change_the_calls(case: Case, one: int,
 def test_the_number_of_requests_is_bounded_while_data_changes(case: Case):
     """Given data that changes, when a range is read, then the requests are bounded by its seconds and calls."""
     try:
-        server, found, _ = case.run()
+        server, result, _ = case.run()
     except PagingError:
         return
     seconds = len({row.second for row in server.ever})
     passes = 40 * seconds * math.ceil(len(server.ever) / max(1, min(case.limit, server.most or 1)))
-    assert found.requests <= 2 * case.concurrency * (seconds + 2) + passes + 4 * found.failures
+    assert result.requests <= 2 * case.concurrency * (seconds + 2) + passes + 4 * result.failures
 
 
 # Any sequence of events.

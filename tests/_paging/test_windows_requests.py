@@ -26,9 +26,9 @@ def test_few_requests_are_needed(shape, rows: int, days: int, size: int, concurr
     server = Server(rng, days * DAY)
     server.fill(map(at, shape(rng, rows, days)))
     plan = WindowPlan(at(0), at(days * DAY), descending=descending, limit=size)
-    found = pull(plan, server, concurrency=concurrency, patient=False)
-    assert len(found.rows) == rows
-    assert found.requests <= 1.35 * math.ceil(rows / size) + concurrency
+    result = pull(plan, server, concurrency=concurrency, patient=False)
+    assert len(result.rows) == rows
+    assert result.requests <= 1.35 * math.ceil(rows / size) + concurrency
     assert server.skipped == 0
 
 
@@ -81,9 +81,9 @@ def test_bursts_and_gaps_do_not_multiply_requests(
     server = Server(random.Random(7), 365 * DAY)
     server.fill(map(at, sorted(seconds)))
     plan = WindowPlan(at(0), at(365 * DAY), descending=descending, limit=size)
-    found = pull(plan, server, concurrency=concurrency, patient=False)
-    assert len(found.rows) == len(seconds)
-    assert found.requests <= most
+    result = pull(plan, server, concurrency=concurrency, patient=False)
+    assert len(result.rows) == len(seconds)
+    assert result.requests <= most
 
 
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
@@ -97,19 +97,19 @@ def test_a_last_second_that_nearly_fills_a_page_does_not_repeat_checks(
     seconds = [*range(30), *[30] * (size - missing)]
     server.fill(map(at, sorted(89 - second if descending else second for second in seconds)))
     plan = WindowPlan(at(0), at(90), descending=descending, limit=size)
-    found = pull(plan, server, concurrency=1, patient=False)
-    assert len(found.rows) == len(seconds)
-    assert found.requests <= 15
+    result = pull(plan, server, concurrency=1, patient=False)
+    assert len(result.rows) == len(seconds)
+    assert result.requests <= 15
 
 
-@pytest.mark.parametrize("known", [0, 1, 500], ids=["new session", "saw one call", "saw many"])
-def test_a_small_range_takes_one_or_two_requests(known: int):
+@pytest.mark.parametrize("page_before", [0, 1, 500], ids=["new session", "saw one call", "saw many"])
+def test_a_small_range_takes_one_or_two_requests(page_before: int):
     """Given a short first page, when the client has received longer ones before, then it is the last; else one more is requested."""
     server = Server(random.Random(1), 100)
     server.fill([at(10), at(20), at(30)])
-    found = pull(WindowPlan(at(0), at(100), server_limit=ServerPageLimit(largest_page=known)), server)
-    assert len(found.rows) == 3
-    assert found.requests == (1 if known > 3 else 2)
+    result = pull(WindowPlan(at(0), at(100), server_limit=ServerPageLimit(largest_page=page_before)), server)
+    assert len(result.rows) == 3
+    assert result.requests == (1 if page_before > 3 else 2)
 
 
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
@@ -118,9 +118,9 @@ def test_a_single_full_second_reuses_the_page_that_found_it(descending: bool, ca
     """Given one second with calls, when it is read, then its first page is used."""
     server = Server(random.Random(1), 100)
     server.fill([at(30)] * calls)
-    found = pull(WindowPlan(at(0), at(100), descending=descending), server)
-    assert len(found.rows) == calls
-    assert found.requests <= 7 + (calls < 3)
+    result = pull(WindowPlan(at(0), at(100), descending=descending), server)
+    assert len(result.rows) == calls
+    assert result.requests <= 7 + (calls < 3)
 
 
 # The rules one by one.
@@ -131,6 +131,6 @@ def test_a_century_takes_few_windows():
     plan = WindowPlan(at(0), at(0) + timedelta(days=36_500), limit=1000)
     server = Server(random.Random(0), 1)
     server.fill([at(5)] * 1000)
-    found = pull(plan, server, concurrency=8)
-    assert len(found.rows) == 1000
-    assert found.requests < 30
+    result = pull(plan, server, concurrency=8)
+    assert len(result.rows) == 1000
+    assert result.requests < 30

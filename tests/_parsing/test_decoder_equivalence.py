@@ -196,18 +196,18 @@ odd_values = (
 
 def documented_values(type_):
     """Values of one type in the documented form, or null."""
-    known = str(type_)
+    type_name = str(type_)
     if item := item_type(type_):
         return st.lists(leaves if "Any" in str(item) else objects(item), max_size=2) | st.none()
-    if "Categories" in known:
+    if "Categories" in type_name:
         return objects(Categories) | st.none()
-    if "datetime.datetime" in known:
+    if "datetime.datetime" in type_name:
         return dates | st.none()
-    if "timedelta" in known:
+    if "timedelta" in type_name:
         return durations | st.none()
-    if "bool" in known:
+    if "bool" in type_name:
         return st.sampled_from(["TRUE", "FALSE", None])
-    return (st.integers() if "int" in known else texts) | st.none()
+    return (st.integers() if "int" in type_name else texts) | st.none()
 
 
 def objects(kind):

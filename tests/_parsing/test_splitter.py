@@ -260,14 +260,14 @@ def test_picked_rows_are_those_with_the_given_indexes(data):
     elif form != "any":
         changed = {row + 1 for row in rows if form == "neighbours changed" and row + 1 < page.rows}
         rows = sorted(range(page.rows), key=lambda row: row - 1.5 * (row in changed))
-    found = []
+    collected = []
     for block in page.pick(rows):
         raw_rows = block.segment.split()
         for position in range(block.segment.rows) if block.rows is None else block.rows:
             row = json.loads(raw_rows[position])
             assert row["id"] == block.index + position
-            found.append(row["id"])
-    assert found == list(rows)
+            collected.append(row["id"])
+    assert collected == list(rows)
     assert [row["id"] for row in json.loads(page.raw(rows))] == list(rows)
 
 

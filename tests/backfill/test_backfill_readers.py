@@ -128,8 +128,8 @@ async def test_every_reader_finds_the_same_days_times_and_seconds(reader, job, s
     await job(attrs.evolve(QUERY, fields=CALL_FIELDS), format="parquet").run()
     rows = READERS[reader](str(out))
     names = CALL_FIELDS.replace("_seconds", "_sec").split(",")
-    found = sorted(tuple(row[name] for name in names) for row in rows)
-    assert found == sorted(row_of_call(row) for row in sandbox.rows())
+    values = sorted(tuple(row[name] for name in names) for row in rows)
+    assert values == sorted(row_of_call(row) for row in sandbox.rows())
     assert all(str(row["date"])[:10] == str(row["call_start"])[:10] for row in rows)
 
 

@@ -87,8 +87,8 @@ class TestCommits:
         assert report.changes == (PartitionChanges(OPEN_DAY, 1, 1, (deleted,)),)
         assert (report.inserted, report.updated, report.deleted) == (1, 1, 1)
         rows = pa.table(read_changes(out, latest_version(out)))
-        found = set(zip(rows["id"].to_pylist(), rows["_change_type"].to_pylist(), strict=True))
-        assert found == {
+        read_back = set(zip(rows["id"].to_pylist(), rows["_change_type"].to_pylist(), strict=True))
+        assert read_back == {
             (deleted, "delete"),
             (updated, "update_preimage"),
             (updated, "update_postimage"),
@@ -290,9 +290,9 @@ class TestReaders:
             "duckdb": duckdb.sql("select id, call_start, date from dataset").pl().rows(),
         }
         for reader_rows in rows.values():
-            found = {row[0]: row[1:] for row in reader_rows}
-            assert found.keys() == calls.keys()
-            for number, (start, day) in found.items():
+            read_back = {row[0]: row[1:] for row in reader_rows}
+            assert read_back.keys() == calls.keys()
+            for number, (start, day) in read_back.items():
                 assert start == calls[number].call_start
                 assert str(day)[:10] == str(calls[number].call_start.date())
         zone_name = None if zone is None else "UTC"

@@ -86,8 +86,8 @@ def test_given_a_requested_schema_when_exported_then_the_values_are_cast(stream,
         ]
     )
     assert stream._stream._schema() == schema
-    wanted = schema.set(1, pa.field("call_start", pa.timestamp("ns")))
-    assert pa.table(stream, schema=wanted).schema == wanted
+    requested_schema = schema.set(1, pa.field("call_start", pa.timestamp("ns")))
+    assert pa.table(stream, schema=requested_schema).schema == requested_schema
 
 
 def test_given_a_failing_endpoint_when_read_by_arrow_then_the_message_is_ours(stream, sandbox, insights):

@@ -109,15 +109,15 @@ def test_given_new_calls_when_followed_then_each_comes_once(make):
     sandbox = Sandbox(calls=700)
     with sandbox.serve() as url, Insights("demo", "demo-key", base_url=url) as insights:
         with insights.follow(START, interval=0.01) as calls:
-            found = []
+            delivered = []
             for call in calls:
-                found.append(call.id)
-                if len(found) == 700:
-                    assert found == sandbox.ids()
+                delivered.append(call.id)
+                if len(delivered) == 700:
+                    assert delivered == sandbox.ids()
                     sandbox.add([{"call_start": "2024-03-31 23:00:00"}])
-                if len(found) == 701:
+                if len(delivered) == 701:
                     break
-            assert found[-1] not in found[:-1]
+            assert delivered[-1] not in delivered[:-1]
             assert calls.latest_call_start.hour == 23
             assert (calls.poll_count >= 1, calls.failed_polls) == (True, 0)
         with pytest.raises(SessionError, match="following has ended"):
@@ -257,18 +257,18 @@ def test_given_short_waits_when_work_takes_longer_then_results_and_errors_are_th
 
 def test_given_several_threads_when_they_share_a_session_and_a_stream_then_nothing_is_lost(insights, sandbox):
     """Given a stream that eight threads read, when it ends, then each call went to one of them; so for one session."""
-    calls, found = insights.stream(START, END, page_size=50), []
+    calls, delivered = insights.stream(START, END, page_size=50), []
 
     def work():
         for call in calls:
-            found.append(call.id)
+            delivered.append(call.id)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(found) == sorted(sandbox.ids())
+    assert sorted(delivered) == sorted(sandbox.ids())
     with ThreadPoolExecutor(8) as pool:
         days = [f"2024-01-{day:02d}" for day in range(1, 32)]
         read = list(pool.map(lambda day: [call.id for call in insights.stream(day, day)], days))
@@ -368,7 +368,7 @@ def test_given_a_wait_when_interrupted_then_it_ends_at_once_and_the_next_step_lo
         readers = {"page": None, "follower": follower._follower._state}
         reader = readers.get(what, stream._stream._reader)
         endpoint = insights._insights._connection.endpoint
-        get_page, requests, found = endpoint.get_page, [], []
+        get_page, requests, delivered = endpoint.get_page, [], []
 
         async def get_page_late(*args, **options):
             requests.append(args)
@@ -384,8 +384,8 @@ def test_given_a_wait_when_interrupted_then_it_ends_at_once_and_the_next_step_lo
 
         def read(count=None):
             for item in {"calls": stream, "follower": follower}.get(what) or stream.pages():
-                found.append(item)
-                if len(found) == count:
+                delivered.append(item)
+                if len(delivered) == count:
                     return
 
         with pytest.raises(KeyboardInterrupt):
@@ -397,5 +397,5 @@ def test_given_a_wait_when_interrupted_then_it_ends_at_once_and_the_next_step_lo
             assert insights.page(START, END, page_size=1).calls
             return
         read(2_000)
-        calls = [call for page in found for call in page.calls] if what == "pages" else found
+        calls = [call for page in delivered for call in page.calls] if what == "pages" else delivered
         assert [call.id for call in calls] == sandbox.ids()

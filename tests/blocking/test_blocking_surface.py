@@ -44,10 +44,10 @@ MEMBERS = [
 
 def public(cls):
     """The names of the methods and properties that programs use."""
-    found = {
+    defined = {
         name for name, member in members(cls).items() if callable(member) or isinstance(member, property)
     }
-    return {name for name in found if not name.startswith("_") or name in {*RENAMED, *RENAMED.values()}}
+    return {name for name in defined if not name.startswith("_") or name in {*RENAMED, *RENAMED.values()}}
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=[other.__name__ for _, other in PAIRS])

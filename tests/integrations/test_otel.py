@@ -103,7 +103,7 @@ async def test_metrics_agree_with_the_server(session, telemetry):
             async for _ in calls:
                 break
             opened = telemetry.metrics()["iovox.streams"][0].value
-            found = 1 + len(await calls.collect())
+            delivered = 1 + len(await calls.collect())
             stats = calls.stats
     metrics, server = telemetry.metrics(), session.sandbox.stats
     by_status = {
@@ -114,7 +114,7 @@ async def test_metrics_agree_with_the_server(session, telemetry):
     (retries,) = metrics["iovox.retries"]
     assert (retries.value, retries.attributes) == (stats.retries, {"error.type": "ServerError"})
     totals = {name: points[0].value for name, points in metrics.items() if hasattr(points[0], "value")}
-    assert totals["iovox.calls"] == found == 500
+    assert totals["iovox.calls"] == delivered == 500
     assert totals["iovox.rows"] == server.rows
     assert totals["iovox.windows"] == server.answered
     assert totals["iovox.response.size"] == stats.bytes_received

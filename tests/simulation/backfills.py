@@ -53,8 +53,8 @@ def _rows(folder: Path, form: str) -> list[tuple[str, str]]:
                 rows += [(row["call_destination"], row["call_origin"]) for row in csv.DictReader(file)]
         else:
             with path.open(encoding="utf-8") as file:
-                found = [json.loads(line) for line in file]
-            rows += [(row["call_destination"], row["call_origin"]) for row in found]
+                documents = [json.loads(line) for line in file]
+            rows += [(row["call_destination"], row["call_origin"]) for row in documents]
     return rows
 
 

@@ -290,8 +290,8 @@ def _check_probes(world: World, pulls: list[Pull]) -> None:
     if schedule.attempts == 1 or not tries:
         return
     # What was sent before the first one failed, or just then, fails by itself.
-    known = min(exchange.ended_at for exchange in tries) + 2 * LAG
-    probes = [exchange for exchange in tries if exchange.time > known]
+    first_response_at = min(exchange.ended_at for exchange in tries) + 2 * LAG
+    probes = [exchange for exchange in tries if exchange.time > first_response_at]
     for probe, other in pairwise(probes):
         if probe.ended is None or probe.ended > other.began:
             world.violated(

@@ -254,9 +254,9 @@ async def _one(segment: Segment) -> str | None:
             world.violated("session", f"the stream says that it was closed: {error}")
     world.trace("reader", f"{how} {type(error).__name__ if error is not None else ''}")
     position = segment.stream.position
-    given = getattr(error, "position", None)
-    if given is not None and given != position:
-        world.violated("position", f"the error says {given}, the stream {position}")
+    error_position = getattr(error, "position", None)
+    if error_position is not None and error_position != position:
+        world.violated("position", f"the error says {error_position}, the stream {position}")
     pull.segments[-1][1] = loop.step
     if leave in {"drop", "break-bare"} and segment.left:
         segment.stream = None
@@ -344,18 +344,18 @@ async def get_use(program: Program, use: Use) -> None:
 
     async def work() -> None:
         ids = program.rng.sample(sorted(endpoint.history), min(int(use.leave_at), len(endpoint.history)))
-        wanted = [*ids, 99_999]
+        requested_ids = [*ids, 99_999]
         began = endpoint.tick
-        calls = await program.insights.get(wanted, fields=FIELDS["keys"])
+        calls = await program.insights.get(requested_ids, fields=FIELDS["keys"])
         pull = Pull(use, began)
         for call in calls:
             pull.take(world, call.call_destination, call.call_origin, call.id, call.call_start)
-        found = [one.id for one in pull.got]
-        if found != [number for number in wanted if number in found]:
-            world.violated("get", f"requested {wanted}, came {found}")
+        delivered = [one.id for one in pull.got]
+        if delivered != [number for number in requested_ids if number in delivered]:
+            world.violated("get", f"requested {requested_ids}, came {delivered}")
         for number in ids:
             first = endpoint.history[number][0]
-            if number not in found and first.born <= began and first.died is None:
+            if number not in delivered and first.born <= began and first.died is None:
                 world.violated("lost", f"get({number}) found nothing, and the call exists")
 
     await _small(program, use, work)

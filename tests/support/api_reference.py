@@ -122,8 +122,8 @@ def _class(cls) -> list[str]:
 def _original(member) -> str | None:
     """The async method that a blocking one has its parameters from, as `AsyncInsights.page`."""
     values = (str(decorator.value) for decorator in getattr(member, "decorators", []))
-    found = (re.fullmatch(r"like\w*\(\w+\.(.+)\)", value) for value in values)
-    return next((match[1] for match in found if match), None)
+    matches = (re.fullmatch(r"like\w*\(\w+\.(.+)\)", value) for value in values)
+    return next((match[1] for match in matches if match), None)
 
 
 def _field(member, description: str) -> str:

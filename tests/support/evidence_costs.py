@@ -31,9 +31,9 @@ def count(plan: type[WindowPlan], pattern, read: tuple[int, int, int], concurren
     rng = random.Random(seed)
     server = Server(rng, days * DAY)
     server.fill(map(at, pattern(rng, calls, days)))
-    found = pull(plan(at(0), at(days * DAY), limit=limit), server, concurrency=concurrency, patient=False)
-    assert len(found.rows) == calls
-    return found.requests
+    result = pull(plan(at(0), at(days * DAY), limit=limit), server, concurrency=concurrency, patient=False)
+    assert len(result.rows) == calls
+    return result.requests
 
 
 def main() -> None:

@@ -183,15 +183,15 @@ class Server:
             skip : skip + limit
         ]
 
-    def _ordered(self, begin: int, end: int, wanted: int, *, descending: bool) -> list[Row]:
+    def _ordered(self, begin: int, end: int, row_count: int, *, descending: bool) -> list[Row]:
         """The first rows between two indexes, with ties in a random order, and perhaps more rows."""
         if descending:
-            first = max(begin, end - wanted)
+            first = max(begin, end - row_count)
             while first > begin and self.live[first - 1].start == self.live[first].start:
                 first -= 1
             rows = self.live[first:end][::-1]
         else:
-            last = min(end, begin + wanted)
+            last = min(end, begin + row_count)
             while begin < last < end and self.live[last].start == self.live[last - 1].start:
                 last += 1
             rows = self.live[begin:last]
