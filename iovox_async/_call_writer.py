@@ -14,7 +14,10 @@ from ._parsing.compiled import requested_keys
 from .errors import MissingExtraError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from .fields import Field
+    from .models import Call
 
 __all__ = ["BINARY", "CallWriter"]
 
@@ -71,7 +74,7 @@ class CallWriter:
     _writer: Any = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.form in {"parquet", "arrow"} or self.compression == ".zst":
+        if self.is_arrow or self.compression == ".zst":
             try:
                 import pyarrow  # noqa: F401, ICN001 - only to check that it is installed
             except ImportError as error:
@@ -79,8 +82,8 @@ class CallWriter:
 
     @property
     def is_arrow(self) -> bool:
-        """Whether `encode` takes record batches instead of calls."""
-        return self.form in {"parquet", "arrow"}
+        """Whether it takes record batches, by `encode`, instead of calls, by `encode_in_slices`."""
+        return self.form in BINARY
 
     @property
     def can_continue(self) -> bool:
@@ -110,18 +113,20 @@ class CallWriter:
             return CsvEncoder(self.columns, delimiter="," if self.form == "csv" else "\t", excel=self.excel)
         return ENCODERS[self.form](self.columns)
 
-    def encode(self, data: Any) -> bytes:
-        """The bytes of a page of calls, or of a record batch, as far as they are complete; may be called in a thread."""
-        if self.is_arrow:
-            names = requested_keys(self.columns)
-            batch = data.select([name for name in data.schema.names if name in names or name == "extra"])
-            if self._writer is None:
-                self._writer = self._open_arrow(batch.schema)
-            self._writer.write(batch)
-        else:
-            for part in encode_in_slices(self._writer, data):
-                self._sink.write(part)
+    def encode(self, data: pa.RecordBatch) -> bytes:
+        """The bytes of a record batch, as far as they are complete; may be called in a thread."""
+        names = requested_keys(self.columns)
+        batch = data.select([name for name in data.schema.names if name in names or name == "extra"])
+        if self._writer is None:
+            self._writer = self._open_arrow(batch.schema)
+        self._writer.write(batch)
         return self._buffer.take()
+
+    def encode_in_slices(self, calls: Sequence[Call]) -> Iterator[bytes]:
+        """The bytes of a page of calls, as far as they are complete, a few calls at a time."""
+        for part in encode_in_slices(self._writer, calls):
+            self._sink.write(part)
+            yield self._buffer.take()
 
     def _open_arrow(self, schema: Any) -> Any:
         if self.form == "parquet":

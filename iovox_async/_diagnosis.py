@@ -111,7 +111,7 @@ def _extras() -> str:
 
     installed = [name for name, packages in EXTRAS.items() if all(map(is_installed, packages))]
     missing = [name for name in EXTRAS if name not in installed]
-    return f"{', '.join(installed)}" + (f" (not installed: {', '.join(missing)})" if missing else "")
+    return ", ".join(installed) + (f" (not installed: {', '.join(missing)})" if missing else "")
 
 
 def _version(package: str) -> str:

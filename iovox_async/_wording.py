@@ -6,10 +6,10 @@ from collections.abc import Callable
 from string import Formatter
 from typing import Any, Final, Self
 
-__all__ = ["Wording"]
+__all__ = ["VARIABLES", "Wording"]
 
 #: The arguments that an environment variable can set instead.
-_VARIABLES: Final = {
+VARIABLES: Final = {
     "base_url": "IOVOX_URL",
     "username": "IOVOX_USERNAME",
     "secure_key": "IOVOX_SECURE_KEY",
@@ -56,4 +56,4 @@ def _spell_for_python(name: str, value: str) -> str:
     if name in _POSITIONAL:
         return name
     argument = f'{name}="{value}"' if value not in {"", "True"} else f"{name}={value}"
-    return f"{argument} or {_VARIABLES[name]}" if name in _VARIABLES else argument
+    return f"{argument} or {VARIABLES[name]}" if name in VARIABLES else argument

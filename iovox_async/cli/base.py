@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 from typing import Any, Final
@@ -32,30 +33,25 @@ def _switch_off(*names: str) -> Callable[[click.Context, click.Parameter, bool],
 def common_options(*, root: bool) -> list[click.Option]:
     """The options that work before and after the name of a command."""
     environment: dict[str, Any] = {"envvar": "IOVOX_LOG", "show_envvar": True} if root else {}
+    option = functools.partial(click.RichOption, expose_value=False, panel="General")
     return [
-        click.RichOption(
+        option(
             ["--log-level"],
             type=click.Choice(_LEVELS, case_sensitive=False),
             callback=_set_log_level,
-            expose_value=False,
-            panel="General",
             help="Level of the log on stderr: retries are logged at info, pages at debug. Default: warning.",
             **environment,
         ),
-        click.RichOption(
+        option(
             ["-q", "--quiet"],
             is_flag=True,
             callback=_switch_off("notes", "progress"),
-            expose_value=False,
-            panel="General",
             help="Print nothing on stderr unless something is wrong.",
         ),
-        click.RichOption(
+        option(
             ["--no-progress"],
             is_flag=True,
             callback=_switch_off("progress"),
-            expose_value=False,
-            panel="General",
             help="Show no progress.",
         ),
     ]

@@ -9,6 +9,7 @@ import attrs
 import rich_click as click
 
 from .console import format_bytes, format_count, format_duration
+from .filters import resolved_query
 
 if TYPE_CHECKING:
     from iovox_async import AsyncInsights, InsightsQuery
@@ -40,7 +41,7 @@ async def print_estimate(
     from iovox_async._estimate import estimate
 
     # A stream resolves the dates that were left out; it sends nothing.
-    resolved = insights.stream(query=query)._reader.spec.query  # noqa: SLF001 - of this package
+    resolved = resolved_query(insights.stream(query=query))
     options: dict[str, Any] = {name: account.arguments[name] for name in ("concurrency", "page_size")}
     result = await estimate(insights, resolved, **options)
     factor = share if limit is None else min(share, limit / max(1, result.calls))

@@ -26,7 +26,7 @@ from iovox_async import (
     QueryError,
 )
 from iovox_async._platform import SIGNALS, add_signal_handler
-from iovox_async._wording import Wording
+from iovox_async._wording import VARIABLES, Wording
 
 from . import CREDENTIALS, FAILED, INTERRUPTED, LOCKED
 from .console import print_error
@@ -41,12 +41,6 @@ _OPTION_NAMES = {
     "directory": ("out",),
     "response_fields": ("fields",),
     "verify": ("ca_bundle",),
-}
-_VARIABLES = {
-    "base_url": "IOVOX_URL",
-    "username": "IOVOX_USERNAME",
-    "secure_key": "IOVOX_SECURE_KEY",
-    "allow_http": "IOVOX_ALLOW_HTTP=1",
 }
 
 
@@ -85,7 +79,7 @@ def _typed_name(parameter: str, value: str = "") -> str:
             )
     if parameter.isupper():  # a variable of the environment
         return parameter
-    return _VARIABLES.get(parameter, "--" + names[-1].replace("_", "-"))
+    return VARIABLES.get(parameter, "--" + names[-1].replace("_", "-"))
 
 
 def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -7,8 +7,8 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
 import rich_click as click
 
@@ -18,6 +18,9 @@ from iovox_async._redaction import mask_phone_number, redact
 from iovox_async.query import PHONE_PARAMETERS
 
 from .options import collect_options, complete, value_variable
+
+if TYPE_CHECKING:
+    from iovox_async import CallStream, InsightsQuery
 
 logger: Final = logging.getLogger("iovox_async")
 
@@ -119,11 +122,17 @@ filter_options: Final = collect_options(
 )
 
 
-def describe_filters(filters: Mapping[str, Any]) -> tuple[str, str]:
-    """The filters of a query as a message shows them, ` (call_result=MISSED)`, and a group of `iovox summary` by one of them."""
-    shown = []
+def resolved_query(stream: CallStream) -> InsightsQuery:
+    """The query of a stream; dates that were left out are filled in."""
+    return stream._reader.spec.query  # noqa: SLF001 - of this package
+
+
+def describe_no_calls(query: InsightsQuery) -> tuple[str, str]:
+    """A note that a query has no calls, and a group of `iovox summary` by one of its filters, empty if there is none."""
+    filters, shown = query.active_filters(), []
     for name, value in filters.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         shown.append(f"{name}={mask_phone_number(text) if name in PHONE_PARAMETERS else redact(text)}")
     groups = (GROUPS.get(name, name) for name in filters if name in GROUPS or name in tuple(Field))
-    return f" ({', '.join(shown)})" if shown else "", next(groups, "")
+    matching = f" ({', '.join(shown)})" if shown else ""
+    return f"0 calls between {query.start_date} and {query.end_date}{matching}.", next(groups, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -13,7 +12,8 @@ import rich_click as click
 from iovox_async._encoding import ENCODERS, csv_cell
 from iovox_async._parsing.compiled import requested_keys
 
-from .console import escape_controls, is_terminal
+from .console import escape_controls
+from .tables import align_cells, fit_columns
 
 if TYPE_CHECKING:
     from iovox_async import Call
@@ -82,46 +82,8 @@ class TableEncoder:
         return "".join(map(self._line, rows)).encode(sys.stdout.encoding or "utf-8", "replace")
 
     def _line(self, row: Sequence[str]) -> str:
-        return (
-            "  ".join(fit_cell(cell, width) for cell, width in zip(row, self._widths, strict=False)).rstrip()
-            + "\n"
-        )
+        return f"{align_cells(row, self._widths)}\n"
 
 
 def _table_cell(value: Any) -> str:
     return escape_controls(csv_cell(value)).replace("\n", " ")
-
-
-def fit_cell(text: str, width: int) -> str:
-    """The text padded or, on a terminal, cut to a width."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) <= width or not is_terminal("stdout"):
-        return text + " " * (width - cell_len(text))
-    return set_cell_size(text, width - 1) + (
-        "\u2026" if (sys.stdout.encoding or "").lower().startswith("utf") else "~"
-    )
-
-
-def terminal_width() -> int:
-    """The columns of the terminal."""
-    return shutil.get_terminal_size().columns
-
-
-def fit_columns(rows: Sequence[Sequence[str]], *, narrowest: int = 6) -> list[int]:
-    """The widths of as many columns as fit the terminal; elsewhere, of all. None is cut to less than `narrowest`."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    if not is_terminal("stdout"):
-        return widths
-    space = terminal_width()
-    while len(widths) > 1 and _line_width([min(width, narrowest) for width in widths]) > space:
-        widths.pop()
-    while _line_width(widths) > space and max(widths) > 1:
-        widths[widths.index(max(widths))] -= 1
-    return widths
-
-
-def _line_width(widths: Sequence[int]) -> int:
-    return sum(widths) + 2 * (len(widths) - 1)

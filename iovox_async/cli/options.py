@@ -84,14 +84,6 @@ class Account:
 
         return AsyncInsights(**self.arguments, **arguments)
 
-    @property
-    def name(self) -> str:
-        """The user and the address of the account, for messages."""
-        from iovox_async._fetching.connection import DEFAULT_BASE_URL
-
-        url = self.arguments.get("base_url") or os.environ.get("IOVOX_URL") or DEFAULT_BASE_URL
-        return f"{self.arguments.get('username') or os.environ.get('IOVOX_USERNAME')} at {url}"
-
     def now(self) -> datetime:
         """The account's local time, aware if its time zone is known; else this machine's, naive.
 
@@ -258,22 +250,17 @@ def range_options(default: str, *, start: str = "--start", end: bool = True) -> 
     """
     words = "2024-01-31, '2024-01-31 18:00', yesterday, 7d, last-month, 2024-02 (iovox help dates)"
     ends = "Last second, inclusive; a day, week or month means its last second. Default: now, or the end of START if that is a word."
-    arguments = [
-        click.argument(
-            "start", required=False, panel=READ_PANEL, help=f"First second: {words}. Default: {default}."
-        )
-    ]
-    start_option = read_option(
-        *dict.fromkeys((start, "--start")), "start_option", metavar="DATE", help="The same as START."
-    )
-    if end:
-        arguments.append(click.argument("end", required=False, panel=READ_PANEL, help=ends))
-        arguments.append(start_option)
-        arguments.append(read_option("--end", "end_option", metavar="DATE", help="The same as END."))
-    else:
-        arguments.append(start_option)
-    names = ("start", "end", "start_option", "end_option") if end else ("start", "start_option")
-    return collect_options(arguments, names, _typed_range)
+    argument = functools.partial(click.argument, required=False, panel=READ_PANEL)
+    option = functools.partial(read_option, metavar="DATE")
+    by_name = {
+        "start": argument("start", help=f"First second: {words}. Default: {default}."),
+        "end": argument("end", help=ends),
+        "start_option": option(*dict.fromkeys((start, "--start")), "start_option", help="The same as START."),
+        "end_option": option("--end", "end_option", help="The same as END."),
+    }
+    if not end:
+        del by_name["end"], by_name["end_option"]
+    return collect_options([*by_name.values()], by_name, _typed_range)
 
 
 def _typed_range(values: dict[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,7 @@ def profile_names() -> list[str]:
 def credentials(profile: Profile) -> dict[str, str]:
     """The arguments `username` and `secure_key` that the environment does not set, from the profile or from prompts.
 
-    A profile's key is only used with its own user. Prompts before any event loop runs: in a loop, Ctrl-C at the prompt would
-    wait for an input line.
+    A profile's key is only used with its own user.
 
     Raises:
         click.UsageError: one is missing and there is no terminal, or the command that prints the key fails.

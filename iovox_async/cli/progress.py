@@ -32,6 +32,7 @@ from .console import (
     switched_off,
 )
 from .output import background_task
+from .tables import align_cells
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
@@ -262,13 +263,7 @@ def verification_table(report: BackfillReport) -> str:
         for certificate in report.certificates
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if number == 1 else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return "\n".join(align_cells(row, widths, right={1}) for row in rows)
 
 
 def _cost(report: BackfillReport) -> str:

@@ -57,7 +57,7 @@ from ..resume import print_resume_command, resume_command, resume_preparation
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from iovox_async import Field
+    from iovox_async import AsyncInsights, Field
     from iovox_async.backfill import Backfill, BackfillReport
 
 #: The names in `backfill.FORMATS`, repeated because that module takes long to import.
@@ -93,18 +93,14 @@ class BackfillCommand:
 
     async def dry_run(self) -> None:
         """Prints what would be downloaded."""
-        from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
-
         async with self.account.client() as insights:
-            job = Backfill(insights, self.query, self.out, **self.arguments)
+            job = self._new_job(insights)
             await print_backfill(self.account, insights, job, self.query)
 
     async def run(self) -> None:
         """Downloads what is missing."""
-        from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
-
         async with self.account.client() as insights:
-            job = Backfill(insights, self.query, self.out, **self.arguments)
+            job = self._new_job(insights)
             try:
                 async with self._show_progress(job):
                     report = await job.run(
@@ -135,6 +131,11 @@ class BackfillCommand:
                     self._print_resume_command(job, "Unfinished.")
                 raise Exit(code) from None
 
+    def _new_job(self, insights: AsyncInsights) -> Backfill:
+        from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
+
+        return Backfill(insights, self.query, self.out, **self.arguments)
+
     def _show_progress(self, job: Backfill) -> AbstractAsyncContextManager[None]:
         mode: Mode = "bar" if self.log_format == "text" and can_draw_bar() else self.log_format
         return show_progress(
@@ -147,19 +148,20 @@ class BackfillCommand:
 
     def _details(self, job: Backfill) -> dict[str, Any]:
         """What every JSON event of the run holds."""
-        folder = hide_credentials(self.out)
-        return {"account": self.account.name, "folder": folder, "run_id": job.progress.run_id}
+        account = job._insights.account  # noqa: SLF001 - of this package
+        return {"account": account, "folder": hide_credentials(self.out), "run_id": job.progress.run_id}
 
     def _print_error(self, job: Backfill, error: IovoxError, code: int) -> None:
         report = job._counters.final_report  # noqa: SLF001 - of this package; also of a run that has failed
         since = report and (report.failing_since or report.started_at)
+        details = self._details(job)
         if self.log_format == "json":
             event = {"error": type(error).__name__, "message": format_error(error), "exit_code": code}
-            write_event("error", self._details(job) | event | {"failing_since": since})
+            write_event("error", details | event | {"failing_since": since})
         else:
             print_error(format_error(error))
             if not is_terminal("stderr"):
-                where = f"Account {self.account.name}, folder {hide_credentials(self.out)}"
+                where = f"Account {details['account']}, folder {details['folder']}"
                 print_warning(f"{where}: failing since {since}, exit code {code}.")
 
     def _print_report(self, job: Backfill, report: BackfillReport, event: str) -> None:
@@ -169,17 +171,16 @@ class BackfillCommand:
         else:
             # With --verify, the total follows after the verification.
             with_total = event == "verified" or not self.verify
-            directory = hide_credentials(self.out)
-            print_note(backfill_summary(report, directory, with_total=with_total))
+            print_note(backfill_summary(report, hide_credentials(self.out), with_total=with_total))
 
     def _print_resume_command(self, job: Backfill, reason: str) -> None:
         partitions = job.progress.partitions
-        # Words mean other dates tomorrow.
-        dates = (
-            {"--start": self.query.start_date, "--end": self.query.end_date} if self.typed.in_words else {}
-        )
-        new = {name: str(date) for name, date in dates.items() if date is not None}
-        replaced = {"START", *dates} if dates else set()
+        new: dict[str, str] = {}
+        replaced: tuple[str, ...] = ()
+        if self.typed.in_words:  # they mean other dates tomorrow
+            dates = {"--start": self.query.start_date, "--end": self.query.end_date}
+            new = {name: str(value) for name, value in dates.items() if value is not None}
+            replaced = ("START", *dates)
         if self.log_format == "json":
             command = resume_command(self.ctx, new, without=replaced)
             preparation = resume_preparation(self.ctx)

@@ -9,7 +9,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import rich_click as click
@@ -33,7 +33,7 @@ from ..console import (
 )
 from ..dry_run import print_estimate
 from ..errors import exit_code_of, format_error, run
-from ..filters import describe_filters, filter_options
+from ..filters import describe_no_calls, filter_options, resolved_query
 from ..formats import FORMATS, TableEncoder, format_of_name
 from ..output import FileOutput, Output, open_output, run_in_thread
 from ..progress import Mode, can_draw_bar, show_progress, stream_summary
@@ -42,10 +42,6 @@ from ..resume import print_resume_command
 
 if TYPE_CHECKING:
     from iovox_async import CallStream, StreamStats
-
-
-#: Calls encoded at a time.
-SLICE: Final = 500
 
 
 @attrs.define(repr=False)
@@ -115,11 +111,10 @@ class CallsCommand:
                 await self._write(await run_in_thread(self.writer.encode, batch))
         pages: AsyncIterator[Any] = stream.arrow() if self.writer.is_arrow else stream.pages()
         async for page in pages:
-            calls = page if self.writer.is_arrow else page.calls
             if self.writer.is_arrow:
-                data = await run_in_thread(self.writer.encode, calls)
+                calls, data = page, await run_in_thread(self.writer.encode, page)
             else:
-                data = b"".join([part async for part in self._encode(calls)])
+                calls, data = page.calls, b"".join([part async for part in self._encode(page.calls)])
             writes = self.output.writes
             try:
                 await self.output.write(data)
@@ -132,8 +127,8 @@ class CallsCommand:
 
     async def _encode(self, calls: Any) -> AsyncIterator[bytes]:
         """Encodes a page; requests in flight continue between its slices."""
-        for start in range(0, len(calls), SLICE):
-            yield self.writer.encode(calls[start : start + SLICE])
+        for part in self.writer.encode_in_slices(calls):
+            yield part
             await asyncio.sleep(0)
 
     async def _write(self, data: bytes) -> None:
@@ -173,14 +168,14 @@ class CallsCommand:
         return True
 
     def _report_no_calls(self, stream: CallStream) -> None:
-        query = stream._reader.spec.query  # noqa: SLF001 - of this package; the resolved dates
-        filters, group = describe_filters(query.active_filters())
+        query = resolved_query(stream)
+        note, group = describe_no_calls(query)
         typed = " ".join(
             shlex.quote(text.removesuffix(edge))
             for text, edge in ((str(query.start_date), " 00:00:00"), (str(query.end_date), " 23:59:59"))
         )
         hint = f" iovox summary {typed} --by {group} shows which values there are." if group else ""
-        print_note(f"0 calls between {query.start_date} and {query.end_date}{filters}.{hint}")
+        print_note(note + hint)
 
 
 @click.command(
@@ -327,8 +322,8 @@ def calls(
                 await print_estimate(account, insights, requested, limit=arguments["max_calls"])
             return
         dates = {"start": start, "end": end, "query": query, "fields": fields}
-        table = TableEncoder(columns or fields) if form == "table" else None
-        writer = CallWriter(form, columns or fields, compression, excel, is_file, table)
+        table = TableEncoder(fields) if form == "table" else None
+        writer = CallWriter(form, fields, compression, excel, is_file, table)
         command = CallsCommand(
             account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, position=resume
         )

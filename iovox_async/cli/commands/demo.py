@@ -115,7 +115,7 @@ def _print_result(stats: StreamStats, elapsed: float, first_call: float) -> None
     screen.print(highlighted, soft_wrap=True)
     screen.print(
         Text(
-            "Without an account, run iovox sandbox --start 2024-01-01 --end 2024-03-31: it serves generated calls and "
+            f"Without an account, run iovox sandbox --start {START} --end {END}: it serves generated calls and "
             "prints the variables to set."
         )
     )

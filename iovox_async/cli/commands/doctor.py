@@ -34,20 +34,18 @@ def doctor(account: options.Account) -> None:
     """Runs `iovox doctor`."""
     checks = Checks()
     checks.check_machine()
-    user = account.name.rpartition(" at ")[0]
-    checks.add(
-        "account", True, f"{user}, {f'profile {account.profile}' if account.profile else 'no profile'}"
-    )
-    proxy, zone = account.arguments.get("proxy"), account.arguments.get("timezone")
-    checks.add("proxy", True, hide_credentials(proxy) if proxy else "none")
+    profile = f"profile {account.profile}" if account.profile else "no profile"
+    proxy, zone = account.arguments["proxy"], account.arguments["timezone"]
     advice = (
         "not set: set IOVOX_TIMEZONE or --timezone, so that open ranges end now and days become final on time"
     )
-    checks.add("time zone", bool(zone) or None, zone or advice)
 
     async def check() -> None:
         # A failure is to be shown now, not after waiting for it to pass.
         async with account.client(retry=RetryPolicy(max_attempts=1)) as insights:
+            checks.add("account", True, f"{insights.account.rpartition(' at ')[0]}, {profile}")
+            checks.add("proxy", True, hide_credentials(proxy) if proxy else "none")
+            checks.add("time zone", bool(zone) or None, zone or advice)
             await checks.check_endpoint(insights)
 
     run(check)

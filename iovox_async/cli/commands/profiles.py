@@ -12,7 +12,7 @@ from iovox_async._profiles import config_path, load_profiles
 from ..app import COMMANDS
 from ..base import Command
 from ..console import escape_controls, print_note, with_examples
-from ..formats import fit_cell, fit_columns
+from ..tables import align_cells, fit_columns
 
 _COLUMNS = ("profile", "username", "address", "time zone", "key")
 
@@ -42,4 +42,4 @@ def profiles() -> None:
         )
     widths = fit_columns(rows)
     for row in rows:
-        click.echo("  ".join(map(fit_cell, row, widths)).rstrip())
+        click.echo(align_cells(row, widths))

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import rich_click as click
-from click.exceptions import Exit
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from iovox_async import Fields
+from iovox_async._encoding import encode_json
 
-from .. import FAILED
 from ..app import COMMANDS
 from ..base import Command
-from ..console import escape_controls, format_duration, print_error, print_page, with_examples
+from ..console import escape_controls, format_duration, print_page, with_examples
 from ..errors import run
 from ..options import Account, account_options
 
@@ -51,18 +50,18 @@ def _only_id(ctx: click.Context, _argument: click.Parameter, ids: tuple[str, ...
 def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - the endpoint's own word
     """Runs `iovox show`."""
 
-    async def get() -> list[Call]:
+    async def get() -> Call:
         async with account.client() as insights:
-            return await insights.get(id, fields=Fields.ALL)
+            calls = await insights.get(id, fields=Fields.ALL)
+        if not calls:
+            raise click.ClickException(f"There is no call {id} in this account.")
+        return calls[0]
 
-    calls = run(get)
-    if not calls:
-        print_error(f"There is no call {id} in this account.")
-        raise Exit(FAILED)
+    call = run(get)
     if as_json:
-        click.echo(msgspec.json.encode(calls[0].to_dict()))
+        click.echo(encode_json(call))
     else:
-        print_page(render_call(calls[0]))
+        print_page(render_call(call))
 
 
 def render_call(call: Call) -> RenderableType:

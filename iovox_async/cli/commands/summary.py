@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,11 +25,11 @@ from ..app import COMMANDS
 from ..base import Command
 from ..console import escape_controls, format_count, format_duration, is_terminal, print_note, with_examples
 from ..errors import run
-from ..filters import describe_filters, filter_options
-from ..formats import fit_cell, fit_columns, terminal_width
+from ..filters import describe_no_calls, filter_options, resolved_query
 from ..output import open_output, run_in_thread
 from ..progress import can_draw_bar, show_progress
 from ..ranges import IntRange
+from ..tables import align_cells, fit_columns, stdout_is_unicode, terminal_width
 
 if TYPE_CHECKING:
     from iovox_async._summary import Row
@@ -130,9 +129,7 @@ def summary(
                 async for batch in stream.arrow():
                     await run_in_thread(result.add, batch)
             if not result.all_calls.calls:
-                query = stream._reader.spec.query  # noqa: SLF001 - of this package; the resolved dates
-                shown, _ = describe_filters(query.active_filters())
-                print_note(f"0 calls between {query.start_date} and {query.end_date}{shown}.")
+                print_note(describe_no_calls(resolved_query(stream))[0])
         return result
 
     result = run(summarize)
@@ -164,14 +161,12 @@ def _table(by: Sequence[str], rows: Sequence[Row], all_calls: GroupTotals) -> st
     widths = fit_columns(cells)
     bar_width = min(40, terminal_width() - sum(widths) - 2 * len(widths)) if is_terminal("stdout") else 0
     most = max((figures["calls"] for _, figures in rows), default=1)
-    block = "\u2588" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+    block = "\u2588" if stdout_is_unicode() else "#"
+    figure_columns = range(len(by), len(by) + len(_TITLES))
     lines = []
     for number, row in enumerate(cells):
-        aligned = [
-            fit_cell(cell, width) if column < len(by) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
         bar = block * max(1, round(bar_width * rows[number - 1][1]["calls"] / most)) if number else ""
-        lines.append("  ".join([*aligned, *([bar] if bar_width >= _MIN_BAR else [])]).rstrip())
+        line = align_cells(row, widths, right=figure_columns)
+        lines.append(f"{line}  {bar}".rstrip() if bar_width >= _MIN_BAR else line)
     lines.append(f"\n{format_count(all_calls.calls, 'call')}, {all_calls.answered:,} answered")
     return "\n".join(lines) + "\n"
