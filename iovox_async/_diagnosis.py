@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
+from ._http.engines import is_installed
+from ._paging import MAX_PAGE_ROWS
 from ._redaction import hide_credentials
 from .errors import EXTRAS, AuthenticationError, IovoxError, TLSError
 from .query import InsightsQuery
@@ -29,8 +30,7 @@ _MODULES: Final = {
     "rich-click": "rich_click",
     "opentelemetry-api": "opentelemetry",
 }
-_DAYS: Final = timedelta(days=365)
-_PAGE: Final = 20_000
+_YEAR: Final = timedelta(days=365)
 
 
 @define
@@ -74,42 +74,41 @@ class Checks:
                 address,
             )
             return
-        first = time.monotonic() - started
+        seconds = time.monotonic() - started
         self.add("address", True, address)
         secure = address.startswith("https")
         self.add("TLS", True, "the certificate is valid" if secure else "not used: the address is http")
         self.add("credentials", True, "accepted")
         started, end = time.monotonic(), insights.now()
-        query = InsightsQuery(start_date=end - _DAYS, end_date=end, order="call_start_ASC", fields=("id",))
-        rows = len((await insights.page(query, page_size=_PAGE)).calls)
-        text = f"{first * 1000:.0f} ms for one row, {(time.monotonic() - started) * 1000:.0f} ms for {rows:,} ids"
-        self.add("latency", True if first < 1 else None, text)
+        query = InsightsQuery(start_date=end - _YEAR, end_date=end, order="call_start_ASC", fields=("id",))
+        rows = len((await insights.page(query, page_size=MAX_PAGE_ROWS)).calls)
+        text = f"{seconds * 1000:.0f} ms for one row, {(time.monotonic() - started) * 1000:.0f} ms for {rows:,} ids"
+        self.add("latency", True if seconds < 1 else None, text)
         self._check_clock(insights._connection.time)  # noqa: SLF001 - of this package
-        if rows == _PAGE:
-            self.add("page cap", True, f"{_PAGE:,} rows, as documented")
+        if rows == MAX_PAGE_ROWS:
+            self.add("page cap", True, f"{MAX_PAGE_ROWS:,} rows, as documented")
             return
         more = (await insights.page(query, page=rows + 1, page_size=1)).calls
         text = f"at least {rows:,} rows: there are no more calls within a year"
         self.add("page cap", True, f"{rows:,} rows, fewer than documented; pulls adapt" if more else text)
 
     def _check_clock(self, account_time: AccountTime) -> None:
-        reading = account_time._server  # noqa: SLF001 - of this package
-        if reading is None:
+        difference = account_time.ahead_of_server()
+        if difference is None:
             self.add("clock", None, "the server sends no Date header")
             return
-        elapsed = timedelta(seconds=account_time.clock() - reading.seconds)
-        seconds = (datetime.now(UTC) - reading.utc - elapsed).total_seconds()
+        seconds = difference.total_seconds()
         text = f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the server's"
         ok = abs(seconds) <= _MAX_CLOCK_DIFFERENCE
         self.add("clock", ok, text if ok else f"{text}: synchronize this machine's clock")
 
 
 def _extras() -> str:
-    def is_installed(package: str) -> bool:
+    def can_import(package: str) -> bool:
         name = package.partition("[")[0]
-        return find_spec(_MODULES.get(name, name)) is not None
+        return is_installed(_MODULES.get(name, name))
 
-    installed = [name for name, packages in EXTRAS.items() if all(map(is_installed, packages))]
+    installed = [name for name, packages in EXTRAS.items() if all(map(can_import, packages))]
     missing = [name for name in EXTRAS if name not in installed]
     return ", ".join(installed) + (f" (not installed: {', '.join(missing)})" if missing else "")
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
-from .fields import Field
+from ._paging import MAX_PAGE_ROWS, SECOND
+from ._paging.spec import add_fields
+from ._parsing.splitter import PAGE_BYTES
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .client import AsyncInsights
     from .query import InsightsQuery
 
@@ -18,9 +21,9 @@ __all__ = ["Estimate", "estimate"]
 
 #: Rows of the first request.
 _SAMPLE: Final = 500
-#: Streams request about as many bytes at a time, and a few requests more than whole pages would need.
-_PAGE_BYTES, _OVERHEAD, _EXTRA_REQUESTS, _MAX_ROWS = 3_300_000, 1.2, 2, 20_000
-_SECOND: Final = timedelta(seconds=1)
+#: The requests of a stream as a multiple of those that full pages would need, and some more for each stream.
+_OVERHEAD: Final = 1.2
+_EXTRA_REQUESTS: Final = 2
 
 
 @frozen
@@ -51,10 +54,7 @@ async def estimate(
     start, end = query.start_date, query.end_date
     assert start is not None
     assert end is not None
-    fields = (
-        *(query.fields or ()),
-        *(name for name in (Field.ID, Field.CALL_START) if name not in (query.fields or ())),
-    )
+    fields, _ = add_fields(query.fields)
     query = evolve(query, fields=fields, order="call_start_ASC")
     clock = insights._connection.runtime.clock  # noqa: SLF001 - of this package
     began = clock()
@@ -62,7 +62,7 @@ async def estimate(
     sample_seconds = clock() - began
     rows = len(first.calls)
     row_bytes = len(first.raw) / rows if rows else 0.0
-    range_seconds = max((end - start) / _SECOND, 1.0)
+    range_seconds = max((end - start) / SECOND, 1.0)
     low, high, calls = rows, float(rows), rows
     row_seconds = sample_seconds
     if rows == _SAMPLE:
@@ -82,7 +82,9 @@ async def estimate(
                 total = min(total, (low + high) / 2)
         calls = max(low, round(total))
         high = min(high, round(calls + max(2 * (calls - low), 0.02 * calls)))
-    page_rows = page_size or max(1, min(_MAX_ROWS, int(_PAGE_BYTES / row_bytes))) if rows else 1
+    page_rows = 1
+    if rows:
+        page_rows = page_size or max(1, min(MAX_PAGE_ROWS, int(PAGE_BYTES / row_bytes)))
     requests = math.ceil(calls / page_rows * _OVERHEAD) + _EXTRA_REQUESTS
     transfer = max(sample_seconds - row_seconds, 0.0) / max(rows, 1)
     seconds = requests * row_seconds / min(concurrency, requests) + calls * transfer
@@ -91,4 +93,4 @@ async def estimate(
 
 def _seconds(start: datetime, call_start: datetime | None) -> float:
     """Seconds from the start of the range to a call."""
-    return max((call_start.replace(tzinfo=None) - start) / _SECOND, 1.0) if call_start else 1.0
+    return max((call_start.replace(tzinfo=None) - start) / SECOND, 1.0) if call_start else 1.0

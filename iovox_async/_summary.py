@@ -40,9 +40,14 @@ _TIMES: Final = {
 }
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _FIELDS: Final = {"tag": Field.TAG_TEXT, "keyword_rule": Field.KEYWORD_RULES}
+#: The prefix of the fields of each list of categories.
 _CATEGORIES: Final = {
-    f"{kind}_category": f"{kind}_category" for kind in ("call", "node", "link", "contact")
-} | {"category": "call_category"}
+    "call_category": "call_category",
+    "node_category": "node_category",
+    "link_category": "link_category",
+    "contact_category": "contact_category",
+    "category": "call_category",
+}
 FIGURES: Final = (
     "calls",
     "answered",
@@ -71,11 +76,10 @@ def make_group(name: str) -> tuple[Group, tuple[Field, ...]]:
 
     if name in _TIMES:
         return Group(name, ("call_start",), time_format=_TIMES[name]), (Field.CALL_START,)
-    if kind := _CATEGORIES.get(name):
-        needed = (Field(f"{kind}_label"), Field(f"{kind}_value"))
-        return Group(
-            name, ("categories", f"{kind.removesuffix('y')}ies[]"), members=("label", "value")
-        ), needed
+    if prefix := _CATEGORIES.get(name):
+        needed = (Field(f"{prefix}_label"), Field(f"{prefix}_value"))
+        *path_of_list, _ = locate_field(needed[0])[0].split(".")
+        return Group(name, tuple(path_of_list), members=("label", "value")), needed
     needed_field = _FIELDS.get(name) or Field(name)
     path = tuple(locate_field(needed_field)[0].split("."))
     if needed_field == Field.KEYWORD_RULES:

@@ -27,15 +27,15 @@ Invariants:
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
 from .order import RowsOfPage, last_listed, rows_of_page
-from .types import MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
+from .types import LAST_SECOND, MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 __all__ = ["SingleSecondReader"]
 
@@ -49,9 +49,6 @@ LONE_ROWS: Final = 2
 EQUAL_PASSES: Final = 3
 #: How often a list may contain a call on pages of one row; more pages without a new id show that the page number has no effect.
 MAX_COPIES: Final = 3
-
-#: The last second but one that a date can name.
-LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
 
 Rows = list[RowsOfPage]
 
@@ -82,6 +79,8 @@ class SingleSecondReader:
         self._complete_at = complete_at or owned[1]
         self._start = request.start
         self._stop = request.stop
+        #: With this end, a request is another one for a cache.
+        self._other_stop = min(request.stop, LAST_SECOND) + SECOND
         self._server_limit = server_limit
         self._limit = request.limit
         self._first_page_rows = 0
@@ -161,13 +160,13 @@ class SingleSecondReader:
 
     def _second_page_again(self) -> PageRequest:
         rows = self._first_page_rows
-        return self._request("call_start_ASC", rows, 2, stop=min(self._stop, LAST_SECOND) + SECOND)
+        return self._request("call_start_ASC", rows, 2, stop=self._other_stop)
 
     def _first_page_of_limit(self) -> PageRequest:
         return self._request("call_start_ASC", self._limit, 1)
 
     def _first_page_again(self) -> PageRequest:
-        return self._request("call_start_ASC", self._limit, 1, stop=min(self._stop, LAST_SECOND) + SECOND)
+        return self._request("call_start_ASC", self._limit, 1, stop=self._other_stop)
 
     def _largest_page(self) -> PageRequest:
         self._limit = MAX_PAGE_ROWS

@@ -16,7 +16,7 @@ from .._wording import Wording
 from ..errors import QueryError
 from ..fields import Field, Fields
 from .cursor import Cursor
-from .types import SECOND
+from .types import LAST_SECOND, SECOND
 
 if TYPE_CHECKING:
     from .._params.account_time import ClockReading
@@ -26,8 +26,6 @@ __all__ = ["FINALITY_DELAY", "Paging", "ReadSpec", "add_fields", "resolve", "to_
 
 #: How long after its start a call may still arrive or change: long calls, late delivery, transcription.
 FINALITY_DELAY: Final = timedelta(hours=2)
-#: The latest end: one second must follow it.
-MAX_END: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
 
 Paging = Literal["auto", "windows", "pages"]
 
@@ -170,7 +168,7 @@ def resolve(
         cursor = Cursor.parse(resume)
         cursor.check(fingerprint=fingerprint, descending=descending, start=start, end=end)
         start, end = cursor.start, cursor.end
-    end = min(MAX_END, now if end is None else end)
+    end = min(LAST_SECOND, now if end is None else end)
     month = earliest_now.replace(day=1, hour=0, minute=0, second=0)
     # A start that is left out means the first of this month. If the end is before it, the stream is empty, and it has no
     # position to resume from.

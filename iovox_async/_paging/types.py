@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "LAST_SECOND",
     "MAX_PAGE_ROWS",
     "SECOND",
     "PageRequest",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 SECOND: Final = timedelta(seconds=1)
+#: The last second that may be requested: one more second must follow it.
+LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
 #: The endpoint's largest page.
 MAX_PAGE_ROWS: Final = 20_000
 PAGES_HINT: Final = Wording("Pass {paging=pages} to read by page numbers.")

@@ -117,6 +117,11 @@ class AccountTime:
         assert earliest is not None
         return earliest
 
+    def ahead_of_server(self) -> timedelta | None:
+        """How far this machine's clock is ahead of the server's; None if the server's is unknown."""
+        machine, *server = self._clocks(None)
+        return machine - server[0] if server else None
+
     def observe(self, date: str | None, age: str | None = None) -> None:
         """Notes the server's clock.
 

@@ -63,6 +63,11 @@ def text_buffers(texts: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDAr
     return offsets - first, np.frombuffer(data or b"", np.uint8)[first:end]
 
 
+def int_values(integers: pa.Int64Array) -> npt.NDArray[np.int64]:
+    """The integers of an array; it shares their memory. Where an item is null, any integer."""
+    return np.frombuffer(integers.buffers()[1], np.int64)[integers.offset : integers.offset + len(integers)]
+
+
 @lru_cache(maxsize=256)
 def int_scalar(value: int) -> pa.Int64Scalar:
     """An integer as the argument of a kernel."""

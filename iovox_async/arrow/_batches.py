@@ -12,7 +12,6 @@ from datetime import datetime, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
-import numpy as np
 import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
 from attrs import frozen
@@ -20,6 +19,7 @@ from attrs import frozen
 from .._parsing.compiled import response_keys
 from .._parsing.page import Block, Blocks, PageFormat, RawPage, Segment
 from .._parsing.splitter import PageSplitter
+from ._arrays import int_values
 from ._columns import SORT_KEYS, ColumnConverter, Columns
 from ._from_fixed_layout import FixedLayoutDecoder
 from ._from_json import JsonColumnDecoder
@@ -115,9 +115,9 @@ class ColumnPageBuilder:
         self._parts, self._buffered = [rest], len(rest)
         batch = columns.batch
         self._segments.append(ColumnSegment(b"", batch.num_rows, columns))
-        start_keys, ids = (_integers(batch.column(name)) for name in SORT_KEYS)
-        self._starts += np.frombuffer(start_keys, "M8[us]").tolist()
-        self._ids.frombytes(ids)
+        start_keys, ids = (int_values(batch.column(name)) for name in SORT_KEYS)
+        self._starts += start_keys.view("M8[us]").tolist()
+        self._ids.frombytes(ids.view("u1").data)
 
 
 class BatchReader:
@@ -233,11 +233,6 @@ class BatchReader:
             return None, None
         start, call_id = (rows.column(key)[-1].as_py() for key in SORT_KEYS)
         return from_microseconds(start).replace(tzinfo=self._zone), call_id
-
-
-def _integers(column: pa.Int64Array) -> memoryview:
-    """The bytes of the integers of a column without nulls, where they are."""
-    return memoryview(column.buffers()[1])[8 * column.offset : 8 * (column.offset + len(column))]
 
 
 def _concatenate(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

@@ -21,7 +21,7 @@ from .._params.validators import InvalidValue
 from .._parsing.compiled import UnsupportedByFastPath
 from .._parsing.lenient import LenientConverter
 from ..models import Call
-from ._arrays import bool_array, int_array, int_scalar, str_scalar, text_buffers
+from ._arrays import bool_array, int_array, int_scalar, int_values, str_scalar, text_buffers
 from ._kernels import MEMORY_POOL, call, cast, is_in
 from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
@@ -222,8 +222,7 @@ def _smallest(integers: pa.Int64Array) -> int:
     """The smallest integer that is not null, of which there is one."""
     if integers.null_count:
         return call("min", integers).as_py()  # type: ignore[no-any-return]  # pyarrow has no types
-    start = integers.offset
-    return int(np.frombuffer(integers.buffers()[1], np.int64)[start : start + len(integers)].min())
+    return int(int_values(integers).min())
 
 
 def _shortest(texts: pa.StringArray) -> int | None:
