@@ -121,8 +121,8 @@ def _entries(path: Path, profile: str, table: Any) -> dict[str, Any]:
             raise ConfigurationError(
                 None, f"{path}: {name} in {profile} is not an entry of a profile{suggestion}. {_EXAMPLE}"
             )
-        kinds = str if name in _TEXTS else (int, float)
-        if not isinstance(value, kinds) or isinstance(value, bool) or value == "":
+        types = str if name in _TEXTS else (int, float)
+        if not isinstance(value, types) or isinstance(value, bool) or value == "":
             raise ConfigurationError(
                 None, f"{path}: {name} in {profile} must be a {'text' if name in _TEXTS else 'number'}."
             )
@@ -139,8 +139,9 @@ def load_profile(name: str | None) -> Profile:
     if name is None:
         return profiles.get(default, Profile())
     if name not in profiles:
-        known = f"{did_you_mean(name, profiles)}. It has {', '.join(sorted(profiles)) or 'no profiles'}."
-        raise ConfigurationError(None, f"{config_path()} has no profile {name}{known}")
+        suggestion = did_you_mean(name, profiles)
+        names = ", ".join(sorted(profiles)) or "no profiles"
+        raise ConfigurationError(None, f"{config_path()} has no profile {name}{suggestion}. It has {names}.")
     return profiles[name]
 
 

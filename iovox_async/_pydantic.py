@@ -118,7 +118,9 @@ def _glossary() -> dict[tuple[type[Model], str], str]:
 
 def _model_in(kind: Any) -> type[Model] | None:
     options = get_args(kind) or (kind,)
-    return next((one for one in options if isinstance(one, type) and issubclass(one, Model)), None)
+    return next(
+        (option for option in options if isinstance(option, type) and issubclass(option, Model)), None
+    )
 
 
 def _schema_of_type(kind: Any) -> CoreSchema:

@@ -71,8 +71,9 @@ class RetryPolicy:
             and 503, by which a server limits requests, it is ten times as long: 0.1 and 1 second by default, as in AWS's SDKs.
         max_backoff: the longest limit of that wait.
         total_timeout: limit for one request, including its retries and waits; more than 0. An outage, in which no connection
-            to the server can be made, is waited out until then, however few `max_attempts` there are, unless that is 1. A server that refuses
-            connections and has never answered in this session is waited for at most 10 seconds: its address may be wrong.
+            to the server can be made, is waited out until then, however few `max_attempts` there are, unless that is 1. A
+            server that refuses connections and has never answered in this session is waited for at most 10 seconds: its
+            address may be wrong.
         max_retry_after: longest `Retry-After` that is followed; the error is raised at once if the server requests more.
     """
 

@@ -235,7 +235,7 @@ class StreamReader:
         return None
 
     async def _run_in_own_task(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Runs the work of a thread; if this step is cancelled, the next one, which wants the same, gets the result."""
+        """Runs work that takes a thread; if this step is cancelled, the next one takes over the work and its result."""
         if self._working is None:
             self._working, _ = self.connection.supervisor.start_task(work)
             self._working.add_done_callback(_retrieve_exception)

@@ -1,4 +1,4 @@
-"""What every client has besides its requests: options, opening and closing, and what it shows of itself."""
+"""What a client has besides its requests: views with other options, opening and closing, its account and clock."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ __all__ = ["Connections", "OpenConnections"]
 
 @frozen
 class OpenConnections:
-    """What is known once a session is open.
+    """What requests need of an open session.
 
     Attributes:
         engine: the library that the requests are made of.

@@ -1,8 +1,8 @@
 """Converts the exceptions of HTTP libraries to errors of this package.
 
 Classes of httpx, httpx2, their connection pools and aiohttp are recognized by name: their exceptions are equivalent, and each
-library is imported only by those who use it. `httpx_aiohttp` reports a refused connection, a reset and an untrusted certificate as a timeout, and
-does not convert errors in the HTTP syntax, so aiohttp's own exception decides where there is one.
+library is imported only by those who use it. `httpx_aiohttp` reports a refused connection, a reset and an untrusted
+certificate as a timeout, and does not convert errors in the HTTP syntax, so aiohttp's own exception decides where there is one.
 
 Invariants: no error keeps a reference to the request, whose headers contain the key: no frame, no bytes, no exception of aiohttp.
 """
@@ -123,7 +123,9 @@ def _from_httpx(
         return _invalid_request(name)
     if names & {"ConnectError", "ProxyError"} or _is_unreachable(error):
         # With a ProxyError, the proxy has responded.
-        return _cannot_connect(name, message, address, passing="ProxyError" not in names and _may_pass(error))
+        return _cannot_connect(
+            name, message, address, may_recover="ProxyError" not in names and _may_recover(error)
+        )
     return _connection_lost(name, message)
 
 
@@ -146,14 +148,14 @@ def _from_aiohttp(
         status = getattr(error, "status", 0)
         if status == 407:
             return _proxy_refused()
-        return _cannot_connect(name, f"status {status} from the proxy", address, passing=False)
+        return _cannot_connect(name, f"status {status} from the proxy", address, may_recover=False)
     if "ClientResponseError" in names:
         return _invalid_response(name, incomplete=False)
     if names & {"InvalidURL", "NonHttpUrlClientError"}:
         return _invalid_request(name)
     message = str(getattr(error, "strerror", None) or "")
     if "ClientConnectorError" in names:
-        return _cannot_connect(name, message, address, passing=_may_pass(error))
+        return _cannot_connect(name, message, address, may_recover=_may_recover(error))
     return _connection_lost(name, message)
 
 
@@ -197,11 +199,11 @@ def _invalid_request(name: str) -> TransportError:
     return TransportError(f"the request cannot be sent ({name})")
 
 
-def _cannot_connect(name: str, message: str, address: str, *, passing: bool) -> RetryableFailure:
-    """No connection was made; `passing`: that may be an outage."""
+def _cannot_connect(name: str, message: str, address: str, *, may_recover: bool) -> RetryableFailure:
+    """No connection was made; `may_recover`: a later attempt may succeed."""
     target = f" at {address}" if address else ""
     problem = f"cannot connect to the server{target} ({_reason(name, message)})"
-    return RetryableFailure(TransportError(problem, hint=CONNECTION_HINT), unreachable=passing)
+    return RetryableFailure(TransportError(problem, hint=CONNECTION_HINT), unreachable=may_recover)
 
 
 def _connection_lost(name: str, message: str) -> RetryableFailure:
@@ -273,8 +275,8 @@ def _is_refused(error: BaseException) -> bool:
     return False
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether a connection that could not be made may be made later: the name is known, and the server speaks TLS."""
+def _may_recover(error: BaseException) -> bool:
+    """Whether a connection that could not be made may be made later: the name exists, and the server speaks TLS."""
     for cause in _causes(error):
         if isinstance(cause, socket.gaierror) and cause.errno in _UNKNOWN_NAME:
             return False

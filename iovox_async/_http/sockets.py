@@ -48,8 +48,10 @@ class AsyncioBackend:
         try:
             if _is_address(host):
                 return await self._connect(loop, host, port)
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = _alternate_families([(family, str(address[0])) for family, _, _, _, address in found])
+            results = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = _alternate_families(
+                [(family, str(address[0])) for family, _, _, _, address in results]
+            )
             if len(addresses) == 1:
                 return await self._connect(loop, addresses[0], port)
             return await self._connect_to_first(loop, addresses, port)
@@ -247,10 +249,14 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _alternate_families(found: list[tuple[int, str]]) -> list[str]:
-    """The addresses without repeats; the second one is of another family than the first, if there is one."""
-    distinct = list(dict.fromkeys(found))
-    other = next((address for address in distinct if address[0] != distinct[0][0]), None)
+def _alternate_families(addresses: list[tuple[int, str]]) -> list[str]:
+    """The addresses without repeats; the second one is of another family than the first, if there is one.
+
+    Args:
+        addresses: the family and the address of each.
+    """
+    distinct = list(dict.fromkeys(addresses))
+    other = next((item for item in distinct if item[0] != distinct[0][0]), None)
     if other is not None:
         distinct.remove(other)
         distinct.insert(1, other)

@@ -56,9 +56,9 @@ MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 MAX_MESSAGE: Final = 300
 #: Seconds for the body of an error; its status is enough to go on.
 ERROR_BODY_SECONDS: Final = 5.0
-#: What only a URL contains.
 #: Headers whose values are not searched for phone numbers, unless they contain a part of a URL: they consist of digits.
 _NUMERIC_HEADER: Final = re.compile(r"(^|-)id$|^(content-length|etag|age)$", re.IGNORECASE)
+#: What only a URL contains.
 _URL_PART: Final = re.compile(r"://|[?&=%]")
 #: Headers of every request.
 _HEADERS: Final = (
@@ -205,9 +205,9 @@ class Endpoint:
         except (RetryableFailure, RequestError):
             raise
         except Exception as error:
-            ours = body is not None and not body.reading
+            raised_here = body is not None and not body.reading
             failure = convert_exception(
-                error, response_started=ours, reused=log.reused, address=self._address
+                error, response_started=raised_here, reused=log.reused, address=self._address
             )
             if failure is None:
                 raise

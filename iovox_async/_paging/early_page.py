@@ -30,12 +30,12 @@ class EarlyPage:
     """The request for the full page, and its page, until a window takes them over.
 
     Attributes:
-        wanted: the full page may still be requested.
+        may_request: the full page may still be requested.
         request: the request, while no window has taken it over.
         result: the page, if it has come before the small page.
     """
 
-    wanted: bool
+    may_request: bool
     request: PageRequest | None = field(default=None, init=False)
     result: PageResult | None = field(default=None, init=False)
     _dropped: bool = field(default=False, init=False)
@@ -47,13 +47,13 @@ class EarlyPage:
 
     def may_start(self, windows: Sequence[Window], limit: int) -> bool:
         """Whether the request may start: only while the request for the small page is in flight."""
-        first = windows[0].request if self.wanted and len(windows) == 1 else None
+        first = windows[0].request if self.may_request and len(windows) == 1 else None
         return first is not None and limit >= MIN_RATIO * first.limit
 
     def start(self, windows: Sequence[Window], limit: int) -> PageRequest:
         """Makes the request."""
         assert windows[0].request is not None
-        self.wanted = False
+        self.may_request = False
         self.request = evolve(windows[0].request, limit=limit)
         return self.request
 
@@ -72,7 +72,7 @@ class EarlyPage:
         Returns:
             The request and its page, if that has come already.
         """
-        self.wanted = False
+        self.may_request = False
         window = next((window for window in windows if window.state == "pending"), None)
         if self.request is None or self._dropped:
             return None
@@ -85,6 +85,6 @@ class EarlyPage:
 
     def drop(self) -> None:
         """Leaves the page out: it is of no use."""
-        self.wanted, self._dropped = False, True
+        self.may_request, self._dropped = False, True
         if self.result is not None:
             self.request = self.result = None

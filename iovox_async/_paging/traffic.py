@@ -77,9 +77,9 @@ class Traffic:
 
     @property
     def dispersion(self) -> float | None:
-        """The variance of the calls of an hour as a multiple of their number: 1 for independent calls. None: too few hours are known."""
-        known = self._hours_compared >= COMPARED_HOURS and self._expected > 0
-        return self._squares / self._expected if known else None
+        """The variance of the calls of an hour as a multiple of their number: 1 for independent calls. None: too few hours were compared."""
+        is_measured = self._hours_compared >= COMPARED_HOURS and self._expected > 0
+        return self._squares / self._expected if is_measured else None
 
     def rate(self, at: datetime) -> float:
         """Calls per second expected at a time."""

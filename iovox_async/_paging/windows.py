@@ -322,11 +322,11 @@ class WindowPlan:
         if until != end:
             return not self._is_doubtful(page, own_starts)
         if page.reached_end or self.server_limit.claims_end(page.request, len(page.starts)):
-            self._believe_empty_windows(page)
+            self._remove_empty_windows(page)
         return True
 
-    def _believe_empty_windows(self, page: Page) -> None:
-        """Ends the windows that a page found empty too, after another page already has."""
+    def _remove_empty_windows(self, page: Page) -> None:
+        """Removes the other windows that a check shows to be empty, as the page that is checked did."""
         start, stop = page.gap if not page.reached_end else page.gap_in_window
         self._windows = [
             window

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
 
-#: Bytes of JSON to aim at in a page: more than for records, since columns need less memory, and since each request costs the
-#: event loop some milliseconds.
+#: Bytes of JSON to aim at in a page: each request costs the event loop some milliseconds.
 _PAGE_BYTES: Final = 3_200_000
 #: Bytes decoded at a time when they arrive: a third of a page, some milliseconds of work, which a processor can cache.
 ARRIVING_BYTES: Final = 1_200_000
@@ -58,7 +57,7 @@ class ColumnSegment(Segment):
 
 
 class ColumnPageBuilder:
-    """Builds a page of column segments while its bytes arrive; of JSON, from the first block on with a row written otherwise."""
+    """Builds a page while its bytes arrive: of column segments, and from the first block with a row in another layout on, of JSON."""
 
     def __init__(self, decoder: FixedLayoutDecoder) -> None:
         self._decoder = decoder

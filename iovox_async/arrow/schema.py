@@ -119,8 +119,8 @@ def schema_of(columns: Iterable[str], zone: tzinfo | None) -> pa.Schema:
 def schema_for(fields: FieldNames = Fields.DEFAULT, timezone: tzinfo | str | None = None) -> pa.Schema:
     """The schema of every batch of a stream with these fields, for a client with this time zone.
 
-    A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec`, `tag_colour` in `tags`. Keys that this version has no field for are in `extra`; known keys
-    that were not requested are left out.
+    A field is in the column of the response that holds it: `talk_time_seconds` in `talk_time_sec`, `tag_colour` in
+    `tags`. Keys that this version has no field for are in `extra`; other keys that were not requested are left out.
 
     Raises:
         ConfigurationError: a field or the time zone does not exist.
