@@ -92,18 +92,17 @@ def check_engine(name: EngineName, transport: object = None) -> EngineName:
         if not is_installed(name):
             raise _not_installed(name)
         return name
-    for candidate in get_args(EngineName):
+    for candidate in _POOL_PACKAGES:
         # Whoever has a transport has imported its library.
         library = sys.modules.get(candidate)
         if isinstance(transport, getattr(library, "AsyncBaseTransport", ())):
-            if name == "httpx2" and library is not sys.modules.get("httpx2"):
+            if name == "httpx2" and candidate != "httpx2":
                 raise ConfigurationError(
                     "transport",
                     f'must be one of httpx2 if engine is "httpx2", got {describe_type(transport)}',
                     "Leave engine out: a transport is used with its own library.",
                 )
-            found: EngineName = candidate
-            return found
+            return candidate
     raise ConfigurationError(
         "transport",
         f"must be an asynchronous transport of httpx, httpx2 or httpx_aiohttp, got {describe_type(transport)}",
@@ -116,19 +115,19 @@ def is_installed(package: str) -> bool:
     """Whether a package can be imported, without importing it. Packages that were found once are not searched for again."""
     if package in sys.modules:
         return sys.modules[package] is not None
-    if package not in _found:
+    if package not in _installed:
         try:
             if importlib.util.find_spec(package) is None:
                 return False
         except (ImportError, ValueError):
             return False
-        _found.add(package)
+        _installed.add(package)
     return True
 
 
 #: Packages that are installed. Searched for when this module is imported, because a search reads folders, which would block
 #: an event loop.
-_found: Final[set[str]] = set()
+_installed: Final[set[str]] = set()
 for _name in get_args(EngineName):
     is_installed(_name)
 

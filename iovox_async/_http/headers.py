@@ -99,7 +99,8 @@ def secret_values(headers: RequestHeaders) -> list[str]:
     """The values that no message may contain: of headers that are named like a token, a cookie or a key."""
     values = [value.decode() for name, value in headers if _SECRET_NAME.search(name.decode())]
     # A scheme such as "Bearer" comes before the secret.
-    return [value.rpartition(" ")[2] for value in values if len(value.rpartition(" ")[2]) >= _SECRET_LENGTH]
+    secrets = [value.rpartition(" ")[2] for value in values]
+    return [secret for secret in secrets if len(secret) >= _SECRET_LENGTH]
 
 
 class ResponseHeaders(Mapping[str, str]):

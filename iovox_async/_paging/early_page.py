@@ -79,9 +79,10 @@ class EarlyPage:
         if window is None or not window.is_untouched:
             self.drop()
             return None
-        window.state, window.request = "in flight", self.request
-        taken, self.request, self.result = (self.request, self.result), None, None
-        return None if taken[1] is None else (taken[0], taken[1])
+        request, result = self.request, self.result
+        self.request = self.result = None
+        window.state, window.request = "in flight", request
+        return None if result is None else (request, result)
 
     def drop(self) -> None:
         """Leaves the page out: it is of no use."""

@@ -122,13 +122,8 @@ class Page:
         starts: list[datetime],
         hours: UncutHours,
     ) -> None:
-        self.window, self.request, self.result, self.starts, self.hours = (
-            window,
-            request,
-            result,
-            starts,
-            hours,
-        )
+        self.window, self.request, self.result = window, request, result
+        self.starts, self.hours = starts, hours
         self.keys: list[datetime] = hours.in_order(starts, request.start, request.stop + SECOND)
         self.descending: bool = request.order == "call_start_DESC"
         self.first: tuple[datetime, datetime] = self._unit(
