@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from .._paging.types import SECOND
 from ..errors import BackfillError
-from ._delta import DeltaDirectory
+from ._directory import BackfillDirectory
 from ._manifest import MANIFEST, Manifest
 from ._partitions import partitions_in, partitions_to_read, requested_start, resolve_range
 from ._tasks import run_in_thread
@@ -51,7 +51,7 @@ async def plan_backfill(job: Backfill) -> BackfillPlan:
     """
     time, query, timezone = job._time, job._query, job._timezone  # noqa: SLF001 - of this package
     directory = job._new_directory()  # noqa: SLF001 - as above
-    if isinstance(directory, DeltaDirectory):
+    if not isinstance(directory, BackfillDirectory):
         raise BackfillError(
             "a dry run cannot tell which days a Delta table has, as only the run itself may read that list",
             hint="iovox calls --dry-run estimates the whole range.",

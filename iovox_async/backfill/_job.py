@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..query import InsightsQuery
 
-__all__ = ["Job", "describe_differences", "filter_checksums", "package_version"]
+__all__ = ["Job", "describe_differences", "filter_checksums"]
 
 #: Field names that a message lists on each side; presets have dozens.
 _LISTED_FIELDS: Final = 3
@@ -46,15 +44,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> bytes:
         """A checksum of all attributes."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).digest()
-
-
-@cache
-def package_version() -> str:
-    """The installed version of this package."""
-    try:
-        return version("iovox-async")
-    except PackageNotFoundError:  # the sources are used without being installed
-        return "unknown"
 
 
 def filter_checksums(query: InsightsQuery) -> dict[str, str]:

@@ -10,8 +10,8 @@ import io
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from .. import __version__
 from ._chunks import Chunk, IdChecksum, SkippedIds, split_at
-from ._job import package_version
 from ._manifest import ManifestEntry
 from ._partitions import PartitionRange, partition_path
 
@@ -123,7 +123,7 @@ class PartitionWriter:
             last_id=ids.highest,
             skipped=skipped.rows,
             read_at=self._utcnow(),
-            version=package_version(),
+            version=__version__,
             file=file.path if file is not None else None,
             bytes=file.size if file is not None else 0,
             sha256=file.sha256 if file is not None else "",

@@ -23,7 +23,6 @@ from .._runtime import current_runtime
 from ..errors import BackfillError, BackfillLockedError, ConfigurationError, QueryError
 from ..fields import Fields
 from ..retry import seconds
-from ._delta import DeltaDirectory
 from ._directory import MANIFEST_INTERVAL, BackfillDirectory
 from ._formats import get_format
 from ._job import Job, filter_checksums
@@ -52,11 +51,12 @@ if TYPE_CHECKING:
     from ..client import AsyncInsights
     from ..query import InsightsQuery
     from ._chunks import Chunk
+    from ._delta import DeltaDirectory
     from ._manifest import ManifestEntry
 
-__all__ = ["Backfill"]
+    Directory: TypeAlias = BackfillDirectory | DeltaDirectory
 
-Directory: TypeAlias = BackfillDirectory | DeltaDirectory
+__all__ = ["Backfill"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
 
@@ -241,6 +241,9 @@ class Backfill:
     def _new_directory(self) -> Directory:
         clock = self._runtime.clock
         if self._storage is None:
+            # Takes time to import, and other formats do not need it.
+            from ._delta import DeltaDirectory
+
             return DeltaDirectory(
                 self._location, self._job, self._timezone, self._storage_options, clock=clock
             )
@@ -319,18 +322,16 @@ class Backfill:
         ]
         problems = dict(directory.damaged)
 
-        def compare_files(names: Iterable[str]) -> None:
-            for name in names:
-                if name not in problems and (
-                    problem := compare_file(entries[name], directory.file_ids(entries[name]))
-                ):
-                    problems[name] = problem
+        def compare_files(group: list[PartitionRange]) -> None:
+            for entry in (entries[part.name] for part in group if part.name not in problems):
+                if problem := compare_file(entry, directory.file_ids(entry)):
+                    problems[entry.partition] = problem
 
         async def compare(group: list[PartitionRange]) -> None:
             for name, ids in (await self._reader.fetch_id_checksums(group, directory.heartbeat)).items():
                 if problem := compare_endpoint(entries[name], ids):
                     problems[name] = "; ".join(filter(None, (problem, problems.get(name))))
-            await run_in_thread(partial(compare_files, [part.name for part in group]))
+            await run_in_thread(partial(compare_files, group))
 
         self._counters.add_partitions_to_read(ranges)
         await run_concurrently([partial(compare, group) for group in adjacent_groups(ranges)])

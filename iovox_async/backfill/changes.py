@@ -9,7 +9,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import BackfillError, ConfigurationError
-from ._delta_table import DeltaCalls
 from ._tasks import run_in_thread
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ def read_changes(
         ConfigurationError: `since` is of another type.
         MissingExtraError: the package `deltalake` is not installed.
     """
+    from ._delta_table import DeltaCalls
+
     calls = DeltaCalls(os.fspath(table).removeprefix("file://"), storage_options)
     if not calls.load():
         raise BackfillError(
