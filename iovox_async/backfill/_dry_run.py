@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
 from .._paging.types import SECOND
 from ..errors import BackfillError
@@ -40,7 +39,7 @@ class BackfillPlan:
     missing: tuple[str, ...]
     start: datetime | None = None
     end: datetime | None = None
-    share: float = field(default=1.0)
+    share: float = 1.0
 
 
 async def plan_backfill(job: Backfill) -> BackfillPlan:
@@ -53,28 +52,29 @@ async def plan_backfill(job: Backfill) -> BackfillPlan:
     directory = job._new_directory()  # noqa: SLF001 - as above
     if not isinstance(directory, BackfillDirectory):
         raise BackfillError(
-            "a dry run cannot tell which days a Delta table has, as only the run itself may read that list",
+            "a dry run cannot tell which days a Delta table has, because only a run reads them",
             hint="iovox calls --dry-run estimates the whole range.",
         )
     reading = time.read()
     earliest, latest = time.earliest_now(reading), time.latest_now(reading)
     default = earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    requested = requested_start(query, earliest, latest, timezone) or default
-    data: list[bytes | None] = []
-    await run_in_thread(partial(lambda: data.append(directory.storage.read(MANIFEST))))
-    manifest = Manifest(job._job, requested)  # noqa: SLF001 - as above
-    if data[0] is not None:
-        manifest = Manifest.load(data[0], job._job, requested, location=directory.storage)  # noqa: SLF001 - as above
-    first = requested_start(query, earliest, latest, timezone) or manifest.start
-    start, stop = resolve_range(query, first, earliest, latest, timezone)
+    requested = requested_start(query, earliest, latest, timezone)
+    data = await run_in_thread(lambda: directory.storage.read(MANIFEST))
+    manifest = Manifest(job._job, requested or default)  # noqa: SLF001 - as above
+    if data is not None:
+        manifest = Manifest.load(data, job._job, manifest.start, location=directory.storage)  # noqa: SLF001 - as above
+    start, stop = resolve_range(query, requested or manifest.start, earliest, latest, timezone)
     to_read = partitions_to_read(start, stop, job._partitioning, manifest.entries)  # noqa: SLF001 - as above
     names = {part.name for part in to_read}
-    final = [part.name for part in partitions_in(start, stop, job._partitioning) if part.name not in names]  # noqa: SLF001 - as above
-    known = [name for name in sorted(names) if name in manifest.entries]
-    missing = [name for name in sorted(names) if name not in manifest.entries]
+    partitions = partitions_in(start, stop, job._partitioning)  # noqa: SLF001 - as above
+    plan = BackfillPlan(
+        final=tuple(part.name for part in partitions if part.name not in names),
+        open=tuple(part.name for part in to_read if part.name in manifest.entries),
+        missing=tuple(part.name for part in to_read if part.name not in manifest.entries),
+    )
     if not to_read:
-        return BackfillPlan(tuple(final), (), ())
+        return plan
     begin, end = to_read[0].start, min(to_read[-1].stop, stop)
     seconds = sum((min(part.stop, stop) - part.start).total_seconds() for part in to_read)
     share = min(1.0, seconds / max(1.0, (end - begin).total_seconds()))
-    return BackfillPlan(tuple(final), tuple(known), tuple(missing), begin, end - SECOND, share)
+    return evolve(plan, start=begin, end=end - SECOND, share=share)

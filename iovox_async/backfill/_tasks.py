@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 
 __all__ = ["run_concurrently", "run_in_thread"]
 
+T = TypeVar("T")
+
 #: Functions that run at a time. Each reads a group of partitions, and may buffer `2 * concurrency + 1` pages.
 _MAX_PARALLEL: Final = 3
 
 
-async def run_in_thread(function: Callable[[], object]) -> None:
+async def run_in_thread(function: Callable[[], T]) -> T:
     """Calls a function in a thread. It is always called, and a cancellation, also a native one, waits until it has returned.
 
     Otherwise the lock would be kept, or be released while a function still writes to the directory.
@@ -28,11 +30,10 @@ async def run_in_thread(function: Callable[[], object]) -> None:
                 await asyncio.wait([future])
             except asyncio.CancelledError as error:
                 cancellation = error
-    failure = future.exception()
     if cancellation is not None:
+        future.exception()  # asyncio logs an exception that is never retrieved
         raise cancellation
-    if failure is not None:
-        raise failure
+    return future.result()
 
 
 async def run_concurrently(functions: list[Callable[[], Awaitable[None]]]) -> None:

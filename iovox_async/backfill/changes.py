@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, date, datetime, time, tzinfo
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import BackfillError, ConfigurationError
@@ -45,6 +44,15 @@ def read_changes(
         ConfigurationError: `since` is of another type.
         MissingExtraError: the package `deltalake` is not installed.
     """
+    return _open_changes(table, since, UTC, storage_options)
+
+
+def _open_changes(
+    table: str | os.PathLike[str],
+    since: datetime | date | int | None,
+    timezone: tzinfo,
+    storage_options: Mapping[str, str] | None,
+) -> pa.RecordBatchReader:
     from ._delta_table import DeltaCalls
 
     calls = DeltaCalls(os.fspath(table).removeprefix("file://"), storage_options)
@@ -52,7 +60,7 @@ def read_changes(
         raise BackfillError(
             f"{calls} is no Delta table", hint="Only a backfill with format delta records its changes."
         )
-    return calls.changes(_check_since(since))
+    return calls.changes(_check_since(since, timezone))
 
 
 async def stream_changes(
@@ -61,30 +69,18 @@ async def stream_changes(
     timezone: tzinfo | None,
     storage_options: Mapping[str, str] | None,
 ) -> AsyncIterator[pa.RecordBatch]:
-    """As `read_changes`, read in threads; a time without a time zone is in this one."""
-    if timezone is not None and isinstance(since, date):
-        start = since if isinstance(since, datetime) else datetime.combine(since, time.min)
-        since = start if start.tzinfo is not None else start.replace(tzinfo=timezone)
-    batches: list[pa.RecordBatch] = []
-    reader: Iterator[pa.RecordBatch] = iter(())
-
-    def open_table() -> None:
-        nonlocal reader
-        reader = iter(read_changes(table, since, storage_options=storage_options))
-
-    await run_in_thread(open_table)
-    while True:
-        await run_in_thread(lambda: batches.extend(islice(reader, 1)))
-        if not batches:
-            return
-        yield batches.pop()
+    """As `read_changes`, read in threads; a time without a time zone is in this one, or in UTC."""
+    reader = await run_in_thread(lambda: _open_changes(table, since, timezone or UTC, storage_options))
+    batches: Iterator[pa.RecordBatch] = iter(reader)
+    while (batch := await run_in_thread(lambda: next(batches, None))) is not None:
+        yield batch
 
 
-def _check_since(since: object) -> datetime | int | None:
+def _check_since(since: object, timezone: tzinfo) -> datetime | int | None:
     if since is None or (isinstance(since, int) and not isinstance(since, bool) and since >= 0):
         return since
     if isinstance(since, datetime):
-        return since if since.tzinfo is not None else since.replace(tzinfo=UTC)
+        return since if since.tzinfo is not None else since.replace(tzinfo=timezone)
     if isinstance(since, date):
-        return datetime.combine(since, time.min, UTC)
+        return datetime.combine(since, time.min, timezone)
     raise ConfigurationError("since", f"must be a date, a time or a version of the table, got {since!r}")
