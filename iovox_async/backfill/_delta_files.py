@@ -15,8 +15,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from .._platform import sync_file
 from ..errors import MissingExtraError
-from ._storage import AtomicFile, storage_errors
+from ._storage import AtomicFile, StagedFile, storage_errors
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -37,7 +38,7 @@ _DELTA_OPTIONS: Final = frozenset(
 )
 
 
-class _DeltaFile(AtomicFile):
+class _DeltaFile(StagedFile):
     """A file on this machine that becomes a file of a table when it is committed.
 
     Args:
@@ -47,28 +48,19 @@ class _DeltaFile(AtomicFile):
     """
 
     def __init__(self, path: str, local_path: Path, upload: Any = None) -> None:
-        super().__init__(path)
-        self.local_path = local_path
-        self._upload = upload
         with storage_errors(f"write {path}"):
             local_path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = local_path.open("wb", buffering=0)
-
-    def _write(self, data: memoryview) -> None:
-        while data:
-            data = data[self._file.write(data) :]
+            file = local_path.open("wb", buffering=0)
+        super().__init__(path, file)
+        self._upload = upload
 
     def _commit(self) -> None:
         if self._upload is None:
-            os.fsync(self._file.fileno())
+            sync_file(self._file.fileno())
         self._file.close()
         if self._upload is not None:
-            self._upload(Path(self._file.name))
-            Path(self._file.name).unlink()
-
-    def _discard(self) -> None:
-        self._file.close()
-        Path(self._file.name).unlink(missing_ok=True)
+            self._upload(self.local_path)
+            self.local_path.unlink()
 
 
 class DeltaFiles:

@@ -211,7 +211,6 @@ class BackfillDirectory:
                 old = stack.enter_context(self.storage.open(previous.file))
                 new = None
                 if file is not None:
-                    assert file.local_path is not None
                     new = stack.enter_context(file.local_path.open("rb"))
                 self.changes[name] = compare_files(name, old, new, self._job.format)
             except Exception:  # noqa: BLE001 - readers raise exceptions of many kinds for a damaged file

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import re
+from abc import abstractmethod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -25,6 +26,7 @@ __all__ = [
     "STATE_FOLDER",
     "TEMPORARY_SUFFIX",
     "AtomicFile",
+    "StagedFile",
     "Storage",
     "location_of",
     "open_storage",
@@ -61,15 +63,13 @@ def storage_errors(action: str, errors: type[Exception] = OSError) -> Iterator[N
 class AtomicFile(io.RawIOBase):
     """A file that appears under its path when it is committed; `discard` leaves nothing behind.
 
-    Subclasses implement `_write`, `_commit` and `_discard`.
-
     Attributes:
         path: the path it will have, relative to the directory.
-        local_path: where its bytes are on this machine until it is committed, if they are; set by subclasses.
+        local_path: where its bytes are on this machine until it is committed; set by subclasses.
         size: bytes written so far.
     """
 
-    local_path: Path | None = None
+    local_path: Path
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -96,7 +96,9 @@ class AtomicFile(io.RawIOBase):
         # The writer of a format that is garbage collected after `discard` still writes its footer; ignore that.
         if not self._done:
             with storage_errors(f"write {self.path}"):
-                self._write(view)
+                remaining = view
+                while remaining:
+                    remaining = remaining[self._write(remaining) :]
             self._hash.update(view)
             self.size += len(view)
         return len(view)
@@ -124,14 +126,39 @@ class AtomicFile(io.RawIOBase):
     def __exit__(self, *_: object) -> None:
         self.discard()
 
-    def _write(self, data: memoryview) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, data: memoryview) -> int:
+        """Writes some of the data, and returns how many bytes."""
 
+    @abstractmethod
     def _commit(self) -> None:
-        raise NotImplementedError
+        """Makes the file appear under its path."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Removes the file."""
+
+
+class StagedFile(AtomicFile):
+    """A file whose bytes are on this machine until it is committed; subclasses implement `_commit`.
+
+    Args:
+        path: the path it will have.
+        file: the open file on this machine.
+    """
+
+    def __init__(self, path: str, file: Any) -> None:
+        super().__init__(path)
+        self._file = file
+        self.local_path = Path(file.name)
+
+    def _write(self, data: memoryview) -> int:
+        written: int = self._file.write(data)
+        return written
 
     def _discard(self) -> None:
-        raise NotImplementedError
+        self._file.close()
+        self.local_path.unlink(missing_ok=True)
 
 
 class Storage(Protocol):

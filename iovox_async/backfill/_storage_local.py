@@ -74,9 +74,8 @@ class _LocalAtomicFile(AtomicFile):
         with storage_errors(f"write {path}"):
             self._file = self._file_system.create(self._temporary)
 
-    def _write(self, data: memoryview) -> None:
-        while data:
-            data = data[self._file_system.write(self._file, data) :]
+    def _write(self, data: memoryview) -> int:
+        return self._file_system.write(self._file, data)
 
     def _commit(self) -> None:
         self._file_system.sync(self._file)

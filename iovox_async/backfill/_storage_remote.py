@@ -9,41 +9,31 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import IO, Any, Final
 
 from ..errors import BackfillError, MissingExtraError
 from ._locks import LOCK_FILE, LeaseLock
-from ._storage import STATE_FOLDER, AtomicFile, storage_errors
+from ._storage import STATE_FOLDER, AtomicFile, StagedFile, storage_errors
 
 __all__ = ["RemoteStorage"]
 
 _BLOCK_SIZE: Final = 1 << 20
 
 
-class _RemoteAtomicFile(AtomicFile):
+class _RemoteAtomicFile(StagedFile):
     def __init__(self, storage: RemoteStorage, path: str) -> None:
-        super().__init__(path)
-        self._storage = storage
         with storage_errors("create a temporary file"):
-            self._file: Any = tempfile.NamedTemporaryFile(prefix="iovox-", delete=False, buffering=0)  # noqa: SIM115 - closed by commit or discard
-        self.local_path = Path(self._file.name)
-
-    def _write(self, data: memoryview) -> None:
-        while data:
-            data = data[self._file.write(data) :]
+            file = tempfile.NamedTemporaryFile(prefix="iovox-", delete=False, buffering=0)  # noqa: SIM115 - closed by commit or discard
+        super().__init__(path, file)
+        self._storage = storage
 
     def _commit(self) -> None:
         self._file.close()
         fs, target = self._storage.fs, self._storage.full_path(self.path)
         with storage_errors(f"write {self.path}", Exception):
             fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-            fs.put_file(self._file.name, target)
-        Path(self._file.name).unlink()
-
-    def _discard(self) -> None:
-        self._file.close()
-        Path(self._file.name).unlink(missing_ok=True)
+            fs.put_file(str(self.local_path), target)
+        self.local_path.unlink()
 
 
 class RemoteStorage:
