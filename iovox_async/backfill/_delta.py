@@ -161,7 +161,7 @@ class DeltaDirectory:
             first, stop = self._range_of(date.fromisoformat(entry.partition))
             whole = entry.start <= first and entry.stop >= stop
             self._pending[entry.partition] = msgspec.structs.replace(entry, final=entry.final and whole)
-            due = sum(one.rows for one in self._pending.values()) >= COMMIT_CALLS
+            due = sum(pending.rows for pending in self._pending.values()) >= COMMIT_CALLS
         if due:
             self.flush()
 
@@ -226,8 +226,7 @@ class DeltaDirectory:
             self._table.set_properties({DROPPED_BEFORE: day})
         if any(name < day for name in self.storage.days):
             self._table.delete_before(day, self._next_commit({}))
-            self._commits += 1
-            self.storage.days = self._table.rows_by_day()
+            self._committed()
         self.deleted |= {name for name in self.manifest.entries if name < day}
 
     def _mismatch(self, difference: str) -> BackfillMismatchError:
@@ -250,8 +249,7 @@ class DeltaDirectory:
             raise self._mismatch(f"which differs in {', '.join(differences)}")
 
     def _load_final_days(self, dropped_before: str) -> None:
-        start = self.manifest.start
-        days = [start.date(), *map(date.fromisoformat, self.storage.days)]
+        days = [self.manifest.start.date(), *map(date.fromisoformat, self.storage.days)]
         today = datetime.now().date()  # noqa: DTZ005 - two days later, it is later in every time zone
         final = set(final_days(self._table.transaction, min(days), max(*days, today + 2 * _DAY)))
         # Days that were dropped before they were read are not read either.
@@ -276,8 +274,8 @@ class DeltaDirectory:
         for attempt in range(_ATTEMPTS):
             try:
                 self._prepare_table()
-                new = [one for one in self._pending.values() if one.partition not in self.storage.days]
-                self._append(new)
+                days = self.storage.days
+                self._append([entry for entry in self._pending.values() if entry.partition not in days])
                 self._merge(list(self._pending.values()))
             except CommitConflictError:
                 self._reload()
@@ -322,10 +320,9 @@ class DeltaDirectory:
         state = state_of_days(self._table.transaction, entries)
         if state or any(entry.file for entry in entries):
             self._table.append(entries, self._next_commit(state))
-            self._commits += 1
-            self.storage.days = self._table.rows_by_day()
+            self._committed()
         for entry in entries:
-            self._committed(entry, PartitionChanges(entry.partition, inserted=entry.rows))
+            self._record(entry, PartitionChanges(entry.partition, inserted=entry.rows))
 
     def _merge(self, entries: list[ManifestEntry]) -> None:
         """Commits the changes of days that the table holds."""
@@ -335,20 +332,23 @@ class DeltaDirectory:
         compared = [self._compare(entry) for entry in entries]
         sources = [rows for _, rows in compared if rows.num_rows]
         if sources:
-            rows = pa.concat_tables(sources)
-            self._table.merge(rows, self._next_commit(state))
+            self._table.merge(pa.concat_tables(sources), self._next_commit(state))
         elif state:
             self._table.append([], self._next_commit(state))
         if sources or state:
-            self._commits += 1
-            self.storage.days = self._table.rows_by_day()
+            self._committed()
         for entry, (changes, _) in zip(entries, compared, strict=True):
-            self._committed(entry, changes)
+            self._record(entry, changes)
 
     def _next_commit(self, state: dict[str, int]) -> dict[str, int]:
         return {APP_ID: self._commits + 1, **state}
 
-    def _committed(self, entry: ManifestEntry, changes: PartitionChanges) -> None:
+    def _committed(self) -> None:
+        """Counts a commit, and lists the days that the table holds after it."""
+        self._commits += 1
+        self.storage.days = self._table.rows_by_day()
+
+    def _record(self, entry: ManifestEntry, changes: PartitionChanges) -> None:
         del self._pending[entry.partition]
         self.changes[entry.partition] = changes
         if entry.start.time() == time.min:
