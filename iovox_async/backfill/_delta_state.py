@@ -87,8 +87,8 @@ def state_of_days(lookup: Lookup, entries: Iterable[ManifestEntry]) -> dict[str,
     for entry in entries:
         day = date.fromisoformat(entry.partition)
         month, bit = _month_id(day), 1 << (day.day - 1)
-        known = bits.setdefault(month, lookup(month) or 0)
-        bits[month] = known | bit if entry.final else known & ~bit
+        previous = bits.setdefault(month, lookup(month) or 0)
+        bits[month] = previous | bit if entry.final else previous & ~bit
         if entry.final:
             state |= _certificate(entry)
     state |= bits

@@ -242,7 +242,7 @@ class RunCounters:
 
     def report(self, entries: Iterable[ManifestEntry], changes: Iterable[PartitionChanges]) -> BackfillReport:
         """The report of the run, given the entries of the manifest after it, and what it has changed."""
-        changes = sorted(changes, key=lambda one: one.partition)
+        changes = sorted(changes, key=lambda change: change.partition)
         progress, entries = self.progress(), list(entries)
         totals = {name: getattr(progress, name) for name in _STREAM_COUNTERS} | {"calls": self.calls_written}
         return BackfillReport(
@@ -253,11 +253,13 @@ class RunCounters:
             total_calls=sum(entry.rows for entry in entries),
             open_partitions=tuple(sorted(entry.partition for entry in entries if not entry.final)),
             verified=self.verified,
-            mismatched_partitions=tuple(one.partition for one in self.certificates if one.problem),
+            mismatched_partitions=tuple(
+                certificate.partition for certificate in self.certificates if certificate.problem
+            ),
             certificates=tuple(self.certificates),
-            inserted=sum(one.inserted for one in changes),
-            updated=sum(one.updated for one in changes),
-            deleted=sum(one.deleted for one in changes),
+            inserted=sum(change.inserted for change in changes),
+            updated=sum(change.updated for change in changes),
+            deleted=sum(change.deleted for change in changes),
             changes=tuple(changes),
             **totals,
         )

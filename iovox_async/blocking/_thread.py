@@ -1,7 +1,7 @@
 """Runs an event loop in a thread of its own, and work in it for other threads.
 
 Invariants:
-- A thread that waits for work never waits for ever: work ends with its result, with its error, or because the loop ends.
+- A thread that waits for work never waits for ever: work ends with its result, with its error, or with the loop.
 - Nothing that is called by the garbage collector waits, or takes a lock that another thread may hold for long.
 - What belongs to the loop is used, and dropped, in the loop's thread.
 """
@@ -111,7 +111,7 @@ class LoopThread:
         def start() -> None:
             task = asyncio.create_task(work())
             tasks.append(task)
-            task.add_done_callback(settle)
+            task.add_done_callback(set_result)
 
         def cancel() -> None:
             for task in tasks:
@@ -119,9 +119,9 @@ class LoopThread:
             if not tasks:  # interrupted before it started
                 result.cancel()
 
-        def settle(task: asyncio.Task[T]) -> None:
+        def set_result(task: asyncio.Task[T]) -> None:
             if loop is not None and loop.exiting:
-                return  # Threads that still wait are daemons, which the interpreter stops there.
+                return  # Threads that still wait are daemons; the interpreter stops them.
             if task.cancelled():
                 result.set_exception(SessionError("the session was closed during a request"))
             elif (error := task.exception()) is not None:
@@ -261,8 +261,8 @@ def _wait(result: Future[T], timeout: float | None = None) -> T:
 
 def _join(loop: _Loop, seconds: float) -> None:
     end = time.monotonic() + seconds
-    while loop.thread.is_alive() and (left := end - time.monotonic()) > 0:
-        loop.thread.join(min(left, WAIT or left))
+    while loop.thread.is_alive() and (remaining := end - time.monotonic()) > 0:
+        loop.thread.join(min(remaining, WAIT or remaining))
 
 
 def _is_main_thread() -> bool:

@@ -23,7 +23,7 @@ async def open_clients(make: Makers) -> AsyncIterator[Clients]:
     makers: Mapping[str | None, Callable[[], AsyncInsights]]
     makers = dict(make.items()) if isinstance(make, Mapping) else {None: make}
     async with contextlib.AsyncExitStack() as stack:
-        yield {name: await stack.enter_async_context(make_one()) for name, make_one in makers.items()}
+        yield {name: await stack.enter_async_context(maker()) for name, maker in makers.items()}
 
 
 def select_client(clients: Clients, account: str | None, selector: str) -> AsyncInsights:
@@ -39,5 +39,5 @@ def select_client(clients: Clients, account: str | None, selector: str) -> Async
         raise ConfigurationError(
             None, f"the application has several accounts ({names})", hint=f"Use {selector}."
         )
-    known = f"it has {names}" if names else "it has one client, without a name"
-    raise ConfigurationError(None, f"the application has no account {account!r}; {known}")
+    existing = f"it has {names}" if names else "it has one client, without a name"
+    raise ConfigurationError(None, f"the application has no account {account!r}; {existing}")

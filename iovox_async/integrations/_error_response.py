@@ -53,7 +53,7 @@ DETAILS: Final = {
 }
 
 
-#: What routes call a parameter of the endpoint, the most common name first.
+#: The names that routes usually have for a parameter of the endpoint, the most common first.
 ROUTE_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "start_date": ("start", "start_date", "from", "since"),
     "end_date": ("end", "end_date", "to", "until"),
@@ -101,12 +101,12 @@ def sent_name(response: ErrorResponse, names: Collection[str]) -> tuple[str, str
         response: the response for an invalid parameter.
         names: the names of the parameters of the request or the route.
     """
-    known = {name.lower(): name for name in names}
+    by_lower_case = {name.lower(): name for name in names}
 
     def own_name(parameter: str) -> str:
         candidates = ROUTE_NAMES.get(parameter, (parameter,))
-        found = (known[candidate] for candidate in candidates if candidate in known)
-        return next(found, candidates[0])
+        matches = (by_lower_case[candidate] for candidate in candidates if candidate in by_lower_case)
+        return next(matches, candidates[0])
 
     words = "|".join(map(re.escape, ROUTE_NAMES))
     detail = re.sub(rf"\b(?:{words})\b(?==?)", lambda match: own_name(match[0]), response.detail)
