@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -50,11 +49,13 @@ def _make_report(
     with contextlib.suppress(*(() if error is None else (Exception,))):
         entries = directory.remaining()
     report = counters.report(entries, directory.changes.values())
+    # Cancellations and Ctrl-C are no `Exception`.
     status = "done" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
-    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
-        status = "interrupted"
     started, finished = counters.started.isoformat(), datetime.now(UTC).isoformat(timespec="seconds")
     message = f"{type(error).__name__}: {error}" if isinstance(error, IovoxError) else type(error).__name__
+    failing_since = None
+    if error is not None:
+        failing_since = _failing_since(directory) or (started if status == "failed" else None)
     return evolve(
         report,
         status=status,
@@ -63,9 +64,7 @@ def _make_report(
         finished_at=finished,
         account=account,
         folder=str(directory.storage),
-        failing_since=None
-        if error is None
-        else _failing_since(directory) or (started if status == "failed" else None),
+        failing_since=failing_since,
     )
 
 
