@@ -211,12 +211,7 @@ def _describe_parameter(request: Request, response: ErrorResponse) -> list[dict[
         "cookie": request.cookies,
     }
     declared = dict(_declared_parameters(getattr(request.scope.get("route"), "dependant", None)))
-    names = {
-        name: place
-        for place, values in reversed(sent.items())
-        if place in {"path", "query"}
-        for name in values
-    }
+    names = dict.fromkeys(request.query_params, "query") | dict.fromkeys(request.path_params, "path")
     name, message = sent_name(response, {**declared, **names})
     place = names.get(name) or declared.get(name) or "query"
     problem = {"type": "value_error", "loc": [place, name], "msg": message}
