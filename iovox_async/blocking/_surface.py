@@ -18,18 +18,11 @@ T = TypeVar("T")
 #: What the docstrings of async methods say, and what those of the blocking ones say.
 _WORDS: Final = (
     ("async with", "with"),
-    ("async for", "for"),
-    ("`async ", "`"),
-    ("await ", ""),
     ("awaited", "read"),
-    ("an async iterator", "an iterator"),
-    ("endless async iterator", "endless iterator"),
+    ("async iterator", "iterator"),
     ("AsyncInsights", "Insights"),
     ("aclose", "close"),
-    ("asyncio task", "thread"),
-    ("another task", "another thread"),
     ("in the event loop", "in the session's thread"),
-    ("another event loop or process", "another process"),
 )
 
 
