@@ -37,7 +37,7 @@ from ._delta_state import (
     state_of_days,
 )
 from ._delta_table import DELETED, CommitConflictError, DeltaCalls
-from ._job import Job, describe_differences
+from ._job import Job, describe_differences, mismatch_error
 from ._manifest import MANIFEST, Manifest, ManifestEntry
 from .report import PartitionChanges
 
@@ -117,7 +117,7 @@ class DeltaDirectory:
         self.manifest = Manifest(self._job, start or default_start)
         folder = self._table.folder
         if folder is not None and (folder / MANIFEST).exists():
-            raise self._mismatch("which differs in format (requested: delta)")
+            raise mismatch_error(self._table, ["format (requested: delta)"])
         self._exists = self._table.load()
         if not self._exists:
             return
@@ -229,12 +229,6 @@ class DeltaDirectory:
             self._committed()
         self.deleted |= {name for name in self.manifest.entries if name < day}
 
-    def _mismatch(self, difference: str) -> BackfillMismatchError:
-        return BackfillMismatchError(
-            f"{self._table} belongs to another backfill, {difference}",
-            hint="Use the same arguments, or choose another directory.",
-        )
-
     def _check_job(self) -> None:
         try:
             stored = decode_job(self._table.properties[JOB])
@@ -246,7 +240,7 @@ class DeltaDirectory:
         # The table may gain columns; the other attributes never change.
         same_fields = msgspec.structs.replace(stored, fields=self._job.fields)
         if differences := describe_differences(same_fields, self._job):
-            raise self._mismatch(f"which differs in {', '.join(differences)}")
+            raise mismatch_error(self._table, differences)
 
     def _load_final_days(self, dropped_before: str) -> None:
         days = [self.manifest.start.date(), *map(date.fromisoformat, self.storage.days)]

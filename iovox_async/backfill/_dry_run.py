@@ -10,7 +10,7 @@ from .._paging.types import SECOND
 from ..errors import BackfillError
 from ._directory import BackfillDirectory
 from ._manifest import MANIFEST, Manifest
-from ._partitions import partitions_in, partitions_to_read, requested_start, resolve_range
+from ._partitions import default_start, partitions_in, partitions_to_read, requested_start, resolve_range
 from ._tasks import run_in_thread
 
 if TYPE_CHECKING:
@@ -57,10 +57,9 @@ async def plan_backfill(job: Backfill) -> BackfillPlan:
         )
     reading = time.read()
     earliest, latest = time.earliest_now(reading), time.latest_now(reading)
-    default = earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     requested = requested_start(query, earliest, latest, timezone)
     data = await run_in_thread(lambda: directory.storage.read(MANIFEST))
-    manifest = Manifest(job._job, requested or default)  # noqa: SLF001 - as above
+    manifest = Manifest(job._job, requested or default_start(earliest))  # noqa: SLF001 - as above
     if data is not None:
         manifest = Manifest.load(data, job._job, manifest.start, location=directory.storage)  # noqa: SLF001 - as above
     start, stop = resolve_range(query, requested or manifest.start, earliest, latest, timezone)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ..errors import BackfillMismatchError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ..query import InsightsQuery
 
-__all__ = ["Job", "describe_differences", "filter_checksums"]
+__all__ = ["Job", "describe_differences", "filter_checksums", "mismatch_error"]
 
 #: Field names that a message lists on each side; presets have dozens.
 _LISTED_FIELDS: Final = 3
@@ -70,6 +72,14 @@ def describe_differences(stored: Job, requested: Job) -> list[str]:
             difference = _compare_names(stored.filters.keys() & {name}, requested.filters.keys() & {name})
             phrases.append(f"filter {difference or f'{name}: another value'}")
     return phrases
+
+
+def mismatch_error(location: object, differences: Collection[str]) -> BackfillMismatchError:
+    """The error for a directory whose job differs from the requested one."""
+    return BackfillMismatchError(
+        f"{location} belongs to another backfill, which differs in {', '.join(differences)}",
+        hint="Use the same arguments, or choose another directory.",
+    )
 
 
 def _compare_names(stored: Collection[str], requested: Collection[str]) -> str:

@@ -18,8 +18,8 @@ from typing import Final, TypeVar
 import msgspec
 from attrs import define, field
 
-from ..errors import BackfillError, BackfillMismatchError
-from ._job import Job, describe_differences
+from ..errors import BackfillError
+from ._job import Job, describe_differences, mismatch_error
 from ._partitions import PartitionRange
 from ._storage import STATE_FOLDER
 
@@ -143,10 +143,7 @@ class Manifest:
             if differences and data == cls(header.job, header.start).dump():
                 return manifest
             if differences:
-                raise BackfillMismatchError(
-                    f"{location} belongs to another backfill, which differs in {', '.join(differences)}",
-                    hint="Use the same arguments, or choose another directory.",
-                )
+                raise mismatch_error(location, differences)
             manifest.start = header.start
         manifest._load_entries(lines)
         if header is None and manifest.entries:

@@ -22,6 +22,7 @@ __all__ = [
     "Partitioning",
     "adjacent_groups",
     "check_partitioning",
+    "default_start",
     "partition_path",
     "partitions_in",
     "partitions_to_read",
@@ -67,6 +68,11 @@ def requested_start(
     if query.start_date is None and query.date_constant is None:
         return None
     return resolve(query, now=latest, earliest_now=earliest, timezone=timezone, paging="windows").start
+
+
+def default_start(earliest: datetime) -> datetime:
+    """The start of a backfill where neither the query nor the directory has one: the first of the month."""
+    return earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def resolve_range(

@@ -32,6 +32,7 @@ from ._partitions import (
     PartitionRange,
     adjacent_groups,
     check_partitioning,
+    default_start,
     partitions_in,
     partitions_to_read,
     requested_start,
@@ -81,10 +82,10 @@ class Backfill:
         query = InsightsQuery(start_date="2022-01-01", fields=Fields.ALL)
         report = await Backfill(insights, query, "calls").run()
 
-    The directory is one table for DuckDB, polars, pandas and Spark: its files are named
-    `date=2024-01-31/part-0.parquet`, and everything else is in the folder `_iovox`, which readers skip. A run downloads only what is missing. If it is killed at any instant and started again, the result is that of an
-    undisturbed run. With a query without an end, run every hour, the directory stays current: a partition is read again
-    until it ended longer ago than `finality_delay`. A partition without calls has no file.
+    The directory is one table for DuckDB, polars, pandas and Spark: files are named `date=2024-01-31/part-0.parquet`, and the
+    rest is in the folder `_iovox`, which readers skip. A run downloads only what is missing. If it is killed at any instant and
+    started again, the result is that of an undisturbed run. A query without an end, run every hour, keeps the directory current:
+    a partition is read again until it ended longer ago than `finality_delay`. A partition without calls has no file.
 
     Memory is bounded whatever the range: at most `2 * concurrency + 1` pages for each of three streams, and one
     Parquet row group (32 MB) each.
@@ -274,9 +275,9 @@ class Backfill:
         try:
             started_at = self._time.read()
             earliest, latest = self._time.earliest_now(started_at), self._time.latest_now(started_at)
-            month = earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
             start = requested_start(self._query, earliest, latest, self._timezone)
-            await run_in_thread(partial(directory.open, start, month, repair=repair, check_files=check_files))
+            first = default_start(earliest)
+            await run_in_thread(partial(directory.open, start, first, repair=repair, check_files=check_files))
             start, stop = resolve_range(
                 self._query, start or directory.manifest.start, earliest, latest, self._timezone
             )
@@ -288,9 +289,8 @@ class Backfill:
             raise
         finally:
             try:
-                await run_in_thread(
-                    partial(end_run, directory, self._counters, self._insights.account, error)
-                )
+                end = partial(end_run, directory, self._counters, self._insights.account, error)
+                await run_in_thread(end)
             finally:
                 self._running = False
         assert self._counters.final_report is not None
