@@ -46,7 +46,7 @@ def compare_tables(old: pa.Table, new: pa.Table) -> TableChanges:
 
 
 def _differing_rows(before: pa.Table, after: pa.Table) -> list[int]:
-    """The rows in which two tables of the same schema and length differ, found by halving."""
+    """The rows in which two tables of the same schema and length differ, found by bisection."""
     before, after = before.combine_chunks(), after.combine_chunks()
     differing: list[int] = []
     ranges = [(0, before.num_rows)] if before.num_rows else []

@@ -177,14 +177,14 @@ class DeltaDirectory:
             self._committed_at = self._clock()
 
     def last_report(self) -> None:
-        """Nothing: the log of the table is its report."""
+        """None: a table has no file with a report."""
 
     def finish(self, report: bytes, *, done: bool) -> None:  # noqa: ARG002 - as above
         """Records that everything from the requested start on is loaded, if the run has ended well."""
         start, previous = self._requested_start, self.manifest.start
         if not done or not self._exists or start is None or start >= previous:
             return
-        # The day within which the backfill began is whole now, or this is left to a later run.
+        # Only if the day within which the backfill began is whole now; otherwise a later run does it.
         if previous.time() == time.min or str(previous.date()) in self._whole_days:
             self._table.set_properties({START: start.isoformat()})
             self.manifest.start = start

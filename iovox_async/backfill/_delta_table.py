@@ -76,7 +76,7 @@ class DeltaCalls:
         """Creates the table.
 
         Raises:
-            CommitConflictError: it exists meanwhile.
+            CommitConflictError: another program has created it.
         """
         import pyarrow as pa
         from deltalake import DeltaTable

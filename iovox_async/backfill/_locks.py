@@ -191,7 +191,8 @@ class LeaseLock:
     def _take_over(self, expired: _Holder) -> None:
         """Replaces an expired lease, if no other process does.
 
-        The right to do so is an object named after the expired lease's token. If its owner was killed, it expires, too.
+        The process that creates an object named after the expired lease's token may do so (a claim). The claim of a process
+        that was killed expires, too.
 
         Raises:
             BackfillLockedError: another process has taken it over.

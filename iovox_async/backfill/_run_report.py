@@ -20,7 +20,9 @@ __all__ = ["end_run"]
 
 
 def end_run(directory: Directory, counters: RunCounters, account: str, error: BaseException | None) -> None:
-    """Writes the report of a run that ends now, if it has the directory, keeps it in the counters, and releases the lock.
+    """Makes the report of a run that ends now, writes it if the run has opened the directory, and closes the directory.
+
+    The report is in `counters.final_report` afterwards.
 
     Args:
         directory: the directory; it may not have been opened.
@@ -29,11 +31,11 @@ def end_run(directory: Directory, counters: RunCounters, account: str, error: Ba
         error: what ended the run, or None.
 
     Raises:
-        BackfillError: the report of a run that no error has ended cannot be written.
+        BackfillError: the run has succeeded, but its report cannot be written.
     """
     try:
         report = counters.final_report = _make_report(directory, counters, account, error)
-        # Else it is the directory of another run, or of another backfill.
+        # Otherwise the directory belongs to another run, or to another backfill.
         if hasattr(directory, "manifest"):
             data = msgspec.json.format(msgspec.json.encode(report.to_dict()))
             with contextlib.suppress(*(() if error is None else (BackfillError,))):

@@ -35,7 +35,7 @@ WAIT: Final = 0.2 if system == "win32" else None
 
 
 class _Loop:
-    """What the thread uses. It does not refer to the `LoopThread`, so that dropping that ends the thread."""
+    """The loop, its thread and their state. It does not refer to the `LoopThread`, so that dropping that ends the thread."""
 
     def __init__(self, release: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._release = release
