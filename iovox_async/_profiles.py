@@ -59,7 +59,7 @@ class Profile:
     def key_source(self) -> str:
         """Where the key comes from, for people."""
         if "secure_key_command" in self.entries:
-            return f"command {shlex.split(self.entries['secure_key_command'])[0]}"
+            return f"command {_split_command(self.entries['secure_key_command'])[0]}"
         return "file" if "secure_key" in self.entries else "environment or prompt"
 
 
@@ -94,11 +94,12 @@ def load_profiles() -> tuple[dict[str, Profile], str]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(None, f"{path} is not TOML: {error}.") from None
     default = data.pop("default_profile", "default")
+    tables = data.pop("profiles", {})
+    if not isinstance(tables, dict):
+        raise ConfigurationError(None, f"{path}: profiles must be tables such as [profiles.uk]. {_EXAMPLE}")
     profiles = {
-        name: Profile(name, _entries(path, name, table)) for name, table in data.pop("profiles", {}).items()
+        name: Profile(name, _entries(path, name, table)) for name, table in (*tables.items(), *data.items())
     }
-    for name, table in data.items():
-        profiles[name] = Profile(name, _entries(path, name, table))
     is_private = _platform.system == "win32" or not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     if not is_private and any("secure_key" in profile.entries for profile in profiles.values()):
         raise ConfigurationError(
@@ -117,16 +118,28 @@ def _entries(path: Path, profile: str, table: Any) -> dict[str, Any]:
     entries: dict[str, Any] = {_ALIASES.get(str(name), str(name)): value for name, value in table.items()}
     for name, value in entries.items():
         if name not in ENTRIES:
-            suggestion = did_you_mean(name, ENTRIES)
+            suggestion = did_you_mean(name, ENTRIES) or "."
             raise ConfigurationError(
-                None, f"{path}: {name} in {profile} is not an entry of a profile{suggestion}. {_EXAMPLE}"
+                None, f"{path}: {name} in {profile} is not an entry of a profile{suggestion} {_EXAMPLE}"
             )
         types = str if name in _TEXTS else (int, float)
         if not isinstance(value, types) or isinstance(value, bool) or value == "":
             raise ConfigurationError(
                 None, f"{path}: {name} in {profile} must be a {'text' if name in _TEXTS else 'number'}."
             )
+        if name == "secure_key_command" and not _split_command(str(value)):
+            raise ConfigurationError(
+                None, f"{path}: {name} in {profile} must be a command, with every quotation mark closed."
+            )
     return entries
+
+
+def _split_command(command: str) -> list[str]:
+    """The words of a command; none if a quotation mark is not closed."""
+    try:
+        return command.split() if _platform.system == "win32" else shlex.split(command)
+    except ValueError:
+        return []
 
 
 def load_profile(name: str | None) -> Profile:
@@ -139,9 +152,9 @@ def load_profile(name: str | None) -> Profile:
     if name is None:
         return profiles.get(default, Profile())
     if name not in profiles:
-        suggestion = did_you_mean(name, profiles)
+        suggestion = did_you_mean(name, profiles) or "."
         names = ", ".join(sorted(profiles)) or "no profiles"
-        raise ConfigurationError(None, f"{config_path()} has no profile {name}{suggestion}. It has {names}.")
+        raise ConfigurationError(None, f"{config_path()} has no profile {name}{suggestion} It has {names}.")
     return profiles[name]
 
 
@@ -156,7 +169,7 @@ def read_key(profile: Profile) -> str | None:
         return profile.entries.get("secure_key")
     import subprocess
 
-    arguments = command if _platform.system == "win32" else shlex.split(command)
+    arguments = command if _platform.system == "win32" else _split_command(command)
     try:
         output = subprocess.run(arguments, stdout=subprocess.PIPE, check=True).stdout  # noqa: S603 - from the user's own file
         return output.decode().strip() or None

@@ -81,8 +81,16 @@ def test_a_profile_key_is_not_used_with_another_user(run, sandbox, configure):
         ("[profiles.uk]\ntimezone = 1", [], "timezone in uk must be a text"),
         ("[profiles.uk", [], "is not TOML"),
         ("uk = 1", [], "uk must be a table"),
+        ("profiles = 1", [], "profiles must be tables such as [profiles.uk]"),
+        ("[uk]\nsecure_key_command = ' '", [], "secure_key_command in uk must be a command"),
+        pytest.param(
+            '[uk]\nsecure_key_command = "pass \'uk"',
+            [],
+            "with every quotation mark closed.",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="there, ' is no quotation mark"),
+        ),
     ],
-    ids=["name", "entry", "type", "syntax", "no table"],
+    ids=["name", "entry", "type", "syntax", "no table", "no tables", "no command", "open quotation mark"],
 )
 def test_a_wrong_file_is_a_usage_error(run, sandbox, configure, text, args, message):
     """Given a configuration file with a mistake, when a command runs, then it names file and mistake; nothing is sent."""
@@ -90,7 +98,9 @@ def test_a_wrong_file_is_a_usage_error(run, sandbox, configure, text, args, mess
     result = run("calls", START, *args)
     assert result.exit_code == 2
     assert message in result.stderr
+    assert "?." not in result.stderr
     assert str(path) in result.stderr
+    assert run("profiles").exit_code == (0 if "--profile" in args else 2)
     assert sandbox.stats.requests == 0
 
 
