@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 
-from ._encoding import ENCODERS, CsvEncoder, encode_in_slices
+from ._encoding import ENCODERS, encode_in_slices
 from ._parsing.compiled import requested_keys
 from .errors import MissingExtraError
 
@@ -58,7 +58,7 @@ class CallWriter:
         form: the name of the format.
         columns: the columns that the output has.
         compression: `.gz`, `.zst` or empty.
-        excel: whether a spreadsheet is to open it.
+        excel: CSV or TSV for spreadsheets.
         to_file: the output is a regular file: Arrow's file format instead of its stream.
         text_encoder: an encoder of another text format.
     """
@@ -109,9 +109,8 @@ class CallWriter:
     def _encoder(self) -> Any:
         if self.text_encoder is not None:
             return self.text_encoder
-        if self.form in {"csv", "tsv"}:
-            return CsvEncoder(self.columns, delimiter="," if self.form == "csv" else "\t", excel=self.excel)
-        return ENCODERS[self.form](self.columns)
+        options = {"excel": True} if self.excel else {}
+        return ENCODERS[self.form](self.columns, **options)
 
     def encode(self, data: pa.RecordBatch) -> bytes:
         """The bytes of a record batch, as far as they are complete; may be called in a thread."""

@@ -131,8 +131,8 @@ def encode_in_slices(encoder: CallEncoder, calls: Sequence[Call]) -> Iterator[by
         yield encoder.encode(calls[start : start + _SLICE])
 
 
-#: The text formats by name.
-ENCODERS: Final[dict[str, Callable[[Iterable[str]], CallEncoder]]] = {
+#: The text formats by name; called with the fields, and for CSV and TSV with `excel`.
+ENCODERS: Final[dict[str, Callable[..., CallEncoder]]] = {
     "jsonl": JsonLinesEncoder,
     "csv": CsvEncoder,
     "tsv": functools.partial(CsvEncoder, delimiter="\t"),

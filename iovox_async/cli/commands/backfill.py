@@ -289,9 +289,18 @@ def backfill(
     def run_command() -> Coroutine[Any, Any, None]:
         start, end = account.resolve(typed)
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
-        day = None if drop_before is None else drop_before.date()
         command = BackfillCommand(
-            account, query, out, arguments, repair, refresh, day, verify, log_format, typed, ctx
+            account=account,
+            query=query,
+            out=out,
+            arguments=arguments,
+            repair=repair,
+            refresh=refresh,
+            drop_before=None if drop_before is None else drop_before.date(),
+            verify=verify,
+            log_format=log_format,
+            typed=typed,
+            ctx=ctx,
         )
         return command.dry_run() if dry_run else command.run()
 

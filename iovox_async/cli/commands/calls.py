@@ -323,7 +323,7 @@ def calls(
             return
         dates = {"start": start, "end": end, "query": query, "fields": fields}
         table = TableEncoder(fields) if form == "table" else None
-        writer = CallWriter(form, fields, compression, excel, is_file, table)
+        writer = CallWriter(form, fields, compression, excel=excel, to_file=is_file, text_encoder=table)
         command = CallsCommand(
             account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, position=resume
         )
