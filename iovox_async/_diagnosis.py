@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from ._http.engines import is_installed
 from ._paging import MAX_PAGE_ROWS
 from ._redaction import hide_credentials
 from .errors import EXTRAS, AuthenticationError, IovoxError, TLSError
@@ -104,6 +103,8 @@ class Checks:
 
 
 def _extras() -> str:
+    from ._http.engines import is_installed  # a slow import, and `iovox doctor --help` does not need it
+
     def can_import(package: str) -> bool:
         name = package.partition("[")[0]
         return is_installed(_MODULES.get(name, name))

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from iovox_async import Fields
-from iovox_async._encoding import encode_json
 
 from ..app import COMMANDS
 from ..base import Command
@@ -59,6 +58,8 @@ def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - t
 
     call = run(get)
     if as_json:
+        from iovox_async._encoding import encode_json  # a slow import, and `--help` does not need it
+
         click.echo(encode_json(call))
     else:
         print_page(render_call(call))
