@@ -150,10 +150,9 @@ class StreamReader:
             await self._pause()
         while not self._reached_max_calls():
             if self._blocks is None:
-                rows = await self._next_rows()
-                if rows is None:
+                self._blocks = await self._next_blocks()
+                if self._blocks is None:
                     return None
-                self._blocks = Blocks(rows.body, rows.rows)
             block = self._blocks.take(self._remaining_calls())
             if block is None:
                 self._blocks = None
@@ -171,10 +170,9 @@ class StreamReader:
         """Returns the next page, or None after the last."""
         while not self._reached_max_calls():
             if self._blocks is None:
-                rows = await self._next_rows()
-                if rows is None:
+                self._blocks = await self._next_blocks()
+                if self._blocks is None:
                     return None
-                self._blocks = Blocks(rows.body, rows.rows)
             while (block := self._blocks.take(self._remaining_calls())) is not None:
                 self._page_calls += self.decoder.batch(block.segment.data, block.index, block.rows)
                 await self._pause()
@@ -215,10 +213,9 @@ class StreamReader:
             self._arrow = await self._run_in_own_task(make)
         while not self._reached_max_calls():
             if self._arrow_rows is None:
-                rows = await self._next_rows()
-                if rows is None:
+                self._arrow_rows = await self._next_blocks()
+                if self._arrow_rows is None:
                     return None
-                self._arrow_rows = Blocks(rows.body, rows.rows)
             if self._working is None and self._arrow.is_decoded(self._arrow_rows):
                 await self._pause()
                 decoded = self._arrow.take_decoded(self._arrow_rows, self._remaining_calls())
@@ -246,7 +243,7 @@ class StreamReader:
             raise SessionError("the session was closed while the stream was being read")
         return result
 
-    async def _next_rows(self) -> RowSlice | None:
+    async def _next_blocks(self) -> Blocks | None:
         if self._fetcher is None:
             page_format = SPLIT_PAGES if self._arrow is None else self._arrow.page_format
             self._fetcher = PageFetcher(self.spec, self.connection, page_format)
@@ -259,8 +256,10 @@ class StreamReader:
         rows = await self._fetcher.next_rows()
         self._check_open()
         self._rows, self.finished = rows, rows is None
-        self._duplicates += 0 if rows is None else rows.duplicates
-        return rows
+        if rows is None:
+            return None
+        self._duplicates += rows.duplicates
+        return Blocks(rows.body, rows.rows)
 
     def _remaining_calls(self) -> int | None:
         if self.spec.max_calls is None:

@@ -65,6 +65,11 @@ class Window:
         return self.claim is not None and self.claim.until in {self.start, self.stop}
 
     @property
+    def is_claimed_empty(self) -> bool:
+        """Whether its next request does nothing but check the claim that it has no rows."""
+        return self.is_check and self.claim is not None and not self.claim.in_second
+
+    @property
     def is_untouched(self) -> bool:
         """Whether nothing of it has been requested."""
         return self.state == "pending" and not (

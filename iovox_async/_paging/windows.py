@@ -154,9 +154,7 @@ class WindowPlan:
         for index, window in enumerate(self._windows):
             if window.state == "in flight":
                 checks_in_flight = checks_in_flight or window.is_check
-            elif window.state == "pending" and not (
-                checks_in_flight and window.is_check and window.claim and not window.claim.in_second
-            ):
+            elif window.state == "pending" and not (checks_in_flight and window.is_claimed_empty):
                 return index
         return None
 
@@ -333,8 +331,7 @@ class WindowPlan:
             for window in self._windows
             if window is page.window
             or window.state != "pending"
-            or not window.is_check
-            or (window.claim and window.claim.in_second)
+            or not window.is_claimed_empty
             or not (start <= window.start and window.stop <= stop)
         ]
 
