@@ -94,7 +94,6 @@ class StreamReader:
     _page_calls: list[Call] = field(factory=list)
     _pages: int = 0
     _arrow: BatchReader | None = None
-    _arrow_rows: Blocks | None = None
     _has_batch: bool = False
     _working: asyncio.Task[Any] | None = None
 
@@ -212,19 +211,19 @@ class StreamReader:
             make = partial(to_thread.run_sync, _new_batch_reader, self.decoder, self.spec, timezone)
             self._arrow = await self._run_in_own_task(make)
         while not self._reached_max_calls():
-            if self._arrow_rows is None:
-                self._arrow_rows = await self._next_blocks()
-                if self._arrow_rows is None:
+            if self._blocks is None:
+                self._blocks = await self._next_blocks()
+                if self._blocks is None:
                     return None
-            if self._working is None and self._arrow.is_decoded(self._arrow_rows):
+            if self._working is None and self._arrow.is_decoded(self._blocks):
                 await self._pause()
-                decoded = self._arrow.take_decoded(self._arrow_rows, self._remaining_calls())
+                decoded = self._arrow.take_decoded(self._blocks, self._remaining_calls())
             else:
-                work = partial(self._arrow.read, self._arrow_rows, self._remaining_calls())
+                work = partial(self._arrow.read, self._blocks, self._remaining_calls())
                 decoded = await self._run_in_own_task(work)
             batch, last, has_more = decoded
             if not has_more:
-                self._arrow_rows = None
+                self._blocks = None
             if batch.num_rows:
                 self._last = last
                 self._calls += batch.num_rows
@@ -327,7 +326,7 @@ class StreamReader:
     def _close(self) -> None:
         self.closed = True
         self._count_ready()
-        self._rows, self._blocks, self._arrow_rows, self._page_calls = None, None, None, []
+        self._rows, self._blocks, self._page_calls = None, None, []
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # When the interpreter ends, nothing runs that could be ended, and modules may be gone.
