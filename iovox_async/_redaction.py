@@ -188,10 +188,20 @@ def _resolve(match: re.Match[str]) -> str:
 # What is masked.
 
 
-def _needles(secret: str) -> list[tuple[str, int]]:
-    """The forms of a secret to search for, each with the number of characters in a row that are masked."""
+#: A form of a secret, how many of its characters in a row are masked, and all of its parts of this length.
+_Needle: TypeAlias = tuple[str, int, frozenset[str]]
+
+
+def _needle(form: str, run: int) -> _Needle:
+    return form, run, frozenset(form[start : start + run] for start in range(len(form) - run + 1))
+
+
+def _needles(secret: str) -> list[_Needle]:
+    """The forms of a secret to search for."""
     *_, (resolved, _) = _layers(secret)
-    needles = [(form, min(_SECRET_RUN, len(form))) for form in {_folded(secret), _folded(resolved)} if form]
+    needles = [
+        _needle(form, min(_SECRET_RUN, len(form))) for form in {_folded(secret), _folded(resolved)} if form
+    ]
     data = secret.encode()
     if len(data) >= _ENCODED_RUN:
         forms = [data.hex()]
@@ -200,7 +210,7 @@ def _needles(secret: str) -> list[tuple[str, int]]:
             # Without the characters that depend on the bytes before and after the secret.
             core = encoded[(8 * shift + 5) // 6 : 8 * (shift + len(data)) // 6]
             forms += {core, core.replace("+", "-").replace("/", "_")}
-        needles += [(_folded(form), _ENCODED_RUN) for form in forms]
+        needles += [_needle(_folded(form), _ENCODED_RUN) for form in forms]
     return needles
 
 
@@ -209,12 +219,12 @@ def _folded(text: str) -> str:
     return "".join(c if c > "\x7f" else c.lower() for c in text).replace("+", " ")
 
 
-def _secret_spans(layer: str, needles: Sequence[tuple[str, int]]) -> Iterator[_Span]:
+def _secret_spans(layer: str, needles: Sequence[_Needle]) -> Iterator[_Span]:
     if not needles:
         return
     layer = _folded(layer)
-    for needle, run in needles:
-        for part in {needle[start : start + run] for start in range(len(needle) - run + 1)}:
+    for needle, run, parts in needles:
+        for part in parts:
             position = layer.find(part)
             while position >= 0:
                 yield position, position + run, "***"
