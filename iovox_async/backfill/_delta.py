@@ -13,9 +13,8 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, tzinfo
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -44,6 +43,8 @@ from .report import PartitionChanges
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .._runtime import Runtime
+
 __all__ = ["DeltaDirectory"]
 
 #: Calls and seconds after which finished days are committed.
@@ -62,10 +63,10 @@ class DeltaDirectory:
         job: the job that it belongs to.
         timezone: the account's time zone.
         options: the store's options, as `deltalake` takes them.
-        clock: a monotonic clock.
+        runtime: provides the clocks.
 
     Attributes:
-        storage: creates the table's files.
+        storage: the table's files.
         manifest: the start of the backfill, and the final days; set by `open`.
         damaged: final days that do not hold what was read, and how they differ; set by `open`.
         deleted: final days that were dropped; set by `open`.
@@ -81,21 +82,21 @@ class DeltaDirectory:
         timezone: tzinfo | None,
         options: Mapping[str, str] | None = None,
         *,
-        clock: Callable[[], float] = monotonic,
+        runtime: Runtime,
     ) -> None:
         self._table = DeltaCalls(location, options)
         self._exists = False
         self._job = job
         self._timezone = timezone
-        self._clock = clock
+        self._runtime = runtime
         self._commits = 0
         self._mutex = threading.Lock()
         self._pending: dict[str, ManifestEntry] = {}
-        self._committed_at = clock()
+        self._committed_at = runtime.clock()
         self._requested_start: datetime | None = None
         self._open_days: set[str] = set()
         self._whole_days: set[str] = set()
-        self.storage = DeltaFiles(location, options)
+        self.storage = DeltaFiles(self._table)
         self.damaged: dict[str, str] = {}
         self.deleted: set[str] = set()
         self.changes: dict[str, PartitionChanges] = {}
@@ -130,11 +131,15 @@ class DeltaDirectory:
         self._load_final_days(before)
         self.deleted = {name for name in self.manifest.entries if name < before}
         if repair or check_files:
-            entries = self.manifest.entries
-            for name, entry in entries.items():
-                entries[name] = load_certificate(self._table.transaction, entry)
+            for name, entry in self.manifest.entries.items():
+                self.manifest.entries[name] = load_certificate(self._table.transaction, entry)
         if repair:
             self._find_damaged()
+
+    def preview(self, start: datetime | None, default_start: datetime) -> tuple[Manifest, Collection[str]]:
+        """The manifest that `open` would set, and the days that the table holds; see `BackfillDirectory.preview`."""
+        self.open(start, default_start)  # it changes nothing
+        return self.manifest, self.manifest.entries.keys() | self.storage.days
 
     def close(self) -> None:
         """Removes temporary files, and files that no commit names."""
@@ -145,7 +150,7 @@ class DeltaDirectory:
 
     def heartbeat(self) -> None:
         """Commits finished days if it is due."""
-        if self._clock() - self._committed_at >= COMMIT_INTERVAL:
+        if self._runtime.clock() - self._committed_at >= COMMIT_INTERVAL:
             self.flush()
 
     def mark_not_final(self, partitions: Iterable[str]) -> None:
@@ -174,7 +179,7 @@ class DeltaDirectory:
         with self._mutex:
             if self._pending:
                 self._commit_pending()
-            self._committed_at = self._clock()
+            self._committed_at = self._runtime.clock()
 
     def last_report(self) -> None:
         """None: a table has no file with a report."""
@@ -244,10 +249,11 @@ class DeltaDirectory:
 
     def _load_final_days(self, dropped_before: str) -> None:
         days = [self.manifest.start.date(), *map(date.fromisoformat, self.storage.days)]
-        today = datetime.now().date()  # noqa: DTZ005 - two days later, it is later in every time zone
-        final = set(final_days(self._table.transaction, min(days), max(*days, today + 2 * _DAY)))
+        # Two days later, it is later in every time zone.
+        last = max(*days, self._runtime.utcnow().date() + 2 * _DAY)
+        final = set(final_days(self._table.transaction, min(days), last))
         # Days that were dropped before they were read are not read either.
-        final |= {day for day in days_between(min(days), today) if str(day) < dropped_before}
+        final |= {day for day in days_between(min(days), last) if str(day) < dropped_before}
         for day in sorted(final):
             first, stop = self._range_of(day)
             self.manifest.entries[str(day)] = ManifestEntry(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from ._delta_table import DeltaCalls
     from ._manifest import ManifestEntry
 
 __all__ = ["DeltaFiles"]
@@ -67,19 +68,18 @@ class DeltaFiles:
     """Creates the files of a table; the part of `Storage` that a `PartitionWriter` needs.
 
     Args:
-        location: the table's path or URL.
-        options: the store's options, as `deltalake` takes them.
+        table: the table.
 
     Raises:
-        MissingExtraError: the location is a URL, and `obstore` is not installed.
+        MissingExtraError: the table is in an object store, and `obstore` is not installed.
 
     Attributes:
         days: the days of which the table holds calls; their new calls are staged on this machine.
     """
 
-    def __init__(self, location: str, options: Mapping[str, str] | None) -> None:
-        self._root = None if "://" in location else Path(location)
-        self._store = None if self._root is not None else _open_store(location, options or {})
+    def __init__(self, table: DeltaCalls) -> None:
+        self._root = table.folder
+        self._store = None if self._root is not None else _open_store(table.location, table.options)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._staged: dict[str, Path] = {}
         self.days: Collection[str] = ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._redaction import hide_userinfo
 from ..errors import BackfillError, MissingExtraError
-from ._storage import storage_errors
+from ._storage import is_url, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +38,7 @@ class DeltaCalls:
         options: the store's options, as `deltalake` takes them.
 
     Attributes:
+        location: the same, without `file://`.
         folder: the table's path, if it is on this machine.
 
     Raises:
@@ -49,8 +50,8 @@ class DeltaCalls:
             import deltalake  # noqa: F401 - only to check that it is installed
         except ImportError as error:
             raise MissingExtraError("the format delta", "delta") from error
-        self.location = location
-        self.folder: Path | None = None if "://" in location else Path(location)
+        self.location = location.removeprefix("file://")
+        self.folder: Path | None = None if is_url(self.location) else Path(self.location)
         self.options = dict(options or {})
         self._table: Any = None
         self._dataset: Any = None

@@ -17,7 +17,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
@@ -132,17 +132,8 @@ class BackfillDirectory:
         lock.acquire()
         self._lock, self._lock_renewed_at = lock, self._clock()
         files = self.storage.list_files()
-        data = self.storage.read(MANIFEST)
-        if any(path.startswith("_delta_log/") for path in files):
-            raise BackfillMismatchError(
-                f"{self.storage} is a Delta table", hint="Use format delta, or choose another directory."
-            )
-        if _OLD_MANIFEST in files:
-            raise BackfillError(
-                f"{self.storage} holds {_OLD_MANIFEST}, the manifest of version 0.1; this version has another layout",
-                hint="Choose another directory.",
-            )
-        if data is None:
+        stored = self._load_manifest(start or default_start, files)
+        if stored is None:
             self.manifest = Manifest(self._job, start or default_start)
             unknown = sorted(filter(_PARTITION_FILE.fullmatch, files))
             if unknown and not repair:
@@ -153,9 +144,9 @@ class BackfillDirectory:
                     ),
                 )
         else:
-            self.manifest = Manifest.load(data, self._job, start or default_start, location=self.storage)
-            if self.manifest.damage and not repair:
-                damage = ", ".join(self.manifest.damage[:5])
+            self.manifest = stored
+            if stored.damage and not repair:
+                damage = ", ".join(stored.damage[:5])
                 raise ManifestCorruptedError(
                     f"{self.storage}/{MANIFEST} is damaged ({damage})", hint=_REPAIR_HINT
                 )
@@ -164,17 +155,31 @@ class BackfillDirectory:
             self.deleted |= self._find_deleted(files)
         self._check_files(files, keep_going=repair or check_files)
         self._remove_leftovers(files)
+        self.storage.keep_reserve(files.get(MANIFEST, 0))
         first = min(start or self.manifest.start, self.manifest.start)
-        if data is None or self.manifest.damage or first < self.manifest.start:
+        if stored is None or stored.damage or first < self.manifest.start:
             self.manifest.start = first
             self.manifest.damage = []
             self._write_manifest()
 
+    def preview(self, start: datetime | None, default_start: datetime) -> tuple[Manifest, Collection[str]]:
+        """The manifest that `open` would set, and the partitions that the directory holds; changes and locks nothing.
+
+        Raises:
+            BackfillMismatchError: as `open`.
+        """
+        first = start or default_start
+        manifest = self._load_manifest(first, self.storage.list_files()) or Manifest(self._job, first)
+        return manifest, manifest.entries.keys()
+
     def close(self) -> None:
-        """Releases the lock."""
+        """Gives the reserve back, and releases the lock."""
         lock, self._lock = self._lock, None
         if lock is not None:
-            lock.release()
+            try:
+                self.storage.keep_reserve(0)
+            finally:
+                lock.release()
 
     def heartbeat(self) -> None:
         """Renews the lock and writes the manifest, each if it is due."""
@@ -269,17 +274,11 @@ class BackfillDirectory:
 
     def finish(self, report: bytes, *, done: bool) -> None:  # noqa: ARG002 - every run has a report
         """Writes the report of a run that has ended."""
-        self.replace(REPORT, report)
+        self.storage.replace(REPORT, report)
 
     def last_report(self) -> bytes | None:
         """The report of the run before."""
         return self.storage.read(REPORT)
-
-    def replace(self, path: str, data: bytes) -> None:
-        """Writes a small file."""
-        with self.storage.create(path) as file:
-            file.write(data)
-            file.commit()
 
     def file_ids(self, entry: ManifestEntry) -> IdChecksum:
         """The checksum of the ids in the file of a partition.
@@ -304,6 +303,20 @@ class BackfillDirectory:
                     damaged[name] = problem
         return damaged
 
+    def _load_manifest(self, start: datetime, files: Collection[str]) -> Manifest | None:
+        """The manifest in the directory, if there is one; `start` is used if its own cannot be read."""
+        if any(path.startswith("_delta_log/") for path in files):
+            raise BackfillMismatchError(
+                f"{self.storage} is a Delta table", hint="Use format delta, or choose another directory."
+            )
+        if _OLD_MANIFEST in files:
+            raise BackfillError(
+                f"{self.storage} holds {_OLD_MANIFEST}, the manifest of version 0.1; this version has another layout",
+                hint="Choose another directory.",
+            )
+        data = self.storage.read(MANIFEST)
+        return None if data is None else Manifest.load(data, self._job, start, location=self.storage)
+
     def _write_entries_if_due(self) -> None:
         due = self._clock() - self._manifest_written_at >= self._manifest_interval
         if self._unwritten and due:
@@ -319,7 +332,9 @@ class BackfillDirectory:
     def _write_manifest(self) -> None:
         # A process that took the directory over has removed the files that this manifest would add.
         self._renew_lock()
-        self.replace(MANIFEST, self.manifest.dump())
+        data = self.manifest.dump()
+        self.storage.replace(MANIFEST, data)
+        self.storage.keep_reserve(len(data))
 
     def _renew_lock(self) -> None:
         if self._lock is not None:

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from .._paging.types import SECOND
-from ..errors import BackfillError
-from ._directory import BackfillDirectory
-from ._manifest import MANIFEST, Manifest
-from ._partitions import default_start, partitions_in, partitions_to_read, requested_start, resolve_range
-from ._tasks import run_in_thread
+from ._partitions import Partitioning, RequestedDates, partitions_in, partitions_to_read, total_seconds
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ._runner import Backfill
+    from ._runner import Directory
 
-__all__ = ["BackfillPlan", "plan_backfill"]
+__all__ = ["BackfillPlan", "plan_run"]
 
 
 @frozen
@@ -42,38 +38,25 @@ class BackfillPlan:
     share: float = 1.0
 
 
-async def plan_backfill(job: Backfill) -> BackfillPlan:
-    """What `job.run()` would read.
+def plan_run(directory: Directory, dates: RequestedDates, partitioning: Partitioning) -> BackfillPlan:
+    """What a run would read; blocks.
 
     Raises:
-        BackfillError: the directory is of another backfill, or a Delta table.
+        BackfillError: the directory is of another backfill, or cannot be read.
+        QueryError: the end of the range is before its start.
     """
-    time, query, timezone = job._time, job._query, job._timezone  # noqa: SLF001 - of this package
-    directory = job._new_directory()  # noqa: SLF001 - as above
-    if not isinstance(directory, BackfillDirectory):
-        raise BackfillError(
-            "a dry run cannot tell which days a Delta table has, because only a run reads them",
-            hint="iovox calls --dry-run estimates the whole range.",
-        )
-    reading = time.read()
-    earliest, latest = time.earliest_now(reading), time.latest_now(reading)
-    requested = requested_start(query, earliest, latest, timezone)
-    data = await run_in_thread(lambda: directory.storage.read(MANIFEST))
-    manifest = Manifest(job._job, requested or default_start(earliest))  # noqa: SLF001 - as above
-    if data is not None:
-        manifest = Manifest.load(data, job._job, manifest.start, location=directory.storage)  # noqa: SLF001 - as above
-    start, stop = resolve_range(query, requested or manifest.start, earliest, latest, timezone)
-    to_read = partitions_to_read(start, stop, job._partitioning, manifest.entries)  # noqa: SLF001 - as above
+    manifest, held = directory.preview(dates.start, dates.default_start)
+    start, stop = dates.resolve(dates.start or manifest.start)
+    to_read = partitions_to_read(start, stop, partitioning, manifest.entries)
     names = {part.name for part in to_read}
-    partitions = partitions_in(start, stop, job._partitioning)  # noqa: SLF001 - as above
     plan = BackfillPlan(
-        final=tuple(part.name for part in partitions if part.name not in names),
-        open=tuple(part.name for part in to_read if part.name in manifest.entries),
-        missing=tuple(part.name for part in to_read if part.name not in manifest.entries),
+        final=tuple(part.name for part in partitions_in(start, stop, partitioning) if part.name not in names),
+        open=tuple(part.name for part in to_read if part.name in held),
+        missing=tuple(part.name for part in to_read if part.name not in held),
     )
     if not to_read:
         return plan
     begin, end = to_read[0].start, min(to_read[-1].stop, stop)
-    seconds = sum((min(part.stop, stop) - part.start).total_seconds() for part in to_read)
-    share = min(1.0, seconds / max(1.0, (end - begin).total_seconds()))
+    clipped = [evolve(part, stop=min(part.stop, stop)) for part in to_read]
+    share = min(1.0, total_seconds(clipped) / max(1.0, (end - begin).total_seconds()))
     return evolve(plan, start=begin, end=end - SECOND, share=share)

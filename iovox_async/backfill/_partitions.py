@@ -14,20 +14,19 @@ from .._wording import Wording
 from ..errors import ConfigurationError, QueryError
 
 if TYPE_CHECKING:
+    from .._paging.spec import ReadSpec
     from ..query import InsightsQuery
     from ._manifest import ManifestEntry
 
 __all__ = [
     "PartitionRange",
     "Partitioning",
+    "RequestedDates",
     "adjacent_groups",
     "check_partitioning",
-    "default_start",
     "partition_path",
     "partitions_in",
     "partitions_to_read",
-    "requested_start",
-    "resolve_range",
     "total_seconds",
 ]
 
@@ -61,46 +60,60 @@ def check_partitioning(value: str) -> Partitioning:
     return value  # type: ignore[return-value] # checked above
 
 
-def requested_start(
-    query: InsightsQuery, earliest: datetime, latest: datetime, timezone: tzinfo | None
-) -> datetime | None:
-    """The first second that the query requests, or None where it has no start; see `resolve_range`."""
-    if query.start_date is None and query.date_constant is None:
-        return None
-    return resolve(query, now=latest, earliest_now=earliest, timezone=timezone, paging="windows").start
+@frozen
+class RequestedDates:
+    """The dates that a run requests, by the clocks when it starts.
 
-
-def default_start(earliest: datetime) -> datetime:
-    """The start of a backfill where neither the query nor the directory has one: the first of the month."""
-    return earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def resolve_range(
-    query: InsightsQuery, start: datetime, earliest: datetime, latest: datetime, timezone: tzinfo | None
-) -> tuple[datetime, datetime]:
-    """The first second of the range and the second after its last, which is not in the future.
-
-    Args:
+    Attributes:
         query: the requested calls.
-        start: the first second, where the query has no start.
         earliest: the earliest time it may be in the account.
         latest: the latest time it may be there, which is the end where the query has none.
         timezone: the account's time zone.
-
-    Raises:
-        QueryError: the end is before the start.
     """
-    if query.date_constant is None and query.start_date is None:
-        end = to_local_time(query, timezone).end_date
-        if end is not None and end < start:
-            raise QueryError(
-                "end_date",
-                f"({end}) is before {start}, where a backfill without a start begins",
-                hint=Wording("Give {start_date}."),
-            )
-        query = evolve(query, start_date=start)
-    spec = resolve(query, now=latest, earliest_now=earliest, timezone=timezone, paging="windows")
-    return spec.start, min(spec.stop, latest + SECOND)
+
+    query: InsightsQuery
+    earliest: datetime
+    latest: datetime
+    timezone: tzinfo | None
+
+    @property
+    def start(self) -> datetime | None:
+        """The first second that the query requests, or None where it has no start."""
+        if self.query.start_date is None and self.query.date_constant is None:
+            return None
+        return self._resolve(self.query).start
+
+    @property
+    def default_start(self) -> datetime:
+        """The start of a backfill where neither the query nor the directory has one: the first of the month."""
+        return self.earliest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+    def resolve(self, stored_start: datetime) -> tuple[datetime, datetime]:
+        """The first second of the range and the second after its last, which is not in the future.
+
+        Args:
+            stored_start: the start that the directory holds, for a query without one.
+
+        Raises:
+            QueryError: the end is before the start.
+        """
+        query = self.query
+        if query.date_constant is None and query.start_date is None:
+            end = to_local_time(query, self.timezone).end_date
+            if end is not None and end < stored_start:
+                raise QueryError(
+                    "end_date",
+                    f"({end}) is before {stored_start}, where a backfill without a start begins",
+                    hint=Wording("Give {start_date}."),
+                )
+            query = evolve(query, start_date=stored_start)
+        spec = self._resolve(query)
+        return spec.start, min(spec.stop, self.latest + SECOND)
+
+    def _resolve(self, query: InsightsQuery) -> ReadSpec:
+        return resolve(
+            query, now=self.latest, earliest_now=self.earliest, timezone=self.timezone, paging="windows"
+        )
 
 
 def partition_path(name: str, suffix: str) -> str:

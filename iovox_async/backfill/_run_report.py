@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -53,7 +52,9 @@ def _make_report(
     report = counters.report(entries, directory.changes.values())
     # Cancellations and Ctrl-C are no `Exception`.
     status = "done" if error is None else "failed" if isinstance(error, Exception) else "interrupted"
-    started, finished = counters.started.isoformat(), datetime.now(UTC).isoformat(timespec="seconds")
+    started, finished = (
+        time.isoformat(timespec="seconds") for time in (counters.started, counters.runtime.utcnow())
+    )
     message = f"{type(error).__name__}: {error}" if isinstance(error, IovoxError) else type(error).__name__
     failing_since = None
     if error is not None:

@@ -24,25 +24,24 @@ from ..errors import BackfillError, BackfillLockedError, ConfigurationError, Que
 from ..fields import Fields
 from ..retry import seconds
 from ._directory import MANIFEST_INTERVAL, BackfillDirectory
+from ._dry_run import BackfillPlan, plan_run
 from ._formats import get_format
 from ._job import Job, filter_checksums
 from ._partition_writer import PartitionWriter
 from ._partitions import (
     Partitioning,
     PartitionRange,
+    RequestedDates,
     adjacent_groups,
     check_partitioning,
-    default_start,
     partitions_in,
     partitions_to_read,
-    requested_start,
-    resolve_range,
 )
 from ._reading import KEYS, PartitionReader
 from ._run_report import end_run
 from ._storage import location_of, open_storage
 from ._tasks import run_concurrently, run_in_thread
-from ._verification import certificate_of, compare_endpoint, compare_file
+from ._verification import verify_partitions
 from .changes import stream_changes
 from .report import BackfillProgress, BackfillReport, RunCounters
 
@@ -146,7 +145,7 @@ class Backfill:
         self._timezone = insights.timezone
         self._time = insights._connection.time  # noqa: SLF001 - of this package
         self._runtime = current_runtime()
-        self._location = location_of(directory).removeprefix("file://")
+        self._location = location_of(directory)
         self._storage_options = storage_options
         if format == "delta" and partition != "day":
             raise ConfigurationError("partition", f'must be "day" for a Delta table, got {partition!r}')
@@ -161,7 +160,7 @@ class Backfill:
             partition=partition,
             timezone=None if self._timezone is None else str(self._timezone),
         )
-        self._counters = RunCounters()
+        self._counters = RunCounters(self._runtime)
         self._running = False
 
     @classmethod
@@ -239,17 +238,25 @@ class Backfill:
         async for batch in stream_changes(self._location, since, self._timezone, self._storage_options):
             yield batch
 
+    async def _plan(self) -> BackfillPlan:
+        """What `run` would read, without the directory's lock and without changing anything; raises as `run`."""
+        dates = self._dates(self._time.read())
+        return await run_in_thread(partial(plan_run, self._new_directory(), dates, self._partitioning))
+
+    def _dates(self, now: ClockReading) -> RequestedDates:
+        earliest, latest = self._time.earliest_now(now), self._time.latest_now(now)
+        return RequestedDates(self._query, earliest, latest, self._timezone)
+
     def _new_directory(self) -> Directory:
-        clock = self._runtime.clock
         if self._storage is None:
             # Takes time to import, and other formats do not need it.
             from ._delta import DeltaDirectory
 
             return DeltaDirectory(
-                self._location, self._job, self._timezone, self._storage_options, clock=clock
+                self._location, self._job, self._timezone, self._storage_options, runtime=self._runtime
             )
         return BackfillDirectory(
-            self._storage, self._job, manifest_interval=self._manifest_interval, clock=clock
+            self._storage, self._job, manifest_interval=self._manifest_interval, clock=self._runtime.clock
         )
 
     async def _run_in_directory(
@@ -262,7 +269,7 @@ class Backfill:
         if self._running:
             raise BackfillLockedError("this backfill is running already", hint="Wait until it ends.")
         self._running, error = True, None
-        self._counters = RunCounters()
+        self._counters = RunCounters(self._runtime)
         directory = self._new_directory()
         self._reader = PartitionReader(
             self._insights,
@@ -274,13 +281,12 @@ class Backfill:
         )
         try:
             started_at = self._time.read()
-            earliest, latest = self._time.earliest_now(started_at), self._time.latest_now(started_at)
-            start = requested_start(self._query, earliest, latest, self._timezone)
-            first = default_start(earliest)
-            await run_in_thread(partial(directory.open, start, first, repair=repair, check_files=check_files))
-            start, stop = resolve_range(
-                self._query, start or directory.manifest.start, earliest, latest, self._timezone
+            dates = self._dates(started_at)
+            requested, first = dates.start, dates.default_start
+            await run_in_thread(
+                partial(directory.open, requested, first, repair=repair, check_files=check_files)
             )
+            start, stop = dates.resolve(requested or directory.manifest.start)
             await work(directory, _Plan(start, stop, started_at))
             self._counters.finished = True
             self._publish_progress()
@@ -320,27 +326,10 @@ class Backfill:
             for part in partitions_in(plan.start, plan.stop, self._partitioning)
             if part.name in entries and entries[part.name].final and part.name not in directory.deleted
         ]
-        problems = dict(directory.damaged)
-
-        def compare_files(group: list[PartitionRange]) -> None:
-            for entry in (entries[part.name] for part in group if part.name not in problems):
-                if problem := compare_file(entry, directory.file_ids(entry)):
-                    problems[entry.partition] = problem
-
-        async def compare(group: list[PartitionRange]) -> None:
-            for name, ids in (await self._reader.fetch_id_checksums(group, directory.heartbeat)).items():
-                if problem := compare_endpoint(entries[name], ids):
-                    problems[name] = "; ".join(filter(None, (problem, problems.get(name))))
-            await run_in_thread(partial(compare_files, group))
-
-        self._counters.add_partitions_to_read(ranges)
-        await run_concurrently([partial(compare, group) for group in adjacent_groups(ranges)])
-        names = sorted({part.name for part in ranges} | problems.keys())
-        self._counters.certificates = [
-            certificate_of(entries[name], problems.get(name, "")) for name in names
-        ]
-        self._counters.verified = len(ranges)
-        await self._read(directory, plan, sorted(entries[name].range for name in problems))
+        certificates = await verify_partitions(self._reader, directory, ranges)
+        self._counters.certificates, self._counters.verified = certificates, len(ranges)
+        wrong = [entries[certificate.partition].range for certificate in certificates if certificate.problem]
+        await self._read(directory, plan, sorted(wrong))
 
     async def _read(self, directory: Directory, plan: _Plan, ranges: list[PartitionRange]) -> None:
         """Reads these partitions and replaces their files."""

@@ -28,16 +28,18 @@ __all__ = [
     "AtomicFile",
     "StagedFile",
     "Storage",
+    "is_url",
     "location_of",
     "open_storage",
     "storage_errors",
+    "write_file",
 ]
 
 #: The folder of everything that is no data: readers of tables skip folders whose names begin with `_`.
 STATE_FOLDER: Final = "_iovox"
 #: The end of the names of temporary files.
 TEMPORARY_SUFFIX: Final = ".tmp"
-#: `s3://...` and chained URLs (`simplecache::s3://...`), but not the drives of Windows.
+#: `s3://...` and chained URLs (`simplecache::s3://...`).
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
 
 
@@ -173,6 +175,12 @@ class Storage(Protocol):
     def create(self, path: str) -> AtomicFile:
         """A new file; it replaces the one at this path when it is committed."""
 
+    def replace(self, path: str, data: bytes) -> None:
+        """Writes a small file, also on a full disk if its reserve suffices."""
+
+    def keep_reserve(self, size: int) -> None:
+        """Keeps space for `replace`, enough for a file of this size and as much again; gives all of it back if it is 0."""
+
     def read(self, path: str) -> bytes | None:
         """The contents of a file, or None if it does not exist."""
 
@@ -189,6 +197,13 @@ class Storage(Protocol):
         """Removes a file if it exists, and its directory if that is then empty."""
 
 
+def write_file(storage: Storage, path: str, data: bytes) -> None:
+    """Writes a small file."""
+    with storage.create(path) as file:
+        file.write(data)
+        file.commit()
+
+
 def location_of(directory: str | os.PathLike[str]) -> str:
     """The path or URL of a directory.
 
@@ -201,6 +216,11 @@ def location_of(directory: str | os.PathLike[str]) -> str:
     return location
 
 
+def is_url(location: str) -> bool:
+    """Whether a location is a URL; the drives of Windows are none."""
+    return _URL.match(location) is not None
+
+
 def open_storage(directory: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Storage:
     """The directory with this path, or with this URL of a store that fsspec supports.
 
@@ -211,7 +231,7 @@ def open_storage(directory: str | os.PathLike[str], options: Mapping[str, Any] |
     from ._storage_local import LocalStorage
 
     location = location_of(directory)
-    if not _URL.match(location):
+    if not is_url(location):
         return LocalStorage(Path(location).absolute())
     from ._storage_remote import RemoteStorage
 

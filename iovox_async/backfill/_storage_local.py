@@ -10,19 +10,27 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from .._platform import replace_file, sync_directory, sync_file
+from ..errors import BackfillError
 from ._locks import DirectoryLock
-from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX, AtomicFile, storage_errors
+from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX, AtomicFile, storage_errors, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["FileSystem", "LocalStorage"]
+
+#: A file that is removed when the disk is full, so that the manifest can still be written.
+_RESERVE: Final = f"{STATE_FOLDER}/reserve"
+_MIN_RESERVE: Final = 1 << 15
+#: The disk is full, or the quota of the user is used up.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class FileSystem:
@@ -105,6 +113,8 @@ class LocalStorage:
     def __init__(self, root: Path, file_system: FileSystem | None = None) -> None:
         self.root = root
         self.file_system: FileSystem = file_system or FileSystem()
+        #: The size of the file that keeps space for `replace`.
+        self._reserved = 0
 
     def __str__(self) -> str:
         return str(self.root)
@@ -121,6 +131,38 @@ class LocalStorage:
 
     def create(self, path: str) -> AtomicFile:
         return _LocalAtomicFile(self, path)
+
+    def replace(self, path: str, data: bytes) -> None:
+        try:
+            write_file(self, path, data)
+        except BackfillError as error:
+            if getattr(error.__cause__, "errno", None) not in _FULL or not self._reserved:
+                raise
+            self.keep_reserve(0)
+            write_file(self, path, data)
+
+    def keep_reserve(self, size: int) -> None:
+        wanted = 2 * size + _MIN_RESERVE if size else 0
+        if self._reserved and (wanted == 0 or wanted > self._reserved):
+            self._reserved = 0
+            with contextlib.suppress(OSError):
+                self.file_system.unlink(self.root / _RESERVE)
+        if wanted > self._reserved:
+            with contextlib.suppress(OSError):  # without a reserve, the run itself is possible
+                self._write_reserve(2 * wanted)
+
+    def _write_reserve(self, size: int) -> None:
+        path = self.root / _RESERVE
+        try:
+            with self.file_system.create(path) as file:
+                # Random bytes, which no file system compresses or leaves out.
+                remaining = memoryview(os.urandom(size))
+                while remaining:
+                    remaining = remaining[self.file_system.write(file, remaining) :]
+        except OSError:
+            self.file_system.unlink(path)
+            raise
+        self._reserved = size
 
     def read(self, path: str) -> bytes | None:
         with storage_errors(f"read {path}"):
@@ -139,7 +181,7 @@ class LocalStorage:
 
     def list_files(self) -> dict[str, int]:
         with storage_errors(f"list {self}"):
-            return dict(_walk(self.root, ""))
+            return dict(_walk(self.root, "")) if self.root.exists() else {}
 
     def remove(self, path: str) -> None:
         target = self.root / path

@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 
 from ..errors import BackfillError, MissingExtraError
 from ._locks import LOCK_FILE, LeaseLock
-from ._storage import STATE_FOLDER, AtomicFile, StagedFile, storage_errors
+from ._storage import STATE_FOLDER, AtomicFile, StagedFile, storage_errors, write_file
 
 __all__ = ["RemoteStorage"]
 
@@ -85,6 +85,12 @@ class RemoteStorage:
 
     def create(self, path: str) -> AtomicFile:
         return _RemoteAtomicFile(self, path)
+
+    def replace(self, path: str, data: bytes) -> None:
+        write_file(self, path, data)
+
+    def keep_reserve(self, size: int) -> None:
+        """Does nothing: object stores do not fill up."""
 
     def read(self, path: str) -> bytes | None:
         with storage_errors(f"read {path}", Exception):

@@ -55,7 +55,7 @@ def _open_changes(
 ) -> pa.RecordBatchReader:
     from ._delta_table import DeltaCalls
 
-    calls = DeltaCalls(os.fspath(table).removeprefix("file://"), storage_options)
+    calls = DeltaCalls(os.fspath(table), storage_options)
     if not calls.load():
         raise BackfillError(
             f"{calls} is no Delta table", hint="Only a backfill with format delta records its changes."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, define, field, frozen
 
+from .._runtime import Runtime, current_runtime
 from ._partitions import total_seconds
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._manifest import ManifestEntry
     from ._partitions import PartitionRange
 
-__all__ = ["BackfillProgress", "BackfillReport", "Certificate"]
+__all__ = ["BackfillProgress", "BackfillReport", "Certificate", "PartitionChanges", "RunCounters"]
 
 
 @frozen
@@ -177,10 +177,11 @@ _STREAM_COUNTERS = ("calls", "bytes_received", "requests", "retries", "window_sp
 
 @define
 class RunCounters:
-    """The counters of a running backfill."""
+    """The counters of a running backfill, which starts when they are made."""
 
-    started_at: float = field(factory=time.monotonic)
-    started: datetime = field(factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    runtime: Runtime = field(factory=current_runtime)
+    started_at: float = field(init=False)
+    started: datetime = field(init=False)
     run_id: str = field(factory=lambda: secrets.token_hex(4))
     partitions_total: int = 0
     partitions_skipped: int = 0
@@ -196,6 +197,9 @@ class RunCounters:
     _closed_seconds: float = 0.0
     _open_streams: dict[CallStream, float] = field(factory=dict)
     _mutex: threading.Lock = field(factory=threading.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        self.started_at, self.started = self.runtime.clock(), self.runtime.utcnow()
 
     def add_partitions_to_read(self, ranges: Sequence[PartitionRange]) -> None:
         self.partitions_total += len(ranges)
@@ -235,7 +239,7 @@ class RunCounters:
             partitions_total=self.partitions_total,
             partitions_skipped=self.partitions_skipped,
             last_partition=self.last_partition,
-            elapsed=time.monotonic() - self.started_at,
+            elapsed=self.runtime.clock() - self.started_at,
             run_id=self.run_id,
             **totals,
         )

@@ -62,9 +62,7 @@ async def print_backfill(
     account: Account, insights: AsyncInsights, job: Backfill, query: InsightsQuery
 ) -> None:
     """Prints which partitions are there, missing, or not final, and an estimate of what would be read."""
-    from iovox_async.backfill._dry_run import plan_backfill
-
-    plan = await plan_backfill(job)
+    plan = await job._plan()  # noqa: SLF001 - of this package
     for label, names in (("final", plan.final), ("not final", plan.open), ("missing", plan.missing)):
         click.echo(f"{label}\t{_name(names)}")
     if plan.start is None:

@@ -313,6 +313,47 @@ async def test_a_full_disk_keeps_the_days_before_and_raises_the_first_error(
     assert ids_in(tmp_path) == sandbox.ids()
 
 
+class SharedDisk(UnsyncedFileSystem):
+    """A disk that another program fills up when the file of the last day is written: whatever is freed is gone, too.
+
+    Only what the backfill itself removes afterwards is free for its next file.
+    """
+
+    def __init__(self):
+        self.free = None
+
+    def write(self, file, data):
+        if self.free is None and "2024-01-04" not in file.name:
+            return super().write(file, data)
+        self.free = self.free or 0
+        if len(data) > self.free:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.free -= len(data)
+        return super().write(file, data)
+
+    def unlink(self, path):
+        if self.free is not None and path.name == "reserve":
+            self.free += path.stat().st_size
+        super().unlink(path)
+
+
+@pytest.mark.finding("B11")
+async def test_the_manifest_has_space_in_reserve_on_a_full_disk(sandbox, open_session, tmp_path):
+    """Given a disk that another program has filled, the manifest and the report are still written, and the count is theirs."""
+    async with connect(sandbox, open_session) as insights:
+        disk = SharedDisk()
+        job = new_job(insights, tmp_path, QUERY, LATER, file_system=disk, manifest_interval=END)
+        with pytest.raises(BackfillError, match="2024-01-04"):
+            await job.run()
+        assert disk.free > 0
+        assert job.progress.partitions == 2
+        assert json.loads((tmp_path / "_iovox/report.json").read_bytes())["partitions"] == 2
+        report = await new_job(insights, tmp_path, QUERY, LATER, manifest_interval=END).run()
+    assert (report.partitions_skipped, report.partitions) == (2, 1)
+    assert ids_in(tmp_path) == sandbox.ids()
+    assert not (tmp_path / "_iovox/reserve").exists()
+
+
 @pytest.mark.finding("B11")
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "lasting"])
 async def test_the_count_after_a_full_disk_is_that_of_the_next_run(lasting, sandbox, open_session, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import sys
 from datetime import date, datetime, timedelta, timezone
 
 import attrs
@@ -51,6 +52,22 @@ async def test_polars_reads_parquet_eagerly_and_lazily(table, sandbox):
         .collect()
     )
     assert day.height == len(sandbox.ids("2024-01-02", "2024-01-02"))
+
+
+async def test_polars_refuses_the_directory_without_a_glob(table):
+    """Given the path of the directory, polars names the glob that it needs: it skips no folder whose name begins with `_`."""
+    with pytest.raises(pl.exceptions.InvalidOperationError, match=r"glob pattern"):
+        pl.scan_parquet(table).collect_schema()
+
+
+async def test_files_do_not_need_the_packages_of_delta_tables(job, monkeypatch):
+    """Given a machine without `deltalake` and `obstore`, a backfill to Parquet runs and verifies."""
+    for name in ("deltalake", "obstore"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "iovox_async.backfill._delta", raising=False)
+    await job(format="parquet").run()
+    assert (await job(format="parquet").verify()).verified == 10
+    assert "iovox_async.backfill._delta" not in sys.modules
 
 
 async def test_pandas_reads_parquet_by_the_directory(table, sandbox):

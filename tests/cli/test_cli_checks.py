@@ -116,11 +116,24 @@ def test_help_on_the_environment_names_every_variable(run):
     assert {name for name in variables | {"IOVOX_URL", "IOVOX_LOG"} if name not in text} == set()
 
 
-def test_dry_run_of_a_delta_table_names_the_alternative(run, tmp_path):
-    """Given a Delta table, when its dry run is requested, then the error names the command that estimates."""
-    result = run("backfill", "2024-01-01", "--out", tmp_path, "--format", "delta", "--dry-run")
-    assert (result.exit_code, "iovox calls --dry-run" in result.stderr) == (1, True)
-    assert [*tmp_path.iterdir()] == []
+def test_dry_run_of_a_delta_table_lists_days_and_changes_nothing(run, tmp_path):
+    """Given no table, or one with final and open days, when only listed, then its commits say which; nothing is written."""
+    out = tmp_path / "out"
+    command = ["backfill", START, "2024-01-04", "--out", out, "--format", "delta"]
+    empty = parse_table(run(*command, "--dry-run").stdout)
+    assert (empty["final"], empty["missing"][:12]) == ("0 partitions", "4 partitions")
+    assert not out.exists()
+    for arguments in (["--end", "2024-01-02"], ["--start", "2024-01-03", "--end", "2024-01-03"]):
+        delay = ["--finality-delay", "1e9"] if "--start" in arguments else ["--start", START]
+        assert run("backfill", *arguments, *delay, *command[3:]).exit_code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    rows = parse_table(run(*command, "--dry-run").stdout)
+    assert rows["final"] == "2 partitions: 2024-01-01, 2024-01-02"
+    assert rows["not final"] == "1 partition: 2024-01-03"
+    assert rows["missing"] == "1 partition: 2024-01-04"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    refused = run("backfill", START, "--out", out, "--dry-run")
+    assert (refused.exit_code, "is a Delta table" in refused.stderr) == (1, True)
 
 
 def test_wrong_words_are_answered_with_the_right_ones(run):
