@@ -29,7 +29,7 @@ from .._paging import SECOND, PagePlan, PageResult, WindowPlan
 from .._paging.spec import FINALITY_DELAY
 from .._params.account_time import UncutHours
 from .._telemetry import Telemetry
-from ..errors import RequestError, SessionError, format_window
+from ..errors import IovoxError, RequestError, SessionError, format_window
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -240,7 +240,8 @@ class PageFetcher:
     def _fail(self, error: Exception) -> None:
         """Ends the stream with the first error; a later error of another type is added to it as a note."""
         if self._error is None:
-            self._error = error
+            # The frames of a traceback hold the page; that of a bug is worth it.
+            self._error = error.with_traceback(None) if isinstance(error, IovoxError) else error
         elif type(self._error) is not type(error):
             self._error.add_note(f"Another request failed meanwhile: {error}")
 

@@ -119,7 +119,8 @@ class StreamReader:
             item = await next_item()
         except Exception as error:
             if isinstance(error, IovoxError):
-                self.fail(error)
+                # The stream keeps its error, and the frames of a traceback hold a page.
+                self.fail(error.with_traceback(None))
             await self.close()
             raise
         finally:

@@ -212,7 +212,11 @@ class Endpoint:
             if failure is None:
                 raise
         # Raised outside the except block: the library's exception, which may hold the request, must not become its context.
-        raise failure
+        try:
+            raise failure
+        finally:
+            # The traceback of its cause holds this frame: a cycle, in which the page of a later attempt would live on.
+            del failure
 
     def _extensions(self, log: ConnectionLog) -> dict[str, Any]:
         # The deadline covers the whole attempt; a timeout for each read would cost a timer each. A transport of the user's may

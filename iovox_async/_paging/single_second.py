@@ -87,10 +87,11 @@ class SingleSecondReader:
         #: A pass with fewer rows does not count.
         self._fewest_rows = 0
         self._first_page: Counter[Any] = Counter()
-        self._step: Callable[[], PageRequest] = self._first_page_of_limit
+        #: Makes the next request. Not a bound method: that would make a reference cycle, in which pages live on.
+        self._step: Callable[[SingleSecondReader], PageRequest] = SingleSecondReader._first_page_of_limit
         if result is not None:
             self._keep_first_page(result)
-            self._step = self._second_page
+            self._step = SingleSecondReader._second_page
         self._rounds = 0
         #: Passes in a row that were given up because the page number had no effect.
         self._stuck_passes = 0
@@ -115,7 +116,7 @@ class SingleSecondReader:
 
     def next_request(self) -> PageRequest:
         """The next request."""
-        return self._step()
+        return self._step(self)
 
     def accept(self, request: PageRequest, result: PageResult, starts: list[datetime]) -> Rows | None:
         """Adds a page, and returns the rows of the second once they are proven complete.
@@ -132,9 +133,10 @@ class SingleSecondReader:
         if rows_after == 0 and proven:
             return proven
         if rows_after > 0:
-            self._step = self._largest_page if self._limit < MAX_PAGE_ROWS else self._pass_page
+            can_grow = self._limit < MAX_PAGE_ROWS
+            self._step = SingleSecondReader._largest_page if can_grow else SingleSecondReader._pass_page
         elif rows_after == 0:
-            self._step = self._first_page_again
+            self._step = SingleSecondReader._first_page_again
         else:
             # Not even the last row of page 1: it was deleted, or the page is wrong.
             self._next_round()
@@ -175,12 +177,12 @@ class SingleSecondReader:
     def _accept_first_page(self, result: PageResult, starts: list[datetime]) -> Rows | None:
         ids = result.ids()
         has_later_rows = any(start >= self._complete_at for start in starts)
-        confirmed = self._step == self._first_page_again and self._first_page <= Counter(ids)
+        confirmed = self._step is SingleSecondReader._first_page_again and self._first_page <= Counter(ids)
         if has_later_rows or confirmed:
             rows = [rows_of_page(result, starts, ids, *self._owned)]
             if has_later_rows or self._first_page_rows > LONE_ROWS:
                 return rows
-            self._rows, self._step = rows, self._second_page_again
+            self._rows, self._step = rows, SingleSecondReader._second_page_again
             return None
         if starts:
             self._keep_first_page(result)
@@ -190,9 +192,11 @@ class SingleSecondReader:
     def _next_round(self) -> None:
         self._rounds += 1
         if self._rounds >= MAX_ROUNDS:
-            self._step = self._pass_page
+            self._step = SingleSecondReader._pass_page
+        elif self._first_page_rows:
+            self._step = SingleSecondReader._second_page
         else:
-            self._step = self._second_page if self._first_page_rows else self._first_page_of_limit
+            self._step = SingleSecondReader._first_page_of_limit
 
     # Step 4.
 
@@ -221,9 +225,7 @@ class SingleSecondReader:
             # Fewer rows than page 1 alone: perhaps the server returns smaller pages now.
             counts, self._fewest_rows, self._first_page_rows = False, len(self._ids), max(1, len(starts))
         if counts and self._agrees_with_earlier_passes():
-            # Not kept here: `_step` makes this a reference cycle, which may live for long.
-            rows, self._rows = self._rows, []
-            return rows
+            return self._rows
         self._start_next_pass(counts=counts)
         return None
 

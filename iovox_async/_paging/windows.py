@@ -138,6 +138,7 @@ class WindowPlan:
 
     def discard(self) -> None:
         """Drops the pages that wait for delivery, since the stream is closed."""
+        self._early_page.drop()
         for window in self._windows:
             window.rows, window.second_reader = [], None
 

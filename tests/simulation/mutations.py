@@ -158,8 +158,8 @@ _ALL = (
         f"{_PAGING}.single_second",
         (
             (
-                "confirmed = self._step == self._first_page_again and self._first_page <= Counter(ids)",
-                "confirmed = self._step == self._first_page_again",
+                "confirmed = self._step is SingleSecondReader._first_page_again and self._first_page <= Counter(ids)",
+                "confirmed = self._step is SingleSecondReader._first_page_again",
             ),
         ),
     ),
@@ -176,12 +176,34 @@ _ALL = (
     ),
     Mutation(
         "pages-of-a-second-kept",
-        "The pages of a second stay in memory after they are delivered.",
+        "The pages of a second stay in memory after they are delivered, in a reference cycle.",
         f"{_PAGING}.single_second",
         (
             (
-                "            rows, self._rows = self._rows, []\n",
-                "            rows = self._rows\n",
+                "        return self._step(self)\n",
+                "        self._again = self.next_request\n        return self._step(self)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "failure-keeps-page",
+        "A failure refers to itself, and so keeps the page of a later attempt in memory.",
+        f"{_HTTP}.transport",
+        (
+            (
+                "            del failure\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "early-page-kept",
+        "A stream that is left keeps the full page that was requested along with the small one.",
+        f"{_PAGING}.windows",
+        (
+            (
+                "        self._early_page.drop()\n        for window in self._windows:\n",
+                "        for window in self._windows:\n",
             ),
         ),
     ),

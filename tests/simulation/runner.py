@@ -65,6 +65,8 @@ async def _program(program: Program) -> None:
         world.violated("unclosed", f"{world.active} requests are open after the session was closed")
     # Helper tasks of asyncio that wait for a task of the session end a step after it.
     await asyncio.sleep(2 * LAG)
+    if pages := _names.pages_in_memory(insights):
+        world.violated("buffer", f"{pages} pages are in memory after the session was closed")
     check_end(world, insights, program.pulls)
 
 

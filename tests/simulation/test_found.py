@@ -46,6 +46,34 @@ FOUND = {
         '{"seed": 91, "starts": [47898, 47898], "skew": 518400.0, "motion": 1, "motions": ["insert"], '
         '"faults": {"4": "503", "0": "502"}, "concurrency": 1, "uses": [{"end": 89999, "leave_at": 72}]}'
     ),
+    "pages that stay in memory because the cause of a failure refers to it": (
+        '{"seed": 701564, "starts": [44], "motions": ["grow"], "faults": {"1": "reset", "2": "reset", "4": "reset", '
+        '"5": "reset", "7": "reset", "10": "reset"}, "concurrency": 1, "first_page": 3, '
+        '"uses": [{"start": 20, "end": 59, "leave_at": 1}]}'
+    ),
+    "pages of polls that stay in memory because the cause of a failure refers to it": (
+        '{"seed": 701897, "starts": [49], "faults": {"12": "reset", "15": "reset", "22": "reset", "26": "reset"}, '
+        '"concurrency": 1, "first_page": 3, "uses": [{"kind": "follow", "leave_at": 289}]}'
+    ),
+    "pages of a second that was not read to its end": (
+        '{"seed": 5012, "starts": [0, 1, 4, 4, 4, 6, 7, 7, 7, 7, 7, 7, 8], "ahead": -5, "faults": {"4": "503"}, '
+        '"latency": 1.0, "concurrency": 3, "page_size": 1, "first_page": 2, "uses": [{"end": 5, '
+        '"order": "call_start_DESC", "max_calls": 1, "filtered": true, "leave": "slow", "leave_at": 2}]}'
+    ),
+    "a page that the error about it keeps in memory": (
+        '{"seed": 5462, "starts": [345478, 345478, 345478], "cap": 1, "motions": ["move"], "rate": 0.1, '
+        '"concurrency": 1, "uses": [{"start": 345470, "end": 345600, "open": true, "paging": "pages", '
+        '"leave_at": 176}]}'
+    ),
+    "a page that the error of a closed session keeps in memory": (
+        '{"seed": 728, "starts": [0], "ahead": -5, "page_size": 1, "first_page": 2, "uses": [{"start": 1, "end": 3, '
+        '"mode": "arrow", "paging": "pages", "leave": "close-session", "leave_at": 52}]}'
+    ),
+    "a full page, requested along with the small one, of a stream that was left": (
+        '{"seed": 5904, "starts": [4.0, 4.0, 4.0, 6.0, 6.0, 6.0, 8.0, 8.0, 9.0, 9.0], "motion": 1, '
+        '"motions": ["grow"], "rate": 0.2, "latency": 20.0, "page_size": null, "first_page": 3, '
+        '"uses": [{"end": 9, "mode": "arrow", "fields": "default", "leave": "cancel", "leave_at": 29}]}'
+    ),
     "full seconds whose requests begin where those of windows do": (
         '{"seed": 777621085, "starts": [0, 1, 14, 15, 17], "ahead": 14, "motions": ["return"], "concurrency": 1, '
         '"page_size": 1, "uses": [{"mode": "pages", "order": "call_start_DESC", "leave_at": 329}]}'
