@@ -64,6 +64,8 @@ _ESCAPE: Final = _Pattern(
     r"|(?P<other>[\0\x80-\U0010ffff])",
     re.IGNORECASE,
 )
+#: Every escape contains one of them, or a character that is not ASCII.
+_ESCAPE_SIGNS: Final = frozenset("%&\\\0")
 _INVISIBLE: Final = frozenset("\0\u00ad\u200b\u200c\u200d\u2060\ufeff")
 
 _BLANKS: Final = r"\s().\-/_\u2010-\u2015\u2212\u00b7"
@@ -156,6 +158,8 @@ def _layers(text: str) -> Iterator[tuple[str, Sequence[int]]]:
     """The text, and the text with its escapes resolved once, twice, ...; each with the offsets of its characters."""
     offsets: Sequence[int] = range(len(text) + 1)
     yield text, offsets
+    if text.isascii() and _ESCAPE_SIGNS.isdisjoint(text):
+        return  # what nearly every text is: the pattern takes milliseconds to compile
     for _ in range(_MAX_LAYERS):
         parts, places, position = [], [], 0
         for match in _ESCAPE.compiled.finditer(text):
