@@ -7,6 +7,7 @@ Invariants:
   rows, so an internal error cannot end a stream early.
 - At most `2 * concurrency` pages are in flight or buffered, or `concurrency` large ones, and the pages of all streams of the
   session stay within its `PageBudget`; beyond that, only the page the reader needs next may start.
+- While a page waits for the reader, only its next page is received, unless a server might close the connections of the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import inspect
 import logging
 from collections import deque
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -46,6 +48,11 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Rows per page when reading by page numbers without a page size: moderate for every selection of fields.
 DEFAULT_PAGE_ROWS: Final = 2_500
+#: Bytes of pages that the reader has or that wait for it, from which on only its next page is received: what the others send waits in
+#: the buffers of the network. A reader that has nothing waits for all of them.
+WAITING_BYTES: Final = 1_000_000
+#: Seconds from the start of a request after which its page is received in any case, since servers close connections that are not read.
+UNREAD_SECONDS: Final = 10.0
 #: Ranges from which on a full page is requested along with the first, small one: a shorter range may well fit into that.
 EARLY_PAGE_RANGE: Final = timedelta(days=28)
 
@@ -90,6 +97,8 @@ class PageFetcher:
         self._loop = asyncio.get_running_loop()
         #: The latest requests started; more than can be in flight.
         self._recent: deque[Coroutine[Any, Any, None]] = deque(maxlen=2 * self._throttle.concurrency + 1)
+        self._waiting = PageBudget(WAITING_BYTES)
+        self._may_receive = asyncio.Event()
         self._may_request = asyncio.Event()
         self._has_result = asyncio.Event()
         self._error: Exception | None = None
@@ -144,6 +153,7 @@ class PageFetcher:
             self._has_result.clear()
             await self._has_result.wait()
         self._may_request.set()
+        self._may_receive.set()
         return rows
 
     def abandon(self, stats: StreamStats) -> None:
@@ -212,6 +222,15 @@ class PageFetcher:
             ahead = all(budget.has_room(self._may_request) for budget in self._budgets)
         return self._error is None and self.plan.can_request(ahead=ahead)
 
+    async def _wait_for_room(self, request: PageRequest, latest: float) -> None:
+        """Waits before a part of a page is received, until the reader needs it or has nothing else."""
+        while not (self._waiting.has_room(self._may_receive) or self.plan.is_next(request)):
+            if self._loop.time() >= latest:
+                return
+            self._may_receive.clear()
+            with anyio.move_on_after(latest - self._loop.time()):
+                await self._may_receive.wait()
+
     async def _fetch(self, request: PageRequest, holder: object) -> None:
         """Sends one request and adds its page to the plan; releases the slot of `holder`."""
         self.peak_buffered = max(self.peak_buffered, self.plan.in_flight + self.plan.buffered)
@@ -230,6 +249,7 @@ class PageFetcher:
         finally:
             self._throttle.release(holder)
             self._may_request.set()
+            self._may_receive.set()
             self._has_result.set()
 
     def _may_split(self, request: PageRequest, error: RequestError) -> bool:
@@ -264,7 +284,10 @@ class PageFetcher:
             self.retries += attempts > 0
             attempts += 1
             response = self._connection.endpoint.get_page(
-                query_string, time_limit=seconds, new_page=self._page_format.new_builder
+                query_string,
+                time_limit=seconds,
+                new_page=self._page_format.new_builder,
+                wait_for_room=partial(self._wait_for_room, request, self._loop.time() + UNREAD_SECONDS),
             )
             return await self.telemetry.track_request(
                 response, window=request.window, page=request.page, attempt=attempts
@@ -286,7 +309,7 @@ class PageFetcher:
             )
             await take_turn(REQUESTING)
         page.attempts = attempts
-        for budget in self._budgets:
+        for budget in (*self._budgets, self._waiting):
             budget.hold(page, page.size)
         self.bytes_received += page.wire_bytes
         self._page_sizes.record(page)

@@ -8,13 +8,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from .._parsing.gzip import GzipDecoder
+from .._parsing.splitter import SEGMENT_BYTES
 from .._wording import Wording
 from ..errors import DecodeError, TransportError
 from .engines import describe_type
 from .turns import RECEIVING, take_turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     import httpx
 
@@ -41,6 +42,12 @@ def check_response(response: object, engine: Engine) -> None:
 class ResponseBody:
     """The body of a response, decompressed.
 
+    Args:
+        response: the response.
+        max_bytes: the largest size accepted.
+        deadline: the deadline of the attempt.
+        wait_for_room: awaited before each block is decoded.
+
     Attributes:
         deadline: the deadline of the attempt.
         received: bytes received so far.
@@ -48,8 +55,16 @@ class ResponseBody:
         too_large: reading was stopped, because the received or decoded size exceeds the limit.
     """
 
-    def __init__(self, response: httpx.Response, max_bytes: int, deadline: NetworkDeadline) -> None:
+    def __init__(
+        self,
+        response: httpx.Response,
+        *,
+        max_bytes: int,
+        deadline: NetworkDeadline,
+        wait_for_room: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.deadline = deadline
+        self._wait_for_room = wait_for_room
         self._number = next(_numbers)
         self.received = 0
         self.reading = False
@@ -66,10 +81,14 @@ class ResponseBody:
         work(block)
         self.deadline.decoding += time.perf_counter() - started
 
-    async def take_turn(self) -> None:
-        """Waits for the turn to decode a block; the wait does not count as the network's either."""
+    async def take_turn(self, size: int) -> None:
+        """Waits for the turn to decode a block of so many bytes; the wait does not count as the network's either."""
         started = time.perf_counter()
-        await take_turn(RECEIVING + self._number)
+        if self._wait_for_room is not None:
+            await self._wait_for_room()
+        # As many turns as a reader has for so many bytes: pages arrive as fast as they are read, where both take time.
+        for _ in range(0, size, SEGMENT_BYTES):
+            await take_turn(RECEIVING + self._number)
         self.deadline.decoding += time.perf_counter() - started
 
     async def blocks(self) -> AsyncGenerator[bytes]:

@@ -6,7 +6,7 @@ Here an attempt's deadline covers all its reads, bytes are taken as the event lo
 Invariants:
 - Exceptions are those of the package that the pool belongs to.
 - After `aclose`, the socket is closed.
-- At most about two reads' bytes wait for the pool.
+- About one read's bytes wait for the pool, at most: more would only take memory, and time to join them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncioBackend", "AsyncioStream"]
 
-#: Bytes waiting for the pool, beyond which no more are received: as many as asyncio receives at once.
-_MAX_WAITING: Final = 256 * 1024
+#: Bytes waiting for the pool, beyond which no more are received; asyncio receives up to 256 KB at once.
+_MAX_WAITING: Final = 64 * 1024
 #: Seconds until the next address of a host is tried as well (RFC 8305).
 _NEXT_ADDRESS_DELAY: Final = 0.25
 

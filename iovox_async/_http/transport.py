@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -40,7 +41,7 @@ with contextlib.suppress(ImportError):
     import anyio._backends._asyncio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import httpx
 
@@ -139,7 +140,12 @@ class Endpoint:
         await self._connections.aclose()
 
     async def get_page(
-        self, params: str, *, time_limit: float, new_page: Callable[[], PageBuilder] = PageSplitter
+        self,
+        params: str,
+        *,
+        time_limit: float,
+        new_page: Callable[[], PageBuilder] = PageSplitter,
+        wait_for_room: Callable[[], Awaitable[None]] | None = None,
     ) -> RawPage:
         """Requests a page once.
 
@@ -147,6 +153,7 @@ class Endpoint:
             params: the query string.
             time_limit: seconds for this attempt, if less than the session's `timeout`.
             new_page: creates the builder of the page.
+            wait_for_room: awaited before each part of the page is received.
 
         Raises:
             RetryableFailure: a retry may succeed.
@@ -158,7 +165,13 @@ class Endpoint:
         log = ConnectionLog(in_use=self._own_pool)
         try:
             with NetworkDeadline(limit) as deadline:
-                return await self._request(opened, params, new_page, log, deadline)
+                make_body = partial(
+                    ResponseBody,
+                    max_bytes=self._max_page_bytes,
+                    deadline=deadline,
+                    wait_for_room=wait_for_room,
+                )
+                return await self._request(opened, params, new_page, make_body, log)
         except (RetryableFailure, RequestError) as error:
             self._mask_key_in(error.error if isinstance(error, RetryableFailure) else error)
             # Remove the traceback: the variables of its frames hold the page and the query.
@@ -183,8 +196,8 @@ class Endpoint:
         opened: OpenConnections,
         params: str,
         new_page: Callable[[], PageBuilder],
+        make_body: Callable[[httpx.Response], ResponseBody],
         log: ConnectionLog,
-        deadline: NetworkDeadline,
     ) -> RawPage:
         user_agent = ((b"user-agent", opened.user_agent),) if self._sends_user_agent else ()
         request = opened.engine.library.Request(
@@ -198,7 +211,7 @@ class Endpoint:
             response = await with_tracked_connections(opened.transport.handle_async_request(request), log)
             check_response(response, opened.engine)
             try:
-                body = ResponseBody(response, self._max_page_bytes, deadline)
+                body = make_body(response)
                 return await self._read_page(response, body, new_page)
             finally:
                 await close_quietly(response.stream.aclose)
@@ -255,7 +268,7 @@ class Endpoint:
         try:
             async with contextlib.aclosing(body.blocks()) as blocks:
                 async for block in blocks:
-                    await body.take_turn()
+                    await body.take_turn(len(block))
                     body.decode(builder.feed, block)
             body.deadline.stop()
             page = await builder.finish(body.received)

@@ -118,6 +118,9 @@ class PagePlan:
             return not self._requests
         return page == self._delivered + 1 or (ahead and page <= self._delivered + self._max_ahead)
 
+    def is_next(self, request: PageRequest) -> bool:
+        return not self._requests or request not in self._requests[1:]
+
     def next_request(self) -> PageRequest:
         if self._claim is None:
             self._requested += 1

@@ -159,6 +159,10 @@ class WindowPlan:
                 return index
         return None
 
+    def is_next(self, request: PageRequest) -> bool:
+        """Whether its rows are the next to deliver."""
+        return request is self._early_page.request or request is self._windows[0].request
+
     def next_request(self) -> PageRequest:
         """Starts the request of the first pending window; call only after `can_request` returned True."""
         index = self._next_pending()

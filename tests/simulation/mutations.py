@@ -537,8 +537,8 @@ _ALL = (
         f"{_HTTP}.transport",
         (
             (
-                "            try:\n                body = ResponseBody(response, self._max_page_bytes, deadline)\n                return await self._read_page(response, body, new_page)\n            finally:\n                await close_quietly(response.stream.aclose)\n",
-                "            body = ResponseBody(response, self._max_page_bytes, deadline)\n            page = await self._read_page(response, body, new_page)\n            await close_quietly(response.stream.aclose)\n            return page\n",
+                "            try:\n                body = make_body(response)\n                return await self._read_page(response, body, new_page)\n            finally:\n                await close_quietly(response.stream.aclose)\n",
+                "            body = make_body(response)\n            page = await self._read_page(response, body, new_page)\n            await close_quietly(response.stream.aclose)\n            return page\n",
             ),
         ),
     ),
