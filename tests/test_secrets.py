@@ -122,6 +122,7 @@ ECHOES = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.fault(63)
 @every_engine
 @pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES.keys())

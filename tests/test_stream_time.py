@@ -157,6 +157,7 @@ def instant_service(zone, instants, fold):
     return httpx.MockTransport(respond)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("A7")
 @pytest.mark.parametrize("fold", [0, 1])
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])

@@ -239,6 +239,7 @@ async def test_a_rejected_account_gets_no_more_requests(open_session, clock):
         assert len(await insights.stream(START, END).collect()) == 10
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.fault(25)
 @every_engine_slow
 @pytest.mark.parametrize("concurrency", [1, 4])

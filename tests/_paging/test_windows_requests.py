@@ -32,6 +32,7 @@ def test_few_requests_are_needed(shape, rows: int, days: int, size: int, concurr
     assert server.skipped == 0
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize(("rows", "days", "size"), [(3_000, 30, 300), (10_000, 60, 500)])
 @pytest.mark.parametrize("shape", PATTERNS)

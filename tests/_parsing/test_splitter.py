@@ -181,6 +181,7 @@ def test_records_of_different_keys_do_not_make_segments_large():
     assert max(len(segment.data) for segment in page.segments) <= 2 * SEGMENT_BYTES + 2
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "head", [b'{"id":1,"x":"', b'[{"id":1,"x":"', b'[{"id":1},{"id":2,"x":"', b"no JSON "], ids=repr

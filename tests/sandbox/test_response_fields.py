@@ -107,6 +107,7 @@ def test_given_one_field_when_requested_then_only_it_is_returned_in_its_place(na
     assert all(type(value) is kind for value in values)
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
 @pytest.mark.parametrize("name", sorted(set(FIELDS) - set(UNORDERED)))
 def test_given_a_field_when_ordered_by_it_then_the_list_is_sorted(name, direction, get_calls, all_rows):
