@@ -145,8 +145,7 @@ class WindowPlan:
     def can_request(self, *, ahead: bool) -> bool:
         """Whether a request may start; without `ahead`, only the one for the rows to deliver next."""
         if ahead:
-            early = self._early_page.may_start(self._windows, self.limit)
-            return early or self._next_pending() is not None
+            return self._early_page.may_start(self._windows, self.limit) or self._next_pending() is not None
         return any(window.state == "pending" for window in self._windows[:1])
 
     def _next_pending(self) -> int | None:
