@@ -12,6 +12,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     import pyarrow as pa
+    from obstore.store import BackoffConfig, RetryConfig
 
     from ._delta_table import DeltaCalls
     from ._manifest import ManifestEntry
@@ -37,6 +39,8 @@ _CONNECTION_OPTIONS: Final = frozenset(
 _DELTA_OPTIONS: Final = frozenset(
     {"aws_s3_allow_unsafe_rename", "aws_s3_locking_provider", "aws_allow_http", "aws_endpoint_url_dynamodb"}
 )
+#: As `DeltaCalls` sets it for `deltalake`.
+_BACKOFF: Final[BackoffConfig] = {"init_backoff": timedelta(seconds=1)}
 
 
 class _DeltaFile(StagedFile):
@@ -80,9 +84,13 @@ class DeltaFiles:
     def __init__(self, table: DeltaCalls) -> None:
         self._root = table.folder
         self._store = None if self._root is not None else _open_store(table.location, table.options)
+        self._name = str(table)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._staged: dict[str, Path] = {}
         self.days: Collection[str] = ()
+
+    def __str__(self) -> str:
+        return self._name
 
     def create(self, path: str) -> AtomicFile:
         """A new file for a day: staged if the table holds calls of the day."""
@@ -168,4 +176,5 @@ def _open_store(location: str, options: Mapping[str, str]) -> Any:
     if allow_http is not None:
         client_options["allow_http"] = str(allow_http).lower() in {"1", "true"}
     with storage_errors("open the store", Exception):
-        return from_url(location, config=store, client_options=client_options)
+        retry: RetryConfig = {"max_retries": int(lowered["max_retries"]), "backoff": _BACKOFF}
+        return from_url(location, config=store, client_options=client_options, retry_config=retry)

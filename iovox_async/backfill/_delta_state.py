@@ -81,18 +81,20 @@ def final_days(lookup: Lookup, first: date, last: date) -> Iterator[date]:
 
 
 def state_of_days(lookup: Lookup, entries: Iterable[ManifestEntry]) -> dict[str, int]:
-    """The transactions that record these days, without those that the table has already."""
+    """The transactions that record these days; those of days that are not final only where the table has others."""
+    before: dict[str, int] = {}
     bits: dict[str, int] = {}
     state: dict[str, int] = {}
     for entry in entries:
         day = date.fromisoformat(entry.partition)
         month, bit = _month_id(day), 1 << (day.day - 1)
-        previous = bits.setdefault(month, lookup(month) or 0)
-        bits[month] = previous | bit if entry.final else previous & ~bit
+        if month not in before:
+            # Each lookup reads the table's log.
+            before[month] = bits[month] = lookup(month) or 0
+        bits[month] = bits[month] | bit if entry.final else bits[month] & ~bit
         if entry.final:
             state |= _certificate(entry)
-    state |= bits
-    return {name: number for name, number in state.items() if (lookup(name) or 0) != number}
+    return state | {month: number for month, number in bits.items() if number != before[month]}
 
 
 def _certificate(entry: ManifestEntry) -> dict[str, int]:

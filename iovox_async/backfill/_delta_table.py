@@ -24,6 +24,8 @@ __all__ = ["DELETED", "CommitConflictError", "DeltaCalls"]
 
 #: A column of the rows to merge: whether the call is to be deleted.
 DELETED: Final = "_iovox_deleted"
+#: Retries of a request to a store, unless the options say otherwise: for a few minutes. The package's own ten give up after less than one.
+_RETRIES: Final = {"max_retries": "30", "backoff_config.init_backoff": "1s"}
 
 
 class CommitConflictError(BackfillError):
@@ -52,7 +54,7 @@ class DeltaCalls:
             raise MissingExtraError("the format delta", "delta") from error
         self.location = location.removeprefix("file://")
         self.folder: Path | None = None if is_url(self.location) else Path(self.location)
-        self.options = dict(options or {})
+        self.options = {**_RETRIES, **(options or {})}
         self._table: Any = None
         self._dataset: Any = None
 
@@ -102,7 +104,8 @@ class DeltaCalls:
     @property
     def properties(self) -> dict[str, str]:
         """The properties of the loaded version."""
-        return dict(self._table.metadata().configuration)
+        with self._errors("read"):
+            return dict(self._table.metadata().configuration)
 
     def set_properties(self, properties: dict[str, str]) -> None:
         """Commits properties."""
@@ -112,8 +115,9 @@ class DeltaCalls:
 
     def transaction(self, name: str) -> int | None:
         """The number of an application transaction in the loaded version."""
-        number: int | None = self._table.transaction_version(name)
-        return number
+        with self._errors("read"):
+            number: int | None = self._table.transaction_version(name)
+            return number
 
     def add_columns(self, schema: pa.Schema) -> None:
         """Adds the columns of the schema that the table does not have."""

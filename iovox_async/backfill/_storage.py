@@ -42,6 +42,9 @@ TEMPORARY_SUFFIX: Final = ".tmp"
 #: `s3://...` and chained URLs (`simplecache::s3://...`).
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
 
+#: What `deltalake` puts between the parts of a message: line breaks, colours and arrows.
+_BREAKS: Final = re.compile(r"(?:\s|\x1b\[[\d;]*m|\u21b3)+")
+
 
 @contextlib.contextmanager
 def storage_errors(action: str, errors: type[Exception] = OSError) -> Iterator[None]:
@@ -51,11 +54,8 @@ def storage_errors(action: str, errors: type[Exception] = OSError) -> Iterator[N
     except IovoxError:
         raise
     except errors as error:
-        reason = (
-            getattr(error, "strerror", None)
-            or hide_userinfo(str(error).partition("\n")[0])[:200]
-            or type(error).__name__
-        )
+        text = _BREAKS.sub(" ", str(error).partition("\n\n")[0]).strip()
+        reason = getattr(error, "strerror", None) or hide_userinfo(text)[:400] or type(error).__name__
         raise BackfillError(
             f"cannot {action}: {reason}",
             hint="Finished partitions are safe. Remove the cause and run the same backfill again.",

@@ -4,10 +4,12 @@ import contextlib
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import fsspec
 import httpx
 import pytest
+import support
 from support.backfill import LATER, QUERY
 
 from iovox_async.backfill import Backfill
@@ -68,13 +70,7 @@ def job(insights, out):
 
 @pytest.fixture(scope="session")
 def _s3_endpoint():
-    # A process of its own: some functions of deltalake let no other thread run while they wait for the store.
-    code = (
-        "import sys; from moto.server import ThreadedMotoServer;"
-        "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False); server.start();"
-        "print('http://%s:%s' % server.get_host_and_port(), flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, str(Path(support.__file__).with_name("s3_server.py"))]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, **pipes) as process:
         while not (line := process.stdout.readline()).startswith("http"):
@@ -100,6 +96,18 @@ def s3(_s3_endpoint, monkeypatch):
     bucket = f"lake-{uuid.uuid4()}"
     fs.mkdir(bucket)
     return f"s3://{bucket}", fs
+
+
+@pytest.fixture
+def outage(_s3_endpoint):
+    """Returns a function that makes the S3 server answer 503, and returns how often it has done so since the last call."""
+
+    def start(after=0, requests=10**9):
+        address = f"{_s3_endpoint}/outage?after={after}&requests={requests}"
+        return int(httpx.get(address, trust_env=False).text)
+
+    yield start
+    start(requests=0)
 
 
 @pytest.fixture(params=["local", "memory", "file"])
