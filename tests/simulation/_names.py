@@ -24,7 +24,7 @@ from iovox_async.errors import BackfillError, TransportError
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
     import httpx
 
@@ -79,7 +79,7 @@ def open_session(
     page_size: int | None,
     timeout: float,
     attempts: int,
-    timezone: str | None,
+    timezone: tzinfo | str | None,
 ) -> AsyncInsights:
     """Makes a session; its clocks are those of `clocks`."""
     return AsyncInsights(

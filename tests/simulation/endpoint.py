@@ -20,6 +20,8 @@ from urllib.parse import parse_qsl
 if TYPE_CHECKING:
     import random
 
+    from .zones import AccountClock
+
 __all__ = ["BASE", "Endpoint", "Reply", "Row", "Version", "at"]
 
 BASE = datetime(2024, 1, 1)
@@ -41,6 +43,7 @@ FIELDS = {
 }
 DEFAULT_FIELDS = "id,call_start,call_end,call_origin,iovox_number,call_destination,talk_time,call_result,node_id,link_id,has_recording"
 _by_start = attrgetter("start")
+_by_instant = attrgetter("instant")
 _by_id = attrgetter("id")
 
 
@@ -51,11 +54,17 @@ def at(second: float) -> datetime:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A call as it is now."""
+    """A call as it is now.
+
+    Attributes:
+        start: when it began on the account's clock.
+        instant: by what the server orders and selects it.
+    """
 
     id: int
     start: datetime
-    version: int = 0
+    version: int
+    instant: datetime
 
 
 @dataclass(slots=True)
@@ -96,6 +105,7 @@ class Endpoint:
         id_text: ids are shown as text.
         lone: a page with a single call is that call, and not a list.
         empty: the body of a page without calls; None stands for status 204.
+        clock: the account's clock, if the server keeps instants and the clock is changed.
     """
 
     def __init__(
@@ -109,10 +119,11 @@ class Endpoint:
         id_text: bool = False,
         lone: bool = False,
         empty: bytes | None = b"[]",
+        clock: AccountClock | None = None,
     ) -> None:
         self.rng = rng
         self.end, self.offset, self.shown, self.id_text, self.empty = end, offset, shown, id_text, empty
-        self.cap, self.lone = cap, lone
+        self.cap, self.lone, self.clock = cap, lone, clock
         self.first_excluded = False
         #: Every fourth call is listed twice, whatever page that is.
         self.lists_twice = False
@@ -133,10 +144,17 @@ class Endpoint:
             number = self.next_id if self.rng.random() < 0.7 else 10_000 - self.next_id % 5000
             while number in self.history:
                 number += 1
-        row = Row(number, start, version)
+            if self.clock is not None:
+                start = start.replace(fold=self.rng.randrange(2))
+        if self.clock is not None:
+            start = self.clock.real(start)
+        row = self._row(number, start, version)
         insort(self.rows, row, key=_by_start)
         self.history.setdefault(number, []).append(Version(number, start, version, self.tick))
         return row
+
+    def _row(self, number: int, start: datetime, version: int) -> Row:
+        return Row(number, start, version, start if self.clock is None else self.clock.instant(start))
 
     def delete(self, row: Row) -> None:
         """Removes a call."""
@@ -157,14 +175,32 @@ class Endpoint:
         begin = bisect_left(self.rows, start, key=_by_start)
         return self.rows[begin : bisect_left(self.rows, stop, key=_by_start)]
 
+    def _rows_at(self, tick: int) -> list[Row]:
+        """The calls as they were after an earlier change."""
+        versions = [one for versions in self.history.values() for one in versions]
+        alive = [one for one in versions if one.born <= tick and (one.died is None or one.died > tick)]
+        return sorted([self._row(one.id, one.start, one.version) for one in alive], key=_by_start)
+
     # Answers.
 
-    def reply(self, query: str, token: str, now: datetime) -> Reply:
-        """Answers a query string; `token` is written into each row, so that the row names its response."""
+    def reply(self, query: str, token: str, now: datetime, *, tick: int | None = None) -> Reply:
+        """Answers a query string.
+
+        Args:
+            query: the query string.
+            token: is written into each row, so that the row names its response.
+            now: what the account's clock shows.
+            tick: the answer is that of this earlier moment.
+        """
+        all_rows, params = self.rows, dict(parse_qsl(query, keep_blank_values=True))
         try:
-            rows, fields, matched = self._select(dict(parse_qsl(query, keep_blank_values=True)), now)
+            if tick is not None:
+                self.rows = self._rows_at(tick)
+            rows, fields, matched = self._select(params, now)
         except _BadRequest as error:
             return Reply(400, json.dumps({"error": str(error)}).encode())
+        finally:
+            self.rows = all_rows
         self.longest = max(self.longest, len(rows))
         if not rows:
             return Reply(204, b"") if self.empty is None else Reply(200, self.empty)
@@ -194,10 +230,16 @@ class Endpoint:
         return rows[skip : skip + used], set(fields), len(rows)
 
     def _filtered(self, params: dict[str, str], first: datetime, last: datetime) -> list[Row]:
+        if self.clock is not None:
+            first, last = self.clock.bounds(first, last)
+        first += timedelta(microseconds=self.first_excluded)
         stop = {"inclusive": last + timedelta(microseconds=1), "exclusive": last, "second": last + SECOND}[
             self.end
         ]
-        rows = self.within(first + timedelta(microseconds=self.first_excluded), stop)
+        if self.clock is None:
+            rows = self.within(first, stop)
+        else:
+            rows = [row for row in self.rows if first <= row.instant < stop]
         if "id" in params:
             ids = {int(text) for text in params["id"].split(",")}
             rows = [row for row in rows if row.id in ids]
@@ -211,7 +253,7 @@ class Endpoint:
         # Ties come in no order at all, and in another one at each request.
         rows = rows[:]
         self.rng.shuffle(rows)
-        keys = {"call_start": _by_start, "call_result": _result, "call_destination": _destination}
+        keys = {"call_start": _by_instant, "call_result": _result, "call_destination": _destination}
         return sorted(rows, key=keys.get(name, lambda _: 0), reverse=descending)
 
     def _shown_row(self, row: Row, fields: set[str], token: str) -> str:

@@ -153,6 +153,39 @@ _ALL = (
         ),
     ),
     Mutation(
+        "repeated-hour-cut",
+        "An hour that occurs twice or never is cut into windows like any other.",
+        "iovox_async._params.account_time",
+        (
+            (
+                "        changes = clock_changes(start, stop, timezone)\n",
+                "        changes = clock_changes(start, start, timezone)[:0]\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "cache-allowed",
+        "Requests do not ask caches for a fresh response.",
+        f"{_HTTP}.transport",
+        (
+            (
+                '    (b"cache-control", b"no-cache"),\n',
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        "check-equals-claim",
+        "The check of a page may be the same request, which a cache answers with the same page.",
+        f"{_PAGING}.windows",
+        (
+            (
+                "        if window.claim is not None and window.claim.bounds == (start, stop, limit):\n",
+                "        if False:\n",
+            ),
+        ),
+    ),
+    Mutation(
         "second-proved-by-last-page",
         "A second counts as whole when page 2 adds nothing, whatever has become of page 1 meanwhile.",
         f"{_PAGING}.single_second",

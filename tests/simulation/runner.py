@@ -109,7 +109,7 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
                 page_size=schedule.page_size,
                 timeout=schedule.timeout,
                 attempts=schedule.attempts,
-                timezone=schedule.timezone,
+                timezone=world.zone if schedule.shift else schedule.timezone,
             )
             world.pages_in_memory = functools.partial(_names.pages_in_memory, insights)
             program = Program(schedule, world, insights, random.Random(f"program {schedule.seed}"))

@@ -25,6 +25,7 @@ BUDGET = 300
 SIMPLE = {
     "outage": [],
     "slip": "",
+    "cached": False,
     "motion": 0,
     "shuffle": 0.0,
     "lag": 0.0,
@@ -32,6 +33,7 @@ SIMPLE = {
     "latency": 0.0,
     "gzip": False,
     "lone": False,
+    "shift": 0,
     "timezone": None,
     "log": False,
     "id_text": False,

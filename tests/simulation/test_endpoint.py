@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from .endpoint import Endpoint, at
+from .zones import AccountClock
 
 NOW = datetime(2024, 1, 20, 12)
 
@@ -101,3 +102,36 @@ def test_given_changes_when_a_call_moves_then_its_history_tells_when_each_versio
 def test_given_a_single_call_when_it_is_shown_alone_then_it_is_no_list():
     reply = endpoint_with([1], lone=True).reply("response_fields=id", "1", NOW)
     assert json.loads(reply.body) == {"id": reply.rows[0].id}
+
+
+def _paged(endpoint, first, last):
+    query = f"page=1&limit=10&order=call_start_ASC&start_date={at(first)}&end_date={at(last)}".replace(
+        " ", "+"
+    )
+    return [row.start for row in endpoint.reply(query, "1", NOW).rows]
+
+
+@pytest.mark.parametrize(("folds", "number"), [((0, 0), 1), ((0, 1), 2), ((1, 1), 1), ((1, 0), 0)])
+def test_given_a_clock_set_back_when_bounds_lie_in_the_hour_then_the_folds_decide(folds, number):
+    endpoint = Endpoint(random.Random(1), clock=AccountClock(7_200, -3_600, folds))
+    for fold in (0, 1):
+        endpoint.insert(at(5_400).replace(fold=fold), number=fold)
+    assert len(_paged(endpoint, 5_400, 5_400)) == number
+    assert [row.start.fold for row in endpoint.rows] == [0, 1]
+
+
+def test_given_a_clock_set_forward_when_a_call_is_inserted_then_it_begins_at_a_time_that_occurs():
+    endpoint = Endpoint(random.Random(1), clock=AccountClock(7_200, 3_600, (0, 0)))
+    assert endpoint.insert(at(9_000)).start in {at(5_400), at(12_600)}
+    assert endpoint.insert(at(7_199)).start == at(7_199)
+
+
+def test_given_a_replica_that_is_behind_when_it_answers_then_the_calls_are_those_of_that_moment():
+    endpoint = Endpoint(random.Random(1))
+    row = endpoint.insert(at(1))
+    tick = endpoint.tick
+    endpoint.delete(row)
+    endpoint.insert(at(2))
+    query = "page=1&limit=10&start_date=2024-01-01&end_date=2024-01-02"
+    assert [row.start for row in endpoint.reply(query, "1", NOW, tick=tick).rows] == [at(1)]
+    assert [row.start for row in endpoint.reply(query, "1", NOW).rows] == [at(2)]

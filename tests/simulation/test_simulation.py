@@ -10,7 +10,7 @@ import pytest
 
 from . import reports
 from .runner import run
-from .schedule import FAULTS, LEAVES, MOTIONS, Schedule, Use
+from .schedule import FAULTS, LEAVES, LEAVES_BETWEEN, MOTIONS, Schedule, Use
 from .shrink import shrink
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_given_many_seeds_when_they_are_drawn_then_every_fault_leave_and_motion_
     schedules = [Schedule.draw(seed) for seed in range(3000)]
     assert {fault for one in schedules for fault in one.faults.values()} == set(FAULTS)
     assert {motion for one in schedules for motion in one.motions} == set(MOTIONS)
-    assert {use.leave for one in schedules for use in one.uses} == set(LEAVES)
+    assert {use.leave for one in schedules for use in one.uses} == {*LEAVES, *LEAVES_BETWEEN}
     assert {use.kind for one in schedules for use in one.uses} == {
         "stream",
         "page",

@@ -37,6 +37,9 @@ FIELDS = {
 }
 #: Calls are final so long after they began.
 FINAL_AFTER = timedelta(hours=2)
+#: Ways to leave in which another task closes the stream, or the session.
+CLOSED = frozenset({"close", "close-between"})
+SESSION_CLOSED = frozenset({"close-session", "close-session-between"})
 #: Streams that resume one another, at most.
 SEGMENTS = 8
 
@@ -85,8 +88,9 @@ class Segment:
             columns = item.to_pydict()
             nothing = [None] * item.num_rows
             rows = (columns["call_destination"], columns["call_origin"], columns.get("id", nothing))
-            for row in zip(*rows, columns.get("call_start", nothing), strict=True):
-                pull.take(world, *row)
+            for *row, start in zip(*rows, columns.get("call_start", nothing), strict=True):
+                zoned = None if start is None or start.tzinfo is None else start.astimezone(world.zone)
+                pull.take(world, *row, zoned or start)
         if world.lines is not None:
             world.trace("reader", f"took {[one.id for one in pull.got[-8:]]}, {len(pull.got)} in all")
 
@@ -104,11 +108,14 @@ async def _read(segment: Segment) -> None:
         await _read_with_deadlines(segment)
         return
     async for item in segment.iterator():
-        segment.late += segment.closed and leave == "close" and getattr(item, "num_rows", 1)
+        segment.late += segment.closed and leave in CLOSED and getattr(item, "num_rows", 1)
         if segment.late:
             world.violated("closed", "calls came after the stream was closed")
         segment.take(item)
-        if leave == "slow":
+        if leave.endswith("between"):
+            if segment.taken > enough and not segment.closed:
+                await world.loop.create_task(_close_from_outside(segment))
+        elif leave == "slow":
             await asyncio.sleep(segment.program.rng.random() * 0.5)
         elif leave in {"break", "break-bare", "raise", "drop"} and segment.taken > enough:
             segment.left = True
@@ -187,7 +194,7 @@ async def cancelled_at(program: Program, work: Any, step: float | None) -> tuple
 
 
 async def _close_from_outside(segment: Segment) -> None:
-    await (segment.stream if segment.leave == "close" else segment.program.insights).aclose()
+    await (segment.stream if segment.leave in CLOSED else segment.program.insights).aclose()
     segment.closed = True
     segment.program.world.trace("closer", "closed it from another task")
 
@@ -218,7 +225,7 @@ async def stream_use(program: Program, use: Use) -> None:
         segment = Segment(program, pull, stream, leave if not number else "end", use.leave_at)
         del stream
         position = await _one(segment)
-        if pull.complete or position is None or not use.resume or leave == "close-session":
+        if pull.complete or position is None or not use.resume or leave in SESSION_CLOSED:
             break
         # An account that was refused is refused for a while.
         await asyncio.sleep(_names.LOCKED_OUT + 1 if number else 0)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from .endpoint import BASE, SECOND, Endpoint, Row, at
+from .zones import AccountClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,8 @@ class Exchange:
     query: str
     began: int
     time: float
+    #: Whether a cache may answer it.
+    cacheable: bool = False
     fault: str = ""
     status: int = 0
     #: Version and start of each call in the response, by id.
@@ -75,10 +78,21 @@ class World:
         self.active = 0
         self.lines: list[str] | None = [] if trace else None
         self.events = 0
-        self.endpoint = self._endpoint()
-        self._zone = (
-            ZoneInfo(schedule.timezone) if schedule.timezone else timezone(timedelta(hours=schedule.ahead))
-        )
+        self.zone: tzinfo = timezone(timedelta(hours=schedule.ahead))
+        clock = None
+        if schedule.shift:
+            clock = AccountClock(schedule.shift_at, schedule.shift, schedule.folds)
+            self.zone = clock.zone
+        elif schedule.timezone:
+            self.zone = ZoneInfo(schedule.timezone)
+        #: The tick of the calls in a cache, which was filled before the run.
+        self._cached_tick = 0
+        self.endpoint = self._endpoint(clock)
+        self._first_tick = self.endpoint.tick
+        #: The request that a replica answers, which is behind.
+        self._behind = self.rng.randrange(8) if schedule.slip == "replica" else -1
+        #: The wrong response of a slip that a cache keeps, and its query.
+        self._kept: tuple[str, int, bytes, list[Row]] | None = None
         self._motion_left = schedule.motion
         self._gone: list[list[Row]] = []
         self._slip_done = False
@@ -95,7 +109,7 @@ class World:
         #: Times between which nothing may be sent, and why.
         self.pauses: list[tuple[float, float, str]] = []
 
-    def _endpoint(self) -> Endpoint:
+    def _endpoint(self, clock: AccountClock | None) -> Endpoint:
         schedule = self.schedule
         empty = None if schedule.empty is None else schedule.empty.encode()
         endpoint = Endpoint(
@@ -108,11 +122,14 @@ class World:
             # A slip cuts and repeats the rows of lists.
             lone=schedule.lone and not schedule.slip,
             empty=empty,
+            clock=clock,
         )
         endpoint.first_excluded = schedule.slip == "first-excluded"
         endpoint.lists_twice = schedule.slip == "twice"
-        for start in schedule.starts:
+        for number, start in enumerate(schedule.starts):
             endpoint.insert(at(start))
+            if number < len(schedule.starts) // 2:
+                self._cached_tick = endpoint.tick
         return endpoint
 
     # Words for others.
@@ -123,7 +140,7 @@ class World:
 
     def utcnow(self) -> datetime:
         """What time it is in UTC."""
-        return self.now().replace(tzinfo=self._zone).astimezone(UTC)
+        return self.now().replace(tzinfo=self.zone).astimezone(UTC)
 
     def machine_utc(self) -> datetime:
         """What the clock of the client's machine shows."""
@@ -146,7 +163,8 @@ class World:
         """Takes notice of a request, and checks what must hold at this moment."""
         now, url = self.loop.time(), request.url
         query = url.query.decode()
-        exchange = Exchange(len(self.exchanges), query, self.loop.step, now)
+        cacheable = "no-cache" not in request.headers.get("cache-control", "")
+        exchange = Exchange(len(self.exchanges), query, self.loop.step, now, cacheable)
         self.exchanges.append(exchange)
         self.active += 1
         if self.active > self.schedule.concurrency:
@@ -206,8 +224,24 @@ class World:
 
     def serve(self, exchange: Exchange) -> tuple[int, bytes]:
         """Answers from the data of this moment, after which the data changes."""
+        if self._kept is not None and self._kept[0] == exchange.query:
+            _query, status, body, rows = self._kept
+        else:
+            status, body, rows = self._reply(exchange)
+        exchange.status = status
+        exchange.rows = {row.id: (row.version, row.start) for row in rows}
+        self.trace("response", f"#{exchange.number} {status}: {_listed(rows)}")
+        self._move(rows)
+        return status, body
+
+    def _reply(self, exchange: Exchange) -> tuple[int, bytes, list[Row]]:
         slip = "" if self._slip_done else self.schedule.slip
-        reply = self.endpoint.reply(exchange.query, str(1_000_000 + exchange.number), self.now())
+        tick = None
+        if exchange.cacheable:
+            tick = self._cached_tick
+        elif exchange.number == self._behind:
+            tick = self.rng.randint(self._first_tick, self.endpoint.tick)
+        reply = self.endpoint.reply(exchange.query, str(1_000_000 + exchange.number), self.now(), tick=tick)
         rows, body = reply.rows, reply.body
         # So many calls are missing that it shows.
         missing = reply.matched - len(rows) * 3 // 4 > NOTICEABLE
@@ -221,11 +255,9 @@ class World:
                 self.endpoint.cap = keep
         elif slip == "double" and rows:
             body = body[:-1] + b"," + _split(body)[-1] + b"]"
-        exchange.status = reply.status
-        exchange.rows = {row.id: (row.version, row.start) for row in rows}
-        self.trace("response", f"#{exchange.number} {reply.status}: {_listed(rows)}")
-        self._move(rows)
-        return reply.status, body
+        if self._slip_done and slip and self.schedule.cached:
+            self._kept = exchange.query, reply.status, body, rows
+        return reply.status, body, rows
 
     # Motion.
 
