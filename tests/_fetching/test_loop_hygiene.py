@@ -249,6 +249,7 @@ import asyncio, sys
 from iovox_async import AsyncInsights
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # how fast this machine is does not matter
     async with AsyncInsights("demo", "demo-key", base_url=sys.argv[1], concurrency=2) as insights:
         async for call in insights.stream("2024-01-01", "2024-01-10", page_size=20):
             asyncio.current_task().cancel()
