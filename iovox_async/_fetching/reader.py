@@ -159,7 +159,7 @@ class StreamReader:
                 continue
             calls = self.decoder.batch(block.segment.data, block.index, block.rows)
             if calls:
-                self._ready_keys = [*map(_sort_key, calls)]
+                self._ready_keys = [(call.call_start, call.id) for call in calls]
                 self._remove_added_fields(calls)
                 self.ready = iter(calls)
                 return True

@@ -15,15 +15,14 @@ import anyio
 from attrs import define, field
 
 from ..errors import MissingExtraError
-from .sockets import AsyncioBackend
+from .direct_body import DirectBody
+from .sockets import AsyncioBackend, AsyncioStream
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Mapping
 
     import httpx
-
-    from .sockets import AsyncioStream
 
 T = TypeVar("T")
 
@@ -126,10 +125,18 @@ class PoolTransport:
                 extensions=request.extensions,
             )
         )
+        headers, stream = response.headers, response.stream
+        connection = response.extensions.get("network_stream")
+        if isinstance(connection, AsyncioStream) and connection.body_length:
+            length = b"%d" % connection.body_length
+            headers = [
+                (name, length if name.lower() == b"content-length" else value) for name, value in headers
+            ]
+            stream = DirectBody(connection, stream)
         made: httpx.Response = self._new_response(
             response.status,
-            headers=response.headers,
-            stream=response.stream,  # without a wrapper for each read
+            headers=headers,
+            stream=stream,  # without a wrapper for each read
             extensions=response.extensions,
         )
         return made

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from .direct_body import without_body
+
 if TYPE_CHECKING:
     import ssl
 
@@ -124,6 +126,10 @@ class AsyncioStream(asyncio.Protocol):
         self._may_write = True
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        #: The next bytes are the head of a response to a GET request.
+        self._expects_head = False
+        #: The length of a body that the pool does not get, and its bytes that were not read yet.
+        self.body_length = self.body_left = 0
 
     # Called by asyncio.
 
@@ -161,6 +167,38 @@ class AsyncioStream(asyncio.Protocol):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - as above
         """Returns the bytes received, perhaps more than `max_bytes`; empty at the end."""
+        data = await self._receive()
+        if self._expects_head:
+            self._expects_head = False
+            head, rest, self.body_length = without_body(data)
+            if self.body_length:
+                self._put_back(rest)
+                self.body_left = self.body_length
+                return head
+        return data
+
+    async def read_body(self) -> bytes:
+        """Returns the next bytes of a body that the pool does not get."""
+        data = await self._receive()
+        if not data:
+            received = self.body_length - self.body_left
+            raise self._package.RemoteProtocolError(
+                "peer closed connection without sending complete message body "
+                f"(received {received} bytes, expected {self.body_length})"
+            )
+        if len(data) > self.body_left:
+            # Bytes after the body: the pool does not use a connection again that is readable.
+            self._put_back(data[self.body_left :])
+            data = data[: self.body_left]
+        self.body_left -= len(data)
+        return data
+
+    def _put_back(self, data: bytes) -> None:
+        if data:
+            self._received.insert(0, data)
+            self._waiting += len(data)
+
+    async def _receive(self) -> bytes:
         while not self._received:
             if self._is_closed or self._error is not None:
                 raise _with_context(self._package.ReadError(_message(self._error)), self._error)
@@ -180,6 +218,8 @@ class AsyncioStream(asyncio.Protocol):
         """Sends bytes."""
         self._check_writable()
         if buffer:
+            self._expects_head = buffer.startswith(b"GET ")
+            self.body_length = self.body_left = 0
             self._transport.write(buffer)
         while not self._may_write:
             self._writer = self._loop.create_future()
