@@ -14,7 +14,12 @@ try:
 except ImportError:  # Windows has no such module
     resource = None
 
-DEPENDENCIES = "import anyio, anyio._backends._asyncio, attrs, cattrs, httpx, msgspec, sniffio, tenacity"
+#: The direct dependencies, and what they import at their first use in any program that sends a request: httpx its connection
+#: pool, and anyio its functions for asyncio. So both sides import the same packages, whatever else is installed (httpcore
+#: imports trio where it finds it, and tenacity imports tornado).
+DEPENDENCIES = (
+    "import anyio, anyio._backends._asyncio, attrs, cattrs, httpcore, httpx, msgspec, sniffio, tenacity"
+)
 
 
 class Pair(NamedTuple):

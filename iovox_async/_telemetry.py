@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from .errors import ConfigurationError, ResponseError
-from .events import BaseObserver, PageAccepted, RequestFinished, RetryScheduled, StreamFinished, StreamStarted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -37,10 +36,14 @@ def check_observer(_connection: object, _attribute: object, observer: Any) -> No
     Raises:
         ConfigurationError: it has none.
     """
+    if observer is None:
+        return
+    from .events import (
+        BaseObserver,
+    )  # the classes of events, which few programs use, take milliseconds to make
+
     names = [name for name in vars(BaseObserver) if name.startswith("on_")]
-    if observer is None or (
-        not isinstance(observer, type) and any(callable(getattr(observer, name, None)) for name in names)
-    ):
+    if not isinstance(observer, type) and any(callable(getattr(observer, name, None)) for name in names):
         return
     got = (
         f"the class {observer.__name__}"
@@ -99,6 +102,8 @@ class Telemetry:
             paging,
         )
         if self.observer is not None:
+            from .events import StreamStarted
+
             event = StreamStarted(self.stream, start, end, paging, field_count, resumed)
             self._notify("on_stream_started", event)
 
@@ -113,6 +118,8 @@ class Telemetry:
         """Awaits one attempt and reports its result. Without `attempt`, calls are counted."""
         if self.observer is None:
             return await request
+        from .events import RequestFinished
+
         self._attempts += 1
         attempt = self._attempts if attempt is None else attempt
         started = self._clock()
@@ -146,6 +153,8 @@ class Telemetry:
     ) -> None:
         """Reports that an attempt has failed and will be repeated."""
         if self.observer is not None:
+            from .events import RetryScheduled
+
             event = RetryScheduled(self.stream, window, page, attempt, delay, type(error).__name__)
             self._notify("on_retry", event)
 
@@ -154,6 +163,8 @@ class Telemetry:
     ) -> None:
         """Reports that a page has become part of the stream."""
         if self.observer is not None and self.stream is not None:
+            from .events import PageAccepted
+
             event = PageAccepted(self.stream, window, page, attempts, response.rows, response.wire_bytes)
             self._notify("on_page_accepted", event)
 
@@ -176,6 +187,8 @@ class Telemetry:
         )
         if self.observer is not None:
             counts = stats.calls, stats.requests, stats.retries, stats.bytes_received
+            from .events import StreamFinished
+
             event = StreamFinished(self.stream, outcome, duration, *counts, error_name)
             self._notify("on_stream_finished", event)
 

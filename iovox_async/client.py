@@ -20,7 +20,6 @@ from ._parsing.decoder import CallDecoder, OnError, checked_on_error
 from ._telemetry import enable_logging
 from .errors import QueryError
 from .fields import Field, Fields
-from .follow import CallFollower, PollRange, PollState
 from .query import Filters, InsightsQuery
 from .results import Page
 from .retry import RetryPolicy, seconds
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ._params.dates import DateLike
     from .events import Observer
     from .fields import FieldNames
+    from .follow import CallFollower
     from .models import Call
 
 __all__ = ["AsyncInsights"]
@@ -318,6 +318,8 @@ class AsyncInsights(Session):
             QueryError: the endpoint would reject or misinterpret an argument.
             ConfigurationError: `interval` or `lookback` is invalid.
         """
+        from .follow import CallFollower, PollRange, PollState  # takes milliseconds, and few programs use it
+
         query = to_local_time(InsightsQuery.from_arguments(since, fields=fields, **filters), self.timezone)
         all_fields, added_fields = add_fields(query.fields)
         stream_query = evolve(query, start_date=None, fields=all_fields)

@@ -5,7 +5,6 @@ The keys of responses differ (`talk_time_seconds` is sent as `talk_time_sec`, `t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
@@ -126,6 +125,8 @@ _DIRECTIONS = ("ASC", "DESC")
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the most similar candidate, or an empty str."""
+    import difflib  # takes a millisecond, and only errors need it
+
     matches = difflib.get_close_matches(name.lower()[:64], list(candidates), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import Final
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 __all__ = ["without_pytz", "zone_of"]
 
@@ -26,7 +28,11 @@ def zone_of(zone: tzinfo | str | None) -> tzinfo | None:
     Raises:
         ConfigurationError: there is no time zone with this name, or the tzinfo cannot convert an instant.
     """
-    if zone is None or isinstance(zone, ZoneInfo | timezone):
+    if zone is None:
+        return None
+    from zoneinfo import ZoneInfo  # takes milliseconds, and many programs have no time zone
+
+    if isinstance(zone, ZoneInfo | timezone):
         return zone
     if isinstance(zone, tzinfo):
         # pytz has the name in `zone`.
@@ -38,6 +44,8 @@ def zone_of(zone: tzinfo | str | None) -> tzinfo | None:
 
 
 def _zone_by_name(name: object) -> ZoneInfo | None:
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(name)  # type: ignore[arg-type]  # another type raises, as an unknown name does
     except (KeyError, ValueError, TypeError, AttributeError, OSError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from itertools import islice
 from typing import Any, Final
-from xml.etree import ElementTree as ET
 
 import msgspec
 
@@ -63,6 +62,8 @@ def _xml_messages(text: str) -> list[str]:
     # A document type may define entity bombs, and the endpoint's errors have none.
     if not text.startswith("<") or "<!" in text:
         return []
+    from xml.etree import ElementTree as ET  # takes milliseconds, and few servers send XML
+
     try:
         root = ET.fromstring(text)  # noqa: S314 - limited in size and without entities, see above
     except (ET.ParseError, ValueError):

@@ -42,9 +42,9 @@ EXIT_CODES: Final = {
     INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or SIGHUP",
 }
 
-#: What httpx and httpcore import if it is installed, and this process never uses: httpx's own command line, with rich and
-#: pygments, and another event loop. They take 50 ms each.
-_UNUSED_MODULES: Final = ("httpx._main", "trio")
+#: What our dependencies import if it is installed, and this process never uses: httpx's own command line with rich and
+#: pygments, and other event loops, for httpcore and tenacity. They take 50 ms each.
+_UNUSED_MODULES: Final = ("httpx._main", "trio", "tornado")
 
 
 def main() -> None:
