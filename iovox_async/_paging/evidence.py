@@ -4,11 +4,12 @@ A page claims the end if it is empty, or shorter than both its limit and the lar
 it returns no calls while it restarts, cuts a list, or lowers its page limit. So a claim is accepted only if
 
 - the page contains a row beyond the window: then no row of the window can be missing at its end; or
-- by the traffic so far, hardly any calls are expected between the last row and the end of the request; or
-- a second, different request from the last row's second on finds nothing new.
+- a second, different request from the last row's second on finds nothing new; or
+- the window is the last of a short read, and by the traffic so far, hardly any calls are expected between the last row and the
+  end of the range.
 
-To have such rows beyond the window, the range of a request is longer than its window by the time in which some calls are
-expected. That costs a few rows, but no request.
+To have such rows beyond the window, the range of a request is longer than its window: by the time in which some calls are
+expected, or up to the end of the range while nothing reliable is expected. That costs a few rows, but no request.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ CHECK_ROWS: Final = 250
 OVERLAP_ROWS: Final = 20
 #: The most of them, as a share of a page, after checks that agreed: the traffic has longer gaps than expected.
 MAX_OVERLAP_SHARE: Final = 0.5
-#: A claim is checked if this many more calls are expected. The number falls to 0 over the first requests of a read: from
-#: then on one more request costs little beside the others.
-DOUBTFUL_ROWS: Final = 10.0
-SHORT_READ_REQUESTS: Final = 25
+#: A claim of the range's end is checked if this many more calls are expected, or half a page of them. For reads of more pages
+#: the number is smaller, down to 0: one more request costs little beside many.
+DOUBTFUL_ROWS: Final = 5.0
+SHORT_READ_PAGES: Final = 25
 #: A check that finds this many new rows proves the claim wrong; fewer rows may have been inserted meanwhile.
 CLEAR_ROWS: Final = 10
 #: Wrong claims in one read, after which a PagingError is raised.
@@ -59,14 +60,14 @@ PAGE_SHARES: Final = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
 
 @frozen
 class Claim:
-    """A page that claimed that its window ends in the second where the window now begins.
+    """A page that claimed that no calls follow the second where the window now begins.
 
     Attributes:
         in_second: rows of that second in the page.
         rows: all rows of the page.
         limit: the limit it was requested with.
         bounds: the start and stop of its request, and the limit.
-        until: the end of the window, in the order of the page.
+        until: where the time ends that the page claims to be empty, in the order of the page; at most the end of the window.
     """
 
     in_second: int
@@ -178,37 +179,56 @@ class Evidence:
         windows = self._windows_of(expected / page_rows, self._error(page_rows)) if expected else 1
         return total if windows <= 1 else self._traffic.time_of(expected / windows / self._level, start, stop)
 
-    def overlap_seconds(self, limit: int, tail: datetime, last: datetime) -> int:
-        """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`."""
+    def overlap_seconds(self, limit: int, tail: datetime, last: datetime, *, far: bool) -> int:
+        """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`.
+
+        Args:
+            limit: the rows requested.
+            tail: the end of the window.
+            last: the end of the range; it may be before `tail`.
+            far: it may reach up to there. Not if requests failed: shorter ones may succeed.
+        """
+        page_rows = self._server_limit.full_page(limit)
+        error = self._error(page_rows)
+        if far and (self._level is None or error is None or error > MAX_ERROR):
+            return int(abs(last - tail) / SECOND)
         if self._level is None or tail == last:
             return 0
-        rows = min(self._overlap_rows, max(1.0, MAX_OVERLAP_SHARE * self._server_limit.full_page(limit)))
-        return int(self._traffic.time_of(rows, tail, last))
+        rows = min(self._overlap_rows, max(1.0, MAX_OVERLAP_SHARE * page_rows))
+        return math.ceil(self._traffic.time_of(rows, tail, last))
 
-    def is_doubtful(self, rows: list[datetime], gap: tuple[datetime, datetime], *, is_last: bool) -> bool:
+    def is_doubtful(
+        self,
+        rows: list[datetime],
+        gap: tuple[datetime, datetime],
+        read: tuple[datetime, datetime, int] | None,
+    ) -> bool:
         """Whether a page that claims the end of its window must be checked.
 
         Args:
             rows: the starts of its rows in the window.
             gap: the time from its last row to the end of its request.
-            is_last: the window is the last of the range.
+            read: the window is the last of this range, which is read with this limit; None: others follow it.
         """
         if not rows and not self._rows:
             return True
         start, stop = gap
         if self._expected_until is not None:
             stop = min(stop, self._expected_until)
-        seconds = (stop - start) / SECOND
-        if seconds <= 1:
-            return False
+        if read is None:
+            return start < stop
+        first, end, limit = read
+        page_rows = self._server_limit.full_page(limit)
         if self._pages:
-            expected = self._traffic.expected(start, stop)
+            # A few calls say little about a long time.
+            expected = min(self._rows + len(rows), self._traffic.expected(start, stop))
+            pages = max(self._pages, self._traffic.expected(first, end) / page_rows)
         else:
+            seconds = (stop - start) / SECOND
             expected = len(rows) * seconds / max(1.0, abs(rows[-1] - rows[0]) / SECOND, seconds)
-        doubtful = DOUBTFUL_ROWS
-        if is_last:
-            doubtful *= max(0.0, 1 - self._pages / SHORT_READ_REQUESTS)
-        return expected > doubtful
+            pages = 0
+        doubtful = min(DOUBTFUL_ROWS, page_rows / 2)
+        return expected > doubtful * max(0.0, 1 - pages / SHORT_READ_PAGES)
 
     def confirm(self) -> None:
         """Records a check that found nothing new: gaps are longer than assumed, so requests must reach further."""

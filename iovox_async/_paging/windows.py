@@ -187,10 +187,11 @@ class WindowPlan:
         start, stop = request_bounds(window.start, window.stop, self._hours)
         earliest = second_before(self._start)
         beyond = (self._stop - earliest) / SECOND
-        if not window.is_check:
+        if window.claim is None:
             tail, end = (start, earliest) if order == "call_start_DESC" else (stop, self._stop)
-            beyond = self._evidence.overlap_seconds(limit, tail, end)
-        else:
+            far = self._max_limit == MAX_PAGE_ROWS
+            beyond = self._evidence.overlap_seconds(limit, tail, end, far=far)
+        elif window.is_check:
             # Up to the next call, however far it is: that proves that there is none before it.
             limit = min(limit, CHECK_ROWS)
         if order == "call_start_DESC":
@@ -292,15 +293,18 @@ class WindowPlan:
         if page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
         is_last = page.bounds[1] == (self._start if page.descending else self._stop)
-        return self._evidence.is_doubtful(own_starts, page.gap, is_last=is_last)
+        read = (self._start, self._stop, min(self.limit, self._max_limit)) if is_last else None
+        return self._evidence.is_doubtful(own_starts, page.gap, read)
 
     def _request_again(self, index: int, page: Page) -> None:
         """Keeps what a page is certain to contain completely; the rest of its window is requested once more."""
         window, request = page.window, page.request
         bounds = request.start, request.stop, request.limit
-        claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, page.bounds[1])
-        rest = Window(*page.rest, claim=claim, reverses_order=window.reverses_order)
+        rest = Window(*page.rest, reverses_order=window.reverses_order)
         self._join_following(index, rest, page)
+        # The page was requested further than its window.
+        until = max(rest.start, request.start + SECOND) if page.descending else min(rest.stop, request.stop)
+        rest.claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, until)
         self._replace(index, [self._done(page, *page.complete), rest])
 
     def _join_following(self, index: int, rest: Window, page: Page) -> None:

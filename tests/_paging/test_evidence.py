@@ -86,6 +86,31 @@ def test_one_short_response_loses_no_call_in_uneven_traffic(fault: str, pattern)
         assert CALLS - len(ids) <= 30, (number, len(ids))
 
 
+@pytest.mark.sweep(32)
+@pytest.mark.finding("A2")
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("limit", [4, 10, 20])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_short_response_loses_no_call_of_small_pages(
+    fault: str, pattern, limit: int, concurrency: int, descending: bool
+):
+    """Given pages of few rows, one of them empty or cut, when uneven traffic is read, then only the last response may hide a few calls."""
+    seconds = pattern(random.Random(2), 150, 28)
+    number, total = 0, 1
+    while number < total:
+        number += 1
+        server = server_of(seconds, faults=once(number, FAULTS[fault]))
+        ids = read(server, 28, limit=limit, concurrency=concurrency, descending=descending)
+        total = len(server.served)
+        assert ids is not None
+        missing = [index for index, row in enumerate(server.live) if row.id not in ids]
+        # The last of the range.
+        assert missing in ([*range(150 - len(missing), 150)], [*range(len(missing))]), number
+        assert len(missing) <= 5, number
+
+
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("sinks_after", [1, 5, 12, 28])
@@ -197,13 +222,13 @@ def test_a_full_second_is_complete_although_one_response_is_empty(calls: int, nu
 @pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_evidence_costs_at_most_a_tenth_of_the_requests(pattern, concurrency: int):
-    """Given a healthy server, when reads of several sizes are made, then evidence costs at most 10 % more requests than believing."""
+def test_evidence_costs_few_requests(pattern, concurrency: int):
+    """Given a healthy server, when reads of several sizes are made, then evidence costs at most 5 % more requests than believing."""
     before, after = (
         sum(count(plan, pattern, size, concurrency, seed) for size in READS for seed in range(4))
         for plan in (BelievingPlan, WindowPlan)
     )
-    assert after <= 1.1 * before
+    assert after <= 1.05 * before
 
 
 # Bounds.

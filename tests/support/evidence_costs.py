@@ -21,7 +21,7 @@ class BelievingPlan(WindowPlan):
         return False
 
     def next_request(self):
-        self._evidence.overlap_seconds = lambda *_: 0  # type: ignore[method-assign]
+        self._evidence.overlap_seconds = lambda *_, **__: 0  # type: ignore[method-assign]
         return super().next_request()
 
 
