@@ -134,6 +134,8 @@ def clock_changes(start: datetime, stop: datetime, timezone: tzinfo) -> list[Clo
 
 def _changes(start: datetime, end: datetime, timezone: tzinfo, step: timedelta) -> Iterator[ClockChange]:
     """The changes of the clocks in (start, end], which are aware. Two within one step would not be found."""
+    if timezone.utcoffset(None) is not None:  # always the same
+        return
     step_end, new_offset = start, _offset(start, timezone)
     while step_end < end:
         before, after = step_end, min(step_end + step, end)

@@ -13,10 +13,12 @@ from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from ._arrays import int_scalar
+from ._arrays import int_scalar, int_values
 from ._kernels import call
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
@@ -26,6 +28,8 @@ MIN_MICROSECONDS: Final = (datetime(1, 1, 1) - _EPOCH) // MICROSECOND  # noqa: D
 _DAY: Final = timedelta(days=1) // MICROSECOND
 #: No time zone in the database changed its offset twice within this time.
 _STEP: Final = timedelta(minutes=30) // MICROSECOND
+#: Days that are looked up without finding out which of them occur: a page has the calls of a few days.
+_FEW_DAYS: Final = 64
 #: Days whose offsets are cached: eleven years.
 _MAX_CACHED_DAYS: Final = 4096
 
@@ -48,14 +52,16 @@ class OffsetTable:
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
+        self._fixed = zone.utcoffset(None)
         self._days: dict[int, list[OffsetChange]] = {}
 
     def to_instants(self, local: pa.Int64Array) -> pa.Int64Array:
         """Local times to instants, both in microseconds from 1970."""
-        day_numbers = call("divide", call("subtract", local, int_scalar(MIN_MICROSECONDS)), int_scalar(_DAY))
-        days = [day for day in call("unique", day_numbers).to_pylist() if day is not None]
+        if self._fixed is not None:
+            offset = self._fixed // MICROSECOND
+            return call("subtract", local, int_scalar(offset)) if offset else local
         changes: list[OffsetChange] = []
-        for day in sorted(days):
+        for day in _days_of(local):
             for change in self._changes_on(day):
                 if not changes or change[1] != changes[-1][1]:
                     changes.append(change)
@@ -94,3 +100,14 @@ class OffsetTable:
     def _offset_at(self, local: int) -> int:
         offset = from_microseconds(local).replace(tzinfo=self._zone).utcoffset()
         return 0 if offset is None else offset // MICROSECOND
+
+
+def _days_of(local: pa.Int64Array) -> Sequence[int]:
+    """The days of local times in ascending order, counted from the first day Python supports; perhaps some between them."""
+    if len(local) and not local.null_count:
+        values = int_values(local)
+        first, last = ((int(value) - MIN_MICROSECONDS) // _DAY for value in (values.min(), values.max()))
+        if last - first < _FEW_DAYS:
+            return range(first, last + 1)
+    numbers = call("divide", call("subtract", local, int_scalar(MIN_MICROSECONDS)), int_scalar(_DAY))
+    return sorted(day for day in call("unique", numbers).to_pylist() if day is not None)

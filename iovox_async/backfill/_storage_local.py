@@ -5,6 +5,8 @@ Invariants:
 - Every change to the disk is one method of `FileSystem`.
 - A file is renamed to its path only after its bytes are on the disk, so that a crash between any two changes leaves
   the old file or the new one.
+- The names of files and directories are on the disk before a file of the state folder, such as the manifest, that tells of
+  them. Flushing the names for each file takes more time than all the rest of writing it.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ class FileSystem:
 class _LocalAtomicFile(AtomicFile):
     def __init__(self, storage: LocalStorage, path: str) -> None:
         super().__init__(path)
+        self._storage = storage
         self._file_system = storage.file_system
         self._root = storage.root
         self._target = storage.root / path
@@ -88,14 +91,19 @@ class _LocalAtomicFile(AtomicFile):
     def _commit(self) -> None:
         self._file_system.sync(self._file)
         self._file.close()
+        is_state = self._target.parent == self._root / STATE_FOLDER
+        if is_state:
+            self._storage.sync_names()
         parents = [self._target.parent]
         while parents[-1] != self._root and not parents[-1].exists():
             parents.append(parents[-1].parent)
         for directory in reversed(parents[:-1]):
             self._file_system.make_directory(directory)
-            self._file_system.sync_directory(directory.parent)
+            self._storage.unsynced.add(directory.parent)
         self._file_system.rename(self._temporary, self._target)
-        self._file_system.sync_directory(self._target.parent)
+        self._storage.unsynced.add(self._target.parent)
+        if is_state:
+            self._storage.sync_names()
 
     def _discard(self) -> None:
         self._file.close()
@@ -108,11 +116,13 @@ class LocalStorage:
     Attributes:
         root: the directory.
         file_system: makes the changes to the disk.
+        unsynced: directories with names that are not on the disk yet.
     """
 
     def __init__(self, root: Path, file_system: FileSystem | None = None) -> None:
         self.root = root
         self.file_system: FileSystem = file_system or FileSystem()
+        self.unsynced: set[Path] = set()
         #: The size of the file that keeps space for `replace`.
         self._reserved = 0
 
@@ -125,6 +135,16 @@ class LocalStorage:
                 self.root.mkdir(parents=True, exist_ok=True)
                 self.file_system.make_directory(self.root / STATE_FOLDER)
                 self.file_system.sync_directory(self.root)
+
+    def sync_names(self) -> None:
+        """Flushes the names of all files that were committed. One thread at a time writes files of the state folder."""
+        while self.unsynced:
+            directory = self.unsynced.pop()
+            try:
+                self.file_system.sync_directory(directory)
+            except BaseException:
+                self.unsynced.add(directory)
+                raise
 
     def lock(self) -> DirectoryLock:
         return DirectoryLock(self.root)
