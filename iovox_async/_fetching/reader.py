@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -249,9 +249,7 @@ class StreamReader:
             self._fetcher = PageFetcher(self.spec, self.connection, page_format)
             if self._arrow is None:
                 # While the first page is on its way.
-                loop = asyncio.get_running_loop()
-                for step, prepare in enumerate(self.decoder.preparations, 1):
-                    loop.call_later(step * PREPARE_SECONDS, prepare)
+                asyncio.get_running_loop().call_later(PREPARE_SECONDS, _prepare, self.decoder.preparations)
         self._rows = None
         rows = await self._fetcher.next_rows()
         self._check_open()
@@ -371,6 +369,13 @@ class StreamReader:
             return 1.0
         total = (self.spec.stop - self.spec.start) / SECOND
         return max(0.0, min(1.0, 1.0 - fetcher.plan.seconds_left / max(1.0, total)))
+
+
+def _prepare(steps: Sequence[Callable[[], object]]) -> None:
+    """Takes the first step now, and the others one by one, each in a pass of the event loop of its own."""
+    steps[0]()
+    if steps[1:]:
+        asyncio.get_running_loop().call_later(PREPARE_SECONDS, _prepare, steps[1:])
 
 
 def _retrieve_exception(task: asyncio.Task[Any]) -> None:

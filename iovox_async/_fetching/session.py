@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from .._config import check_page_size
@@ -60,6 +61,7 @@ class Session:
         self._connection.supervisor.check_usable()
         try:
             await self._connection.endpoint.open()
+            await asyncio.sleep(0)  # what comes next is a step of its own in the event loop
         except BaseException:
             await self.aclose()
             raise

@@ -27,18 +27,24 @@ COMPARED_SECONDS: Final = 1_800
 
 def _hours(start: datetime, stop: datetime) -> Iterator[tuple[datetime, datetime]]:
     """Splits a time at full hours, from `start` on; backwards if `stop` is before it."""
-    for _ in range(MAX_HOURS):
-        if start < stop:
-            end = min(stop, start.replace(minute=0, second=0, microsecond=0) + HOUR)
-            yield start, end
-            start = end
-        elif start > stop:
-            begin = start.replace(minute=0, second=0, microsecond=0)
-            begin = max(stop, begin if begin < start else begin - HOUR)
-            yield begin, start
-            start = begin
-        else:
-            return
+    full = start.replace(minute=0, second=0, microsecond=0)
+    if start < stop:
+        for _ in range(MAX_HOURS):
+            full += HOUR
+            if full >= stop:
+                yield start, stop
+                return
+            yield start, full
+            start = full
+    elif start > stop:
+        if full == start:
+            full -= HOUR
+        for _ in range(MAX_HOURS):
+            if full <= stop:
+                yield stop, start
+                return
+            yield full, start
+            start, full = full, full - HOUR
 
 
 class Traffic:
@@ -49,6 +55,8 @@ class Traffic:
         self._seconds = 0.0
         self._by_hour = [(0, 0.0)] * 24
         self._by_weekly_hour = [(0, 0.0)] * 168
+        #: Calls per second expected in an hour of the week, until more is measured.
+        self._rates: dict[int, float] = {}
         #: Hours that had been measured on another day before: their number, the calls expected, and the squares of the differences.
         self._hours_compared = 0
         self._expected = self._squares = 0.0
@@ -62,6 +70,7 @@ class Traffic:
         """Adds the calls of `[start, stop)`, whose starts are in ascending order."""
         self._calls += len(starts)
         self._seconds += max(0.0, (stop - start) / SECOND)
+        self._rates.clear()
         index = bisect_left(starts, start)
         for begin, end in _hours(start, stop):
             after = bisect_left(starts, end, index)
@@ -74,6 +83,7 @@ class Traffic:
                 self._hours_compared += 1
             for bins, number in ((self._by_hour, hour), (self._by_weekly_hour, begin.weekday() * 24 + hour)):
                 bins[number] = (bins[number][0] + calls, bins[number][1] + seconds)
+            self._rates.clear()
 
     @property
     def dispersion(self) -> float | None:
@@ -83,25 +93,27 @@ class Traffic:
 
     def rate(self, at: datetime) -> float:
         """Calls per second expected at a time."""
-        rate = self.average
-        if rate > 0:
-            hour = at.hour
-            for calls, seconds in (self._by_hour[hour], self._by_weekly_hour[at.weekday() * 24 + hour]):
-                rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
+        number = at.weekday() * 24 + at.hour
+        if (rate := self._rates.get(number)) is None:
+            rate = self.average
+            if rate > 0:
+                for calls, seconds in (self._by_hour[number % 24], self._by_weekly_hour[number]):
+                    rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
+            self._rates[number] = rate
         return rate
 
     def expected(self, start: datetime, stop: datetime) -> float:
         """Calls expected in `[start, stop)`: beyond the first week as many as in it."""
         weeks = max(1.0, (stop - start) / WEEK)
         hours = _hours(start, max(start, min(stop, start + WEEK) if weeks > 1 else stop))
-        return weeks * sum(self.rate(begin) * ((end - begin) / SECOND) for begin, end in hours)
+        return weeks * sum([self.rate(begin) * (end - begin).total_seconds() for begin, end in hours])
 
     def time_of(self, calls: float, start: datetime, stop: datetime) -> float:
         """The seconds from `start`, but not beyond `stop`, in which so many calls are expected; backwards if `stop` is before."""
         total = abs(stop - start) / SECOND
         passed = expected = 0.0
         for begin, end in _hours(start, stop):
-            seconds, rate = (end - begin) / SECOND, self.rate(begin)
+            seconds, rate = (end - begin).total_seconds(), self.rate(begin)
             if expected + rate * seconds >= calls:
                 return passed + (calls - expected) / rate
             expected += rate * seconds

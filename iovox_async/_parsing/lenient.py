@@ -105,8 +105,7 @@ class LenientConverter:
         self.converter.register_structure_hook_factory(_is_list, self._list_hook)
         self.converter.register_structure_hook_factory(_is_model, self._model_hook)
         self.converter.register_unstructure_hook_func(_is_model, Model.to_dict)
-        self._categories_hook = self._model_hook(Categories)
-        self._call_hook = self._model_hook(Call)
+        self._call_hook: Hook | None = None  # made at first use: most reads convert no record
         register(Call, lambda data, _: self.record(data, None))
         self.converter.register_structure_hook_func(lambda target: target == list[Call], self._calls)
 
@@ -121,7 +120,8 @@ class LenientConverter:
             RecordError: the data cannot be read.
         """
         try:
-            call: Call = self._call_hook(data, Call)
+            hook = self._call_hook = self._call_hook or self._model_hook(Call)
+            call: Call = hook(data, Call)
         except InvalidValue as error:
             path, problem = error.path, str(error)
         else:
@@ -181,7 +181,7 @@ class LenientConverter:
         if not data and isinstance(data, str | list):
             self.coerced += 1
             return None if data == "" else Categories()
-        return self._categories_hook(data, Categories)
+        return self.converter.get_structure_hook(Categories)(data, Categories)
 
     def _list_hook(self, annotation: Any) -> Hook:
         """The hook that makes a list of parts, or of plain JSON values."""
