@@ -100,11 +100,12 @@ class _Extra:
             self.slot.__set__(record, extra)
             return extra
 
-    def __set__(self, record: Model, value: dict[str, Any]) -> None:
-        self.slot.__set__(record, value)
+    def __set__(self, record: Model, value: dict[str, Any] | None) -> None:
+        self.slot.__set__(record, {} if value is None else value)
 
     def __delete__(self, record: Model) -> None:
-        self.slot.__delete__(record)
+        # Deleted or not read yet, it is empty.
+        self.slot.__set__(record, {})
 
 
 def _as_list(value: Sequence[Any] | None) -> list[Any]:

@@ -188,6 +188,29 @@ def test_extra_is_a_dict_of_its_own(make):
     assert one.to_dict()["mine"] == 1
 
 
+def delete_extra(part):
+    del part.extra
+
+
+@pytest.mark.parametrize(
+    "again", [delete_extra, lambda part: setattr(part, "extra", None)], ids=["deleted", "None"]
+)
+@pytest.mark.parametrize(
+    "make", [lambda: Call(1, START), decoded, full_call], ids=["constructor", "decoder", "full"]
+)
+def test_an_extra_that_is_deleted_or_none_is_empty(make, again):
+    """Given a call or a part, when its extra is deleted or set to None, once or twice, then it is an empty dict."""
+    call = make()
+    data = {key: value for key, value in call.to_dict().items() if key != "sentiment"}
+    for part in [call, *parts_of(call)] * 2:
+        again(part)
+    assert call.to_dict() == data
+    assert "extra" not in repr(call)
+    assert all(part.extra == {} for part in parts_of(call))
+    assert Call(1, START, extra=None) == Call(1, START)
+    assert Tag("a", extra=None).to_dict() == {"text": "a"}
+
+
 @pytest.mark.parametrize("name", ["talk_tiem", "_extra", "__deepcopy__"])
 def test_an_unknown_attribute_is_an_attribute_error(name):
     """Given a misspelt name, when it is read or set, then the error names class and attribute."""
