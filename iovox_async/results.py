@@ -48,8 +48,8 @@ class StreamStats:
         bytes_received: bytes of pages received, as sent by the server (compressed or not).
         duplicates_dropped: rows left out because their call was listed again in the same response or, with
             `paging="pages"`, in one of the last pages.
-        skipped: records left out because they could not be decoded (`on_error="skip"`). One whose `call_start` cannot be read
-            counts twice if both of two neighbouring windows contain it: no start says which of the two it belongs to.
+        skipped: records left out because they could not be decoded (`on_error="skip"`). One of which neither `id`
+            nor `call_start` can be read counts twice if both of two neighbouring windows contain it.
         coerced: records that were decoded although a value had an unexpected form.
         window_splits: windows that were split because they kept failing.
         in_flight: requests in flight.

@@ -12,8 +12,8 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime, tzinfo
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, get_args
@@ -31,13 +31,17 @@ from .compiled import (
     response_keys,
 )
 from .lenient import Hook, LenientConverter
+from .page import id_of
 from .repair import decode_utf8
+from .splitter import key_of
 
 __all__ = ["CallDecoder", "OnError", "checked_on_error"]
 
 #: Decoders compiled for unknown keys in one stream, at most, since each takes some 10 ms. More keys than that are data
 #: and no new fields, and their records are converted.
 _MAX_EXTENDED_SPECS: Final = 8
+#: Ids of skipped records that are compared.
+_MAX_SKIPPED_IDS: Final = 1_000
 _FAST_PATH_ERRORS: Final = (ValueError, RecursionError, UnsupportedByFastPath)
 
 _decode_raw_records = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -56,16 +60,6 @@ def checked_on_error(value: OnError) -> OnError:
     if value not in get_args(OnError):
         raise QueryError("on_error", f'must be "raise" or "skip", got {value!r}')
     return value
-
-
-class _RowKeys(msgspec.Struct):
-    """The keys of a record whose other values cannot be read."""
-
-    id: Any = None
-    call_start: Any = None
-
-
-_decode_row_keys = msgspec.json.Decoder(_RowKeys).decode
 
 
 class _Rows(list[Any]):
@@ -100,6 +94,7 @@ class CallDecoder:
     __slots__ = (
         "_extended_specs",
         "_lenient",
+        "_skipped_ids",
         "_spec",
         "_timezone",
         "coerced",
@@ -121,6 +116,8 @@ class CallDecoder:
         self.skipped: int = 0
         self.skipped_keys: list[tuple[datetime, int]] | None = None
         self.coerced: int = 0
+        #: The latest ids of skipped records whose start cannot be read: two neighbouring windows may both contain one.
+        self._skipped_ids: deque[int] = deque(maxlen=_MAX_SKIPPED_IDS)
 
     @property
     def preparations(self) -> tuple[Callable[[], object], ...]:
@@ -192,19 +189,18 @@ class CallDecoder:
 
     def skip(self, call_start: datetime | None, call_id: int | None) -> None:
         """Counts a skipped record with these keys, None where they cannot be read."""
+        if call_start is None and call_id is not None:
+            if call_id in self._skipped_ids:
+                return
+            self._skipped_ids.append(call_id)
         self.skipped += 1
         if self.skipped_keys is not None and call_start is not None and call_id is not None:
             self.skipped_keys.append((call_start.replace(tzinfo=None), call_id))
 
     def _skip_raw(self, raw: msgspec.Raw) -> None:
-        call_start = call_id = None
-        if self.skipped_keys is not None:
-            # The keys alone are read as in any record.
-            lenient = LenientConverter(self._timezone)
-            with suppress(ValueError, RecursionError, RecordError):
-                keys = lenient.record(msgspec.to_builtins(_decode_row_keys(raw)), None)
-                call_start, call_id = keys.call_start, keys.id
-        self.skip(call_start, call_id)
+        # The keys alone are read as for the order of delivery.
+        keys = key_of(raw)
+        self.skip(keys.call_start, id_of(keys.id))
 
     def _convert(self, raw: msgspec.Raw, index: int) -> Call:
         data, is_repaired, problem = _decode_record(raw)

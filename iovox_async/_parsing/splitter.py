@@ -33,7 +33,7 @@ from .repair import decode_utf8, list_keys, repair
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["PAGE_BYTES", "SEGMENT_BYTES", "SPLIT_PAGES", "PageSplitter"]
+__all__ = ["PAGE_BYTES", "SEGMENT_BYTES", "SPLIT_PAGES", "PageSplitter", "key_of"]
 
 #: Bytes of JSON to aim at in a page: about 10,000 calls of the default fields, so that few requests are needed.
 PAGE_BYTES: Final = 3_300_000
@@ -43,6 +43,8 @@ SEGMENT_BYTES: Final = 128 * 1024
 _BLANKS: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 _ADDRESS_HINT: Final = Wording("Check the address ({base_url}).")
+#: What completes a date of so many characters.
+_SHORT_DATES: Final = {10: " 00:00:00", 13: ":00:00", 16: ":00"}
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
 
 
@@ -208,7 +210,7 @@ def _read_keys(data: bytes) -> tuple[list[KeyRow], str]:
         try:
             return _decode_keys(data), ""
         except (msgspec.ValidationError, UnicodeDecodeError):
-            return [_key_of(raw) for raw in _decode_raw_rows(data)], ""
+            return [key_of(raw) for raw in _decode_raw_rows(data)], ""
     except (ValueError, RecursionError) as error:
         return [], str(error)
 
@@ -217,8 +219,8 @@ def _read_keys(data: bytes) -> tuple[list[KeyRow], str]:
 SPLIT_PAGES: Final = PageFormat(PageSplitter, PAGE_BYTES)
 
 
-def _key_of(raw: msgspec.Raw) -> KeyRow:
-    """The sort keys of a row of which one has an unusual form."""
+def key_of(raw: msgspec.Raw) -> KeyRow:
+    """The sort keys of a row; None where they cannot be read, whatever form the row has."""
     with contextlib.suppress(ValueError):
         return _decode_key(raw)
     try:
@@ -242,7 +244,7 @@ def _start_of(value: Any) -> datetime | None:
     text = value.strip()
     try:
         # What a short date leaves out is zero, as in records.
-        return msgspec.convert(text + " 00:00:00"[max(0, len(text) - 10) :], _LocalTime)
+        return msgspec.convert(text + _SHORT_DATES.get(len(text), ""), _LocalTime)
     except ValueError:
         return None
 
