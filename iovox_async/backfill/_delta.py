@@ -144,9 +144,8 @@ class DeltaDirectory:
     def close(self) -> None:
         """Removes temporary files, and files that no commit names."""
         self.storage.close()
-        for entry in self._pending.values():
-            if entry.file and entry.partition not in self.storage.days:
-                self.storage.remove(entry.file)
+        new = [entry for day, entry in self._pending.items() if day not in self.storage.days]
+        self.storage.remove([entry.file for entry in new if entry.file])
 
     def heartbeat(self) -> None:
         """Commits finished days if it is due."""

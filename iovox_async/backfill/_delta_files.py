@@ -127,17 +127,18 @@ class DeltaFiles:
                 source = io.BytesIO(obstore.get(self._store, entry.file).bytes())
             return pq.ParquetFile(source).read()
 
-    def remove(self, path: str) -> None:
-        """Removes a file that no commit names, if it is there."""
+    def remove(self, paths: Sequence[str]) -> None:
+        """Removes files that no commit names, as far as the store allows it."""
         if self._root is not None:
-            with contextlib.suppress(OSError):
-                (self._root / path).unlink()
-            return
-        import obstore
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    (self._root / path).unlink()
+        elif paths:
+            import obstore
 
-        # A store may raise any exception; the file is not part of the table in any case.
-        with contextlib.suppress(Exception):
-            obstore.delete(self._store, path)
+            # A store may raise any exception; the files are not part of the table in any case.
+            with contextlib.suppress(Exception):
+                obstore.delete(self._store, paths)
 
     def close(self) -> None:
         """Removes the files on this machine."""

@@ -1,6 +1,7 @@
 """Fixtures of the backfill's tests: 300 calls in ten days, and backfills of them into one directory."""
 
 import contextlib
+import json
 import subprocess
 import sys
 import uuid
@@ -68,15 +69,45 @@ def job(insights, out):
     return make
 
 
-@pytest.fixture(scope="session")
-def _s3_endpoint():
-    command = [sys.executable, str(Path(support.__file__).with_name("s3_server.py"))]
+@contextlib.contextmanager
+def serve(script):
+    """Runs a server of the folder `support` in a process; gives its address."""
+    command = [sys.executable, str(Path(support.__file__).with_name(script))]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, **pipes) as process:
         while not (line := process.stdout.readline()).startswith("http"):
             assert line, "the server has ended"
         yield line.strip()
         process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def _s3_endpoint():
+    with serve("s3_server.py") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def _blob_endpoint():
+    with serve("blob_server.py") as address:
+        yield address
+
+
+@pytest.fixture(params=["azure", "google"])
+def blobs(request, _blob_endpoint):
+    """A folder of a store that speaks the protocol of Azure or of Google: its URL, and options as `deltalake` takes them."""
+    folder = uuid.uuid4()
+    if request.param == "azure":
+        options = {
+            "azure_storage_account_name": "account",
+            "azure_storage_endpoint": _blob_endpoint,
+            "azure_skip_signature": "true",
+        }
+        return f"az://azure/{folder}", options | {"allow_http": "true"}
+    key = {"gcs_base_url": _blob_endpoint, "disable_oauth": True}
+    key |= {"client_email": "", "private_key": "", "private_key_id": ""}
+    options = {"google_service_account_key": json.dumps(key)}
+    return f"gs://google/{folder}", options | {"allow_http": "true"}
 
 
 @pytest.fixture
