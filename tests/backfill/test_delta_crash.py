@@ -1,4 +1,4 @@
-"""A Delta table after `kill -9` at random instants, and after two writers at once, here and on an S3 server."""
+"""A table or directory after `kill -9` at random instants, and after two writers at once, here and on an S3 server."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import deltalake
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 
 from iovox_async.sandbox import Sandbox
@@ -28,14 +29,16 @@ WORKER = Path(__file__).parent.parent / "support" / "delta_worker.py"
 
 
 class Worker:
-    """The process that forks backfills."""
+    """The process that forks backfills, of one format."""
 
-    def __init__(self, process):
+    def __init__(self, process, name):
         self._process = process
+        self._name = name
 
     async def start(self, table, processes=1):
         """Starts backfills, and returns their process ids."""
-        self._process.stdin.write(json.dumps({"table": table, "processes": processes}).encode() + b"\n")
+        job = {"format": self._name, "table": table, "processes": processes}
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
         return json.loads(await self._process.stdout.readline())
 
     async def wait(self):
@@ -53,7 +56,7 @@ def store(request, tmp_path):
 
 
 @contextlib.asynccontextmanager
-async def backfills(store, monkeypatch):
+async def backfills(store, name, monkeypatch):
     """A sandbox whose calls have changed since the table `base` was loaded, and a worker."""
     location, fs = store
     with contextlib.closing(Sandbox(calls=300, start="2024-01-01", end="2024-01-10", seed=4)) as sandbox:
@@ -64,7 +67,7 @@ async def backfills(store, monkeypatch):
             process = await asyncio.create_subprocess_exec(
                 sys.executable, str(WORKER), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
             )
-            worker = Worker(process)
+            worker = Worker(process, name)
             try:
                 new = sandbox.ids("2024-01-07", "2024-01-10")
                 later = [row for row in sandbox.rows() if row["id"] in new]
@@ -90,26 +93,32 @@ async def backfills(store, monkeypatch):
                 await process.wait()
 
 
-def check(table, sandbox):
-    """Asserts that the table holds exactly the calls of the sandbox."""
-    rows = deltalake.DeltaTable(table).to_pyarrow_table().select(["id", "call_result"]).to_pylist()
+def check(table, name, fs, sandbox):
+    """Asserts that the table or directory holds exactly the calls of the sandbox."""
+    if name == "delta":
+        rows = deltalake.DeltaTable(table).to_pyarrow_table().select(["id", "call_result"]).to_pylist()
+    else:
+        fs.invalidate_cache()
+        paths = fs.glob(f"{table.removeprefix('s3://')}/date=*/*")
+        rows = [row for path in paths for row in pq.read_table(path, filesystem=fs).to_pylist()]
     assert sorted((row["id"], row["call_result"]) for row in rows) == sorted(
         (row["id"], row["call_result"]) for row in sandbox.rows()
     )
 
 
+@pytest.mark.parametrize("name", ["delta", "parquet"])
 @pytest.mark.parametrize("rounds", ROUNDS)
-async def test_a_killed_backfill_is_completed_by_the_next(rounds, store, monkeypatch):
+async def test_a_killed_backfill_is_completed_by_the_next(rounds, name, store, monkeypatch):
     """Given `kill -9` at random instants, the next run ends with the table of an undisturbed one."""
     rng = random.Random(17)
     killed = 0
-    async with backfills(store, monkeypatch) as (sandbox, worker, copy):
+    async with backfills(store, name, monkeypatch) as (sandbox, worker, copy):
         copy("undisturbed")
         begun = time.monotonic()
         await worker.start(f"{store[0]}/undisturbed")
         assert await worker.wait() == [0]
         duration = time.monotonic() - begun
-        check(f"{store[0]}/undisturbed", sandbox)
+        check(f"{store[0]}/undisturbed", name, store[1], sandbox)
         for number in itertools.count():
             if killed == rounds:
                 break
@@ -129,14 +138,15 @@ async def test_a_killed_backfill_is_completed_by_the_next(rounds, store, monkeyp
             await worker.start(table)
             assert await worker.wait() == [0]
             duration = time.monotonic() - begun
-            check(table, sandbox)
+            check(table, name, store[1], sandbox)
 
 
+@pytest.mark.parametrize("name", ["delta", "parquet"])
 @pytest.mark.parametrize("rounds", ROUNDS)
-async def test_two_writers_at_once_lose_and_double_nothing(rounds, store, monkeypatch):
+async def test_two_writers_at_once_lose_and_double_nothing(rounds, name, store, monkeypatch):
     """Given two backfills into a table at the same time, one of them may stop; at the end the table is right."""
     refused = 0
-    async with backfills(store, monkeypatch) as (sandbox, worker, copy):
+    async with backfills(store, name, monkeypatch) as (sandbox, worker, copy):
         for number in range(rounds):
             table = f"{store[0]}/{number}"
             if number % 2:
@@ -145,5 +155,5 @@ async def test_two_writers_at_once_lose_and_double_nothing(rounds, store, monkey
             codes = await worker.wait()
             assert sorted(codes) in ([0, 0], [0, 1])
             refused += sum(codes)
-            check(table, sandbox)
+            check(table, name, store[1], sandbox)
     assert refused > 0

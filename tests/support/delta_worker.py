@@ -1,6 +1,6 @@
-"""A process that forks backfills into a Delta table, so that each begins at once and can be killed at any instant.
+"""A process that forks backfills into a table or a directory, so that each begins at once and can be killed at any instant.
 
-Reads a JSON document a line from stdin: the table, and how many processes write to it. Prints their ids, waits for them, and prints
+Reads a JSON document a line from stdin: the format, the table, and how many processes write to it. Prints their ids, waits for them, and prints
 their exit codes: 0, or 1 if another backfill was writing.
 """
 
@@ -19,11 +19,11 @@ from iovox_async import AsyncInsights, BackfillLockedError, InsightsQuery
 from iovox_async.backfill import Backfill, _delta
 
 
-async def run(table):
+async def run(table, name):
     async with AsyncInsights(timezone="UTC", page_size=100) as insights:
         query = InsightsQuery(start_date="2024-01-01", end_date="2024-01-10")
-        # No day is final, so that days are merged; a commit for each hundred calls.
-        await Backfill(insights, query, table, "delta", finality_delay=10**10).run()
+        # No day is final, so that days are merged or replaced; a commit for each hundred calls.
+        await Backfill(insights, query, table, name, finality_delay=10**10).run()
 
 
 def main():
@@ -35,7 +35,7 @@ def main():
             child = os.fork()
             if not child:
                 try:
-                    asyncio.run(run(job["table"]))
+                    asyncio.run(run(job["table"], job["format"]))
                     os._exit(0)
                 except BackfillLockedError:
                     os._exit(1)
