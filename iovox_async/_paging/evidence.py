@@ -27,6 +27,8 @@ from .types import MAX_PAGE_ROWS, SECOND, ServerPageLimit
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .window import Page, Window
+
 __all__ = ["CHECK_ROWS", "Claim", "Evidence"]
 
 #: Rows of a request that checks a claim: it is answered quickly, and differs from the request it checks.
@@ -75,6 +77,14 @@ class Claim:
     limit: int
     bounds: tuple[datetime, datetime, int]
     until: datetime
+
+    @classmethod
+    def of(cls, page: Page, rest: Window) -> Claim:
+        """What a page claims of `rest`: what remains of its window, perhaps with some of the time after that."""
+        request = page.request
+        until = max(rest.start, request.start + SECOND) if page.descending else min(rest.stop, request.stop)
+        bounds = request.start, request.stop, request.limit
+        return cls(page.rows_of_rest(), len(page.starts), request.limit, bounds, until)
 
 
 class Evidence:

@@ -298,13 +298,9 @@ class WindowPlan:
 
     def _request_again(self, index: int, page: Page) -> None:
         """Keeps what a page is certain to contain completely; the rest of its window is requested once more."""
-        window, request = page.window, page.request
-        bounds = request.start, request.stop, request.limit
-        rest = Window(*page.rest, reverses_order=window.reverses_order)
+        rest = Window(*page.rest, reverses_order=page.window.reverses_order)
         self._join_following(index, rest, page)
-        # The page was requested further than its window.
-        until = max(rest.start, request.start + SECOND) if page.descending else min(rest.stop, request.stop)
-        rest.claim = Claim(page.rows_of_rest(), len(page.starts), request.limit, bounds, until)
+        rest.claim = Claim.of(page, rest)
         self._replace(index, [self._done(page, *page.complete), rest])
 
     def _join_following(self, index: int, rest: Window, page: Page) -> None:
