@@ -136,7 +136,9 @@ class Evidence:
         certain = end if not doubted else starts[-1] if starts else first
         start, stop = (certain, first) if end < first else (first, certain)
         if level is not None:
-            self._compare(rows, level * self._traffic.expected(start, stop))
+            # What was expected without having seen such days says nothing about what is expected once they are known.
+            known = self._traffic.known(start, stop)
+            self._compare(rows, level * self._traffic.expected(start, stop), known)
         self._traffic.add(start, stop, starts[::-1] if end < first else starts)
         if not rows:
             # The window was empty, so the next one is the whole rest.
@@ -146,9 +148,9 @@ class Evidence:
             # Part of the difference is chance and part of it lasts: the square root is between the two.
             self._level = math.sqrt((rows + USUAL_CALLS) / (usual + USUAL_CALLS))
 
-    def _compare(self, rows: int, expected: float) -> None:
-        """Compares the rows of a page with those expected."""
-        weight = min(1.0, max(rows, expected) / max(1, self._server_limit.largest_page))
+    def _compare(self, rows: int, expected: float, share: float) -> None:
+        """Compares the rows of a page with those expected; only a share of it counts."""
+        weight = share * min(1.0, max(rows, expected) / max(1, self._server_limit.largest_page))
         if weight > 0:
             self._tried += weight
             error = min(1.0, math.log((rows + USUAL_CALLS) / (expected + USUAL_CALLS)) ** 2)

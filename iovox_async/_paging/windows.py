@@ -202,14 +202,8 @@ class WindowPlan:
         if window.claim is not None and window.claim.bounds == (start, stop, limit):
             # A cache must not answer the check with the page it checks; and a full page would prove nothing.
             limit = limit - 1 if window.claim.rows < limit - 1 else min(limit + 1, MAX_PAGE_ROWS)
-        return PageRequest(
-            start,
-            stop,
-            order,
-            limit,
-            attempts=window.attempts,
-            largest_page=self.server_limit.largest_page,
-        )
+        largest = self.server_limit.largest_page
+        return PageRequest(start, stop, order, limit, attempts=window.attempts, largest_page=largest)
 
     def _split_off_window(self, index: int, limit: int) -> Window:
         """Splits the next window to request off the front of a pending one."""

@@ -11,6 +11,7 @@ from support.model_server import Server, at, pull
 from support.traffic import DAY, PATTERNS, daily, smooth
 
 from iovox_async._paging import MAX_PAGE_ROWS, ServerPageLimit, WindowPlan
+from iovox_async._paging.evidence import Evidence
 
 # The number of requests.
 
@@ -135,3 +136,19 @@ def test_a_century_takes_few_windows():
     result = pull(plan, server, concurrency=8)
     assert len(result.rows) == 1000
     assert result.requests < 30
+
+
+def test_days_of_another_kind_do_not_make_the_others_uncertain():
+    """Given quiet weekends that were not expected, when their days are known, then the next window has about one page."""
+    page_rows, calls_a_day, days = 400, 300, 13
+    limit = ServerPageLimit()
+    limit.record(page_rows, page_rows)
+    evidence = Evidence(limit, None)
+    calls = [calls_a_day if day % 7 < 5 else calls_a_day // 5 for day in range(days)]
+    starts = [
+        at(day * DAY + number * (DAY // count)) for day, count in enumerate(calls) for number in range(count)
+    ]
+    for first in range(0, len(starts) - page_rows, page_rows):
+        evidence.record(starts[first : first + page_rows], starts[first], starts[first + page_rows])
+    window = evidence.seconds_of_window(page_rows, at(14 * DAY), at(84 * DAY))
+    assert window < 1.5 * page_rows / calls_a_day * DAY
