@@ -9,6 +9,8 @@ Invariants:
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Final
 
@@ -45,10 +47,16 @@ EXIT_CODES: Final = {
 #: What our dependencies import if it is installed, and this process never uses: httpx's own command line with rich and
 #: pygments, and other event loops, for httpcore and tenacity. They take 50 ms each.
 _UNUSED_MODULES: Final = ("httpx._main", "trio", "tornado")
+#: New objects that may form cycles, after which the garbage collector runs.
+_GC_THRESHOLD: Final = 50_000
 
 
 def main() -> None:
     """Runs the command line and exits the process."""
+    # What is imported stays, and records have no cycles. Collecting as often as by default takes 4 % of the time of a backfill,
+    # and taking everything apart before the process ends as much again.
+    gc.set_threshold(_GC_THRESHOLD)
+    atexit.register(gc.freeze)
     for name in _UNUSED_MODULES:
         # None makes its import fail.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the documentation of `sys.modules` says
