@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from ._fetching.owner import end_with_current_task
-from .errors import SessionError
+from .errors import IovoxError, SessionError
 from .fields import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from datetime import datetime
     from types import TracebackType
 
@@ -95,10 +96,12 @@ class CallStream:
     is kept as a whole until it is proven complete, and while it has more pages than that, no others are requested ahead.
     """
 
-    __slots__ = ("__weakref__", "_reader")
+    __slots__ = ("__weakref__", "_gathered", "_reader")
 
     def __init__(self, reader: StreamReader) -> None:
         self._reader = reader
+        #: What `collect` or `table` has read while it has not returned, and the position before that.
+        self._gathered: tuple[list[Any], str | None] | None = None
 
     def __aiter__(self) -> AsyncIterator[Call]:
         self._set_mode("calls")
@@ -131,11 +134,38 @@ class CallStream:
                 f"the stream is already being read as {reader.mode}",
                 hint=f"Make another one to read it as {mode}.",
             )
+        if self._gathered is not None:
+            raise SessionError(
+                "a cancelled collect() or table() has read a part of the stream",
+                hint="Call it again: it continues where it was cancelled.",
+            )
         reader.mode = mode
 
+    @contextmanager
+    def _gathering(self, mode: Literal["calls", "arrow"]) -> Iterator[list[Any]]:
+        """Gives the list for all items. If its reader is cancelled, the next one gets the same list.
+
+        Nothing is delivered before all is, so an error has the position before the first item.
+        """
+        gathered, self._gathered = self._gathered, None
+        self._set_mode(mode)
+        self._gathered = gathered or ([], self.position)
+        items, position = self._gathered
+        try:
+            yield items
+        except IovoxError as error:
+            error.position = position
+            raise
+        self._gathered = None
+
     async def collect(self) -> list[Call]:
-        """Returns all calls as a list, for ranges that fit in memory."""
-        return [call async for call in self]
+        """Returns all calls as a list, for ranges that fit in memory. If it is cancelled, another call continues it."""
+        calls: list[Call]
+        with self._gathering("calls") as calls:
+            end_with_current_task(self._reader)
+            async for call in _CallIterator(self._reader):
+                calls.append(call)
+        return calls
 
     async def table(self) -> pa.Table:
         """Returns all calls as a `pyarrow.Table` with the schema of `arrow`, for ranges that fit in memory.
@@ -143,9 +173,16 @@ class CallStream:
         Raises:
             MissingExtraError: pyarrow is not installed.
         """
-        batches = [batch async for batch in self.arrow()]
+        from .arrow import _require_pyarrow
+
+        _require_pyarrow()
         import pyarrow as pa
 
+        batches: list[pa.RecordBatch]
+        with self._gathering("arrow") as batches:
+            end_with_current_task(self._reader)
+            async for batch in _ItemIterator(self._reader, self._reader.next_record_batch):
+                batches.append(batch)
         return pa.Table.from_batches(batches, self._schema())
 
     def _schema(self) -> pa.Schema:
@@ -166,7 +203,7 @@ class CallStream:
 
         None with `ordered=False` and for orders other than by `call_start`: such a stream cannot be resumed.
         """
-        return self._reader.position()
+        return self._reader.position() if self._gathered is None else self._gathered[1]
 
     def _keep_skipped_keys(self) -> list[tuple[datetime, int]]:
         """A list that receives the start and id of each skipped record, as far as they can be read."""

@@ -154,7 +154,10 @@ class CallStream:
 
     @like(stream.CallStream.collect)
     def collect(self) -> list[Call]:
-        return list(self)
+        calls: list[Call]
+        with self._stream._gathering("calls") as calls:  # noqa: SLF001 - of this package
+            calls.extend(self._calls())
+        return calls
 
     @property
     def stats(self) -> StreamStats:
