@@ -96,8 +96,11 @@ class Checks:
         if difference is None:
             self.add("clock", None, "the server sends no Date header")
             return
-        seconds = difference.total_seconds()
+        # The header cuts the fraction of its second off.
+        seconds = difference.total_seconds() - 0.5
         text = f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the server's"
+        if abs(seconds) <= 1:
+            text = "within 1 s of the server's"
         ok = abs(seconds) <= _MAX_CLOCK_DIFFERENCE
         self.add("clock", ok, text if ok else f"{text}: synchronize this machine's clock")
 

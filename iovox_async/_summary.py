@@ -23,6 +23,7 @@ __all__ = [
     "can_group_by",
     "group_names",
     "make_group",
+    "side_by_side",
     "sorted_rows",
     "to_csv",
     "to_json",
@@ -56,6 +57,7 @@ FIGURES: Final = (
     "talk_time_sum",
     "talk_time_mean",
 )
+_PAIR: Final = 2
 #: More groups than this do not fit a chart.
 _CHART_ROWS: Final = 60
 
@@ -116,6 +118,35 @@ def sorted_rows(result: Summary, by: Sequence[str], sort: str | None) -> list[Ro
 
 def _label(name: str, value: str | None) -> str:
     return _WEEKDAYS[int(value) - 1] if name == "weekday" and value else value or ""
+
+
+def side_by_side(
+    by: Sequence[str], rows: Sequence[Row], sort: str | None
+) -> tuple[list[str], list[Any]] | None:
+    """One figure of two groups, of which one is a time: the labels of the times, and for each of the other group a label and figures.
+
+    None if the groups are others, or there is only one time. The figure is `sort`, or the number of calls; the largest are first.
+    """
+    times = [index for index, name in enumerate(by) if name in _TIMES]
+    if len(by) != _PAIR or len(times) != 1:
+        return None
+    (time,) = times
+    figure = sort if sort in FIGURES else "calls"
+    columns = list(dict.fromkeys(sorted((key[time] for key, _ in rows), key=_time_order)))
+    if len(columns) < _PAIR:
+        return None
+    lines: dict[str, dict[str, Any]] = {}
+    for key, figures in rows:
+        lines.setdefault(key[1 - time], {})[key[time]] = figures[figure]
+    table = [(label, [values.get(column) for column in columns]) for label, values in lines.items()]
+    table.sort(key=lambda line: line[0])
+    if sort != "group":
+        table.sort(key=lambda line: sum(filter(None, line[1])), reverse=True)
+    return columns, table
+
+
+def _time_order(label: str) -> tuple[int, str]:
+    return (_WEEKDAYS.index(label) if label in _WEEKDAYS else 0), label
 
 
 def to_csv(by: Sequence[str], rows: Sequence[Row]) -> str:

@@ -189,7 +189,8 @@ class RequestError(IovoxError):
     """A request failed.
 
     Attributes:
-        attempts: how many times the request was sent.
+        attempts: how many times the request was sent. This counts those that found the server unreachable, and those for
+            larger windows that were split because they failed, so it may be more than `RetryPolicy.max_attempts`.
         window: first and last second requested, as naive datetimes in the account's local time; None outside a stream.
         page: the page number requested, from 1; None outside a stream.
     """

@@ -66,7 +66,8 @@ class RetryPolicy:
     """How often and for how long a request is retried. Durations are in seconds, or a timedelta.
 
     Attributes:
-        max_attempts: attempts per request, including the first; 1 means no retries.
+        max_attempts: attempts per request, including the first; 1 means no retries. A stream splits a window that keeps
+            failing, and requests its parts, whatever this is.
         initial_backoff: the wait before the first retry is random, up to this; the limit doubles with each retry. After 429
             and 503, by which a server limits requests, it is ten times as long: 0.1 and 1 second by default, as in AWS's SDKs.
         max_backoff: the longest limit of that wait.

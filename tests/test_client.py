@@ -57,6 +57,7 @@ BAD = [
     ({"concurrency": 0}, "concurrency"),
     ({"concurrency": True}, "concurrency"),
     ({"page_size": 20_001}, "page_size"),
+    ({"page_size": 10**9}, "page_size must be between 1 and 20000, got 1000000000"),
     ({"page_size": 0}, "page_size"),
     ({"timeout": 0}, "timeout"),
     ({"timeout": "60"}, "timeout"),

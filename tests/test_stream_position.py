@@ -80,7 +80,7 @@ async def test_a_position_is_rejected_by_another_query(open_session):
                 insights.stream(START, END, resume=position, **other)
         with pytest.raises(QueryError, match="end"):
             insights.stream(START, "2024-02-01", resume=position, call_result="ANSWERED")
-        with pytest.raises(QueryError, match="is not a position"):
+        with pytest.raises(QueryError, match="must be the position of an earlier run"):
             insights.stream(START, END, resume="yesterday", call_result="ANSWERED")
         with pytest.raises(QueryError, match="ordered"):
             insights.stream(START, END, resume=position, call_result="ANSWERED", ordered=False)

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from attrs import frozen
 
-from .._wording import Wording
+from .._redaction import shorten_repr
 from ..errors import QueryError
 
 __all__ = ["Cursor"]
@@ -66,19 +66,22 @@ class Cursor:
         """
         match = _FORMAT.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise QueryError(
-                "resume", "is not a position", hint=Wording("Pass the position of an earlier run ({resume}).")
-            )
+            raise QueryError("resume", f"must be the position of an earlier run, got {shorten_repr(text)}")
         direction, *datetimes, call_id, fingerprint = match.groups()
         try:
             start, end, second = map(datetime.fromisoformat, datetimes)
         except ValueError as error:
-            raise QueryError("resume", "is not a position: it contains a date that does not exist") from error
+            raise QueryError(
+                "resume", "must be the position of an earlier run, but contains a date that does not exist"
+            ) from error
         if not start <= second <= end:
-            raise QueryError("resume", f"is not a position: {second} is outside its range {start} .. {end}")
+            raise QueryError(
+                "resume",
+                f"must be the position of an earlier run, but {second} is outside its range {start} .. {end}",
+            )
         number = int(call_id) if call_id else None
         if number is not None and not -MAX_ID - 1 <= number <= MAX_ID:
-            raise QueryError("resume", "is not a position: its id is beyond 64 bits")
+            raise QueryError("resume", "must be the position of an earlier run, but its id is beyond 64 bits")
         return cls(direction == "d", start, end, second, number, fingerprint)
 
     def check(

@@ -73,7 +73,7 @@ def as_page(value: int) -> int:
     """A page number from 1."""
     number = _as_int(value)
     if not 1 <= number <= _MAX_PAGE:
-        raise InvalidValue(f"must be between 1 and {_MAX_PAGE}, got {shorten_repr(number)}")
+        raise InvalidValue(f"must be between 1 and {_MAX_PAGE}, got {_shown(number)}")
     return number
 
 
@@ -83,8 +83,13 @@ def as_limit(value: int | None) -> int | None:
         return None
     number = _as_int(value)
     if not 1 <= number <= _MAX_LIMIT:
-        raise InvalidValue(f"must be between 1 and {_MAX_LIMIT}, got {shorten_repr(number)}")
+        raise InvalidValue(f"must be between 1 and {_MAX_LIMIT}, got {_shown(number)}")
     return number
+
+
+def _shown(number: int) -> str:
+    """A page or a number of rows, which is not masked although it may look like a phone number; a longer number is."""
+    return str(number) if abs(number) < 10**10 else shorten_repr(number)
 
 
 def as_constant(value: str | None) -> str | None:

@@ -29,7 +29,7 @@ from iovox_async._platform import SIGNALS, add_signal_handler
 from iovox_async._wording import VARIABLES, Wording
 
 from . import CREDENTIALS, FAILED, INTERRUPTED, LOCKED
-from .console import print_error
+from .console import print_error, print_warning, return_to_line_start
 
 T = TypeVar("T")
 
@@ -95,6 +95,8 @@ def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
     try:
         return asyncio.run(_with_signals(command))
     except (KeyboardInterrupt, asyncio.CancelledError):
+        return_to_line_start()
+        print_warning("Interrupted.")
         raise Exit(INTERRUPTED) from None
     except (QueryError, ConfigurationError) as error:
         raise click.UsageError(format_error(error), click.get_current_context(silent=True)) from None

@@ -81,7 +81,7 @@ def test_the_string_form_is_stable():
 )
 def test_a_string_that_is_not_a_cursor_is_an_error(text: object):
     """Given something else, when it is parsed, then a QueryError about `resume` is raised."""
-    with pytest.raises(QueryError, match="is not a position") as caught:
+    with pytest.raises(QueryError, match="must be the position of an earlier run") as caught:
         Cursor.parse(text)  # type: ignore[arg-type]
     assert caught.value.parameter == "resume"
 

@@ -1,10 +1,14 @@
 """`--dry-run`, `iovox doctor`, `iovox help` and `iovox completion`."""
 
 import re
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from click.shell_completion import ShellComplete
 
+from iovox_async._diagnosis import Checks
+from iovox_async._params.account_time import AccountTime
 from iovox_async.cli import EXIT_CODES
 from iovox_async.cli.app import COMMANDS, iovox
 
@@ -75,6 +79,26 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(run, sandbox):
     assert set(rows) == set(expected)
     zoned = run("doctor", "--timezone", "Europe/London").stdout
     assert "ok\ttime zone\tEurope/London" in zoned
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ok", "text"),
+    [
+        (0.2, True, "within 1 s of the server's"),
+        (1.4, True, "within 1 s of the server's"),
+        (4.5, True, "4 s ahead of the server's"),
+        (-4.5, True, "5 s behind the server's"),
+        (120.5, False, "120 s ahead of the server's: synchronize this machine's clock"),
+    ],
+)
+def test_doctor_compares_clocks_to_the_second(seconds, ok, text):
+    """Given the seconds between the clock and a Date header, whose fraction is cut off, then the row promises no more."""
+    utc = datetime(2024, 1, 1, tzinfo=UTC)
+    account_time = AccountTime(None, lambda: utc + timedelta(seconds=seconds), lambda: 0.0)
+    account_time.observe(format_datetime(utc, usegmt=True))
+    checks = Checks()
+    checks._check_clock(account_time)
+    assert checks.rows == [("clock", ok, text)]
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_errors_name_what_was_typed(command, error, message):
         (["calls", START, "--id", "x"], "--id"),
         (["calls", START, "--fields", "talk_tim"], "did you mean 'talk_time'"),
         (["calls", START, "--order", "talk_time"], "--order"),
-        (["calls", START, "--resume", "x"], "--resume"),
+        (["calls", START, "--resume", "x"], "--resume must be the position of an earlier run, got 'x'"),
         (["calls", START, "--timezone", "Mars/Olympus"], "--timezone "),
         (["calls", START, "--proxy", "ftp://x"], "--proxy "),
         (["calls", START, "--ca-bundle", "/no/such.pem"], "--ca-bundle "),

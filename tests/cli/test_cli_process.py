@@ -43,6 +43,19 @@ def test_interrupted_run_prints_the_command_that_writes_the_rest(sandbox, faults
     assert call_ids(first + rest + result.stdout) == sandbox.ids()
 
 
+@pytest.mark.parametrize("command", [("summary", START, END), ("doctor",)], ids=["summary", "doctor"])
+def test_other_commands_are_interrupted_with_one_line(sandbox, faults, start, command):
+    """Given a command that waits for a response, when interrupted, then one line says so; exit code 130."""
+    faults(latency=60)
+    process = start(*command)
+    while not sandbox.stats.requests:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    exit_code, out, stderr = finish(process)
+    assert (exit_code, out, stderr) == (130, "", "Interrupted.\n")
+
+
 def test_interrupted_file_is_removed(faults, start, tmp_path):
     """Given a run that writes a file, when interrupted by SIGHUP, then no file is left and a note says so."""
     faults(latency=0.1)

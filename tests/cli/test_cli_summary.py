@@ -1,9 +1,11 @@
 """`iovox summary`: figures of groups, compared with the sandbox's own rows."""
 
+import calendar
 import collections
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from contextlib import closing
 from datetime import datetime
@@ -87,6 +89,49 @@ def test_sort_and_limit(run):
     result = run("summary", START, END, "--by", "node_name", "--sort", "missed", "--limit", 3)
     missed = [int(row["missed"]) for row in csv.DictReader(io.StringIO(result.stdout))]
     assert missed == sorted((int(row["missed"]) for row in every), reverse=True)[:3]
+
+
+@pytest.mark.parametrize(
+    ("by", "sort", "show"),
+    [
+        ("node_name,week", None, lambda calls: str(len(calls))),
+        ("weekday,node_name", "missed", lambda calls: str(sum(call != "ANSWERED" for call in calls))),
+        (
+            "node_name,week",
+            "answered_share",
+            lambda calls: f"{calls.count('ANSWERED') / len(calls):.0%}" if calls else "",
+        ),
+    ],
+)
+def test_a_group_and_a_time_are_side_by_side(run, sandbox, by, sort, show):
+    """Given two groups of which one is a time, when shown as a table, then each time is a column of the figure of --sort."""
+    time_format = "%A" if "weekday" in by else "%G-W%V"
+    cells = collections.defaultdict(list)
+    for row in sandbox.rows(START, END):
+        start = datetime.fromisoformat(row["call_start"])
+        cells[row["node_name"], f"{start:{time_format}}"].append(row["call_result"])
+    arguments = ["--sort", sort] if sort else []
+    result = run("summary", START, END, "--by", by, "--format", "table", *arguments)
+    titles, *lines = result.stdout.split("\n\n", maxsplit=1)[0].splitlines()
+    title, *columns = re.split(r"  +", titles)
+    assert title == f"{(sort or 'calls').replace('_', ' ')} by {by.replace(',', ' and ')}"
+    order = list(calendar.day_name) if "weekday" in by else sorted({time for _, time in cells})
+    assert columns == order
+    edges = [match.end() for match in re.finditer(r"\S+", titles)][-len(columns) :]
+    for line in lines:
+        name = re.split(r"  +", line)[0]
+        shown = [line[edge - len(column) : edge].strip() for edge, column in zip(edges, columns, strict=True)]
+        assert shown == [show(cells[name, column]) for column in columns]
+    assert len(lines) == len({name for name, _ in cells})
+    limited = run("summary", START, END, "--by", by, "--format", "table", "--limit", 2, *arguments)
+    assert limited.stdout.splitlines()[:3] == [titles, *lines[:2]]
+
+
+@pytest.mark.parametrize("by", ["node_name,month", "week,weekday", "week,node_name,call_result", "node_name"])
+def test_other_groups_are_one_below_the_other(run, by):
+    """Given one time only, or other groups, when shown as a table, then each combination is a row with all figures."""
+    titles = run("summary", START, END, "--by", by, "--format", "table").stdout.splitlines()[0].split()
+    assert titles == [*by.split(","), "calls", "missed", "answered", "talk", "time", "mean"]
 
 
 def test_chart_is_svg(run, tmp_path):

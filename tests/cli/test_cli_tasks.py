@@ -83,7 +83,10 @@ def test_missed_calls_of_last_month_in_a_file_for_a_spreadsheet(account, run, on
 
 @pytest.mark.parametrize("place", ["terminal", "pipe"])
 def test_which_node_misses_most_this_month_against_last(account, run, on_terminal, place):
-    """Given two months, when summarized by node and month, then the first row is the node that missed most."""
+    """Given two months, when summarized by node and month, then the first row is the node that missed most.
+
+    On a terminal the months are side by side, with the difference.
+    """
     missed = collections.Counter()
     start, _ = last_month()
     for row in account.rows(start, None):
@@ -98,13 +101,20 @@ def test_which_node_misses_most_this_month_against_last(account, run, on_termina
     lines = output.splitlines()
     assert exit_code == 0
     assert max(map(len, lines)) <= 60
-    titles = next(number for number, line in enumerate(lines) if " missed " in line)
-    name, month, _, shown, *_ = re.split(r"  +", lines[titles + 1])
-    assert int(shown) == most
-    assert [
-        key
-        for key in missed
-        if missed[key] == most and key[1] == month and key[0].startswith(name.rstrip("~"))
+    titles = next(
+        number for number, line in enumerate(lines) if line.startswith("missed by node_name and month")
+    )
+    _, *months, change = re.split(r"  +", lines[titles])
+    assert (months, change) == (sorted({month for _, month in missed}), "change")
+    name, *shown = re.split(r"  +", lines[titles + 1])
+    first, last, difference = map(int, shown)
+    totals = collections.Counter()
+    for (node, _), count in missed.items():
+        totals[node] += count
+    assert difference == last - first
+    assert first + last == max(totals.values())
+    assert [first, last] in [
+        [missed[node, month] for month in months] for node in totals if node.startswith(name.rstrip("~"))
     ]
 
 

@@ -19,7 +19,7 @@ from click.exceptions import Exit
 from iovox_async import Field, InsightsQuery, IovoxError
 from iovox_async._call_writer import BINARY, CallWriter
 
-from .. import CREDENTIALS, UNFINISHED, options
+from .. import CREDENTIALS, INTERRUPTED, UNFINISHED, options
 from ..app import COMMANDS
 from ..base import Command
 from ..console import (
@@ -87,7 +87,7 @@ class CallsCommand:
             except asyncio.CancelledError:
                 return_to_line_start()
                 self._print_resume_command("Interrupted. ")
-                raise
+                raise Exit(INTERRUPTED) from None
             stats = stream.stats
             if not stats.calls and not self.arguments["resume"]:
                 self._report_no_calls(stream)

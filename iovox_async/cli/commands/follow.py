@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import rich_click as click
+from click.exceptions import Exit
 
 from iovox_async._encoding import encode_json
 
-from .. import options
+from .. import INTERRUPTED, options
 from ..app import COMMANDS
 from ..base import Command
 from ..console import (
@@ -67,7 +68,7 @@ class FollowCommand:
                 print_resume_command(
                     self.ctx, "Interrupted.", {"--since": since}, without={"--start", "START"}
                 )
-                raise
+                raise Exit(INTERRUPTED) from None
 
     def _encode(self, call: Call) -> bytes:
         if self.as_lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import rich_click as click
@@ -13,6 +13,7 @@ from iovox_async._summary import (
     can_group_by,
     group_names,
     make_group,
+    side_by_side,
     sorted_rows,
     to_csv,
     to_json,
@@ -33,9 +34,21 @@ from ..tables import align_cells, fit_columns, stdout_is_unicode, terminal_width
 
 if TYPE_CHECKING:
     from iovox_async._summary import Row
-    from iovox_async.arrow._summary import GroupTotals, Summary
+    from iovox_async.arrow._summary import Summary
 
-_TITLES: Final = ("calls", "missed", "answered", "talk time", "mean")
+_TITLES: Final = {
+    "calls": "calls",
+    "missed": "missed",
+    "answered_share": "answered",
+    "talk_time_sum": "talk time",
+    "talk_time_mean": "mean",
+}
+#: How figures are shown that are not whole numbers.
+_FORMATS: Final[dict[str, Callable[[float], str]]] = {
+    "answered_share": "{:.0%}".format,
+    "talk_time_sum": format_duration,
+    "talk_time_mean": format_duration,
+}
 _MIN_BAR: Final = 8
 
 
@@ -56,7 +69,8 @@ def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequenc
         f"""{COMMANDS["summary"]}
 
         Missed calls are those whose result is not ANSWERED. Talk time is in seconds; its mean is over all calls of a group. On a terminal it
-        prints a table with bars, elsewhere CSV.
+        prints a table with bars, elsewhere CSV. Two groups of which one is a time are shown side by side, with the figure of --sort, if they
+        fit the terminal.
         """,
         (
             "which node misses most, this month against last",
@@ -133,10 +147,13 @@ def summary(
         return result
 
     result = run(summarize)
-    rows = sorted_rows(result, by, sort)[:limit]
+    every_row = sorted_rows(result, by, sort)
+    rows = every_row[:limit]
     form = form or ("table" if is_terminal("stdout") else "csv")
     if form == "table":
-        click.echo(_table(by, rows, result.all_calls), nl=False)
+        table = _side_by_side(by, every_row, sort, limit) or _table(by, rows)
+        total = f"{format_count(result.all_calls.calls, 'call')}, {result.all_calls.answered:,} answered"
+        click.echo(f"{table}\n\n{total}")
     else:
         click.echo((to_csv if form == "csv" else to_json)(by, rows), nl=False)
     if plot is not None:
@@ -149,15 +166,39 @@ def summary(
         run(write)
 
 
-def _table(by: Sequence[str], rows: Sequence[Row], all_calls: GroupTotals) -> str:
-    cells = [[*by, *_TITLES]]
+def _side_by_side(by: Sequence[str], rows: Sequence[Row], sort: str | None, limit: int | None) -> str:
+    """The table of one figure with a column for each time; empty if there is none, or it does not fit the terminal."""
+    found = side_by_side(by, rows, sort)
+    if found is None:
+        return ""
+    columns, lines = found
+    figure = sort if sort in FIGURES else "calls"
+    show = _FORMATS.get(figure, _format_number)
+    has_change = len(columns) == len(by) and show is _format_number
+    cells = [[f"{figure.replace('_', ' ')} by {' and '.join(by)}", *columns, *["change"] * has_change]]
+    for label, values in lines[:limit]:
+        change = (values[-1] or 0) - (values[0] or 0)
+        shown = [show(value or 0) if value is not None or show is _format_number else "" for value in values]
+        cells.append([_cell(label), *shown, *[f"{change:+,}"] * has_change])
+    widths = fit_columns(cells, narrowest=max(map(len, columns)))
+    if len(widths) < len(cells[0]):
+        return ""
+    return "\n".join(align_cells(row, widths, right=range(1, len(widths))) for row in cells)
+
+
+def _format_number(value: float) -> str:
+    return f"{value:,}"
+
+
+def _cell(label: str) -> str:
+    return escape_controls(label).replace("\n", " ") or "(none)"
+
+
+def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
+    cells = [[*by, *_TITLES.values()]]
     for key, figures in rows:
-        shown = [escape_controls(label).replace("\n", " ") or "(none)" for label in key]
-        share = f"{figures['answered_share']:.0%}"
-        times = (figures["talk_time_sum"], figures["talk_time_mean"])
-        cells.append(
-            [*shown, f"{figures['calls']:,}", f"{figures['missed']:,}", share, *map(format_duration, times)]
-        )
+        shown = [_FORMATS.get(name, _format_number)(figures[name]) for name in _TITLES]
+        cells.append([*map(_cell, key), *shown])
     widths = fit_columns(cells)
     bar_width = min(40, terminal_width() - sum(widths) - 2 * len(widths)) if is_terminal("stdout") else 0
     most = max((figures["calls"] for _, figures in rows), default=1)
@@ -168,5 +209,4 @@ def _table(by: Sequence[str], rows: Sequence[Row], all_calls: GroupTotals) -> st
         bar = block * max(1, round(bar_width * rows[number - 1][1]["calls"] / most)) if number else ""
         line = align_cells(row, widths, right=figure_columns)
         lines.append(f"{line}  {bar}".rstrip() if bar_width >= _MIN_BAR else line)
-    lines.append(f"\n{format_count(all_calls.calls, 'call')}, {all_calls.answered:,} answered")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
