@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
+
+import iovox_async
 
 from .harness import ROOT
 from .programs import PROGRAMS
@@ -15,7 +18,7 @@ from .startup import PAIRS
 
 __all__ = ["DOCUMENTS", "TABLES", "current", "write"]
 
-DOCUMENTS: Final = (ROOT / "README.md", ROOT / "iovox_async" / "docs" / "performance.md")
+DOCUMENTS: Final = (ROOT / "README.md", Path(iovox_async.__file__).with_name("docs") / "performance.md")
 _MARKED: Final = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 _MEASURES: Final = {
     "cpu": "CPU",

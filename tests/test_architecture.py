@@ -13,7 +13,7 @@ from importlinter.cli import lint_imports_command
 import iovox_async
 
 ROOT = Path(iovox_async.__file__).parent
-PROJECT = ROOT.parent
+PROJECT = Path(__file__).parents[1]
 MODULES = sorted(ROOT.rglob("*.py"))
 OPTIONAL = {
     "aiohttp",

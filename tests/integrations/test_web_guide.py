@@ -12,7 +12,9 @@ from support.sandbox import shared_sandbox
 from support.web import END, START, parse_events, parse_lines
 from support.web_apps import Site, serve_aiohttp
 
-GUIDE = (Path(__file__).parents[2] / "iovox_async" / "docs" / "web.md").read_text()
+import iovox_async
+
+GUIDE = Path(iovox_async.__file__).with_name("docs").joinpath("web.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 RANGE = f"start={START}&end={END}"
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import griffe
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "iovox_async" / "docs" / "api.md"
+import iovox_async
+
+PACKAGE = Path(iovox_async.__file__).parent
+PAGE = PACKAGE / "docs" / "api.md"
 HEAD = """# API reference
 
 Generated from the docstrings by `PYTHONPATH=tests python -m support.api_reference --write`; a test compares the two. The names
@@ -42,7 +44,7 @@ PROTOCOLS = ("__aiter__", "__anext__", "__iter__", "__next__", "__len__", "__arr
 
 def render() -> str:
     """Returns the text of the reference."""
-    package = griffe.load("iovox_async", search_paths=[ROOT], docstring_parser="google")
+    package = griffe.load("iovox_async", search_paths=[PACKAGE.parent], docstring_parser="google")
     modules = (_module(package[name]) for name in MODULES if name.split(".")[0] in package.members)
     return re.sub(r"\n{3,}", "\n\n", HEAD + "\n".join(modules))
 
