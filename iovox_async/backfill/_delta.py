@@ -28,6 +28,7 @@ from ._delta_state import (
     DROPPED_BEFORE,
     JOB,
     START,
+    Lookup,
     days_between,
     decode_job,
     encode_job,
@@ -123,16 +124,16 @@ class DeltaDirectory:
         if not self._exists:
             return
         self._check_job()
-        self._commits = self._table.transaction(APP_ID) or 0
+        lookup = self._table.transactions()
+        self._commits = lookup(APP_ID) or 0
         properties = self._table.properties
         self.manifest.start = datetime.fromisoformat(properties[START])
         self.storage.days = self._table.rows_by_day()
-        before = properties.get(DROPPED_BEFORE, "")
-        self._load_final_days(before)
+        self._load_final_days(lookup, before := properties.get(DROPPED_BEFORE, ""))
         self.deleted = {name for name in self.manifest.entries if name < before}
         if repair or check_files:
             for name, entry in self.manifest.entries.items():
-                self.manifest.entries[name] = load_certificate(self._table.transaction, entry)
+                self.manifest.entries[name] = load_certificate(lookup, entry)
         if repair:
             self._find_damaged()
 
@@ -246,11 +247,11 @@ class DeltaDirectory:
         if differences := describe_differences(same_fields, self._job):
             raise mismatch_error(self._table, differences)
 
-    def _load_final_days(self, dropped_before: str) -> None:
+    def _load_final_days(self, lookup: Lookup, dropped_before: str) -> None:
         days = [self.manifest.start.date(), *map(date.fromisoformat, self.storage.days)]
         # Two days later, it is later in every time zone.
         last = max(*days, self._runtime.utcnow().date() + 2 * _DAY)
-        final = set(final_days(self._table.transaction, min(days), last))
+        final = set(final_days(lookup, min(days), last))
         # Days that were dropped before they were read are not read either.
         final |= {day for day in days_between(min(days), last) if str(day) < dropped_before}
         for day in sorted(final):

@@ -26,6 +26,7 @@ __all__ = [
     "DROPPED_BEFORE",
     "JOB",
     "START",
+    "Lookup",
     "days_between",
     "decode_job",
     "encode_job",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from datetime import date, datetime
 from pathlib import Path
@@ -11,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._redaction import hide_userinfo
 from ..errors import BackfillError, MissingExtraError
+from ._delta_log import read_transactions
 from ._storage import is_url, storage_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
     from ._manifest import ManifestEntry
 
 __all__ = ["DELETED", "CommitConflictError", "DeltaCalls"]
+
+logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: A column of the rows to merge: whether the call is to be deleted.
 DELETED: Final = "_iovox_deleted"
@@ -118,6 +122,18 @@ class DeltaCalls:
         with self._errors("read"):
             number: int | None = self._table.transaction_version(name)
             return number
+
+    def transactions(self) -> Callable[[str], int | None]:
+        """A function as `transaction`, which reads the log only once."""
+        from deltalake.fs import DeltaStorageHandler
+        from pyarrow.fs import PyFileSystem
+
+        try:
+            files = PyFileSystem(DeltaStorageHandler(self._table.table_uri, self.options))
+            return read_transactions(files, self._table.version()).get
+        except Exception as error:  # noqa: BLE001 - as `read_transactions` documents
+            logger.debug("the transactions of %s are looked up one by one: %s", self, type(error).__name__)
+            return self.transaction
 
     def add_columns(self, schema: pa.Schema) -> None:
         """Adds the columns of the schema that the table does not have."""

@@ -180,6 +180,30 @@ class TestState:
         assert (len(calls), report.inserted) == (2, 2)
         assert ids_in_table(out) == ids_until_noon(sandbox)
 
+    async def test_the_log_is_read_once_for_all_transactions(self, delta, out):
+        """Given commits before and after a checkpoint, the numbers read at once are those looked up one by one."""
+        await delta().run()
+        deltalake.DeltaTable(out).create_checkpoint()
+        await delta(now=datetime(2024, 6, 1)).run()
+        calls = DeltaCalls(str(out))
+        assert calls.load()
+        numbers = calls.transactions().__self__
+        assert len(numbers) == 2 + 10 * 10
+        assert numbers == {name: calls.transaction(name) for name in numbers}
+        assert calls.transactions()("iovox_async/2024-02-01/calls") is None
+
+    async def test_a_log_of_another_form_is_looked_up(self, delta, out):
+        """Given a checkpoint of a form that is not known, final days and certificates are found all the same."""
+        await delta().run()
+        deltalake.DeltaTable(out).create_checkpoint()
+        path = out / "_delta_log" / "_last_checkpoint"
+        path.write_text(path.read_text().replace('"version":', '"v":'))
+        calls = DeltaCalls(str(out))
+        assert calls.load()
+        assert calls.transactions() == calls.transaction
+        report = await delta().verify()
+        assert (report.verified, report.mismatched_partitions) == (9, ())
+
     async def test_another_filter_is_refused_by_name(self, delta):
         """Given a table, another filter raises an error that names it."""
         await delta().run()
