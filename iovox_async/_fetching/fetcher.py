@@ -222,14 +222,15 @@ class PageFetcher:
             ahead = all(budget.has_room(self._may_request) for budget in self._budgets)
         return self._error is None and self.plan.can_request(ahead=ahead)
 
-    async def _wait_for_room(self, request: PageRequest, latest: float) -> None:
-        """Waits before a part of a page is received, until the reader needs it or has nothing else."""
-        while not (self._waiting.has_room(self._may_receive) or self.plan.is_next(request)):
+    async def _wait_for_room(self, request: PageRequest, latest: float) -> bool:
+        """Waits before a part of a page is received, until the reader needs it or has nothing else; returns whether it needs it."""
+        while not (is_next := self.plan.is_next(request)) and not self._waiting.has_room(self._may_receive):
             if self._loop.time() >= latest:
-                return
+                break
             self._may_receive.clear()
             with anyio.move_on_after(latest - self._loop.time()):
                 await self._may_receive.wait()
+        return is_next
 
     async def _fetch(self, request: PageRequest, holder: object) -> None:
         """Sends one request and adds its page to the plan; releases the slot of `holder`."""

@@ -46,7 +46,7 @@ class ResponseBody:
         response: the response.
         max_bytes: the largest size accepted.
         deadline: the deadline of the attempt.
-        wait_for_room: awaited before each block is decoded.
+        wait_for_room: awaited before each block is decoded; returns whether a reader waits for it.
 
     Attributes:
         deadline: the deadline of the attempt.
@@ -61,7 +61,7 @@ class ResponseBody:
         *,
         max_bytes: int,
         deadline: NetworkDeadline,
-        wait_for_room: Callable[[], Awaitable[None]] | None = None,
+        wait_for_room: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.deadline = deadline
         self._wait_for_room = wait_for_room
@@ -84,11 +84,11 @@ class ResponseBody:
     async def take_turn(self, size: int) -> None:
         """Waits for the turn to decode a block of so many bytes; the wait does not count as the network's either."""
         started = time.perf_counter()
-        if self._wait_for_room is not None:
-            await self._wait_for_room()
+        is_urgent = self._wait_for_room is not None and await self._wait_for_room()
+        priority = RECEIVING if is_urgent else RECEIVING + self._number
         # As many turns as a reader has for so many bytes: pages arrive as fast as they are read, where both take time.
         for _ in range(0, size, SEGMENT_BYTES):
-            await take_turn(RECEIVING + self._number)
+            await take_turn(priority)
         self.deadline.decoding += time.perf_counter() - started
 
     async def blocks(self) -> AsyncGenerator[bytes]:

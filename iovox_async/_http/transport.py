@@ -145,7 +145,7 @@ class Endpoint:
         *,
         time_limit: float,
         new_page: Callable[[], PageBuilder] = PageSplitter,
-        wait_for_room: Callable[[], Awaitable[None]] | None = None,
+        wait_for_room: Callable[[], Awaitable[bool]] | None = None,
     ) -> RawPage:
         """Requests a page once.
 
@@ -153,7 +153,7 @@ class Endpoint:
             params: the query string.
             time_limit: seconds for this attempt, if less than the session's `timeout`.
             new_page: creates the builder of the page.
-            wait_for_room: awaited before each part of the page is received.
+            wait_for_room: awaited before each part of the page is received; returns whether a reader waits for it.
 
         Raises:
             RetryableFailure: a retry may succeed.

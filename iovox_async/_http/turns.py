@@ -1,8 +1,9 @@
 """Lets one step of the work on pages run in each pass of an event loop, the most urgent first.
 
 Each step is short, but many responses may have data at once. Without turns, the loop would run a step of each of them before it
-comes to the rest of the program, and all their pages would be in memory before the first is complete. So the oldest response
-comes first, and none before the calls that a reader can have already; what has to wait is in the buffers of the network.
+comes to the rest of the program, and all their pages would be in memory before the first is complete. So the response that a
+reader waits for comes first, then the oldest, and none before the calls that a reader can have already; what has to wait is in
+the buffers of the network.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from attrs import define, field
 
 __all__ = ["DECODING", "RECEIVING", "REQUESTING", "take_turn"]
 
-#: What comes first. Of responses, the one that began first: its number is added.
+#: What comes first. Of responses that no reader waits for, the one that began first: its number is added.
 REQUESTING: Final = 0
 DECODING: Final = 1
 RECEIVING: Final = 2
