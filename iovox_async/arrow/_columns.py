@@ -23,6 +23,7 @@ from .._parsing.lenient import LenientConverter
 from ..models import Call
 from ._arrays import bool_array, int_array, int_scalar, int_values, str_scalar, text_buffers
 from ._kernels import MEMORY_POOL, call, cast, is_in
+from ._plain_values import CLOCK_LENGTH, WORD, clock_seconds, int64_array
 from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 
@@ -34,11 +35,6 @@ _MAX_CACHED_VALUES: Final = 4096
 _TIMESTAMP: Final = pa.timestamp("us")
 #: A date and a time to the second. Arrow reads shorter forms too, but a record counts them as coerced.
 _FULL_DATE_LENGTH: Final = len("2024-02-26 04:39:59")
-#: The smallest digits of a duration, how much larger than these they may be, and the seconds of each.
-_DURATION_FORM: Final = b"00:00:00"
-_DURATION_LIMITS: Final = np.array([2, 9, 0, 5, 9, 0, 5, 9], np.uint8)
-_DURATION_SECONDS: Final = np.array([36_000, 3_600, 0, 600, 60, 0, 10, 1])
-
 #: What the fast decoders raise for a page that they do not support.
 FAST_PATH_ERRORS: Final = (UnsupportedByFastPath, RecursionError, pa.ArrowException)
 #: Takes the positions of coerced values in an array.
@@ -69,10 +65,9 @@ class Columns:
         return Columns(batch, self.coerced and self.coerced.intersection(rows))
 
 
-def with_sort_keys(batch: pa.RecordBatch, starts: pa.Int64Array, ids: pa.Int64Array) -> pa.RecordBatch:
-    """The batch and the columns of `SORT_KEYS`."""
-    names = [*batch.schema.names, *SORT_KEYS]
-    return pa.RecordBatch.from_arrays([*batch.columns, starts, ids], names=names)
+def with_sort_keys(schema: pa.Schema) -> pa.Schema:
+    """The schema and the columns of `SORT_KEYS`."""
+    return pa.schema([*schema, *((name, pa.int64()) for name in SORT_KEYS)])
 
 
 def whole_seconds(duration: timedelta) -> int:
@@ -92,7 +87,8 @@ class ColumnConverter:
         self._required = {"id", "call_start"}.intersection(columns)
         #: Whether rows have the columns of `SORT_KEYS`.
         self.has_sort_keys: bool = len(self._required) == 2
-        self._schema = schema
+        self._names = schema.names
+        self._schema = with_sort_keys(schema) if self.has_sort_keys else schema
         self._types = column_types(Call)
         self._datetime = ColumnType("datetime").arrow_type(None if zone is None else zone_name(zone))
         self._offsets = None if zone is None else OffsetTable(zone)
@@ -131,12 +127,14 @@ class ColumnConverter:
                 arrays[name] = self._convert(array, column, mark)
             if name in self._required and arrays[name].null_count:
                 raise UnsupportedByFastPath
-        batch = pa.RecordBatch.from_arrays([arrays[name] for name in self._schema.names], schema=self._schema)
+        columns = [arrays[name] for name in self._names]
         if self.has_sort_keys:
-            batch = with_sort_keys(batch, starts, arrays["id"])
-        return Columns(batch, frozenset(coerced))
+            columns += [starts, arrays["id"]]
+        return Columns(pa.RecordBatch.from_arrays(columns, schema=self._schema), frozenset(coerced))
 
     def _convert(self, array: pa.Array, column: ColumnType, mark: MarkCoerced) -> pa.Array:
+        if column.kind in {"duration", "bool"} and array.type != pa.string():
+            return array
         match column.kind:
             case "datetime":
                 return self._instants(_local_times(array, mark))
@@ -201,6 +199,8 @@ class ColumnConverter:
 
 def _local_times(array: pa.StringArray, mark: MarkCoerced) -> pa.Int64Array:
     """Dates as local times in microseconds from 1970; an empty text is null, and coerced."""
+    if array.type == pa.int64():
+        return array
     shortest = _shortest(array)
     if shortest == 0:
         blank = call("equal", call("binary_length", array), int_scalar(0))
@@ -238,11 +238,6 @@ def _durations(texts: pa.StringArray) -> pa.Int64Array | None:
     if not len(texts) or texts.null_count:
         return None
     offsets, data = text_buffers(texts)
-    if (np.diff(offsets) != len(_DURATION_FORM)).any():
+    if (np.diff(offsets) != CLOCK_LENGTH).any():
         return None
-    # Bytes before the smallest digit or the colon become large numbers.
-    digits = data.reshape(-1, len(_DURATION_FORM)) - np.frombuffer(_DURATION_FORM, np.uint8)
-    seconds = digits @ _DURATION_SECONDS
-    if (digits > _DURATION_LIMITS).any() or seconds.max() >= 86_400:
-        return None
-    return pa.Array.from_buffers(pa.int64(), len(texts), [None, pa.py_buffer(seconds)])
+    return int64_array(clock_seconds(data.view(WORD)))

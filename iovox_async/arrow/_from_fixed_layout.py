@@ -17,14 +17,14 @@ Rows are decoded only if this proves that the result is right; otherwise the dec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from attrs import frozen
+from attrs import field, frozen
 
 from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
@@ -32,7 +32,8 @@ from ._arrays import MAX_BYTES, ReusableBuffer, text_buffers
 from ._columns import FAST_PATH_ERRORS, ColumnConverter, Columns
 from ._from_json import check_utf8
 from ._kernels import cast, take
-from .schema import column_types
+from ._plain_values import PageBytes, Values, read_column
+from .schema import ColumnType, column_types
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,6 +74,12 @@ class RowLayout:
     values: tuple[tuple[str, bool], ...]
     ends: tuple[tuple[int, int], ...]
     literals: tuple[bytes, ...]
+    #: The size of the literal before each value, one to a row.
+    sizes_before: npt.NDArray[np.int64] = field(init=False, eq=False)
+
+    @sizes_before.default
+    def _sizes_before(self) -> npt.NDArray[np.int64]:
+        return np.array([[len(literal)] for literal in (self.literals[-1], *self.literals[:-1])])
 
     @property
     def delimiters(self) -> int:
@@ -179,7 +186,7 @@ class FixedLayoutDecoder:
         rows -= 2
         if remainder or rows < 1:
             raise UnsupportedByFastPath
-        return _split_rows(layout, data, positions, rows), rows, rest
+        return _split_rows(layout, data, positions, rows, self._types), rows, rest
 
     def _join(
         self, layout: RowLayout, parts: Sequence[bytes], first: bool, last: bool
@@ -193,8 +200,10 @@ class FixedLayoutDecoder:
             raise UnsupportedByFastPath
         buffer = self._buffer.get(size + 2 * _MARGIN)
         start = end = _MARGIN
+        # A slice of the bytearray itself would copy the part once more.
+        view = memoryview(buffer)
         for part in parts:
-            buffer[end : end + len(part)] = part
+            view[end : end + len(part)] = part
             end += len(part)
         if first:
             list_start = _LIST_START.match(buffer, start, end)
@@ -248,7 +257,11 @@ def _last_boundary(layout: RowLayout, buffer: bytearray, start: int, end: int) -
 
 
 def _split_rows(
-    layout: RowLayout, data: memoryview, positions: npt.NDArray[np.int64], rows: int
+    layout: RowLayout,
+    data: memoryview,
+    positions: npt.NDArray[np.int64],
+    rows: int,
+    types: Mapping[str, ColumnType],
 ) -> dict[str, pa.Array]:
     """The values by their keys; `positions` are those of all delimiters in `data`.
 
@@ -261,53 +274,72 @@ def _split_rows(
     in_row = [(step + number, distance) for number, distance in layout.ends]
     for index, (number, distance) in enumerate([before_row, *in_row]):
         np.add(positions[number::step][:rows], distance, out=ends[index])
-    sizes = np.array([[len(literal)] for literal in (layout.literals[-1], *layout.literals[:-1])])
-    starts, stops = ends[:-1] + sizes, ends[1:]
-    if (starts > stops).any():
+    starts, stops = ends[:-1] + layout.sizes_before, ends[1:]
+    page = PageBytes(data)
+    values = [Values(page, first, stop, stop - first) for first, stop in zip(starts, stops, strict=True)]
+    if any(value.narrowest < 0 for value in values):
         raise UnsupportedByFastPath
     for stop, literal in zip(stops, layout.literals, strict=True):
-        _check_literal(data, stop, literal)
-    texts = _copy_slices(data, starts, stops)
-    _check_texts(texts, data)
-    columns = {}
-    for index, (key, is_text) in enumerate(layout.values):
-        column = texts.slice(index * rows, rows)
-        columns[key] = column if is_text else _integers(column)
+        _check_literal(page, stop, literal)
+    return _read_columns(layout, page, values, types)
+
+
+def _read_columns(
+    layout: RowLayout, page: PageBytes, values: Sequence[Values], types: Mapping[str, ColumnType]
+) -> dict[str, pa.Array]:
+    columns: dict[str, pa.Array] = {}
+    others: dict[str, Values] = {}
+    characters: list[bytes] = []
+    for (key, _), column_values in zip(layout.values, values, strict=True):
+        column = read_column(types[key].kind, column_values)
+        if column is None and column_values.width:
+            column, joined = column_values.equally_long_texts()
+            characters.append(joined)
+        if column is None:
+            others[key] = column_values
+        else:
+            columns[key] = column
+    if others:
+        texts = _copy_slices(page.data, [*others.values()])
+        characters.append(text_buffers(texts)[1].tobytes())
+        rows = len(texts) // len(others)
+        for number, key in enumerate(others):
+            columns[key] = texts.slice(number * rows, rows)
+    _check_characters(b"".join(characters), page.data)
+    for key, is_text in layout.values:
+        if not is_text and columns[key].type == pa.string():
+            columns[key] = _integers(columns[key])
     return columns
 
 
-def _check_literal(data: memoryview, starts: npt.NDArray[np.int64], literal: bytes) -> None:
+def _check_literal(page: PageBytes, starts: npt.NDArray[np.int64], literal: bytes) -> None:
     """Step 2 of the proof, for one literal of all rows."""
-    size = len(literal)
-    # All slices of this size, which overlap.
-    slices = np.ndarray(len(data) - size + 1, f"V{size}", data, strides=(1,))
     try:
-        equal = slices[starts].tobytes() == literal * len(starts)
+        equal = page.at(starts, len(literal)).tobytes() == literal * len(starts)
     except IndexError:  # a slice ends after the data
         equal = False
     if not equal:
         raise UnsupportedByFastPath
 
 
-def _copy_slices(
-    data: memoryview, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
-) -> pa.StringArray:
-    """The slices between these offsets, as one array."""
-    offsets = np.empty((*starts.shape, 2), np.int32)
-    offsets[..., 0], offsets[..., 1] = starts, stops
+def _copy_slices(data: memoryview, values: Sequence[Values]) -> pa.StringArray:
+    """The values of several keys, one key after the other."""
+    offsets = np.empty((len(values), len(values[0].starts), 2), np.int32)
+    for column, column_values in zip(offsets, values, strict=True):
+        column[:, 0], column[:, 1] = column_values.starts, column_values.stops
     # Every other item of this array is one of them; the others are never looked at.
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     items = pa.Array.from_buffers(pa.string(), offsets.size - 1, buffers)
     return take(items, np.arange(0, offsets.size, 2, dtype=np.int32))
 
 
-def _check_texts(texts: pa.StringArray, data: memoryview) -> None:
-    """Step 3 of the proof."""
-    _, characters = text_buffers(texts)
-    joined = characters.tobytes()
-    if b'"' in joined or b"\\" in joined or (joined and characters.min() < _BLANK):
+def _check_characters(characters: bytes, data: memoryview) -> None:
+    """Step 3 of the proof, for the characters of all texts."""
+    if b'"' in characters or b"\\" in characters:
         raise UnsupportedByFastPath
-    if not joined.isascii():
+    if characters and np.frombuffer(characters, np.uint8).min() < _BLANK:
+        raise UnsupportedByFastPath
+    if not characters.isascii():
         check_utf8(bytes(data))
 
 

@@ -65,7 +65,9 @@ class RecordColumns:
         if not sort_keys:
             return Columns(batch)
         starts = int_array([to_microseconds(call.call_start.replace(tzinfo=None)) for call in calls])
-        return Columns(with_sort_keys(batch, starts, int_array([call.id for call in calls])))
+        ids = int_array([call.id for call in calls])
+        schema = with_sort_keys(self._schema)
+        return Columns(pa.RecordBatch.from_arrays([*batch.columns, starts, ids], schema=schema))
 
     def batch(self, calls: Sequence[Call], indexes: Sequence[int] | None = None) -> pa.RecordBatch:
         """A batch of these calls; the indexes are for error messages, and count from 0 by default.

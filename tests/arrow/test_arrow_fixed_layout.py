@@ -13,14 +13,18 @@ from support.arrow_pages import (
     converter_of,
     dates,
     documented_values,
+    expected_rows,
     integers,
     json_values,
     page_of,
     read_batches,
+    read_records,
     reader_of,
+    rows_of,
 )
 
 from iovox_async import Fields
+from iovox_async.arrow import _from_fixed_layout, _plain_values, schema_for
 from iovox_async.arrow._batches import ColumnSegment
 from iovox_async.arrow._from_fixed_layout import FixedLayoutDecoder
 
@@ -216,3 +220,63 @@ def test_blocks_before_an_odd_row_are_columns():
     batches, _ = read_batches(page, FLAT)
     texts = [text for batch in batches for text in batch.column("node_id").to_pylist()]
     assert texts == [row["node_id"] for row in rows]
+
+
+numbers = st.integers(1, 19).flatmap(lambda digits: st.integers(0, 10**digits - 1)).map(str)
+plain_values = st.fixed_dictionaries(
+    {
+        "id": numbers | st.sampled_from(["007", "-5", "", "1.5", "99999999999999999", "12 "]),
+        "call_start": dates.map('"{}"'.format),
+        "call_end": (
+            dates | st.sampled_from(["2024-02-30 00:00:00", "2024-02-28T01:02:03", "0000-01-01 00:00:00", ""])
+        ).map('"{}"'.format),
+        "talk_time": st.sampled_from(["00:02:05", "23:59:59", "24:00:00", "00:60:00", "0:02:050"]).map(
+            '"{}"'.format
+        ),
+        "talk_time_sec": numbers,
+        "has_recording": st.sampled_from(["TRUE", "FALSE", "FALSY", "TRU", "true"]).map('"{}"'.format),
+        "node_id": st.sampled_from(["1", "12", "ab", "ß"]).map('"{}"'.format),
+    }
+)
+
+
+@settings(max_examples=150)
+@given(
+    rows=st.lists(plain_values, min_size=1, max_size=5),
+    damage=st.none() | st.tuples(st.integers(0, 600), st.sampled_from(list('"0:- /aE,}\x80'))),
+)
+def test_plain_values_are_read_as_records_are(rows, damage):
+    """Given numbers, dates, durations and booleans of all widths, and perhaps one other byte, then they equal the records."""
+    body = ",".join("{" + ",".join(f'"{key}":{text}' for key, text in row.items()) + "}" for row in rows)
+    body = f"[{body}]".encode()
+    if damage is not None:
+        position, byte = damage
+        body = body[:position] + byte.encode("latin-1") + body[position + 1 :]
+    batch = decode(body)
+    if batch is not None:
+        calls, _ = read_records(page_of(body), FLAT)
+        schema = schema_for(FLAT)
+        assert rows_of(batch.select(schema.names)) == expected_rows(calls, schema)
+
+
+def test_a_usual_page_has_no_value_that_is_read_from_texts(monkeypatch):
+    """Given a page in the documented form, when read, then numbers, dates, durations and booleans never become texts."""
+    monkeypatch.setattr(_plain_values, "_FEW_DAYS", 0)
+    seen = {}
+    monkeypatch.setattr(
+        _from_fixed_layout, "read_column", lambda kind, values: seen.setdefault(kind, read(kind, values))
+    )
+    read = _plain_values.read_column
+    rows = [
+        {
+            "id": 10**13 + row,
+            "call_start": f"2024-02-26 04:39:{row:02}",
+            "talk_time": f"00:00:{row:02}",
+            "talk_time_sec": row,
+            "has_recording": "TRUE" if row % 2 else "FALSE",
+        }
+        for row in range(60)
+    ]
+    assert decode(json.dumps(rows).encode()) is not None
+    assert None not in seen.values()
+    assert set(seen) == {"int", "datetime", "duration", "bool"}
