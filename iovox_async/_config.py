@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from ._params.validators import InvalidValue, as_limit
 from ._redaction import shorten_repr
@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 Sign = Callable[[], list[tuple[bytes, bytes]]]
+
+#: The largest integer argument: twice as much is still the size of something.
+_MAX_INTEGER: Final = 1 << 60
 
 
 class Secret:
@@ -113,6 +116,10 @@ def check_positive_integer(name: str, value: int) -> int:
     """Checks an integer argument."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(name, f"must be a positive integer, got {value!r}")
+    if value > _MAX_INTEGER:
+        raise ConfigurationError(
+            name, f"must be at most {_MAX_INTEGER}, got an integer of {value.bit_length()} bits"
+        )
     return value
 
 
@@ -132,5 +139,5 @@ def positive_seconds(name: str, value: float | timedelta) -> float:
     """Converts a duration to seconds, and checks that it is longer than 0."""
     duration = seconds(value, name)
     if not duration:
-        raise ConfigurationError(name, "must be longer than 0 seconds")
+        raise ConfigurationError(name, "must be longer than 0 seconds, got 0")
     return duration

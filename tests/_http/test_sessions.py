@@ -218,6 +218,19 @@ def test_max_page_bytes_is_a_positive_integer(wrong):
         AsyncInsights("demo", "k", max_page_bytes=wrong)
 
 
+@pytest.mark.finding("B9")
+@pytest.mark.parametrize("name", ["max_page_bytes", "concurrency"])
+async def test_a_huge_integer_is_refused_or_used(open_session, name):
+    """Given more than 64 bits for an argument, when a session is made, then ConfigurationError; a bit less is read with."""
+    with pytest.raises(
+        ConfigurationError, match=rf"^{name} must be at most \d+, got an integer of 5000 bits"
+    ):
+        AsyncInsights("demo", "k", **{name: 1 << 4_999})
+    sandbox = Sandbox(calls=40, start=START, end=END)
+    async with sandbox.serve() as base_url, open_session(base_url, **{name: 1 << 60}) as insights:
+        assert len(await insights.stream(START, END).collect()) == 40
+
+
 # Deadlines that cover the network only (B7).
 
 
