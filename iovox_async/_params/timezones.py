@@ -83,7 +83,7 @@ class ConvertedZone(tzinfo):
         try:
             converted._offset_at(datetime(2024, 1, 1))  # noqa: DTZ001 - its own class; UTC
             fixed = zone.utcoffset(None)
-        except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
+        except Exception:  # noqa: BLE001 - it is code of the caller
             problem = f"must convert instants to local time, which this {type(zone).__name__} does not"
             hint = f"{_HINT.removesuffix('.')}, or a zoneinfo.ZoneInfo."
             raise ConfigurationError("timezone", problem, hint) from None

@@ -55,7 +55,7 @@ _BOOLS: Final = {"true": True, "false": False, "1": True, "0": False}
 #: Characters of a text whose form is shown.
 _SHAPE_LENGTH: Final = 24
 #: Floats represent whole numbers exactly up to here.
-_MAX_EXACT_FLOAT: Final = 2**53
+_MAX_EXACT_FLOAT: Final = 2**53 - 1
 _MAX_SECONDS: Final = 10**10
 
 

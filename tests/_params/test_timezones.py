@@ -25,6 +25,11 @@ ZONES = {
 }
 
 
+class Broken(tzinfo):
+    def utcoffset(self, local):
+        raise RuntimeError("no such table")
+
+
 class NoConversion(tzinfo):
     """A tzinfo that only has an offset."""
 
@@ -68,7 +73,9 @@ def test_a_fixed_offset_stays_one(zone, offset):
 
 
 @pytest.mark.finding("A6")
-@pytest.mark.parametrize("zone", [NoConversion(), tzinfo()], ids=["no conversion", "abstract"])
+@pytest.mark.parametrize(
+    "zone", [NoConversion(), Broken(), tzinfo()], ids=["no conversion", "broken", "abstract"]
+)
 def test_a_tzinfo_that_cannot_convert_is_refused_at_construction(zone, open_session):
     """Given a tzinfo that cannot convert instants, when a client is made, then a ConfigurationError says what to pass."""
     with pytest.raises(ConfigurationError, match=r"timezone must convert instants") as caught:

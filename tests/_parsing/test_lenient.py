@@ -67,6 +67,8 @@ def test_an_invalid_value_is_an_error_with_its_path(path, value):
         ({"tags": [None]}, "tags[0]"),
         ({"comments": [{"created": "soon"}]}, "comments[0].created"),
         ({"talk_time_seconds": []}, "talk_time_sec"),
+        # The float may stand for another number.
+        ({"talk_time_seconds": 2.0**53}, "talk_time_sec"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
