@@ -88,6 +88,8 @@ def convert_exception(
         failure, cause = _refused_handshake(alert), None
     elif aiohttp_error is not None:
         failure, cause = _from_aiohttp(aiohttp_error, address, reused=reused), _find_os_error(aiohttp_error)
+        # Their frames may refer to each other, and through the frames that called them to the page of a later attempt.
+        _without_request(error)
     elif names or isinstance(error, OSError):
         failure, cause = _from_httpx(error, names, address, reused=reused), _without_request(error)
     elif response_started:

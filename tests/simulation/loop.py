@@ -163,6 +163,8 @@ class SimulationLoop(asyncio.SelectorEventLoop):
             handle = ready.popleft()
         if not handle._cancelled:
             handle._run()
+        # As asyncio does: from Python 3.12 on, the traceback of an exception keeps this frame.
+        handle = None
 
     def _next_timer(self) -> float:
         scheduled = self._scheduled
