@@ -115,7 +115,8 @@ class JsonColumnDecoder:
         size = len(_START) + sum(map(len, segments)) + len(_END)
         if size > MAX_BYTES:
             raise UnsupportedByFastPath
-        buffer = self._buffer.get(size)
+        # Assignment to a slice of the bytearray itself would copy the rows once more.
+        buffer = memoryview(self._buffer.get(size))
         buffer[: len(_START)] = _START
         end = len(_START)
         for segment in segments:
@@ -130,7 +131,7 @@ class JsonColumnDecoder:
         # The end of the list replaces the last comma.
         end -= bool(segments)
         buffer[end : end + len(_END)] = _END
-        return memoryview(buffer)[: end + len(_END)]
+        return buffer[: end + len(_END)]
 
 
 def check_utf8(data: bytes) -> None:
