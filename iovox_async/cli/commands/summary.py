@@ -175,7 +175,9 @@ def _side_by_side(by: Sequence[str], rows: Sequence[Row], sort: str | None, limi
     figure = sort if sort in FIGURES else "calls"
     show = _FORMATS.get(figure, _format_number)
     has_change = len(columns) == len(by) and show is _format_number
-    cells = [[f"{figure.replace('_', ' ')} by {' and '.join(by)}", *columns, *["change"] * has_change]]
+    cells = [
+        [f"{figure.replace('_', ' ')} by {' and '.join(by)}", *map(_cell, columns), *["change"] * has_change]
+    ]
     for label, values in lines[:limit]:
         change = (values[-1] or 0) - (values[0] or 0)
         shown = [show(value or 0) if value is not None or show is _format_number else "" for value in values]
