@@ -169,14 +169,15 @@ async def test_a_failure_at_any_change_of_the_disk_loses_nothing(
             succeeded = await run_with(disk)
             if disk.changes < fail_at:
                 break
-            assert not (succeeded and lasting)
+            if succeeded and lasting:  # only the reserve could not be removed
+                assert ids_in(out) == sandbox.ids(*dates), f"at change {fail_at}"
             if kind in {"kill", "power"}:  # a second failure at another change
                 await run_with(BrokenFileSystem(fail_at // 2 + 3, kind))
             assert await run_with(None)
             assert ids_in(out) == sandbox.ids(*dates), f"at change {fail_at}"
             assert not temporary_files(out)
             report = await new_job(insights, out, query, now, manifest_interval=interval).run(repair=True)
-            assert report.requests <= (2 if scene == "open day" else 0)
+            assert report.requests <= (3 if scene == "open day" else 0)
         assert fail_at > 15
 
 
