@@ -160,7 +160,7 @@ class WindowPlan:
 
     def is_next(self, request: PageRequest) -> bool:
         """Whether its rows are the next to deliver, or the last of all, which may have to be checked meanwhile."""
-        ends = (self._early_page, self._windows[0], self._windows[-1])
+        ends = (self._early_page, *self._windows[:1], *self._windows[-1:])
         return any(request is end.request for end in ends)
 
     def next_request(self) -> PageRequest:

@@ -137,3 +137,17 @@ def test_windows_are_sized_by_the_full_page():
     result = pull(plan, server, concurrency=8, patient=False)
     assert len(result.rows) == 6_000
     assert result.requests <= 1.35 * 6_000 / 300
+
+
+def test_a_full_page_that_is_of_no_use_may_still_come_when_all_was_delivered():
+    """Given a short range whose rows were all delivered, when a part of the full page arrives, then the plan knows its request."""
+    plan, server = make([0, 5 * DAY, 10 * DAY - 1])
+    small, full = plan.next_request(), plan.next_request()
+    plan.accept(small, server.serve(small))
+    while plan.can_request(ahead=True):
+        request = plan.next_request()
+        plan.accept(request, server.serve(request))
+    rows = [plan.next_rows() for _ in range(3)]
+    assert sum(len(one.rows) for one in rows if one) == 3
+    assert plan.next_rows() is None
+    assert plan.is_next(full)

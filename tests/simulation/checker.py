@@ -287,7 +287,8 @@ def _check_probes(world: World, pulls: list[Pull]) -> None:
         world.violated(
             "probes", f"{len(tries)} requests in an outage of {end - begin:g} s, {allowed:g} allowed"
         )
-    if schedule.attempts == 1 or not tries:
+    if schedule.attempts == 1 or not tries or schedule.latency > schedule.timeout:
+        # A request that times out does not show that the server cannot be reached.
         return
     # What was sent before the first one failed, or just then, fails by itself.
     first_response_at = min(exchange.ended_at for exchange in tries) + 2 * LAG

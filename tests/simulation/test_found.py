@@ -65,6 +65,11 @@ FOUND = {
         '"concurrency": 1, "uses": [{"start": 345470, "end": 345600, "open": true, "paging": "pages", '
         '"leave_at": 176}]}'
     ),
+    "an outage in which each request times out before it is refused": (
+        '{"seed": 102139, "starts": [595.0, 595.0, 595.0, 595.0], "ahead": 9, "motions": ["delete"], "rate": 0.2, '
+        '"outage": [0.5, 60.5], "latency": 20.0, "concurrency": 8, "timeout": 5.0, "attempts": 3, "first_page": 1, '
+        '"uses": [{"end": 90000}]}'
+    ),
     "a page that the error of a closed session keeps in memory": (
         '{"seed": 728, "starts": [0], "ahead": -5, "page_size": 1, "first_page": 2, "uses": [{"start": 1, "end": 3, '
         '"mode": "arrow", "paging": "pages", "leave": "close-session", "leave_at": 52}]}'
