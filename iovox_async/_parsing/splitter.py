@@ -37,8 +37,12 @@ __all__ = ["PAGE_BYTES", "SEGMENT_BYTES", "SPLIT_PAGES", "PageSplitter", "key_of
 
 #: Bytes of JSON to aim at in a page: about 10,000 calls of the default fields, so that few requests are needed.
 PAGE_BYTES: Final = 3_300_000
-#: Bytes of JSON in one segment: about 400 calls of the default fields, a millisecond of work.
+#: Bytes of JSON in one segment, at most: about 400 calls of the default fields, a millisecond of work.
 SEGMENT_BYTES: Final = 128 * 1024
+#: JSON objects in one segment, about. CPython collects garbage after 700 new objects that are alive: each segment of calls with many
+#: phrases would be searched for garbage, and every now and then all objects of the program, which takes 30 ms.
+SEGMENT_OBJECTS: Final = 500
+_MIN_SEGMENT_BYTES: Final = 16 * 1024
 
 _BLANKS: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -81,7 +85,8 @@ class PageSplitter:
     #: Bytes that are not in a segment yet, and their number.
     _buffer: list[bytes | memoryview] = field(factory=list)
     _buffered: int = 0
-    #: Bytes to buffer before the next attempt to split.
+    #: Bytes of the segments after the first, and to buffer before the next attempt to split.
+    _segment_bytes: int = SEGMENT_BYTES
     _threshold: int = SEGMENT_BYTES
     _segments: list[Segment] = field(factory=list)
     _starts: list[datetime | None] = field(factory=list)
@@ -174,7 +179,11 @@ class PageSplitter:
             self._add_segment(b"".join((b"[", *blocks, last[: end + 1], b"]")))
         except DecodeError:
             return False
-        self._set_buffer(last[next_start:], SEGMENT_BYTES)
+        if len(self._segments) == 1:
+            data = self._segments[0].data
+            share = SEGMENT_OBJECTS / max(1, data.count(b'{"'))
+            self._segment_bytes = min(SEGMENT_BYTES, max(_MIN_SEGMENT_BYTES, int(share * len(data))))
+        self._set_buffer(last[next_start:], self._segment_bytes)
         return True
 
     def _set_buffer(self, body: bytes | memoryview, threshold: int) -> None:

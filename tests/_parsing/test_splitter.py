@@ -159,6 +159,14 @@ def test_segments_are_of_the_intended_size(form: str):
         assert len(sizes) <= 2 * len(data) / SEGMENT_BYTES
 
 
+def test_segments_of_calls_with_many_parts_are_smaller():
+    """Given calls with many parts, then a segment after the first has fewer objects than make Python search for garbage."""
+    rows = [{"id": index, "parts": [{"phrase": "hello " * 10}] * 60} for index in range(300)]
+    first, *others, _ = read(json.dumps(rows).encode()).segments
+    assert len(first.data) > SEGMENT_BYTES // 2
+    assert max(segment.data.count(b"{") for segment in others) < 700
+
+
 @pytest.mark.parametrize(
     "parts", [pytest.param(3, marks=pytest.mark.slow), 60, pytest.param(2000, marks=pytest.mark.slow)]
 )
