@@ -160,8 +160,8 @@ class WindowPlan:
 
     def is_next(self, request: PageRequest) -> bool:
         """Whether its rows are the next to deliver, or the last of all, which may have to be checked meanwhile."""
-        ends = (self._early_page, *self._windows[:1], *self._windows[-1:])
-        return any(request is end.request for end in ends)
+        ends = self._windows[:1] + self._windows[-1:]
+        return request is self._early_page.request or any(request is end.request for end in ends)
 
     def next_request(self) -> PageRequest:
         """Starts the request of the first pending window; call only after `can_request` returned True."""
