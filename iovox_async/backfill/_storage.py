@@ -44,6 +44,11 @@ _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
 
 #: What `deltalake` puts between the parts of a message: line breaks, colours and arrows.
 _BREAKS: Final = re.compile(r"(?:\s|\x1b\[[\d;]*m|\u21b3)+")
+#: Where the document of a store begins, and what is shown of it; the rest may contain a signature.
+_DOCUMENT: Final = re.compile(r"<\?xml|<Error>")
+_DETAIL: Final = re.compile(r"<(?:Code|Message)>([^<]*)")
+#: The query of a URL, which may be a signature.
+_URL_QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s?]+=\S*")
 
 
 @contextlib.contextmanager
@@ -54,12 +59,20 @@ def storage_errors(action: str, errors: type[Exception] = OSError) -> Iterator[N
     except IovoxError:
         raise
     except errors as error:
-        text = _BREAKS.sub(" ", str(error).partition("\n\n")[0]).strip()
-        reason = getattr(error, "strerror", None) or hide_userinfo(text)[:400] or type(error).__name__
         raise BackfillError(
-            f"cannot {action}: {reason}",
+            f"cannot {action}: {_reason(error)}",
             hint="Finished partitions are safe. Remove the cause and run the same backfill again.",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error in one line, without credentials: of a document that a store sent, its code and message alone."""
+    text = str(getattr(error, "strerror", None) or error)
+    text = _BREAKS.sub(" ", text.partition("\n\n")[0])
+    text, *document = _DOCUMENT.split(text, maxsplit=1)
+    details = [detail for part in document for detail in _DETAIL.findall(part)]
+    text = _URL_QUERY.sub("", " ".join([text.rstrip(" :"), *details]))
+    return hide_userinfo(text)[:400].strip(" .") or type(error).__name__
 
 
 class AtomicFile(io.RawIOBase):

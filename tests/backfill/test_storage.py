@@ -10,7 +10,7 @@ from support.arrow_batches import batch
 
 from iovox_async import BackfillError, MissingExtraError
 from iovox_async.backfill._formats import ParquetWriter
-from iovox_async.backfill._storage import open_storage
+from iovox_async.backfill._storage import open_storage, storage_errors
 from iovox_async.backfill._storage_local import FileSystem, LocalStorage
 from iovox_async.backfill._storage_remote import RemoteStorage
 
@@ -146,6 +146,21 @@ class TestFailures:
         with pytest.raises(BackfillError, match="the bucket is gone"):
             write(storage)
         assert storage.list_files() == {}
+
+    def test_the_reason_of_a_store_is_one_line_without_signatures(self):
+        """Given the message of a package with a URL, colours and a document, the error has its status, code and message."""
+        message = (
+            "Generic S3 error\n   \x1b[31m\u21b3\x1b[0m Error performing PUT https://me:pw@host/bucket/a?sig=SECRET&x=1 in 3ms"
+            " - Server returned non-2xx status code: 403 Forbidden: <?xml version='1.0'?>\n<Error><Code>AccessDenied</Code>"
+            "<Message>No.</Message><SignatureProvided>SECRET</SignatureProvided></Error>\n\nDebug source: SECRET"
+        )
+        with pytest.raises(BackfillError) as caught, storage_errors("write a", Exception):
+            raise RuntimeError(message)
+        assert str(caught.value).startswith(
+            "cannot write a: Generic S3 error Error performing PUT host/bucket/a in 3ms - "
+            "Server returned non-2xx status code: 403 Forbidden AccessDenied No. Finished"
+        )
+        assert "SECRET" not in str(caught.value)
 
     def test_a_directory_that_is_a_file_raises(self, tmp_path):
         """Given a file at the directory's path, prepare raises and says what it tried."""
