@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 #: Bytes of JSON to aim at in a page, more than for records: each request costs the event loop a millisecond or two, and columns take
 #: a third of the memory of their JSON.
 _PAGE_BYTES: Final = 5_000_000
-#: Bytes decoded at a time when they arrive: a third of a page, some milliseconds of work, which a processor can cache.
-ARRIVING_BYTES: Final = 1_200_000
+#: Bytes decoded at a time when they arrive: a quarter of a page, some milliseconds of work, which a processor can cache.
+ARRIVING_BYTES: Final = 1_300_000
 #: Bytes of JSON decoded at a time by a thread: more than a page usually has.
 BLOCK_BYTES: Final = 6 * 1024 * 1024
 #: After so many segments in a row that the JSON decoder does not support, the rest of a block is decoded by way of records.
