@@ -192,6 +192,7 @@ class TestState:
         assert numbers == {name: calls.transaction(name) for name in numbers}
         assert calls.transactions()("iovox_async/2024-02-01/calls") is None
 
+    @pytest.mark.slow
     async def test_a_log_of_another_form_is_looked_up(self, delta, out):
         """Given a checkpoint of a form that is not known, final days and certificates are found all the same."""
         await delta().run()

@@ -43,7 +43,13 @@ def test_interrupted_run_prints_the_command_that_writes_the_rest(sandbox, faults
     assert call_ids(first + rest + result.stdout) == sandbox.ids()
 
 
-@pytest.mark.parametrize("command", [("summary", START, END), ("doctor",)], ids=["summary", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(("summary", START, END), id="summary"),
+        pytest.param(("doctor",), id="doctor", marks=pytest.mark.slow),
+    ],
+)
 def test_other_commands_are_interrupted_with_one_line(sandbox, faults, start, command):
     """Given a command that waits for a response, when interrupted, then one line says so; exit code 130."""
     faults(latency=60)
