@@ -690,6 +690,17 @@ _ALL = (
         ),
     ),
     Mutation(
+        "names-not-synced",
+        "The manifest is written before the names of the files that it tells of are on the disk.",
+        "iovox_async.backfill._storage_local",
+        (
+            (
+                "        if is_state:\n            self._storage.sync_names()\n        parents",
+                "        parents",
+            ),
+        ),
+    ),
+    Mutation(
         "file-never-named",
         "A partition is called final although its file never gets its name.",
         "iovox_async.backfill._partition_writer",
