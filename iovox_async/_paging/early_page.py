@@ -2,7 +2,8 @@
 
 Both requests start at the first second. The small page is answered quickly, so the reader has its first calls early. The full
 page comes soon after it, instead of one request later, and shows the traffic of some days, by which windows are sized.
-It then counts as the page of the window that begins where the small page ends.
+It then counts as the page of the window that begins where the small page ends; if the small page claims that nothing follows, it
+is the check of that.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ class EarlyPage:
         """Whether the request is in flight, and not that of a window."""
         return self.request is not None and self.result is None
 
+    @property
+    def is_coming(self) -> bool:
+        """Whether a window may take over the request."""
+        return self.request is not None and not self._dropped
+
     def may_start(self, windows: Sequence[Window], limit: int) -> bool:
         """Whether the request may start: only while the request for the small page is in flight."""
         first = windows[0].request if self.may_request and len(windows) == 1 else None
@@ -66,8 +72,12 @@ class EarlyPage:
             ids = result.ids()
             self.result = PageResult(result.starts, result.body, lambda: ids)
 
-    def take_over(self, windows: Sequence[Window]) -> tuple[PageRequest, PageResult] | None:
+    def take_over(self, windows: Sequence[Window], *, is_full: bool) -> tuple[PageRequest, PageResult] | None:
         """Makes the request that of the first pending window. To be called after the small page was accepted.
+
+        Args:
+            windows: those of the plan.
+            is_full: the small page was full; else the request is of use only as a check of its claim.
 
         Returns:
             The request and its page, if that has come already.
@@ -76,7 +86,7 @@ class EarlyPage:
         window = next((window for window in windows if window.state == "pending"), None)
         if self.request is None or self._dropped:
             return None
-        if window is None or not window.is_untouched:
+        if window is None or not (window.is_untouched if is_full else window.is_check):
             self.drop()
             return None
         request, result = self.request, self.result

@@ -235,9 +235,8 @@ class WindowPlan:
             self._early_page.receive(result)
             return
         self._accept(request, result)
-        if len(result.starts) < request.limit:
-            self._early_page.drop()
-        elif taken := self._early_page.take_over(self._windows):
+        is_full = len(result.starts) >= request.limit
+        if taken := self._early_page.take_over(self._windows, is_full=is_full):
             self._accept(*taken)
 
     def _accept(self, request: PageRequest, result: PageResult) -> None:
@@ -285,7 +284,8 @@ class WindowPlan:
             self._replace(index, [self._done(page, *page.complete), *rest])
 
     def _is_doubtful(self, page: Page, own_starts: list[datetime]) -> bool:
-        if page.rows_of_first_unit() < page.window.rows_seen_before:
+        # The full page, if it is on its way, is the check.
+        if self._early_page.is_coming or page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
         is_last = page.bounds[1] == (self._start if page.descending else self._stop)
         read = (self._start, self._stop, min(self.limit, self._max_limit)) if is_last else None

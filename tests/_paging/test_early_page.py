@@ -76,19 +76,17 @@ def test_a_full_page_of_a_few_calls_is_of_no_use(full_page_first: bool):
     assert (len(result.rows), result.requests) == (3, 1)
 
 
-def test_a_stream_ends_although_the_full_page_is_missing():
-    """Given a small page that proves the end, when the full page has not come, then nothing is left to wait for."""
+def test_a_full_page_that_fails_is_replaced_by_another_check():
+    """Given a small page that claims the end, when the full page fails, then a smaller request checks the claim."""
     plan, server = make([5, 6])
     plan.server_limit.record(1000, 1000)
     small, full = plan.next_request(), plan.next_request()
     plan.accept(small, server.serve(small))
-    while plan.can_request(ahead=True):
-        check = plan.next_request()
-        plan.accept(check, server.serve(check))
-    assert plan.next_rows() is not None
-    assert plan.exhausted
-    plan.accept(full, server.serve(full))
-    assert plan.done
+    assert not plan.exhausted
+    assert not plan.can_request(ahead=True)
+    plan.split(full, 1)
+    result = read(plan, server)
+    assert (len(result.rows), plan.done) == (2, True)
 
 
 def test_no_full_page_is_requested_later():
@@ -151,3 +149,17 @@ def test_a_full_page_that_is_of_no_use_may_still_come_when_all_was_delivered():
     assert sum(len(one.rows) for one in rows if one) == 3
     assert plan.next_rows() is None
     assert plan.is_next(full)
+
+
+@pytest.mark.parametrize("full_page_first", [False, True])
+@pytest.mark.parametrize("calls", [[], [5, 50_000, 500_000]], ids=["no calls", "few calls"])
+def test_a_full_page_checks_what_the_small_one_claims(calls: list[int], full_page_first: bool):
+    """Given a small page that claims to be all, when the full page agrees, then no other request checks it."""
+    plan, server = make(calls)
+    plan.server_limit.largest_page = 100
+    small, full = plan.next_request(), plan.next_request()
+    for request in (full, small) if full_page_first else (small, full):
+        plan.accept(request, server.serve(request))
+    assert plan.exhausted
+    assert sum(len(rows.rows) for rows in iter(plan.next_rows, None)) == len(calls)
+    assert plan.done
