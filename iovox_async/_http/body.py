@@ -8,7 +8,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from .._parsing.gzip import GzipDecoder
-from .._parsing.splitter import SEGMENT_BYTES
 from .._wording import Wording
 from ..errors import DecodeError, TransportError
 from .engines import describe_type
@@ -81,14 +80,12 @@ class ResponseBody:
         work(block)
         self.deadline.decoding += time.perf_counter() - started
 
-    async def take_turn(self, size: int) -> None:
-        """Waits for the turn to decode a block of so many bytes; the wait does not count as the network's either."""
+    async def take_turn(self) -> None:
+        """Waits for the turn to decode a block; the wait does not count as the network's either."""
         started = time.perf_counter()
         is_urgent = self._wait_for_room is not None and await self._wait_for_room()
         priority = RECEIVING if is_urgent else RECEIVING + self._number
-        # As many turns as a reader has for so many bytes: pages arrive as fast as they are read, where both take time.
-        for _ in range(0, size, SEGMENT_BYTES):
-            await take_turn(priority)
+        await take_turn(priority)
         self.deadline.decoding += time.perf_counter() - started
 
     async def blocks(self) -> AsyncGenerator[bytes]:

@@ -268,7 +268,7 @@ class Endpoint:
         try:
             async with contextlib.aclosing(body.blocks()) as blocks:
                 async for block in blocks:
-                    await body.take_turn(len(block))
+                    await body.take_turn()
                     body.decode(builder.feed, block)
             body.deadline.stop()
             page = await builder.finish(body.received)
