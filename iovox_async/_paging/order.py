@@ -128,6 +128,8 @@ def rows_of_page(
 def _equal_neighbours(seconds: Sequence[datetime]) -> list[tuple[int, int]]:
     """The first index and the one after the last of each run of equal values, for runs of two and more."""
     groups: list[tuple[int, int]] = []
+    if not any(map(eq, seconds, islice(seconds, 1, None))):
+        return groups  # without a number for each
     end = 0
     for first in compress(count(), map(eq, seconds, islice(seconds, 1, None))):
         if first >= end:

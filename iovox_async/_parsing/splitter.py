@@ -17,7 +17,6 @@ import re
 from array import array
 from datetime import datetime
 from itertools import chain
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -57,8 +56,6 @@ class _LooseRow(msgspec.Struct, gc=False):
     call_start: msgspec.Raw = msgspec.Raw()
 
 
-_call_start = attrgetter("call_start")
-_id = attrgetter("id")
 _decode_keys = msgspec.json.Decoder(list[KeyRow]).decode
 _decode_key = msgspec.json.Decoder(KeyRow).decode
 _decode_loose_key = msgspec.json.Decoder(_LooseRow).decode
@@ -200,8 +197,8 @@ class PageSplitter:
             raise DecodeError(f"the page is not JSON ({problem})")
         if keys:
             self._segments.append(Segment(data, len(keys)))
-            self._starts += map(_call_start, keys)
-            self._add_ids([*map(_id, keys)])
+            self._starts += [key.call_start for key in keys]
+            self._add_ids([key.id for key in keys])
 
     def _add_ids(self, ids: list[int | str | None]) -> None:
         if isinstance(self._ids, array):
