@@ -1,7 +1,7 @@
 """Bodies of responses that are taken from the connection as they are: `DirectBody`.
 
-httpcore copies a body four times and handles it in pieces, which takes as long as decoding it. A connection therefore shows the
-pool the head of a response with the length 0, and the bytes of the body go to whoever reads the response. This applies to
+httpcore and h11 copy a body four times, which takes a tenth of the CPU time of a stream. A connection therefore shows the pool
+the head of a response with the length 0, and the bytes of the body go to whoever reads the response. This applies to
 responses that can have no other meaning: with status 200, one Content-Length and no Transfer-Encoding. Everything else
 goes through the pool.
 
