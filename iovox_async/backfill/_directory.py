@@ -27,8 +27,6 @@ import msgspec
 from .._wording import Wording
 from ..errors import BackfillError, BackfillMismatchError, ManifestCorruptedError
 from ._chunks import IdChecksum
-from ._file_changes import compare_files
-from ._file_ids import ids_in_file
 from ._manifest import MANIFEST, Manifest, ManifestEntry
 from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX
 from .report import PartitionChanges
@@ -211,6 +209,8 @@ class BackfillDirectory:
         self.changes.pop(name, None)
         if previous is None or previous.file is None:
             return
+        from ._file_changes import compare_files  # takes milliseconds, and a first run replaces no file
+
         with contextlib.ExitStack() as stack:
             try:
                 old = stack.enter_context(self.storage.open(previous.file))
@@ -286,6 +286,8 @@ class BackfillDirectory:
         Raises:
             BackfillError: the file cannot be read.
         """
+        from ._file_ids import ids_in_file
+
         self.heartbeat()
         return ids_in_file(self.storage, entry.file, self._job.format) if entry.file else IdChecksum()
 

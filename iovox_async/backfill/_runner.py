@@ -42,7 +42,6 @@ from ._run_report import end_run
 from ._storage import location_of, open_storage
 from ._tasks import run_concurrently, run_in_thread
 from ._verification import verify_partitions
-from .changes import stream_changes
 from .report import BackfillProgress, BackfillReport, RunCounters
 
 if TYPE_CHECKING:
@@ -235,6 +234,8 @@ class Backfill:
         Raises:
             BackfillError: the directory is no Delta table.
         """
+        from .changes import stream_changes
+
         async for batch in stream_changes(self._location, since, self._timezone, self._storage_options):
             yield batch
 
