@@ -123,6 +123,10 @@ class StreamReader:
                 self.fail(error.with_traceback(None))
             await self.close()
             raise
+        except asyncio.CancelledError as error:
+            # anyio's task groups keep it in a reference cycle, and the frames of its traceback hold a page.
+            error.with_traceback(None)
+            raise
         finally:
             self._is_stepping = False
         if item is None:

@@ -70,6 +70,12 @@ FOUND = {
         '"outage": [0.5, 60.5], "latency": 20.0, "concurrency": 8, "timeout": 5.0, "attempts": 3, "first_page": 1, '
         '"uses": [{"end": 90000}]}'
     ),
+    "a page that the cancellation of a backfill keeps in memory": (
+        '{"seed": 272796784, "starts": [37193, 39025, 42350, 42690, 50694, 51392, 51918, 53940, 54961, 59520, 60458, 60785, '
+        '61156, 67042, 67673, 69354, 75718, 78208, 81166, 83512, 84977, 86261, 86273], "cap": 3, "id_text": true, '
+        '"latency": 20.0, "concurrency": 1, "shuffle": 1.0, "uses": [{"kind": "backfill", "end": 86399, '
+        '"leave": "cancel", "leave_at": 344, "format": "parquet", "crash_at": 37}]}'
+    ),
     "a page that the error of a closed session keeps in memory": (
         '{"seed": 728, "starts": [0], "ahead": -5, "page_size": 1, "first_page": 2, "uses": [{"start": 1, "end": 3, '
         '"mode": "arrow", "paging": "pages", "leave": "close-session", "leave_at": 52}]}'
