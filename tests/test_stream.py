@@ -183,16 +183,14 @@ async def test_an_end_before_this_month_without_a_start_is_empty(options, open_s
         assert len(await insights.stream(END, END, **options).collect()) == 1
 
 
-@pytest.mark.parametrize(
-    ("end", "max_calls", "requests"), [("2024-01-27", None, 2), (END, 10, 2), (END, None, 3)]
-)
-async def test_an_empty_range_is_requested_twice(open_session, end, max_calls, requests):
-    """Given a range without calls, then a second request checks the first; a long range begins with two, unless few calls are wanted."""
+@pytest.mark.parametrize(("end", "max_calls"), [("2024-01-27", None), (END, 10), (END, None)])
+async def test_an_empty_range_is_requested_twice(open_session, end, max_calls):
+    """Given a range without calls, then a second request checks the first; a long range begins with both."""
     sandbox = Sandbox(calls=0, start=START, end=END)
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
         stream = insights.stream(START, end, max_calls=max_calls)
         assert await stream.collect() == []
-        assert stream.stats.requests == requests
+        assert stream.stats.requests == 2
 
 
 @pytest.mark.fault(44, 47)
