@@ -177,15 +177,15 @@ class _Server(uvicorn.Server):
         except BaseException as error:  # noqa: BLE001 - passed to the thread that started or stops the server
             failure = error
         self._listener.close()
-        if failure is None:
+        if not self.started_at.done():
+            # Some versions of uvicorn raise nothing when the application fails to start.
+            reason = "its application failed" if failure is None else repr(failure)
+            self.started_at.set_exception(ConfigurationError(None, f"the sandbox could not start: {reason}"))
             self.stopped.set_result(None)
-        elif self.started_at.done():
-            self.stopped.set_exception(failure)
+        elif failure is None:
+            self.stopped.set_result(None)
         else:
-            self.started_at.set_exception(
-                ConfigurationError(None, f"the sandbox could not start: {failure!r}")
-            )
-            self.stopped.set_result(None)
+            self.stopped.set_exception(failure)
 
     def request_stop(self) -> None:
         """Makes the server stop; may be called from any thread, and repeatedly."""

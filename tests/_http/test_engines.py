@@ -181,6 +181,8 @@ async def test_aiohttp_rejects_what_httpx_accepts_with_the_same_error(data, open
                 if engine == "httpx":
                     assert (await insights.page(START, END)).calls == []
                     continue
+                if data.count(b"\r\n") > 200 and aiohttp.__version__ < "3.14":
+                    pytest.skip("aiohttp 3.11 and 3.13.0 accept any number of headers")
                 with pytest.raises(TransportError, match="is not HTTP") as caught:
                     await insights.page(START, END)
             assert caught.value.attempts == len(server.inbox) == 2
