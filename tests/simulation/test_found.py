@@ -76,6 +76,9 @@ FOUND = {
         '"latency": 20.0, "concurrency": 1, "shuffle": 1.0, "uses": [{"kind": "backfill", "end": 86399, '
         '"leave": "cancel", "leave_at": 344, "format": "parquet", "crash_at": 37}]}'
     ),
+    "polls of a follower whose server has never been reached": (
+        '{"seed": 845764785, "outage": [0.0, 240.0], "concurrency": 1, "uses": [{"kind": "follow", "leave_at": 221}]}'
+    ),
     "a page that the error of a closed session keeps in memory": (
         '{"seed": 728, "starts": [0], "ahead": -5, "page_size": 1, "first_page": 2, "uses": [{"start": 1, "end": 3, '
         '"mode": "arrow", "paging": "pages", "leave": "close-session", "leave_at": 52}]}'
