@@ -79,6 +79,15 @@ FOUND = {
     "polls of a follower whose server has never been reached": (
         '{"seed": 845764785, "outage": [0.0, 240.0], "concurrency": 1, "uses": [{"kind": "follow", "leave_at": 221}]}'
     ),
+    "a page limit that decreases when a page of one row is requested": (
+        '{"seed": 845768829, "starts": [3552.0, 3557.0, 3564.0, 3569.0, 3577.0, 3584.0, 3587.0, 3598.0, 3619.0, 3619.'
+        "0, 3627.0, 3635.0, 3637.0, 3638.0, 3651.0, 3668.0, 3670.0, 3676.0, 3685.0, 3720.0, 3720.0, 3732.0, 3735.0, 3"
+        "736.0, 3753.0, 3756.0, 3756.0, 3792.0, 3820.0, 3824.0, 3845.0, 3861.0, 3861.0, 3869.0, 3876.0, 3880.0, 3880."
+        '0, 3894.0, 3915.0, 3938.0, 3943.0, 3949.0, 3953.0, 3957.0], "end": "exclusive", "offset": "cap", "shown": "e'
+        'xact", "empty": "{}", "timezone": "Europe/London", "motions": ["edit", "vanish"], "rate": 0.1, "outage": [0.'
+        '0, 10.0], "slip": "sink", "latency": 1.0, "concurrency": 8, "page_size": 60, "attempts": 1, "first_page": 1,'
+        ' "uses": [{"end": 4000}]}'
+    ),
     "a page that the error of a closed session keeps in memory": (
         '{"seed": 728, "starts": [0], "ahead": -5, "page_size": 1, "first_page": 2, "uses": [{"start": 1, "end": 3, '
         '"mode": "arrow", "paging": "pages", "leave": "close-session", "leave_at": 52}]}'
