@@ -282,8 +282,8 @@ def _check_probes(world: World, pulls: list[Pull]) -> None:
     tries = [exchange for exchange in world.exchanges if begin <= exchange.time - 1000 < end]
     # Each stream that begins anew tries anew.
     streams = max(len(schedule.uses), sum(len(pull.segments) for pull in pulls))
-    if any(use.kind == "follow" for use in schedule.uses):
-        # So does each poll, of which there is one in half a minute.
+    if any(use.kind in {"follow", "backfill"} for use in schedule.uses):
+        # So does each poll, and each run of a backfill: there is one in half a minute.
         streams += int((end - begin) / 30)
     allowed = (schedule.concurrency + 10 + (end - begin) / 10) * streams
     if len(tries) > allowed:
