@@ -10,7 +10,7 @@ GOALS = (
     Goal("backfill_command", "pandas_parquet", "process_cpu", 0.32),
     Goal("backfill_command", "dlt_parquet", "process_cpu", 0.08),
     Goal("backfill_command", "pandas_parquet", "process_wall", 0.40),
-    Goal("backfill", "pandas_parquet", "peak_mb", 0.25),
+    Goal("backfill_command", "pandas_parquet", "peak_mb", 0.25),
 )
 COLUMNS = (
     ("CPU us/call", "cpu_us", "{:.2f}"),

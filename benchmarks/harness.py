@@ -36,6 +36,7 @@ MEASURES = (
         "cpu",
         "process_cpu",
         "wall",
+        "process_wall",
         "first_record",
         "peak_mb",
         "base_mb",

@@ -111,15 +111,16 @@ async def _watched(run, job: Job, probe: Probe, stalls: list[float]):
 
 
 def peak_megabytes() -> float:
-    """Peak memory of this process in MB.
+    """Peak memory of this process, or of a larger one that it has run, in MB.
 
     `VmHWM` where the system has it: `ru_maxrss` of a child that was started by a larger process begins at that one's size.
     """
-    held = _status("VmHWM")
-    if held is None and resource is not None:
+    held = _status("VmHWM") or 0.0
+    if resource is not None:
         unit = 1 if sys.platform == "darwin" else 1024
-        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    return held or 0.0
+        who = [resource.RUSAGE_CHILDREN, *([] if held else [resource.RUSAGE_SELF])]
+        held = max(held, *(resource.getrusage(each).ru_maxrss * unit / 1e6 for each in who))
+    return held
 
 
 def _status(name: str) -> float | None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STEP_BYTES", "GzipDecoder"]
 
-#: Bytes decompressed in one step, at most.
-STEP_BYTES: Final = 1024 * 1024
+#: Bytes decompressed in one step, at most: as long as a step of the event loop may take.
+STEP_BYTES: Final = 128 * 1024
 
 
 @define
