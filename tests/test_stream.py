@@ -265,6 +265,7 @@ async def test_a_reader_that_stops_stops_the_requests(open_session):
             assert sandbox.stats.requests <= 2 * 2 + 2
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.fault(46, 48)
 @pytest.mark.parametrize("way", ["break", "async with", "error", "cancel", "aclose"])
 async def test_leaving_early_leaves_no_task_and_no_request(way, open_session):

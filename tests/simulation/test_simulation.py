@@ -15,7 +15,7 @@ from .shrink import shrink
 
 ROOT = Path(__file__).parents[2]
 #: How many seeds a test runs.
-CHUNK = 100
+CHUNK = 75
 #: The random part starts here; printed by a failing test.
 RANDOM = random.SystemRandom().randrange(1_000_000, 1_000_000_000)
 
@@ -29,7 +29,7 @@ def violations(first, number, noise):
     return None
 
 
-@pytest.mark.parametrize("first", range(0, 200, CHUNK))
+@pytest.mark.parametrize("first", range(0, 2 * CHUNK, CHUNK))
 def test_given_fixed_seeds_when_they_run_then_every_invariant_holds(first, noise):
     assert violations(first, CHUNK, noise) is None
 
