@@ -66,6 +66,8 @@ class Script:
         self.duration = duration
         self.times: list[float] = []
         self.allowed: list[float] = []
+        #: Start and end of each attempt that failed so that a retry may succeed.
+        self.failures: list[tuple[float, float]] = []
 
     async def __call__(self, allowed: float) -> Any:
         self.times.append(now())
@@ -75,6 +77,8 @@ class Script:
         result = self.results[0] if len(self.results) == 1 else self.results.pop(0)
         if callable(result):
             result = result()
+        if isinstance(result, RetryableFailure):
+            self.failures.append((self.times[-1], now()))
         if isinstance(result, BaseException):
             raise result
         return result
