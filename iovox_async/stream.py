@@ -127,29 +127,33 @@ class CallStream:
         end_with_current_task(self._reader)
         return _ItemIterator(self._reader, self._reader.next_record_batch)
 
-    def _set_mode(self, mode: Literal["calls", "pages", "arrow"]) -> None:
-        reader = self._reader
-        if reader.mode not in {None, mode}:
+    def _check_mode(self, mode: Literal["calls", "pages", "arrow"]) -> None:
+        if self._reader.mode not in {None, mode}:
             raise SessionError(
-                f"the stream is already being read as {reader.mode}",
+                f"the stream is already being read as {self._reader.mode}",
                 hint=f"Make another one to read it as {mode}.",
             )
+
+    def _set_mode(self, mode: Literal["calls", "pages", "arrow"]) -> None:
+        self._check_mode(mode)
         if self._gathered is not None:
             raise SessionError(
                 "a cancelled collect() or table() has read a part of the stream",
                 hint="Call it again: it continues where it was cancelled.",
             )
-        reader.mode = mode
+        self._reader.mode = mode
 
     @contextmanager
     def _gathering(self, mode: Literal["calls", "arrow"]) -> Iterator[list[Any]]:
-        """Gives the list for all items. If its reader is cancelled, the next one gets the same list.
+        """Provides the list that all items are added to. After a cancellation, the next call gets the same list.
 
         Nothing is delivered before all is, so an error has the position before the first item.
         """
-        gathered, self._gathered = self._gathered, None
-        self._set_mode(mode)
-        self._gathered = gathered or ([], self.position)
+        if self._gathered is None:
+            self._set_mode(mode)
+            self._gathered = ([], self.position)
+        else:
+            self._check_mode(mode)
         items, position = self._gathered
         try:
             yield items

@@ -41,6 +41,8 @@ async def test_a_cancelled_call_is_continued_by_the_next(open_session, method):
                 assert stream.position == begin
                 with pytest.raises(SessionError, match="cancelled"):
                     aiter(stream) if method == "collect" else stream.arrow()
+                with pytest.raises(SessionError, match="already being read as"):
+                    await getattr(stream, "table" if method == "collect" else "collect")()
         assert ids_of(result) == sandbox.ids()
         assert stream.position != begin
 
