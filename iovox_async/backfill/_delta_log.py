@@ -20,8 +20,8 @@ __all__ = ["read_transactions"]
 _LOG: Final = "_delta_log"
 
 
-class _Transaction(msgspec.Struct):
-    appId: str  # noqa: N815 - Delta's name
+class _Transaction(msgspec.Struct, rename={"app_id": "appId"}):
+    app_id: str
     version: int
 
 
@@ -29,7 +29,7 @@ class _Line(msgspec.Struct):
     txn: _Transaction | None = None
 
 
-class _LastCheckpoint(msgspec.Struct, forbid_unknown_fields=False):
+class _LastCheckpoint(msgspec.Struct):
     version: int
     parts: int | None = None
 
@@ -57,7 +57,7 @@ def read_transactions(files: FileSystem, version: int) -> dict[str, int]:
         for line in _read(files, f"{_LOG}/{number:020}.json").splitlines():
             transaction = msgspec.json.decode(line, type=_Line).txn if b'"txn"' in line else None
             if transaction is not None:
-                numbers[transaction.appId] = transaction.version
+                numbers[transaction.app_id] = transaction.version
     return numbers
 
 
