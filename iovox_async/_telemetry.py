@@ -38,9 +38,8 @@ def check_observer(_connection: object, _attribute: object, observer: Any) -> No
     """
     if observer is None:
         return
-    from .events import (
-        BaseObserver,
-    )  # the classes of events, which few programs use, take milliseconds to make
+    # The classes of events take milliseconds to make, and few programs use them.
+    from .events import BaseObserver
 
     names = [name for name in vars(BaseObserver) if name.startswith("on_")]
     if not isinstance(observer, type) and any(callable(getattr(observer, name, None)) for name in names):

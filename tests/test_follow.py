@@ -77,7 +77,7 @@ async def test_changed_calls_are_delivered_again_on_request(sandbox, open_sessio
             fields = ["id", "call_start", "node_name"]
             async with insights.follow(f"{DAY} 09:00", include_updates=changes, fields=fields) as follow:
                 ids_in_order = [call.id for call in await take(follow, count)]
-        assert [one for one, known in zip(ids_in_order, ids, strict=True) if known] == [
+        assert [call_id for call_id, is_expected in zip(ids_in_order, ids, strict=True) if is_expected] == [
             one for one in ids if one
         ]
         assert (ids_in_order[2] == first) is changes

@@ -48,8 +48,8 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Rows per page when reading by page numbers without a page size: moderate for every selection of fields.
 DEFAULT_PAGE_ROWS: Final = 2_500
-#: Bytes of pages that the reader has or that wait for it, from which on only its next page is received: what the others send waits in
-#: the buffers of the network. A reader that has nothing waits for all of them.
+#: Bytes of pages that the reader has or that wait for it, from which on only its next page is received; what the others send stays in
+#: the buffers of the network. With less, all are received.
 WAITING_BYTES: Final = 1_000_000
 #: Seconds from the start of a request after which its page is received in any case, since servers close connections that are not read.
 UNREAD_SECONDS: Final = 10.0

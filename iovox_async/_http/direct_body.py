@@ -30,11 +30,11 @@ _LENGTH: Final = re.compile(rb"\ncontent-length:[ \t]*(\d{1,15})[ \t]*\r?\n", re
 
 
 def without_body(data: bytes) -> tuple[bytes, bytes, int]:
-    """Parts the first bytes of a response.
+    """Splits the first bytes of a response.
 
     Returns:
-        its head with the length 0, what was received of its body, and the length of that. If the pool must get all of it: all of it,
-        nothing, and 0.
+        the head with the length 0, the bytes of the body received so far, and the length of the whole body; or all bytes, none, and
+        0, if the pool must get everything.
     """
     end = _END.search(data) if data.startswith(_STATUS) else None
     if end is not None and len(_FRAMING.findall(data, 0, end.end())) == 1:

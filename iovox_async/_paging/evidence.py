@@ -136,9 +136,9 @@ class Evidence:
         certain = end if not doubted else starts[-1] if starts else first
         start, stop = (certain, first) if end < first else (first, certain)
         if level is not None:
-            # What was expected without having seen such days says nothing about what is expected once they are known.
-            known = self._traffic.known(start, stop)
-            self._compare(rows, level * self._traffic.expected(start, stop), known)
+            # What was expected without having measured such hours says nothing about what is expected once they are measured.
+            share = self._traffic.measured_share(start, stop)
+            self._compare(rows, level * self._traffic.expected(start, stop), share)
         self._traffic.add(start, stop, starts[::-1] if end < first else starts)
         if not rows:
             # The window was empty, so the next one is the whole rest.

@@ -119,7 +119,8 @@ class PagePlan:
         return page == self._delivered + 1 or (ahead and page <= self._delivered + self._max_ahead)
 
     def is_next(self, request: PageRequest) -> bool:
-        return not self._requests or request not in self._requests[1:]
+        """Whether its rows are the next to deliver."""
+        return request not in self._requests[1:]
 
     def next_request(self) -> PageRequest:
         if self._claim is None:

@@ -102,15 +102,15 @@ class Traffic:
             self._rates[number] = rate
         return rate
 
-    def known(self, start: datetime, stop: datetime) -> float:
+    def measured_share(self, start: datetime, stop: datetime) -> float:
         """The share of `[start, stop)` in hours of the week that have been measured."""
-        known = total = 0.0
+        measured = total = 0.0
         for begin, end in _hours(start, stop):
             seconds = (end - begin).total_seconds()
             total += seconds
             if self._by_weekly_hour[begin.weekday() * 24 + begin.hour][1]:
-                known += seconds
-        return known / total if total else 0.0
+                measured += seconds
+        return measured / total if total else 0.0
 
     def expected(self, start: datetime, stop: datetime) -> float:
         """Calls expected in `[start, stop)`: beyond the first week as many as in it."""

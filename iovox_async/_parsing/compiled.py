@@ -143,9 +143,8 @@ def requested_keys(fields: Iterable[str]) -> tuple[str, ...]:
     for name in fields:
         nested = next((key for prefix, key in _NESTED_KEYS.items() if name.startswith(prefix)), None)
         keys[nested or ALIASES.get(name, name)] = None
-    return tuple(
-        key for key in keys if key in Call.__annotations__
-    )  # not `types_of`, which takes a millisecond
+    # Not `types_of`, which takes a millisecond.
+    return tuple(key for key in keys if key in Call.__annotations__)
 
 
 def response_keys(fields: Iterable[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STEP_BYTES", "GzipDecoder"]
 
-#: Bytes decompressed in one step, at most: as long as a step of the event loop may take.
+#: Bytes decompressed in one step, at most: few enough that the event loop is not blocked for long.
 STEP_BYTES: Final = 128 * 1024
 
 

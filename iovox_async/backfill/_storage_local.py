@@ -162,14 +162,14 @@ class LocalStorage:
             write_file(self, path, data)
 
     def keep_reserve(self, size: int) -> None:
-        wanted = 2 * size + _MIN_RESERVE if size else 0
-        if self._reserved and (wanted == 0 or wanted > self._reserved):
+        needed = 2 * size + _MIN_RESERVE if size else 0
+        if self._reserved and (needed == 0 or needed > self._reserved):
             self._reserved = 0
             with contextlib.suppress(OSError):
                 self.file_system.unlink(self.root / _RESERVE)
-        if wanted > self._reserved:
+        if needed > self._reserved:
             with contextlib.suppress(OSError):  # without a reserve, the run itself is possible
-                self._write_reserve(2 * wanted)
+                self._write_reserve(2 * needed)
 
     def _write_reserve(self, size: int) -> None:
         path = self.root / _RESERVE

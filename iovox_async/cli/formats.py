@@ -30,7 +30,7 @@ def format_of_name(path: str | None, form: str | None = None) -> tuple[str | Non
 
     Args:
         path: the name.
-        form: the value of `--format`, which wins over the ending.
+        form: the value of `--format`, which takes precedence over the ending.
 
     Raises:
         click.UsageError: the ending selects no format, and there is no `--format`.

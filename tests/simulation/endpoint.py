@@ -190,7 +190,7 @@ class Endpoint:
             query: the query string.
             token: is written into each row, so that the row names its response.
             now: what the account's clock shows.
-            tick: the answer is that of this earlier moment.
+            tick: the response is that of this earlier tick.
         """
         all_rows, params = self.rows, dict(parse_qsl(query, keep_blank_values=True))
         try:

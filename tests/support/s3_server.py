@@ -1,4 +1,4 @@
-"""An S3 server in a process of its own, which can be told to be unavailable; writes its address to stdout, and ends with its stdin.
+"""An S3 server in a process of its own, which can be made unavailable; writes its address to stdout, and ends when its stdin is closed.
 
 It is a process because some functions of deltalake let no other thread run while they wait for the store. `GET /outage?after=3&requests=5`
 makes it answer 503 to 5 requests after the next 3, and is answered with how many requests were answered by 503 since the last one.

@@ -168,10 +168,10 @@ def summary(
 
 def _side_by_side(by: Sequence[str], rows: Sequence[Row], sort: str | None, limit: int | None) -> str:
     """The table of one figure with a column for each time; empty if there is none, or it does not fit the terminal."""
-    found = side_by_side(by, rows, sort)
-    if found is None:
+    table = side_by_side(by, rows, sort)
+    if table is None:
         return ""
-    columns, lines = found
+    columns, lines = table
     figure = sort if sort in FIGURES else "calls"
     show = _FORMATS.get(figure, _format_number)
     has_change = len(columns) == len(by) and show is _format_number
