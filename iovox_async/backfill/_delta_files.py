@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import tempfile
+import threading
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -86,6 +87,7 @@ class DeltaFiles:
         self._store = None if self._root is not None else _open_store(table.location, table.options)
         self._name = str(table)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._mutex = threading.Lock()  # several days are written at a time, and all need the same folder
         self._staged: dict[str, Path] = {}
         self.days: Collection[str] = ()
 
@@ -148,8 +150,8 @@ class DeltaFiles:
         self._staged.clear()
 
     def _temporary(self, name: str) -> Path:
-        if self._folder is None:
-            with storage_errors("create a temporary directory"):
+        with self._mutex, storage_errors("create a temporary directory"):
+            if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="iovox-")
         return Path(self._folder.name, name)
 

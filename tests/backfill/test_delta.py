@@ -1,6 +1,10 @@
 """A backfill into a Delta table: commits, merges, state, changes, and what is refused."""
 
 import asyncio
+import contextlib
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +29,7 @@ from iovox_async import (
 )
 from iovox_async.arrow import schema_for
 from iovox_async.backfill import Backfill, PartitionChanges, read_changes
+from iovox_async.backfill._delta_files import DeltaFiles
 from iovox_async.backfill._delta_table import DeltaCalls
 
 #: Noon of the last day of the sandbox's calls: nine days are final, and one is open.
@@ -254,6 +259,26 @@ class TestState:
         assert (await delta().run(refresh=True)).partitions == 7
         assert (await delta().verify()).verified == 6
         assert ids_in_table(out) == kept
+
+    def test_days_written_at_a_time_are_staged_in_one_folder(self, out, monkeypatch):
+        """Given two threads that stage their first files at the same time, both files are in the folder that is kept."""
+        both_are_here = threading.Barrier(2)
+
+        class SlowDirectory(tempfile.TemporaryDirectory):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    both_are_here.wait(0.2)  # the second one never comes
+
+        monkeypatch.setattr(tempfile, "TemporaryDirectory", SlowDirectory)
+        files = DeltaFiles(DeltaCalls(str(out), {}))
+        files.days = {"2024-01-01", "2024-01-02"}
+        with ThreadPoolExecutor(2) as threads:
+            paths = [f"date={day}/part-0.parquet" for day in sorted(files.days)]
+            staged = list(threads.map(lambda path: files.create(path).local_path, paths))
+        assert staged[0].parent == staged[1].parent
+        assert staged[0].parent.is_dir()
+        files.close()
 
 
 class TestVerify:
