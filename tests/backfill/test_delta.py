@@ -275,9 +275,11 @@ class TestState:
         files.days = {"2024-01-01", "2024-01-02"}
         with ThreadPoolExecutor(2) as threads:
             paths = [f"date={day}/part-0.parquet" for day in sorted(files.days)]
-            staged = list(threads.map(lambda path: files.create(path).local_path, paths))
-        assert staged[0].parent == staged[1].parent
-        assert staged[0].parent.is_dir()
+            first, second = threads.map(files.create, paths)
+        assert first.local_path.parent == second.local_path.parent
+        assert first.local_path.parent.is_dir()
+        first.discard()
+        second.discard()
         files.close()
 
 
