@@ -132,7 +132,8 @@ class SingleSecondReader:
         proven, self._rows = self._rows, []
         if rows_after == 0 and proven:
             return proven
-        if rows_after > 0:
+        # A full page may be followed by others, also if it only has one call, several times.
+        if rows_after > 0 or (rows_after == 0 and len(starts) >= request.limit):
             can_grow = self._limit < MAX_PAGE_ROWS
             self._step = SingleSecondReader._largest_page if can_grow else SingleSecondReader._pass_page
         elif rows_after == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ class SecondRead:
 
 
 def read(
-    server: Server, *, limit: int = 10, largest_page: int = 0, before_request: object = None
+    server: Server | FixedListServer, *, limit: int = 10, largest_page: int = 0, before_request: object = None
 ) -> SecondRead:
     """Reads the second 0 as the window plan does, with `before_request(request number)` before each request."""
     server_limit = ServerPageLimit(largest_page=largest_page)
@@ -320,6 +321,29 @@ def test_a_list_that_contains_calls_several_times_is_read_completely(cap: int, c
         server.live += [server.live[number], server.live[(number + 5) % 12]] * (copies - 1)
         reading = read(server, limit=cap)
         assert [row.id for row in reading.rows] == [1000 + n for n in range(12)]
+
+
+class FixedListServer:
+    """A server whose list of one second never changes, and may contain a call several times."""
+
+    def __init__(self, ids: list[int], cap: int) -> None:
+        self.rows = [Row(at(0), number) for number in ids]
+        self.cap = cap
+
+    def serve(self, request: PageRequest) -> PageResult:
+        used = min(request.limit, self.cap)
+        rows = self.rows[(request.page - 1) * used :][:used]
+        return PageResult([row.start for row in rows], rows, lambda: [row.id for row in rows])
+
+
+@pytest.mark.parametrize("copies", [2, MAX_COPIES])
+@pytest.mark.parametrize("limit", range(2, 8))
+def test_a_page_2_that_a_single_call_fills_proves_nothing(limit: int, copies: int):
+    """Given a list with a call several times, also at the end of page 1 and in all of page 2, when it is read, then each call comes."""
+    for calls, place in itertools.product(range(1, limit + 4), range(limit + 3)):
+        ids = sorted([*range(calls), *[min(place, calls - 1)] * (copies - 1)])
+        reading = read(FixedListServer(ids, cap=limit), limit=limit)
+        assert [row.id for row in reading.rows] == sorted(set(ids)), ids
 
 
 def test_a_call_moved_past_a_page_by_an_insert_that_is_undone_is_not_lost():

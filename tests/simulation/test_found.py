@@ -6,6 +6,10 @@ from .runner import run
 from .schedule import Schedule
 
 FOUND = {
+    "a call listed twice that fills page 2 of a second, before another call": (
+        '{"seed": 902777814, "starts": [0, 0.5, 1.9999989999999999, 2, 2.999999, 3.5, 3.999999], "ahead": 14, "skew": 518400.0, '
+        '"motions": ["delete"], "slip": "twice", "concurrency": 1, "uses": [{"end": 10, "leave_at": 10}]}'
+    ),
     "a request that fails just before the pause of an earlier failure ends": (
         '{"seed": 401, "starts": [154.0, 154.0, 154.0], "end": "second", "outage": [0.0, 10.0], "latency": 1.0, '
         '"concurrency": 64, "page_size": 1, "timeout": 5.0, "attempts": 3, "uses": [{"end": 600, "ordered": false, '
