@@ -47,16 +47,15 @@ class Estimate:
     seconds: float
 
 
-async def estimate(
-    insights: AsyncInsights, query: InsightsQuery, *, concurrency: int, page_size: int | None
-) -> Estimate:
-    """The estimate for a query with both dates."""
+async def estimate(insights: AsyncInsights, query: InsightsQuery) -> Estimate:
+    """The estimate for a query with both dates, read with the client's options."""
     start, end = query.start_date, query.end_date
     assert start is not None
     assert end is not None
     fields, _ = add_fields(query.fields)
     query = evolve(query, fields=fields, order="call_start_ASC")
-    clock = insights._connection.runtime.clock  # noqa: SLF001 - of this package
+    connection, page_size = insights._connection, insights._page_size  # noqa: SLF001 - of this package
+    clock = connection.runtime.clock
     began = clock()
     first = await insights.page(query, page_size=_SAMPLE)
     sample_seconds = clock() - began
@@ -87,7 +86,7 @@ async def estimate(
         page_rows = page_size or max(1, min(MAX_PAGE_ROWS, int(PAGE_BYTES / row_bytes)))
     requests = math.ceil(calls / page_rows * _OVERHEAD) + _EXTRA_REQUESTS
     transfer = max(sample_seconds - row_seconds, 0.0) / max(rows, 1)
-    seconds = requests * row_seconds / min(concurrency, requests) + calls * transfer
+    seconds = requests * row_seconds / min(connection.throttle.concurrency, requests) + calls * transfer
     return Estimate(calls, int(low), int(high), round(calls * row_bytes), requests, seconds)
 
 

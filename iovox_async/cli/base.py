@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import shutil
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +11,8 @@ from typing import Any, Final
 import click as plain_click
 import rich_click as click
 
-from .console import is_terminal, start_log, switched_off, without_markup
+from .commands import COMMANDS
+from .console import is_terminal, start_log, switched_off, with_examples, without_markup
 
 ARGUMENTS_KEY: Final = "iovox.arguments"
 _LEVEL_KEY: Final = "iovox.log_level"
@@ -107,3 +109,23 @@ class Command(PlainHelp):
         # Here and not for the root command, as `iovox --help` needs no log.
         start_log(ctx.meta.get(_LEVEL_KEY, "warning"))
         return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from .errors import exit_on_error  # `iovox --help` does not need it
+
+        with exit_on_error():
+            return super().invoke(ctx)
+
+
+def command(*examples: tuple[str, str]) -> Callable[[Callable[..., Any]], click.Command]:
+    """A decorator that makes a function a command.
+
+    Its help is the sentence in `COMMANDS`, the docstring after its first line, and the examples.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        details = inspect.cleandoc(function.__doc__ or "").partition("\n")[2]
+        text = f"{COMMANDS[function.__name__]}\n{details}"
+        return click.command(cls=Command, help=with_examples(text, *examples))(function)
+
+    return decorate

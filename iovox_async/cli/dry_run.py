@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import rich_click as click
@@ -15,24 +15,16 @@ if TYPE_CHECKING:
     from iovox_async import AsyncInsights, InsightsQuery
     from iovox_async.backfill import Backfill
 
-    from .options import Account
-
 #: How many names of partitions are listed.
 _MAX_NAMED = 12
 
 
 async def print_estimate(
-    account: Account,
-    insights: AsyncInsights,
-    query: InsightsQuery,
-    *,
-    share: float = 1.0,
-    limit: int | None = None,
+    insights: AsyncInsights, query: InsightsQuery, *, share: float = 1.0, limit: int | None = None
 ) -> None:
     """Prints an estimate of calls, requests, bytes and time, from at most three small requests.
 
     Args:
-        account: how to connect.
         insights: an open client.
         query: what would be read.
         share: the share of the range that would be read.
@@ -42,8 +34,7 @@ async def print_estimate(
 
     # A stream resolves the dates that were left out; it sends nothing.
     resolved = resolved_query(insights.stream(query=query))
-    options: dict[str, Any] = {name: account.arguments[name] for name in ("concurrency", "page_size")}
-    result = await estimate(insights, resolved, **options)
+    result = await estimate(insights, resolved)
     factor = share if limit is None else min(share, limit / max(1, result.calls))
     calls, low, high = (round(count * factor) for count in (result.calls, result.low, result.high))
     about = "" if low == high else "about "
@@ -58,9 +49,7 @@ async def print_estimate(
         click.echo(f"{name}\t{value}")
 
 
-async def print_backfill(
-    account: Account, insights: AsyncInsights, job: Backfill, query: InsightsQuery
-) -> None:
+async def print_backfill(insights: AsyncInsights, job: Backfill, query: InsightsQuery) -> None:
     """Prints which partitions are there, missing, or not final, and an estimate of what would be read."""
     plan = await job._plan()  # noqa: SLF001 - of this package
     for label, names in (("final", plan.final), ("not final", plan.open), ("missing", plan.missing)):
@@ -69,7 +58,7 @@ async def print_backfill(
         click.echo("Nothing to download.")
         return
     range_to_read = attrs.evolve(query, start_date=plan.start, end_date=plan.end, date_constant=None)
-    await print_estimate(account, insights, range_to_read, share=plan.share)
+    await print_estimate(insights, range_to_read, share=plan.share)
 
 
 def _name(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import rich_click as click
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 #: Parameters of the package whose options have another name: the candidates, of which a command has at most one.
 _OPTION_NAMES = {
-    "start_date": ("start_option", "start"),
+    "start_date": ("since", "start_option", "start"),
     "end_date": ("end_option", "end"),
     "id": ("ids", "id"),
     "directory": ("out",),
@@ -83,23 +83,26 @@ def _typed_name(parameter: str, value: str = "") -> str:
 
 
 def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs a command's coroutine in an event loop of its own.
+    """Runs a coroutine, which `command` makes in the loop, in an event loop of its own."""
+    return asyncio.run(_with_signals(command))
 
-    Args:
-        command: makes the coroutine; it is called in the loop.
+
+@contextlib.contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Prints what ends a command early, and exits with the code for it.
 
     Raises:
-        Exit: it was interrupted or failed; the error has been printed.
+        Exit: it was interrupted or failed.
         click.UsageError: an argument is wrong.
     """
     try:
-        return asyncio.run(_with_signals(command))
+        yield
     except (KeyboardInterrupt, asyncio.CancelledError):
         return_to_line_start()
         print_warning("Interrupted.")
         raise Exit(INTERRUPTED) from None
     except (QueryError, ConfigurationError) as error:
-        raise click.UsageError(format_error(error), click.get_current_context(silent=True)) from None
+        raise click.UsageError(format_error(error)) from None
     except click.UsageError:
         raise
     except (IovoxError, click.ClickException) as error:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
 import rich_click as click
@@ -17,7 +17,8 @@ from iovox_async._params.validators import COLOURS
 from iovox_async._redaction import mask_phone_number, redact
 from iovox_async.query import PHONE_PARAMETERS
 
-from .options import collect_options, complete, value_variable
+from .console import print_note
+from .options import collect_options, complete, split_commas, value_variable
 
 if TYPE_CHECKING:
     from iovox_async import CallStream, InsightsQuery
@@ -53,13 +54,6 @@ _FILTER_HELP: Final = {
 }
 
 
-#: Groups of `iovox summary` that have another name than the filter.
-GROUPS: Final = {
-    "tag_text": "tag",
-    "tag_colour": "tag",
-    "keyword_rules": "keyword_rule",
-    **{f"{kind}_category_ids": f"{kind}_category" for kind in ("link", "call", "node", "contact")},
-}
 #: The filters of one value whose value may contain a comma.
 TEXT_FILTERS: Final = frozenset(
     ("node_name", "link_name", "rule_result", "tag_text", "keyword_rules", "call_outcomes")
@@ -74,10 +68,6 @@ def filter_option_name(name: str) -> str:
 def is_list(annotation: Any) -> bool:
     """Whether a filter takes several values."""
     return any(get_origin(part) is collections.abc.Iterable for part in get_args(annotation))
-
-
-def _split_commas(_ctx: click.Context, _option: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(item for value in values for item in value.split(","))
 
 
 def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> str | None:
@@ -105,7 +95,7 @@ def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
         name,
         metavar=f"{metavar},..." if multiple else metavar,
         multiple=True,
-        callback=_split_commas if multiple else _single_value,
+        callback=(lambda _ctx, _option, values: tuple(split_commas(values))) if multiple else _single_value,
         help=help_text + (" Separate several by commas, or repeat the option." if multiple else ""),
         panel=_FILTER_PANEL,
         shell_complete=complete(lambda: COLOURS) if name == "tag_colour" else None,
@@ -127,12 +117,22 @@ def resolved_query(stream: CallStream) -> InsightsQuery:
     return stream._reader.spec.query  # noqa: SLF001 - of this package
 
 
-def describe_no_calls(query: InsightsQuery) -> tuple[str, str]:
-    """A note that a query has no calls, and a group of `iovox summary` by one of its filters, empty if there is none."""
-    filters, shown = query.active_filters(), []
-    for name, value in filters.items():
+def print_no_calls(stream: CallStream, *, suggest_summary: bool = False) -> None:
+    """Prints that a stream had no calls.
+
+    Args:
+        stream: the stream.
+        suggest_summary: whether to name the command that shows which values one of its filters can have.
+    """
+    query, shown = resolved_query(stream), []
+    for name, value in (filters := query.active_filters()).items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         shown.append(f"{name}={mask_phone_number(text) if name in PHONE_PARAMETERS else redact(text)}")
-    groups = (GROUPS.get(name, name) for name in filters if name in GROUPS or name in tuple(Field))
     matching = f" ({', '.join(shown)})" if shown else ""
-    return f"0 calls between {query.start_date} and {query.end_date}{matching}.", next(groups, "")
+    groups = [name.removesuffix("_ids") for name in filters if name in {*Field} or name.endswith("_ids")]
+    hint = ""
+    if groups and suggest_summary:
+        start, end = str(query.start_date), str(query.end_date)
+        days = shlex.join([start.removesuffix(" 00:00:00"), end.removesuffix(" 23:59:59")])
+        hint = f" iovox summary {days} --by {groups[0]} shows which values there are."
+    print_note(f"0 calls between {query.start_date} and {query.end_date}{matching}.{hint}")

@@ -43,8 +43,7 @@ def format_of_name(path: str | None, form: str | None = None) -> tuple[str | Non
     if form is None and ((dot and stem) or compression):
         raise click.UsageError(
             f"-o {path}: the ending of FILE must be {', '.join(f'.{name}' for name in _ENDINGS)}, each also with .gz or .zst, or "
-            "give --format.",
-            click.get_current_context(silent=True),
+            "give --format."
         )
     return form, compression
 

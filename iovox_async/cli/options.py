@@ -9,28 +9,25 @@ Invariants:
 from __future__ import annotations
 
 import functools
-import itertools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import rich_click as click
-from click.shell_completion import CompletionItem
 
-from iovox_async import ConfigurationError, Field, QueryError
+from iovox_async import ConfigurationError, Field
 from iovox_async._params.validators import InvalidValue
 from iovox_async._profiles import Profile, load_profile
+from iovox_async.dates import parse_range
 from iovox_async.fields import PRESETS, as_fields
 
 from .console import print_note
-from .errors import format_error
 from .profiles import credentials, profile_names
 from .ranges import FloatRange, IntRange
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from iovox_async import AsyncInsights
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,8 +87,6 @@ class Account:
         Raises:
             ConfigurationError: there is no such time zone.
         """
-        from datetime import datetime
-
         from iovox_async._params.timezones import zone_of
 
         return datetime.now(zone_of(self.arguments["timezone"]))
@@ -106,8 +101,6 @@ class Account:
         Raises:
             QueryError: it is no range.
         """
-        from iovox_async.dates import parse_range
-
         now = self.now()
         start, end = parse_range(typed.start, typed.end, now=now)
         if echo and typed.in_words:
@@ -266,82 +259,44 @@ def range_options(default: str, *, start: str = "--start", end: bool = True) -> 
 def _typed_range(values: dict[str, Any]) -> dict[str, Any]:
     for name in ("start", "end"):
         if values.get(name) is not None and values.get(f"{name}_option") is not None:
-            raise click.UsageError(f"Give {name.upper()} or --{name}, not both.", click.get_current_context())
+            raise click.UsageError(f"Give {name.upper()} or --{name}, not both.")
     first, last = (values.get(name) or values.get(f"{name}_option") for name in ("start", "end"))
-    _check_dates(first, last)
+    # What is no date is refused before the credentials are asked for; that does not depend on the zone.
+    parse_range(first, last, now=datetime.now())  # noqa: DTZ005 - as above
     return {"typed": TypedRange(first, last)}
 
 
-def _check_dates(first: str | None, last: str | None) -> None:
-    """Refuses what is no date, before the credentials are asked for."""
-    from datetime import datetime
+def split_commas(values: Iterable[str]) -> list[str]:
+    """The names that a repeated option was given, separated by commas."""
+    return [name.strip() for value in values for name in value.split(",")]
 
-    from iovox_async.dates import parse_end, parse_start
 
-    now = datetime.now()  # noqa: DTZ005 - whether it is a date does not depend on the zone
+def _parse_fields(_ctx: click.Context, _option: click.Parameter, values: Sequence[str]) -> tuple[Field, ...]:
     try:
-        if first is not None:
-            parse_start(first, now=now)
-        if last is not None:
-            parse_end(last, now=now)
-    except QueryError as error:
-        raise click.UsageError(format_error(error), click.get_current_context()) from None
+        return as_fields(map(str.lower, split_commas(values))) or () if values else ()
+    except InvalidValue as error:
+        raise click.BadParameter(f"{error} (iovox fields lists them)") from None
 
 
-if TYPE_CHECKING:
-    # At run time, only some releases of click have a generic ParamType.
-    _ParamType = click.ParamType[tuple[Field, ...], Any]
-else:
-    _ParamType = click.ParamType
+def _complete_fields(_ctx: click.Context, _option: click.Parameter, text: str) -> list[str]:
+    before, comma, prefix = text.rpartition(",")
+    return [f"{before}{comma}{name}" for name in (*PRESETS, *Field) if name.startswith(prefix)]
 
 
-class FieldsType(_ParamType):
-    """Names of response fields and of presets, separated by commas."""
-
-    name = "fields"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Field, ...]:
-        """The fields without repeats, in the order in which they were typed."""
-        try:
-            if isinstance(value, str):
-                value = [item.strip().lower() for item in value.split(",")]
-            return as_fields(value) or ()
-        except InvalidValue as error:
-            self.fail(f"{error} (iovox fields lists them)", param, ctx)
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002 - as above
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Completions of the last name."""
-        before, comma, prefix = incomplete.rpartition(",")
-        return [
-            CompletionItem(f"{before}{comma}{name}") for name in (*PRESETS, *Field) if name.startswith(prefix)
-        ]
-
-
-def join_fields(
-    _ctx: click.Context, _option: click.Parameter, values: Sequence[tuple[Field, ...]]
-) -> tuple[Field, ...]:
-    """The fields of a repeated option, without repeats."""
-    return tuple(dict.fromkeys(itertools.chain(*values)))
+#: Adds an option of response fields; the command gets a tuple.
+field_names_option: Final = functools.partial(
+    click.option, metavar="FIELDS", multiple=True, callback=_parse_fields, shell_complete=_complete_fields
+)
 
 
 def fields_option(addition: str = "") -> Callable[[F], F]:
     """Adds the option --fields; the command gets a tuple as `fields`."""
-    return read_option(
+    return field_names_option(
         "--fields",
-        metavar="FIELDS",
-        type=FieldsType(),
-        multiple=True,
-        callback=join_fields,
         default=("default",),
         help=f"Fields to request: names (iovox fields lists them) and presets ({', '.join(PRESETS)}), separated by "
         f"commas{addition}.",
+        panel=READ_PANEL,
     )
 
 

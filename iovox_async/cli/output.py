@@ -170,9 +170,7 @@ def open_output(path: str | None) -> Output:
     if stat.S_ISREG(mode):
         return FileOutput(path, target, stat.S_IMODE(mode))
     if stat.S_ISDIR(mode):
-        raise click.UsageError(
-            f"-o {shlex.quote(path)} is a directory. Name a file.", click.get_current_context(silent=True)
-        )
+        raise click.UsageError(f"-o {shlex.quote(path)} is a directory. Name a file.")
     return _SpecialFile(path)
 
 
@@ -252,8 +250,7 @@ class FileOutput(Output):
         except (OSError, msgspec.DecodeError, KeyError, TypeError):
             pass
         raise click.UsageError(
-            f"--resume: there is no unfinished {self.name} to continue. Leave --resume out.",
-            click.get_current_context(silent=True),
+            f"--resume: there is no unfinished {self.name} to continue. Leave --resume out."
         )
 
     async def _open(self) -> None:

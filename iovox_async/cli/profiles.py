@@ -59,8 +59,7 @@ def credentials(profile: Profile) -> dict[str, str]:
         variables = " and ".join(f"IOVOX_{name.upper()}" for name in missing)
         raise CredentialsError(
             f"Set the environment variable{'s' if len(missing) > 1 else ''} {variables}, or use a profile (iovox help "
-            "environment). Without an account, try iovox demo.",
-            click.get_current_context(silent=True),
+            "environment). Without an account, try iovox demo."
         )
     prompts = {
         name: click.prompt(_PROMPTS[name], hide_input=name == "secure_key", err=True) for name in missing

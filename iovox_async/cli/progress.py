@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from iovox_async.backfill import BackfillProgress, BackfillReport
 
 Figures: TypeAlias = "StreamStats | BackfillProgress"
-Mode: TypeAlias = Literal["bar", "text", "json"]
 
 #: Seconds between two refreshes of a bar.
 REFRESH_INTERVAL: Final = 0.1
@@ -107,29 +106,33 @@ class RateEstimator:
 @contextlib.asynccontextmanager
 async def show_progress(
     read: Callable[[], Figures],
-    mode: Mode | None,
+    lines: Literal["text", "json"] | None = None,
     *,
+    data_to_stdout: bool = False,
     period: float = 3.0,
     interval: float = 1.0,
     details: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[None]:
-    """Shows progress while the block runs.
+    """Shows progress while the block runs: as a bar if one can be drawn and JSON is not wanted, else as lines.
 
     Args:
         read: the current figures.
-        mode: None shows nothing.
+        lines: the form of the lines; None for no lines.
+        data_to_stdout: as for `can_draw_bar`.
         period: seconds over which the rate is estimated.
         interval: seconds between two lines.
         details: what each JSON document holds in addition.
     """
-    if mode is None or "progress" in switched_off:
-        yield
-        return
     rate = RateEstimator(period)
     rate.add(read())
-    async with background_task(
-        _draw_bar(read, rate) if mode == "bar" else _write_lines(read, rate, interval, mode, details or {})
-    ):
+    if lines != "json" and can_draw_bar(data_to_stdout=data_to_stdout):
+        task = _draw_bar(read, rate)
+    elif lines and "progress" not in switched_off:
+        task = _write_lines(read, rate, interval, lines, details or {})
+    else:
+        yield
+        return
+    async with background_task(task):
         yield
 
 
@@ -162,13 +165,13 @@ async def _draw_bar(read: Callable[[], Figures], rate: RateEstimator) -> None:
 
 
 async def _write_lines(
-    read: Callable[[], Figures], rate: RateEstimator, interval: float, mode: Mode, details: Mapping[str, Any]
+    read: Callable[[], Figures], rate: RateEstimator, interval: float, form: str, details: Mapping[str, Any]
 ) -> None:
     while True:
         await asyncio.sleep(interval)
         figures = read()
         rate.add(figures)
-        if mode == "json":
+        if form == "json":
             rates = {"calls_per_second": round(rate.calls_per_second, 1), "seconds_left": rate.seconds_left}
             write_event("progress", {**details, **attrs.asdict(figures), **rates})
         else:

@@ -263,7 +263,7 @@ class TestProgress:
 
     def test_bar_on_a_terminal(self, run_slowly, monkeypatch):
         """Given a terminal, when a backfill runs, then a bar is drawn, and the report follows."""
-        monkeypatch.setattr("iovox_async.cli.commands.backfill.can_draw_bar", lambda: True)
+        monkeypatch.setattr("iovox_async.cli.progress.can_draw_bar", lambda **_: True)
         monkeypatch.setenv("FORCE_COLOR", "1")
         stderr = run_slowly().stderr
         assert re.search(r"\d%.*calls", stderr)

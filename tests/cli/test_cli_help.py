@@ -99,7 +99,7 @@ def test_completion_completes_the_last_field_or_preset():
     """Given a list of fields, when completed, then fields and presets that begin like its last item are offered."""
     (fields,) = [parameter for parameter in COMMANDS["calls"].params if parameter.name == "fields"]
     context = click.Context(COMMANDS["calls"])
-    completions = [item.value for item in fields.type.shell_complete(context, fields, "id,call_st")]
+    completions = [item.value for item in fields.shell_complete(context, "id,call_st")]
     assert completions == ["id,call_start"]
     assert [item.value for item in fields.type.shell_complete(context, fields, "in")] == ["insights"]
     assert set(PRESETS) == {"default", "call", "categories", "insights", "all"}

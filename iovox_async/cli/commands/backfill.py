@@ -6,8 +6,6 @@ Invariant: the same command, run again, continues; however a run ends, the comma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -28,8 +26,7 @@ from iovox_async import (
 from iovox_async._redaction import hide_credentials
 
 from .. import FAILED, UNFINISHED, options
-from ..app import COMMANDS
-from ..base import Command
+from ..base import command
 from ..console import (
     format_count,
     is_terminal,
@@ -38,15 +35,12 @@ from ..console import (
     print_warning,
     return_to_line_start,
     switched_off,
-    with_examples,
 )
 from ..dry_run import print_backfill
 from ..errors import exit_code_of, format_error, run
 from ..filters import filter_options
 from ..progress import (
-    Mode,
     backfill_summary,
-    can_draw_bar,
     show_progress,
     verification_table,
     write_event,
@@ -57,7 +51,7 @@ from ..resume import print_resume_command, resume_command, resume_preparation
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from iovox_async import AsyncInsights, Field
+    from iovox_async import Field
     from iovox_async.backfill import Backfill, BackfillReport
 
 #: The names in `backfill.FORMATS`, repeated because that module takes long to import.
@@ -74,87 +68,70 @@ class BackfillCommand:
     """One run of the command.
 
     Attributes:
-        out: the directory as it was typed.
-        arguments: further arguments of `Backfill`.
         ctx: the command as it was called, from which the command that continues is built.
+        job: the backfill.
+        query: what it reads.
+        typed: the range as it was typed.
+        out: the directory as it was typed.
     """
 
-    account: options.Account
+    ctx: click.Context
+    job: Backfill
     query: InsightsQuery
+    typed: options.TypedRange
     out: str
-    arguments: dict[str, Any]
-    repair: bool
-    refresh: bool
-    drop_before: date | None
     verify: bool
     log_format: Literal["text", "json"]
-    typed: options.TypedRange
-    ctx: click.Context
 
-    async def dry_run(self) -> None:
-        """Prints what would be downloaded."""
-        async with self.account.client() as insights:
-            job = self._new_job(insights)
-            await print_backfill(self.account, insights, job, self.query)
+    async def run(self, **arguments: Any) -> None:
+        """Downloads what is missing; the arguments are those of `Backfill.run`."""
+        try:
+            async with self._show_progress():
+                report = await self.job.run(**arguments)
+            self._print_report(report, "done")
+            if self.verify:
+                async with self._show_progress():
+                    report = await self.job.verify()
+                if self.log_format == "text":
+                    click.echo(verification_table(report))
+                self._print_report(report, "verified")
+                if report.mismatched_partitions:
+                    raise Exit(FAILED)
+        except asyncio.CancelledError:
+            return_to_line_start()
+            self._print_resume_command("Interrupted.")
+            raise Exit(UNFINISHED) from None
+        except QueryError:
+            raise
+        except IovoxError as error:
+            temporary = isinstance(error, _TEMPORARY_ERRORS) and not isinstance(error, _PERMANENT_ERRORS)
+            can_continue = temporary or bool(self.job.progress.partitions)
+            code = exit_code_of(error)
+            code = UNFINISHED if code == FAILED and can_continue else code
+            self._print_error(error, code)
+            if can_continue:
+                self._print_resume_command("Unfinished.")
+            raise Exit(code) from None
 
-    async def run(self) -> None:
-        """Downloads what is missing."""
-        async with self.account.client() as insights:
-            job = self._new_job(insights)
-            try:
-                async with self._show_progress(job):
-                    report = await job.run(
-                        repair=self.repair, refresh=self.refresh, drop_before=self.drop_before
-                    )
-                self._print_report(job, report, "done")
-                if self.verify:
-                    async with self._show_progress(job):
-                        report = await job.verify()
-                    if self.log_format == "text":
-                        click.echo(verification_table(report))
-                    self._print_report(job, report, "verified")
-                    if report.mismatched_partitions:
-                        raise Exit(FAILED)
-            except asyncio.CancelledError:
-                return_to_line_start()
-                self._print_resume_command(job, "Interrupted.")
-                raise Exit(UNFINISHED) from None
-            except QueryError:
-                raise
-            except IovoxError as error:
-                temporary = isinstance(error, _TEMPORARY_ERRORS) and not isinstance(error, _PERMANENT_ERRORS)
-                can_continue = temporary or bool(job.progress.partitions)
-                code = exit_code_of(error)
-                code = UNFINISHED if code == FAILED and can_continue else code
-                self._print_error(job, error, code)
-                if can_continue:
-                    self._print_resume_command(job, "Unfinished.")
-                raise Exit(code) from None
-
-    def _new_job(self, insights: AsyncInsights) -> Backfill:
-        from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
-
-        return Backfill(insights, self.query, self.out, **self.arguments)
-
-    def _show_progress(self, job: Backfill) -> AbstractAsyncContextManager[None]:
-        mode: Mode = "bar" if self.log_format == "text" and can_draw_bar() else self.log_format
+    def _show_progress(self) -> AbstractAsyncContextManager[None]:
         return show_progress(
-            lambda: job.progress,
-            mode,
+            lambda: self.job.progress,
+            self.log_format,
             period=_RATE_PERIOD,
             interval=_LINE_INTERVAL,
-            details=self._details(job),
+            details=self._details,
         )
 
-    def _details(self, job: Backfill) -> dict[str, Any]:
+    @property
+    def _details(self) -> dict[str, Any]:
         """What every JSON event of the run holds."""
-        account = job._insights.account  # noqa: SLF001 - of this package
-        return {"account": account, "folder": hide_credentials(self.out), "run_id": job.progress.run_id}
+        account = self.job._insights.account  # noqa: SLF001 - of this package
+        return {"account": account, "folder": hide_credentials(self.out), "run_id": self.job.progress.run_id}
 
-    def _print_error(self, job: Backfill, error: IovoxError, code: int) -> None:
-        report = job._counters.final_report  # noqa: SLF001 - of this package; also of a run that has failed
+    def _print_error(self, error: IovoxError, code: int) -> None:
+        report = self.job._counters.final_report  # noqa: SLF001 - of this package; also of a run that has failed
         since = report and (report.failing_since or report.started_at)
-        details = self._details(job)
+        details = self._details
         if self.log_format == "json":
             event = {"error": type(error).__name__, "message": format_error(error), "exit_code": code}
             write_event("error", details | event | {"failing_since": since})
@@ -164,17 +141,17 @@ class BackfillCommand:
                 where = f"Account {details['account']}, folder {details['folder']}"
                 print_warning(f"{where}: failing since {since}, exit code {code}.")
 
-    def _print_report(self, job: Backfill, report: BackfillReport, event: str) -> None:
+    def _print_report(self, report: BackfillReport, event: str) -> None:
         if self.log_format == "json":
             if "notes" not in switched_off:
-                write_event(event, report.to_dict() | self._details(job))
+                write_event(event, report.to_dict() | self._details)
         else:
             # With --verify, the total follows after the verification.
             with_total = event == "verified" or not self.verify
             print_note(backfill_summary(report, hide_credentials(self.out), with_total=with_total))
 
-    def _print_resume_command(self, job: Backfill, reason: str) -> None:
-        partitions = job.progress.partitions
+    def _print_resume_command(self, reason: str) -> None:
+        partitions = self.job.progress.partitions
         new: dict[str, str] = {}
         replaced: tuple[str, ...] = ()
         if self.typed.in_words:  # they mean other dates tomorrow
@@ -185,28 +162,19 @@ class BackfillCommand:
             command = resume_command(self.ctx, new, without=replaced)
             preparation = resume_preparation(self.ctx)
             event = {"partitions": partitions, "resume_command": command, "preparation": preparation}
-            write_event("unfinished", self._details(job) | event)
+            write_event("unfinished", self._details | event)
         else:
             finished = f" {format_count(partitions, 'partition')} finished." if partitions else ""
             print_resume_command(self.ctx, f"{reason}{finished}", new, without=replaced)
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["backfill"]}
-
-        The same command, run again, downloads only what is missing; run every hour without --end, it keeps the directory
-        up to date. If Ctrl-C or a failure ends it early, it prints that command and exits with code 3. Files are named
-        date=2024-01-31/part-0.parquet; DuckDB, polars, pandas and Spark read the directory as one table.
-        """,
-        ("two years", "iovox backfill --start 2022-01-01 --end 2023-12-31 --out calls"),
-        (
-            "everything since 2022, kept up to date by cron",
-            "iovox backfill --start 2022-01-01 --out calls --fields all --timezone Europe/London",
-        ),
-        ("into a bucket", "iovox backfill --start 2022-01-01 --out s3://bucket/calls --partition month"),
+@command(
+    ("two years", "iovox backfill --start 2022-01-01 --end 2023-12-31 --out calls"),
+    (
+        "everything since 2022, kept up to date by cron",
+        "iovox backfill --start 2022-01-01 --out calls --fields all --timezone Europe/London",
     ),
+    ("into a bucket", "iovox backfill --start 2022-01-01 --out s3://bucket/calls --partition month"),
 )
 @options.range_options("the first second of the backfill in the directory, else the first of this month")
 @options.fields_option("; id and call_start are always included")
@@ -250,6 +218,7 @@ class BackfillCommand:
     "--drop-before",
     metavar="DATE",
     type=click.DateTime(["%Y-%m-%d"]),
+    callback=lambda _ctx, _option, day: day and day.date(),
     help="Afterwards, delete the partitions that ended before this day; they are not downloaded again.",
 )
 @options.output_option(
@@ -276,32 +245,29 @@ def backfill(
     typed: options.TypedRange,
     fields: tuple[Field, ...],
     out: str,
-    repair: bool,
-    refresh: bool,
-    drop_before: datetime | None,
     verify: bool,
     log_format: Literal["text", "json"],
     dry_run: bool,
     **arguments: Any,
 ) -> None:
-    """Runs `iovox backfill`."""
+    """Runs `iovox backfill`.
 
-    def run_command() -> Coroutine[Any, Any, None]:
+    The same command, run again, downloads only what is missing; run every hour without --end, it keeps the directory
+    up to date. If Ctrl-C or a failure ends it early, it prints that command and exits with code 3. Files are named
+    date=2024-01-31/part-0.parquet; DuckDB, polars, pandas and Spark read the directory as one table.
+    """
+    run_arguments = {name: arguments.pop(name) for name in ("repair", "refresh", "drop_before")}
+
+    async def run_command() -> None:
+        from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
+
         start, end = account.resolve(typed)
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
-        command = BackfillCommand(
-            account=account,
-            query=query,
-            out=out,
-            arguments=arguments,
-            repair=repair,
-            refresh=refresh,
-            drop_before=None if drop_before is None else drop_before.date(),
-            verify=verify,
-            log_format=log_format,
-            typed=typed,
-            ctx=ctx,
-        )
-        return command.dry_run() if dry_run else command.run()
+        async with account.client() as insights:
+            job = Backfill(insights, query, out, **arguments)
+            if dry_run:
+                await print_backfill(insights, job, query)
+            else:
+                await BackfillCommand(ctx, job, query, typed, out, verify, log_format).run(**run_arguments)
 
     run(run_command)

@@ -6,7 +6,6 @@ Invariant: if a run ends early and its output can be continued, the printed comm
 from __future__ import annotations
 
 import asyncio
-import shlex
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,7 @@ from iovox_async import Field, InsightsQuery, IovoxError
 from iovox_async._call_writer import BINARY, CallWriter
 
 from .. import CREDENTIALS, INTERRUPTED, UNFINISHED, options
-from ..app import COMMANDS
-from ..base import Command
+from ..base import command
 from ..console import (
     format_count,
     is_terminal,
@@ -29,14 +27,13 @@ from ..console import (
     print_note,
     print_warning,
     return_to_line_start,
-    with_examples,
 )
 from ..dry_run import print_estimate
 from ..errors import exit_code_of, format_error, run
-from ..filters import describe_no_calls, filter_options, resolved_query
+from ..filters import filter_options, print_no_calls
 from ..formats import FORMATS, TableEncoder, format_of_name
 from ..output import FileOutput, Output, open_output, run_in_thread
-from ..progress import Mode, can_draw_bar, show_progress, stream_summary
+from ..progress import show_progress, stream_summary
 from ..ranges import IntRange
 from ..resume import print_resume_command
 
@@ -70,12 +67,12 @@ class CallsCommand:
     async def run(self) -> None:
         """Reads and writes all calls."""
         started = time.monotonic()
-        mode: Mode | None = "bar" if can_draw_bar(data_to_stdout=self.output.keeps_partial_data) else None
+        progress = show_progress(lambda: self._figures(stream), data_to_stdout=self.output.keeps_partial_data)
         async with self.account.client() as insights, insights.stream(**self.arguments) as stream:
             try:
                 async with self.output:
                     try:
-                        async with show_progress(lambda: self._figures(stream), mode):
+                        async with progress:
                             await self._copy(stream)
                     except (IovoxError, asyncio.CancelledError):
                         await self._keep()
@@ -90,7 +87,7 @@ class CallsCommand:
                 raise Exit(INTERRUPTED) from None
             stats = stream.stats
             if not stats.calls and not self.arguments["resume"]:
-                self._report_no_calls(stream)
+                print_no_calls(stream, suggest_summary=True)
         if stats.skipped:
             skipped = format_count(stats.skipped, "record")
             print_warning(f"{skipped} skipped: they could not be decoded.", style="yellow")
@@ -108,28 +105,28 @@ class CallsCommand:
         await self._write(self.writer.start(header=self.arguments["resume"] is None))
         if isinstance(self.output, FileOutput) and self.output.continues and self.writer.is_arrow:
             for batch in self.writer.read(str(self.output.unfinished)):
-                await self._write(await run_in_thread(self.writer.encode, batch))
+                await self._write(await self._encode(batch))
         pages: AsyncIterator[Any] = stream.arrow() if self.writer.is_arrow else stream.pages()
         async for page in pages:
-            if self.writer.is_arrow:
-                calls, data = page, await run_in_thread(self.writer.encode, page)
-            else:
-                calls, data = page.calls, b"".join([part async for part in self._encode(page.calls)])
-            writes = self.output.writes
+            data, writes = await self._encode(page), self.output.writes
             try:
                 await self.output.write(data)
             finally:
                 # A cancelled write may have finished; if it has not, an unknown part of it is out.
                 finished = self.output.writes > writes
                 self.position = stream.position if finished else None
-                self.written += len(calls) * finished
+                self.written += len(page if self.writer.is_arrow else page.calls) * finished
         await self._write(self.writer.finish())
 
-    async def _encode(self, calls: Any) -> AsyncIterator[bytes]:
-        """Encodes a page; requests in flight continue between its slices."""
-        for part in self.writer.encode_in_slices(calls):
-            yield part
+    async def _encode(self, page: Any) -> bytes:
+        """Encodes a batch or a page; requests in flight continue meanwhile."""
+        if self.writer.is_arrow:
+            return await run_in_thread(self.writer.encode, page)
+        parts = []
+        for part in self.writer.encode_in_slices(page.calls):
+            parts.append(part)
             await asyncio.sleep(0)
+        return b"".join(parts)
 
     async def _write(self, data: bytes) -> None:
         if data:
@@ -167,34 +164,16 @@ class CallsCommand:
         print_resume_command(self.ctx, text, new, without=dates)
         return True
 
-    def _report_no_calls(self, stream: CallStream) -> None:
-        query = resolved_query(stream)
-        note, group = describe_no_calls(query)
-        typed = " ".join(
-            shlex.quote(text.removesuffix(edge))
-            for text, edge in ((str(query.start_date), " 00:00:00"), (str(query.end_date), " 23:59:59"))
-        )
-        hint = f" iovox summary {typed} --by {group} shows which values there are." if group else ""
-        print_note(note + hint)
 
-
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["calls"]}
-
-        Both dates are inclusive and in the account's local time. If it fails after some output, it prints the command
-        that writes exactly the rest, and exits with code 3.
-        """,
-        ("a quarter, with a progress bar", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
-        (
-            "last night's voicemails as a spreadsheet",
-            'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL --excel -o night.csv',
-        ),
-        (
-            "the transcripts of calls with a red tag",
-            "iovox calls 2024-03-01 --tag-colour RED --fields default,transcription_text | jq .transcriptions",
-        ),
+@command(
+    ("a quarter, with a progress bar", "iovox calls 2024-01-01 2024-03-31 -o quarter.jsonl"),
+    (
+        "last night's voicemails as a spreadsheet",
+        'iovox calls "2024-03-30 18:00" "2024-03-31 07:59" --call-result VOICEMAIL --excel -o night.csv',
+    ),
+    (
+        "the transcripts of calls with a red tag",
+        "iovox calls 2024-03-01 --tag-colour RED --fields default,transcription_text | jq .transcriptions",
     ),
 )
 @options.range_options("the first of this month")
@@ -243,13 +222,8 @@ class CallsCommand:
     help="JSON Lines; CSV or TSV, with nested fields as JSON and spreadsheet formulas escaped; Parquet; Arrow (in a pipe, its "
     "stream format); or a table. Default: by the ending of FILE, else jsonl.",
 )
-@options.output_option(
-    "--columns",
-    metavar="FIELDS",
-    type=options.FieldsType(),
-    multiple=True,
-    callback=options.join_fields,
-    help="Columns to write, in this order; no other fields are requested.",
+@options.field_names_option(
+    "--columns", help="Columns to write, in this order; no other fields are requested.", panel="Output"
 )
 @options.output_option(
     "--excel",
@@ -282,12 +256,16 @@ def calls(
     dry_run: bool,
     **arguments: Any,
 ) -> None:
-    """Runs `iovox calls`."""
+    """Runs `iovox calls`.
+
+    Both dates are inclusive and in the account's local time. If it fails after some output, it prints the command
+    that writes exactly the rest, and exits with code 3.
+    """
     if columns:
         missing = [name for name in columns if name not in fields]
         if missing and ctx.get_parameter_source("fields") != ParameterSource.DEFAULT:
             raise click.UsageError(
-                f"--columns must be among --fields, got {', '.join(missing)}. Leave --fields out.", ctx
+                f"--columns must be among --fields, got {', '.join(missing)}. Leave --fields out."
             )
         fields = columns
     destination = open_output(output)
@@ -296,21 +274,21 @@ def calls(
     form = form or ("csv" if excel else "jsonl")
     if excel and form not in {"csv", "tsv"}:
         raise click.UsageError(
-            f"--excel needs CSV or TSV, got {form}. Give --format csv, or a FILE that ends in .csv.", ctx
+            f"--excel needs CSV or TSV, got {form}. Give --format csv, or a FILE that ends in .csv."
         )
     if form in BINARY and not is_file and destination.name == "stdout" and is_terminal("stdout"):
-        raise click.UsageError(f"--format {form} is not text. Give -o FILE, or a pipe.", ctx)
+        raise click.UsageError(f"--format {form} is not text. Give -o FILE, or a pipe.")
     resume = arguments["resume"]
     if resume is not None and isinstance(destination, FileOutput):
         state = destination.load_state()
         if resume not in {"", state["position"]} or state["form"] != form:
-            raise click.UsageError(f"--resume: the unfinished {output} is of another run.", ctx)
+            raise click.UsageError(f"--resume: the unfinished {output} is of another run.")
         destination.continues, destination.appends = True, form not in BINARY
         arguments["resume"] = resume = state["position"]
         if arguments["max_calls"]:
             arguments["max_calls"] -= state["written"]
     elif resume == "":
-        raise click.UsageError("--resume needs the position that an earlier run printed, or -o FILE.", ctx)
+        raise click.UsageError("--resume needs the position that an earlier run printed, or -o FILE.")
     query = None if date_constant is None else InsightsQuery(date_constant=date_constant)
 
     async def run_command() -> None:
@@ -319,7 +297,7 @@ def calls(
         if dry_run:
             requested = InsightsQuery.from_arguments(start, end, query=query, fields=fields, **filters)
             async with account.client() as insights:
-                await print_estimate(account, insights, requested, limit=arguments["max_calls"])
+                await print_estimate(insights, requested, limit=arguments["max_calls"])
             return
         dates = {"start": start, "end": end, "query": query, "fields": fields}
         table = TableEncoder(fields) if form == "table" else None

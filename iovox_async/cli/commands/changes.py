@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
-from click.exceptions import Exit
 
-from iovox_async import IovoxError, QueryError
 from iovox_async.dates import parse_start
 
-from .. import FAILED
-from ..app import COMMANDS
-from ..base import Command
-from ..console import format_count, print_error, print_note, with_examples
-from ..errors import format_error
+from ..base import command
+from ..console import format_count, print_note
 from ..ranges import IntRange
 
 if TYPE_CHECKING:
@@ -27,24 +22,9 @@ if TYPE_CHECKING:
 _TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
 
 
-def _parse_since(_ctx: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
-    try:
-        return None if text is None else parse_start(text, now=datetime.now(UTC)).replace(tzinfo=UTC)
-    except QueryError as error:
-        raise click.BadParameter(f"{error.problem.removesuffix('.')}. {error.hint or ''}".rstrip()) from None
-
-
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["changes"]}
-
-        TABLE is the directory or URL of a backfill with --format delta. Each line is a JSON document: change (insert, delete, and
-        update_preimage and update_postimage for a call before and after its update), version and time of the commit, and the call.
-        """,
-        ("what has changed since February", "iovox changes calls/ --since 2024-02-01"),
-        ("the ids of deleted calls", "iovox changes calls/ | jq 'select(.change == \"delete\").call.id'"),
-    ),
+@command(
+    ("what has changed since February", "iovox changes calls/ --since 2024-02-01"),
+    ("the ids of deleted calls", "iovox changes calls/ | jq 'select(.change == \"delete\").call.id'"),
 )
 @click.argument(
     "table", envvar="IOVOX_OUT", required=True, help="The directory or URL of the table.", panel="Table"
@@ -52,7 +32,6 @@ def _parse_since(_ctx: click.Context, _option: click.Parameter, text: str | None
 @click.option(
     "--since",
     metavar="DATE",
-    callback=_parse_since,
     help="Changes that were committed at or after this time, in UTC: 2024-01-31, yesterday, 12h (iovox help dates).",
     panel="Table",
 )
@@ -63,20 +42,21 @@ def _parse_since(_ctx: click.Context, _option: click.Parameter, text: str | None
     help="Changes from this version of the table on.",
     panel="Table",
 )
-def changes(table: str, since: datetime | None, since_version: int | None) -> None:
-    """Runs `iovox changes`."""
+def changes(table: str, since: str | None, since_version: int | None) -> None:
+    """Runs `iovox changes`.
+
+    TABLE is the directory or URL of a backfill with --format delta. Each line is a JSON document: change (insert, delete, and
+    update_preimage and update_postimage for a call before and after its update), version and time of the commit, and the call.
+    """
     from iovox_async.backfill import read_changes  # a slow import, and `--help` does not need it
 
     if since is not None and since_version is not None:
         raise click.UsageError("--since and --since-version exclude each other")
+    time = None if since is None else parse_start(since, now=datetime.now(UTC)).replace(tzinfo=UTC)
     counts: Counter[str] = Counter()
-    try:
-        for row in _rows(read_changes(table, since if since_version is None else since_version)):
-            counts[row["change"]] += 1
-            click.echo(msgspec.json.encode(row, enc_hook=str))
-    except IovoxError as error:
-        print_error(format_error(error))
-        raise Exit(FAILED) from None
+    for row in _rows(read_changes(table, time if since_version is None else since_version)):
+        counts[row["change"]] += 1
+        click.echo(msgspec.json.encode(row, enc_hook=str))
     texts = [
         format_count(counts[kind], name, name)
         for kind, name in (("insert", "inserted"), ("update_postimage", "updated"), ("delete", "deleted"))

@@ -7,28 +7,25 @@ from typing import Any
 import rich_click as click
 from click.shell_completion import get_completion_class
 
-from ..app import COMMANDS
-from ..base import Command
-from ..console import with_examples
+from ..base import command
 
 _SHELLS = ("bash", "zsh", "fish", "powershell")
 _VARIABLE = "_IOVOX_COMPLETE"
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"{COMMANDS['completion']}\n\nPut the line into the start-up file of your shell.",
-        ("bash", 'eval "$(iovox completion bash)"'),
-        ("zsh", 'eval "$(iovox completion zsh)"'),
-        ("fish", "iovox completion fish | source"),
-        ("PowerShell", "iovox completion powershell | Out-String | Invoke-Expression"),
-    ),
+@command(
+    ("bash", 'eval "$(iovox completion bash)"'),
+    ("zsh", 'eval "$(iovox completion zsh)"'),
+    ("fish", "iovox completion fish | source"),
+    ("PowerShell", "iovox completion powershell | Out-String | Invoke-Expression"),
 )
 @click.argument("shell", type=click.Choice(_SHELLS), help="The shell.")
 @click.pass_context
 def completion(ctx: click.RichContext, /, *, shell: str) -> None:
-    """Runs `iovox completion`."""
+    """Runs `iovox completion`.
+
+    Put the line into the start-up file of your shell.
+    """
     script: type[Any] | None = get_completion_class(shell)
     assert script is not None
     assert ctx.parent is not None

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from click.exceptions import Exit
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -15,21 +14,17 @@ from iovox_async._platform import peak_memory
 from iovox_async.sandbox import KEY, USERNAME, Faults
 from iovox_async.sandbox._process import sandbox_process
 
-from .. import FAILED
-from ..app import COMMANDS
-from ..base import Command
+from ..base import command
 from ..console import (
     format_bytes,
     format_count,
     is_terminal,
-    print_error,
     print_note,
     print_page,
     stdout_screen,
-    with_examples,
 )
 from ..errors import run
-from ..progress import can_draw_bar, show_progress
+from ..progress import show_progress
 from ..ranges import IntRange
 
 if TYPE_CHECKING:
@@ -53,22 +48,20 @@ asyncio.run(main())
 """
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"{COMMANDS['demo']}\n\nNeeds no account. It ends with a program to copy.",
-        ("a million calls", "iovox demo --calls 1000000"),
-    ),
-)
+@command(("a million calls", "iovox demo --calls 1000000"))
 @click.option("--calls", metavar="N", type=IntRange(min=1), default=50_000, help="Calls in the quarter.")
 @click.option("--seed", metavar="N", type=IntRange(), default=0, help="The same seed gives the same calls.")
 def demo(*, calls: int, seed: int) -> None:
-    """Runs `iovox demo`."""
+    """Runs `iovox demo`.
+
+    Needs no account. It ends with a program to copy.
+    """
     stats, elapsed, first_call = run(lambda: _measure(calls, seed))
     _print_result(stats, elapsed, first_call)
     if stats.calls != calls:
-        print_error(f"The sandbox contains {calls:,} calls, but {stats.calls:,} were received.")
-        raise Exit(FAILED)
+        raise click.ClickException(
+            f"The sandbox contains {calls:,} calls, but {stats.calls:,} were received."
+        )
 
 
 async def _measure(calls: int, seed: int) -> tuple[StreamStats, float, float]:
@@ -83,7 +76,7 @@ async def _measure(calls: int, seed: int) -> tuple[StreamStats, float, float]:
     ):
         print_note(f"Streaming them from {url}; some requests will fail with a 500 ...", style="dim")
         started, first_call = time.monotonic(), 0.0
-        async with show_progress(lambda: stream.stats, "bar" if can_draw_bar() else "text"):
+        async with show_progress(lambda: stream.stats, "text"):
             async for _ in stream:
                 first_call = first_call or time.monotonic() - started
         return stream.stats, time.monotonic() - started, first_call

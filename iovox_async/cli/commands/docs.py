@@ -9,9 +9,8 @@ import rich_click as click
 
 from iovox_async.fields import did_you_mean
 
-from ..app import COMMANDS
-from ..base import Command
-from ..console import is_terminal, stdout_screen, with_examples
+from ..base import command
+from ..console import is_terminal, stdout_screen
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -26,21 +25,17 @@ def guides() -> dict[str, Traversable]:
     return dict(sorted(by_topic.items()))
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["docs"]}
-
-        Without TOPIC, it lists the topics. In a pipe, the text is Markdown as it stands.
-        """,
-        ("the list of topics", "iovox docs"),
-        ("one guide", "iovox docs backfill"),
-        ("page by page", "iovox docs exactness | less"),
-    ),
+@command(
+    ("the list of topics", "iovox docs"),
+    ("one guide", "iovox docs backfill"),
+    ("page by page", "iovox docs exactness | less"),
 )
 @click.argument("topic", required=False, help="The guide to show.")
 def docs(topic: str | None) -> None:
-    """Runs `iovox docs`."""
+    """Runs `iovox docs`.
+
+    Without TOPIC, it lists the topics. In a pipe, the text is Markdown as it stands.
+    """
     pages = guides()
     if topic is None:
         width = max(map(len, pages))

@@ -10,28 +10,21 @@ from iovox_async._diagnosis import Checks
 from iovox_async._redaction import hide_credentials
 
 from .. import DONE, FAILED, options
-from ..app import COMMANDS
-from ..base import Command
-from ..console import escape_controls, is_terminal, stdout_screen, with_examples
+from ..base import command
+from ..console import escape_controls, is_terminal, stdout_screen
 from ..errors import exit_code_of, format_error, run
 
 _WORDS = {True: "ok", None: "look", False: "FAIL"}
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["doctor"]}
-
-        It sends up to three requests. The exit code is 0 if every row is ok or only worth a look, 4 if the credentials are
-        refused, else 1.
-        """,
-        ("one account", "iovox doctor --profile uk"),
-    ),
-)
+@command(("one account", "iovox doctor --profile uk"))
 @options.account_options
 def doctor(account: options.Account) -> None:
-    """Runs `iovox doctor`."""
+    """Runs `iovox doctor`.
+
+    It sends up to three requests. The exit code is 0 if every row is ok or only worth a look, 4 if the credentials are
+    refused, else 1.
+    """
     checks = Checks()
     checks.check_machine()
     profile = f"profile {account.profile}" if account.profile else "no profile"

@@ -11,25 +11,18 @@ from rich.text import Text
 from iovox_async import Field, Fields
 from iovox_async._field_paths import locate_field
 
-from ..app import COMMANDS
-from ..base import Command
-from ..console import is_terminal, stdout_screen, with_examples
+from ..base import command
+from ..console import is_terminal, stdout_screen
 
 _COLUMNS: Final = ("Field", "Type", "Path in the response", "Preset")
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["fields"]}
-
-        On a terminal it prints a table, elsewhere lines of four columns separated by tabs.
-        """,
-        ("the names only", "iovox fields | cut -f1"),
-    ),
-)
+@command(("the names only", "iovox fields | cut -f1"))
 def fields() -> None:
-    """Runs `iovox fields`."""
+    """Runs `iovox fields`.
+
+    On a terminal it prints a table, elsewhere lines of four columns separated by tabs.
+    """
     rows = [(field, *locate_field(field), _presets(field)) for field in Field]
     if not is_terminal("stdout"):
         for field, path, type_name, presets in rows:

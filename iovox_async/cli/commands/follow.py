@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,8 +13,7 @@ from click.exceptions import Exit
 from iovox_async._encoding import encode_json
 
 from .. import INTERRUPTED, options
-from ..app import COMMANDS
-from ..base import Command
+from ..base import command
 from ..console import (
     escape_controls,
     format_call,
@@ -23,7 +21,6 @@ from ..console import (
     print_note,
     print_warning,
     return_to_line_start,
-    with_examples,
 )
 from ..errors import run
 from ..filters import filter_options
@@ -94,18 +91,11 @@ class FollowCommand:
             in_outage = failing
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["follow"]}
-
-        It waits until an outage ends. An error that polling again cannot fix (a wrong key, a wrong filter) ends it.
-        """,
-        ("watch new calls", "iovox follow --fields call"),
-        (
-            "feed a program",
-            'iovox follow --since "2024-03-31 08:00" --include-updates --fields all | ./consumer',
-        ),
+@command(
+    ("watch new calls", "iovox follow --fields call"),
+    (
+        "feed a program",
+        'iovox follow --since "2024-03-31 08:00" --include-updates --fields all | ./consumer',
     ),
 )
 @options.range_options("now (without --timezone: UTC-12)", start="--since", end=False)
@@ -150,15 +140,17 @@ def follow(
     typed: options.TypedRange,
     **arguments: Any,
 ) -> None:
-    """Runs `iovox follow`."""
+    """Runs `iovox follow`.
+
+    It waits until an outage ends. An error that polling again cannot fix (a wrong key, a wrong filter) ends it.
+    """
     as_lines = form == "line" or (form == "auto" and is_terminal("stdout"))
 
-    def run_command() -> Coroutine[Any, Any, None]:
+    async def run_command() -> None:
         since, _ = account.resolve(typed, echo=False)
         if typed.in_words:
             print_note(f"From {since} on.")
-        return FollowCommand(
-            account, {**arguments, **filters, "since": since}, as_lines, open_output(None), ctx
-        ).run()
+        arguments.update(filters, since=since)
+        await FollowCommand(account, arguments, as_lines, open_output(None), ctx).run()
 
     run(run_command)

@@ -9,20 +9,14 @@ import rich_click as click
 from iovox_async.fields import did_you_mean
 
 from .. import EXIT_CODES
-from ..app import COMMANDS
-from ..base import Command
-from ..console import with_examples
+from ..base import command
 from ..options import complete
+from . import COMMANDS
 
 _TOPICS = ("dates", "environment", "exit-codes", "formats")
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"{COMMANDS['help']}\n\nTopics: {', '.join(_TOPICS)}.", ("exit codes", "iovox help exit-codes")
-    ),
-)
+@command(("exit codes", "iovox help exit-codes"))
 @click.argument(
     "topic",
     required=False,
@@ -31,7 +25,10 @@ _TOPICS = ("dates", "environment", "exit-codes", "formats")
 )
 @click.pass_context
 def help(ctx: click.RichContext, /, *, topic: str | None) -> None:  # noqa: A001 - the name of the command
-    """Runs `iovox help`."""
+    """Runs `iovox help`.
+
+    Topics: dates, environment, exit-codes, formats.
+    """
     assert ctx.parent is not None
     root = ctx.parent.command
     name = (topic or "").lower().replace("_", "-")

@@ -6,30 +6,22 @@ import os
 
 import rich_click as click
 
-from iovox_async import ConfigurationError
 from iovox_async._profiles import config_path, load_profiles
 
-from ..app import COMMANDS
-from ..base import Command
-from ..console import escape_controls, print_note, with_examples
+from ..base import command
+from ..console import escape_controls, print_note
 from ..tables import align_cells, fit_columns
 
 _COLUMNS = ("profile", "username", "address", "time zone", "key")
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"{COMMANDS['profiles']}\n\nAn asterisk marks the one that is used without --profile. No key is printed.",
-        ("use one", "iovox calls yesterday --profile uk"),
-    ),
-)
+@command(("use one", "iovox calls yesterday --profile uk"))
 def profiles() -> None:
-    """Runs `iovox profiles`."""
-    try:
-        by_name, default = load_profiles()
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from None
+    """Runs `iovox profiles`.
+
+    An asterisk marks the one that is used without --profile. No key is printed.
+    """
+    by_name, default = load_profiles()
     if not by_name:
         print_note(f"There are no profiles in {config_path()}. iovox help environment shows an example.")
         return

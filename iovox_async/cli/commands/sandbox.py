@@ -15,9 +15,8 @@ from iovox_async import MissingExtraError
 from iovox_async.dates import parse_end, parse_start
 from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, Faults, Sandbox
 
-from ..app import COMMANDS
-from ..base import Command
-from ..console import format_count, is_terminal, print_note, print_warning, stdout_screen, with_examples
+from ..base import command
+from ..console import format_count, is_terminal, print_note, print_warning, stdout_screen
 from ..errors import run
 from ..options import collect_options
 from ..ranges import FloatRange, IntRange
@@ -88,18 +87,11 @@ _UNCHANGED: Final = "they do not change; --arrival-interval 2 lets new ones arri
 _calls_option: Final = functools.partial(click.option, panel="Calls")
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["sandbox"]}
-
-        It prints the environment variables that point this package at it.
-        """,
-        ("100,000 calls of a quarter", "iovox sandbox --calls 100000"),
-        (
-            "one request in five fails, with a 500 or a truncated body",
-            "iovox sandbox --error-rate 0.2 --kind 500 --kind cut --latency 0.1",
-        ),
+@command(
+    ("100,000 calls of a quarter", "iovox sandbox --calls 100000"),
+    (
+        "one request in five fails, with a 500 or a truncated body",
+        "iovox sandbox --error-rate 0.2 --kind 500 --kind cut --latency 0.1",
     ),
 )
 @_calls_option(
@@ -149,7 +141,10 @@ def sandbox(
     faults: Faults,
     **options: Any,
 ) -> None:
-    """Runs `iovox sandbox`."""
+    """Runs `iovox sandbox`.
+
+    It prints the environment variables that point this package at it.
+    """
 
     async def serve() -> None:
         now = datetime.now().replace(microsecond=0)  # noqa: DTZ005 - the sandbox's account is in this machine's time zone

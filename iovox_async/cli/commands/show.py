@@ -16,9 +16,8 @@ from rich.text import Text
 
 from iovox_async import Fields
 
-from ..app import COMMANDS
-from ..base import Command
-from ..console import escape_controls, format_duration, print_page, with_examples
+from ..base import command
+from ..console import escape_controls, format_duration, print_page
 from ..errors import run
 from ..options import Account, account_options
 
@@ -38,9 +37,7 @@ def _only_id(ctx: click.Context, _argument: click.Parameter, ids: tuple[str, ...
     raise click.UsageError(f"ID must be the id of one call, got {shlex.join(ids)}.{hint}", ctx)
 
 
-@click.command(
-    cls=Command, help=with_examples(COMMANDS["show"], ("an id from iovox calls", "iovox show 30683207599876"))
-)
+@command(("an id from iovox calls", "iovox show 30683207599876"))
 @click.argument(
     "id", metavar="ID", nargs=-1, required=True, callback=_only_id, help="The call's id.", panel="Call"
 )

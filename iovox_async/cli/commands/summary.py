@@ -22,13 +22,12 @@ from iovox_async._summary import (
 from iovox_async.fields import did_you_mean
 
 from .. import options
-from ..app import COMMANDS
-from ..base import Command
-from ..console import escape_controls, format_count, format_duration, is_terminal, print_note, with_examples
+from ..base import command
+from ..console import escape_controls, format_count, format_duration, is_terminal
 from ..errors import run
-from ..filters import describe_no_calls, filter_options, resolved_query
+from ..filters import filter_options, print_no_calls
 from ..output import open_output, run_in_thread
-from ..progress import can_draw_bar, show_progress
+from ..progress import show_progress
 from ..ranges import IntRange
 from ..tables import align_cells, fit_columns, stdout_is_unicode, terminal_width
 
@@ -53,7 +52,7 @@ _MIN_BAR: Final = 8
 
 
 def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[str]:
-    names = [name.strip().lower().replace("-", "_") for value in values for name in value.split(",")]
+    names = [name.lower().replace("-", "_") for name in options.split_commas(values)]
     for name in names:
         if not can_group_by(name):
             suggestion = did_you_mean(name, group_names())
@@ -63,21 +62,12 @@ def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequenc
     return list(dict.fromkeys(names))
 
 
-@click.command(
-    cls=Command,
-    help=with_examples(
-        f"""{COMMANDS["summary"]}
-
-        Missed calls are those whose result is not ANSWERED. Talk time is in seconds; its mean is over all calls of a group. On a terminal it
-        prints a table with bars, elsewhere CSV. Two groups of which one is a time are shown side by side, with the figure of --sort, if they
-        fit the terminal.
-        """,
-        (
-            "which node misses most, this month against last",
-            "iovox summary last-month now --by node_name,month --sort missed",
-        ),
-        ("the busy hours", "iovox summary 30d --by weekday,hour --plot hours.svg"),
+@command(
+    (
+        "which node misses most, this month against last",
+        "iovox summary last-month now --by node_name,month --sort missed",
     ),
+    ("the busy hours", "iovox summary 30d --by weekday,hour --plot hours.svg"),
 )
 @options.range_options("the first of this month")
 @options.read_option(
@@ -118,11 +108,14 @@ def summary(
     form: str | None,
     plot: str | None,
 ) -> None:
-    """Runs `iovox summary`."""
+    """Runs `iovox summary`.
+
+    Missed calls are those whose result is not ANSWERED. Talk time is in seconds; its mean is over all calls of a group. On a terminal it
+    prints a table with bars, elsewhere CSV. Two groups of which one is a time are shown side by side, with the figure of --sort, if they
+    fit the terminal.
+    """
     if plot is not None and not plot.lower().endswith(".svg"):
-        raise click.UsageError(
-            f"--plot: the ending of FILE must be .svg, got {plot}.", click.get_current_context()
-        )
+        raise click.UsageError(f"--plot: the ending of FILE must be .svg, got {plot}.")
 
     async def summarize() -> Summary:
         from iovox_async.arrow import _require_pyarrow
@@ -139,11 +132,11 @@ def summary(
             account.client() as insights,
             insights.stream(start, end, fields=fields, **filters) as stream,
         ):
-            async with show_progress(lambda: stream.stats, "bar" if can_draw_bar() else None):
+            async with show_progress(lambda: stream.stats):
                 async for batch in stream.arrow():
                     await run_in_thread(result.add, batch)
             if not result.all_calls.calls:
-                print_note(describe_no_calls(resolved_query(stream))[0])
+                print_no_calls(stream)
         return result
 
     result = run(summarize)
