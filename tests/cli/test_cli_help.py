@@ -101,5 +101,5 @@ def test_completion_completes_the_last_field_or_preset():
     context = click.Context(COMMANDS["calls"])
     completions = [item.value for item in fields.shell_complete(context, "id,call_st")]
     assert completions == ["id,call_start"]
-    assert [item.value for item in fields.type.shell_complete(context, fields, "in")] == ["insights"]
+    assert [item.value for item in fields.shell_complete(context, "in")] == ["insights"]
     assert set(PRESETS) == {"default", "call", "categories", "insights", "all"}
