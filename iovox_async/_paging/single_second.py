@@ -7,7 +7,8 @@ The steps; each is taken only if the one before proved nothing:
 2. Page 2, with one row less than page 1 as the limit, so that it starts with the last row of page 1 whatever the server's
    own limit is. If it has that row only, request page 1 again: if all its calls are still there, they were there when
    page 2 ended, so they were all calls in between. (Page 2 alone proves nothing: a call of page 1 may have been
-   deleted in between, and a call of page 2 moved up. An empty page 2 proves nothing, because the server has more rows.)
+   deleted in between, and a call of page 2 moved up. An empty page 2 proves nothing, because the server has more rows. A
+   full page 2 that lists that call twice proves nothing either: a list that contains calls twice may go on after it.)
    After a page 1 of one or two rows, page 2 has none of them, so it is requested once more in the end: the rows of page 1
    may have been deleted for the moment of page 2, and have come back.
 3. Page 1 with the largest limit.

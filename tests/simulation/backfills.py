@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import random
 import shutil
 import tempfile
 from datetime import timedelta
@@ -72,7 +73,8 @@ async def _backfill(program: Program, use: Use, folder: Path) -> None:
     from .uses import cancelled_at
 
     world = program.world
-    disk = Disk(use.crash_at if use.crash else 0, power=use.crash == "power")
+    rng = random.Random(f"disk {program.schedule.seed}")
+    disk = Disk(use.crash_at if use.crash else 0, rng, power=use.crash == "power", after=use.crash_after)
     end = None if use.open else at(use.end)
     query = _names.InsightsQuery(start_date=at(use.start), end_date=end, fields=FIELDS)
 

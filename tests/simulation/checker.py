@@ -285,7 +285,8 @@ def _check_probes(world: World, pulls: list[Pull]) -> None:
     if any(use.kind in {"follow", "backfill"} for use in schedule.uses):
         # So does each poll, and each run of a backfill: there is one in half a minute.
         streams += int((end - begin) / 30)
-    allowed = (schedule.concurrency + 10 + (end - begin) / 10) * streams
+    # Waits that double, and are halved again before the end of the patience with an address that has never answered.
+    allowed = (schedule.concurrency + 14 + (end - begin) / 10) * streams
     if len(tries) > allowed:
         world.violated(
             "probes", f"{len(tries)} requests in an outage of {end - begin:g} s, {allowed:g} allowed"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from .schedule import BEGIN, FAULTS, LEAVES, LEAVES_BETWEEN, MOTIONS, SLIPS, Schedule, Use
+from .schedule import BEGIN, FAULTS, LEAVES, LEAVES_BETWEEN, MOTIONS, SLIPS, SWAP, Schedule, Use
 
 __all__ = ["draw"]
 
@@ -97,6 +97,10 @@ def draw(seed: int) -> Schedule:
         _change_clock(schedule, random.Random(f"change {seed}"))
     if kind == "stream":
         _add_caches(schedule, random.Random(f"caches {seed}"), span)
+    if full_second:
+        _swap_calls(schedule, random.Random(f"swap {seed}"))
+    elif kind == "backfill":
+        _crash_after(schedule.uses[0], random.Random(f"crash {seed}"))
     pages = random.Random(f"pages {seed}")
     if pages.random() < 0.2:
         schedule.first_page = pages.choice((1, 2, 3))
@@ -127,6 +131,24 @@ def _vary_clocks(schedule: Schedule, rng: random.Random, span: int) -> None:
             other.start, other.end = other.start + shift, other.end + shift
             if other.kind == "stream":
                 other.end, other.open = BEGIN, True
+
+
+def _swap_calls(schedule: Schedule, rng: random.Random) -> None:
+    """Lets calls of a full second come and go by turns while its pages are read."""
+    if schedule.slip or rng.random() >= 0.3:
+        return
+    page = schedule.page_size = rng.choice((2, 3, 3, 4))
+    page = min(page, schedule.cap or page)
+    schedule.starts = schedule.starts[:1] * (page + rng.choice((0, 1, 1, 1, 1, 2)))
+    schedule.motion, schedule.motions, schedule.rate = 20, [SWAP], 0.7
+
+
+def _crash_after(use: Use, rng: random.Random) -> None:
+    """Lets a backfill be killed right after a change of one kind."""
+    if rng.random() < 0.6:
+        use.crash = rng.choice(("kill", "power", "power", "power"))
+        use.crash_after = rng.choice((*["rename"] * 5, "create", "make_directory", "unlink", "sync"))
+        use.crash_at = rng.randint(1, 6)
 
 
 def _close_between(use: Use, rng: random.Random) -> None:

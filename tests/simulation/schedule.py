@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-__all__ = ["BEGIN", "FAULTS", "LEAVES", "LEAVES_BETWEEN", "MOTIONS", "SLIPS", "Schedule", "Use"]
+__all__ = ["BEGIN", "FAULTS", "LEAVES", "LEAVES_BETWEEN", "MOTIONS", "SLIPS", "SWAP", "Schedule", "Use"]
 
 #: The second at which a run begins.
 BEGIN = 4 * 86_400
@@ -46,6 +46,8 @@ FAULTS = {
 }
 #: How the data may change between two requests.
 MOTIONS = ("insert", "delete", "move", "vanish", "return", "grow", "edit")
+#: The same, drawn apart: a call is deleted after its second's page 1, and another one inserted after page 2.
+SWAP = "swap"
 #: What a server may do that no client can read exactly without a rule for it; each stands in FINDINGS as a fault of 0.1.
 SLIPS = ("double", "twice", "empty-first", "empty-late", "short-late", "sink", "first-excluded", "slow-close")
 #: How a reader may leave a stream before its end.
@@ -90,6 +92,7 @@ class Use:
         format: the format of a backfill.
         crash: how a backfill is killed: "", "kill" or "power".
         crash_at: the change of the disk at which it is killed.
+        crash_after: the method of `Disk` of whose calls that number is the last before it is killed; "" for any change.
     """
 
     kind: str = "stream"
@@ -110,6 +113,7 @@ class Use:
     format: str = "jsonl"
     crash: str = ""
     crash_at: int = 0
+    crash_after: str = ""
 
 
 @dataclass

@@ -97,6 +97,7 @@ def _simpler_uses(schedule: Schedule) -> Iterator[Schedule]:
             "max_calls",
             "filtered",
             "leave",
+            "crash_after",
             "crash",
             "format",
         ):

@@ -10,7 +10,7 @@ import pytest
 
 from . import reports
 from .runner import run
-from .schedule import FAULTS, LEAVES, LEAVES_BETWEEN, MOTIONS, Schedule, Use
+from .schedule import FAULTS, LEAVES, LEAVES_BETWEEN, MOTIONS, SWAP, Schedule, Use
 from .shrink import shrink
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def test_given_a_schedule_when_it_is_written_and_read_then_it_is_the_same():
 def test_given_many_seeds_when_they_are_drawn_then_every_fault_leave_and_motion_occurs():
     schedules = [Schedule.draw(seed) for seed in range(3000)]
     assert {fault for one in schedules for fault in one.faults.values()} == set(FAULTS)
-    assert {motion for one in schedules for motion in one.motions} == set(MOTIONS)
+    assert {motion for one in schedules for motion in one.motions} == {*MOTIONS, SWAP}
     assert {use.leave for one in schedules for use in one.uses} == {*LEAVES, *LEAVES_BETWEEN}
     assert {use.kind for one in schedules for use in one.uses} == {
         "stream",

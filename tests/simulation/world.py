@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from .endpoint import BASE, SECOND, Endpoint, Row, at
+from .schedule import SWAP
 from .zones import AccountClock
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class World:
         self._kept: tuple[str, int, bytes, list[Row]] | None = None
         self._motion_left = schedule.motion
         self._gone: list[list[Row]] = []
-        self._slip_done = False
+        self._slip_done = self._swapped = False
         #: Whether an unreachable server refuses connections, rather than cannot be found.
         self.refuses = schedule.seed % 2 == 1
         #: Whether the client has ever reached it.
@@ -231,7 +232,7 @@ class World:
         exchange.status = status
         exchange.rows = {row.id: (row.version, row.start) for row in rows}
         self.trace("response", f"#{exchange.number} {status}: {_listed(rows)}")
-        self._move(rows)
+        self._move(rows, _page(exchange.query))
         return status, body
 
     def _reply(self, exchange: Exchange) -> tuple[int, bytes, list[Row]]:
@@ -262,11 +263,14 @@ class World:
 
     # Motion.
 
-    def _move(self, rows: list[Row]) -> None:
+    def _move(self, rows: list[Row], page: int) -> None:
         schedule, rng = self.schedule, self.rng
         while self._motion_left > 0 and rng.random() < schedule.rate:
             self._motion_left -= 1
             motion = rng.choice(schedule.motions)
+            if motion == SWAP:
+                self._swap(rows, page)
+                return
             second = self._second(rows)
             _MOTIONS[motion](self, second)
 
@@ -285,6 +289,17 @@ class World:
     def _insert(self, second: datetime) -> None:
         row = self.endpoint.insert(second + timedelta(seconds=self.rng.choice((0, 0, 0.412, 0.7))))
         self.trace("data", f"call {row.id} inserted at {row.start.time()}")
+
+    def _swap(self, rows: list[Row], page: int) -> None:
+        """Lets the pages of a second be as long as before, and hold other calls."""
+        alive = [row for row in rows if row in self.endpoint.rows]
+        if page == 1 and alive and not self._swapped:
+            row, self._swapped = self.rng.choice(alive), True
+            self.endpoint.delete(row)
+            self.trace("data", f"call {row.id} deleted at {row.start.time()}")
+        elif page > 1 and self._swapped:
+            row, self._swapped = self.endpoint.insert(at(self.schedule.starts[0])), False
+            self.trace("data", f"call {row.id} inserted at {row.start.time()}")
 
     def _victims(self, second: datetime) -> list[Row]:
         return self.endpoint.within(second, second + SECOND)
