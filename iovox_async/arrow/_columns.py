@@ -8,6 +8,7 @@ read once by the converter of the records.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta, tzinfo
 from functools import lru_cache
@@ -98,6 +99,8 @@ class ColumnConverter:
             "duration": get_hook(timedelta | None),
             "bool": get_hook(bool | None),
         }
+        #: Pages are decoded in the event loop and in a thread, and the lenient converter counts what it coerces.
+        self._mutex = threading.Lock()
         self._parse = lru_cache(_MAX_CACHED_VALUES)(self._parse_uncached)
 
     def convert(self, json_columns: Mapping[str, pa.Array], rows: int) -> Columns:
@@ -166,14 +169,14 @@ class ColumnConverter:
 
     def _parse_uncached(self, kind: ColumnKind, text: str | None) -> tuple[Any, bool]:
         """Reads a value as records do; also returns whether it was coerced."""
-        coerced_before = self._lenient.coerced
-        try:
-            value = self._hooks[kind](text, None)
-        except InvalidValue:
-            raise UnsupportedByFastPath from None
-        if isinstance(value, timedelta):
-            value = whole_seconds(value)
-        return value, self._lenient.coerced > coerced_before
+        with self._mutex:
+            coerced_before = self._lenient.coerced
+            try:
+                value = self._hooks[kind](text, None)
+            except InvalidValue:
+                raise UnsupportedByFastPath from None
+            coerced = self._lenient.coerced > coerced_before
+        return whole_seconds(value) if isinstance(value, timedelta) else value, coerced
 
     def _convert_list(self, array: pa.ListArray, column: ColumnType, mark: MarkCoerced) -> pa.ListArray:
         """Converts a list of parts; a missing list is empty, as in a record."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 import time
 from datetime import date, datetime
 from pathlib import Path
@@ -61,6 +62,8 @@ class DeltaCalls:
         self.options = {**_RETRIES, **(options or {})}
         self._table: Any = None
         self._dataset: Any = None
+        #: Several threads read days of the loaded version, any of which may load another one.
+        self._mutex = threading.RLock()
 
     def __str__(self) -> str:
         return hide_userinfo(self.location)
@@ -70,8 +73,8 @@ class DeltaCalls:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
-        self._dataset = None
-        with self._errors("open"):
+        with self._mutex, self._errors("open"):
+            self._dataset = None
             try:
                 # Not `is_deltatable`, which keeps other threads waiting for the store.
                 self._table = DeltaTable(self.location, storage_options=self.options)
@@ -166,10 +169,12 @@ class DeltaCalls:
         import pyarrow.compute as pc
 
         with self._errors("read"):
-            if self._dataset is None:
-                self._dataset = self._table.to_pyarrow_dataset()
-            names = columns or [name for name in self._dataset.schema.names if name != "date"]
-            return self._dataset.to_table(columns=names, filter=pc.field("date") == date.fromisoformat(day))
+            with self._mutex:
+                if self._dataset is None:
+                    self._dataset = self._table.to_pyarrow_dataset()
+                dataset = self._dataset
+            names = columns or [name for name in dataset.schema.names if name != "date"]
+            return dataset.to_table(columns=names, filter=pc.field("date") == date.fromisoformat(day))
 
     def append(self, entries: Iterable[ManifestEntry], transactions: dict[str, int]) -> None:
         """Commits the files of days.
@@ -237,9 +242,10 @@ class DeltaCalls:
 
     def forget_missing_files(self) -> None:
         """Removes files that are missing in the store from the table, so that it can be read."""
-        with self._errors("repair"):
-            self._table.repair()
-        self.load()
+        with self._mutex:
+            with self._errors("repair"):
+                self._table.repair()
+            self.load()
 
     @contextlib.contextmanager
     def _errors(self, action: str) -> Iterator[None]:

@@ -207,11 +207,13 @@ class RunCounters:
 
     def stream_opened(self, stream: CallStream, seconds: float) -> None:
         """Counts a stream over this many seconds of call time from now on."""
-        self._open_streams[stream] = seconds
+        with self._mutex:
+            self._open_streams[stream] = seconds
 
     def stream_closed(self, stream: CallStream) -> None:
-        self._closed_seconds += self._open_streams.pop(stream) * stream.stats.progress
-        _add_stats(self._closed_streams, stream)
+        with self._mutex:
+            self._closed_seconds += self._open_streams.pop(stream) * stream.stats.progress
+            _add_stats(self._closed_streams, stream)
 
     def partition_finished(self, entry: ManifestEntry) -> None:
         """Counts a partition that is in the directory; may be called in any thread."""
@@ -227,10 +229,12 @@ class RunCounters:
             self.calls_written -= entry.rows
 
     def progress(self) -> BackfillProgress:
-        totals, seconds = dict(self._closed_streams), self._closed_seconds
-        for stream, stream_seconds in self._open_streams.items():
-            _add_stats(totals, stream)
-            seconds += stream_seconds * stream.stats.progress
+        """A snapshot of the run; may be made in any thread."""
+        with self._mutex:
+            totals, seconds = dict(self._closed_streams), self._closed_seconds
+            for stream, stream_seconds in self._open_streams.items():
+                _add_stats(totals, stream)
+                seconds += stream_seconds * stream.stats.progress
         share = seconds / self.seconds_to_read if self.seconds_to_read else 0.0
         return BackfillProgress(
             # Received calls are not on the disk yet.

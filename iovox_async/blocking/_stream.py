@@ -162,9 +162,7 @@ class CallStream:
     @property
     def stats(self) -> StreamStats:
         """The counters of the stream so far."""
-        if not self._thread.is_running:
-            return self._stream.stats
-        return self._thread.run(self._read_stats)
+        return self._thread.run_if_open(self._read_stats) or self._stream.stats
 
     async def _read_stats(self) -> StreamStats:
         return self._stream.stats
@@ -179,8 +177,7 @@ class CallStream:
 
     @like(stream.CallStream.aclose)
     def close(self) -> None:
-        if self._thread.is_running:
-            self._thread.run(self._stream.aclose)
+        self._thread.run_if_open(self._stream.aclose)
 
     def __enter__(self) -> Self:
         return self
@@ -251,8 +248,7 @@ class CallFollower:
 
     @like(follow.CallFollower.aclose)
     def close(self) -> None:
-        if self._thread.is_running:
-            self._thread.run(self._follower.aclose)
+        self._thread.run_if_open(self._follower.aclose)
 
     def __enter__(self) -> Self:
         return self

@@ -149,6 +149,17 @@ class LoopThread:
             if result.done():
                 del result  # An error refers to this frame, and the future to the error.
 
+    def run_if_open(self, function: Callable[[], Awaitable[T]]) -> T | None:
+        """As `run`, but returns None where the session is closed, or is closed by another thread meanwhile."""
+        if not self.is_running:
+            return None
+        try:
+            return self.run(function)
+        except SessionError:
+            if self.is_running:
+                raise
+            return None
+
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         """The items of an async iterator, each of which is made in the loop."""
         try:
@@ -159,8 +170,8 @@ class LoopThread:
                     return
                 yield item
         finally:
-            if self.is_running and (aclose := getattr(source, "aclose", None)):
-                self.run(aclose)
+            if aclose := getattr(source, "aclose", None):
+                self.run_if_open(aclose)
 
     def _started(self) -> _Loop:
         if self._closed or (self._loop is not None and self._loop.stopping):

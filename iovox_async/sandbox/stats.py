@@ -118,10 +118,12 @@ class RequestCounters:
     def finish_request(self, request: Request, generation: int, **increments: int) -> None:
         """Counts a finished request; `increments` are left out if the counters were reset meanwhile."""
         with self._lock:
-            self._add(active_requests=-1)
             if generation == self._generation:
-                self._add(**increments)
                 self._requests.append(request)
+            else:
+                increments = {}
+            # In one step, since `stats` is read without the lock.
+            self._add(active_requests=-1, **increments)
 
     def open_connection(self) -> None:
         """Counts an accepted connection."""

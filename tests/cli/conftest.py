@@ -8,9 +8,10 @@ from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
+from support.sandbox import reset
 
 from iovox_async.cli.app import iovox
-from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
+from iovox_async.sandbox import KEY, USERNAME, Sandbox
 
 START, END = "2024-01-01", "2024-01-31"
 COMMAND = [sys.executable, "-m", "iovox_async.cli"]
@@ -30,10 +31,8 @@ def _served():
 @pytest.fixture
 def sandbox(_served):
     """A month of calls on a loopback port, without faults; `url` is its address."""
-    _served.reset_stats()
-    _served.faults = Faults()
-    yield _served
-    _served.faults = Faults()
+    reset(_served, _served.url)
+    return _served
 
 
 @pytest.fixture
@@ -41,8 +40,7 @@ def faults(sandbox):
     """Sets the sandbox's faults and resets its counters."""
 
     def set_faults(**faults):
-        sandbox.reset_stats()
-        sandbox.faults = Faults(**faults)
+        reset(sandbox, sandbox.url, **faults)
 
     return set_faults
 

@@ -10,6 +10,7 @@ import time
 import pytest
 from click.testing import CliRunner
 from support.cli import TIMEOUT, finish, parse_lines, resume_arguments
+from support.sandbox import reset
 
 from iovox_async.cli.app import iovox
 from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
@@ -125,12 +126,11 @@ def test_directory_of_another_backfill_is_refused(run):
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_failed_run_prints_the_command_that_continues(run, sandbox, form):
+def test_failed_run_prints_the_command_that_continues(run, sandbox, environment, form):
     """Given a failure, when something was finished, then exit code 3 and the printed command continues; else 1."""
     sandbox.faults = Faults(fail_after=0, kinds="404")
     assert run(*RANGE, "--log-format", form).exit_code == 1
-    sandbox.reset_stats()
-    sandbox.faults = Faults(fail_after=5, kinds="404")
+    reset(sandbox, environment["IOVOX_URL"], fail_after=5, kinds="404")
     result = run(*RANGE, "--page-size", "20", "--concurrency", "1", "--log-format", form)
     assert result.exit_code == 3, result.stderr
     last = result.stderr.splitlines()[-1]

@@ -6,6 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 from click.shell_completion import ShellComplete
+from support.sandbox import reset
 
 from iovox_async._diagnosis import Checks
 from iovox_async._params.account_time import AccountTime
@@ -30,7 +31,7 @@ def parse_table(text):
 def test_dry_run_estimates_from_three_small_requests(run, sandbox, args):
     """Given a range, when only estimated, then the true number is within the bounds, after three requests at most."""
     whole = len(run(*args).stdout.splitlines())
-    sandbox.reset_stats()
+    reset(sandbox, sandbox.url)
     result = run(*args, "--dry-run")
     rows = parse_table(result.stdout)
     numbers = [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", rows["calls"])]

@@ -12,6 +12,7 @@ from datetime import datetime
 from urllib.parse import parse_qs
 
 import pytest
+from support.sandbox import reset
 
 from iovox_async.sandbox import Sandbox
 
@@ -77,7 +78,7 @@ def test_two_lists_and_a_field_are_combined(run, sandbox):
 
 def test_only_needed_fields_are_requested(run, sandbox):
     """Given a group, when summarized, then only its field, the figures' and the sort keys are requested."""
-    sandbox.reset_stats()
+    reset(sandbox, sandbox.url)
     run("summary", START, END, "--by", "node_name")
     (fields,) = {parse_qs(request.query)["response_fields"][0] for request in sandbox.requests}
     assert set(fields.split(",")) == {"node_name", "call_result", "talk_time", "id", "call_start"}
@@ -149,7 +150,7 @@ def test_chart_is_svg(run, tmp_path):
 @pytest.mark.parametrize("group", ["nod_name", "transcription_phrases", ""])
 def test_unknown_groups_are_refused(run, sandbox, group):
     """Given no group, then a usage error lists the groups, and nothing is sent."""
-    sandbox.reset_stats()
+    reset(sandbox, sandbox.url)
     result = run("summary", START, "--by", group)
     assert result.exit_code == 2
     assert "weekday" in result.stderr

@@ -2,10 +2,11 @@
 
 import threading
 from datetime import datetime
+from functools import partial
 
 import httpx
 import pytest
-from support.sandbox import CREDENTIALS, PATH
+from support.sandbox import CREDENTIALS, PATH, reset
 
 from iovox_async.sandbox import Faults, Sandbox
 
@@ -72,14 +73,9 @@ def fault_url(fault_sandbox):
 
 
 @pytest.fixture
-def set_faults(fault_sandbox):
+def set_faults(fault_sandbox, fault_url):
     """Returns a function that sets the faults of `fault_sandbox` and resets its counters."""
-
-    def set_faults(**options):
-        fault_sandbox.faults = Faults(**options)
-        fault_sandbox.reset_stats()
-
-    yield set_faults
+    yield partial(reset, fault_sandbox, fault_url)
     fault_sandbox.faults = Faults()
 
 

@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
 import blockbuster
@@ -14,12 +15,13 @@ import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from support.sandbox import CREDENTIALS, PATH
+from support.sandbox import CREDENTIALS, PATH, finish_requests, reset, send_raw
 from support.waiting import until
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from iovox_async.errors import ConfigurationError, MissingExtraError, SessionError
 from iovox_async.sandbox import Faults, Sandbox
+from iovox_async.sandbox.stats import Request, RequestCounters
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
@@ -313,6 +315,36 @@ async def test_given_a_request_in_progress_when_counters_are_reset_then_its_end_
         0,
         1,
     )
+
+
+def test_given_a_request_that_is_not_read_yet_when_a_shared_sandbox_is_reset_then_it_is_not_counted_later():
+    """Given a server that is busy, and a client that has left, when a test resets its sandbox, then the request does not count."""
+    sandbox = Sandbox(calls=5)
+    counters = sandbox._state.counters
+    with sandbox.serve() as base_url, ThreadPoolExecutor(1) as threads:
+        with counters._lock:  # the server waits for it when it accepts a connection
+            send_raw(base_url).close()
+            done = threads.submit(reset, sandbox, base_url)
+            assert sandbox.stats.connections_made == 0
+        done.result()
+        finish_requests(sandbox, base_url)
+        assert sandbox.stats.requests == 0
+
+
+def test_given_a_request_that_ends_when_the_counters_are_read_meanwhile_then_they_are_consistent():
+    """Given a request that ends, when another thread reads the counters at any moment, then it is active or counted."""
+    states = []
+
+    class Recording(RequestCounters):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "_stats":
+                states.append(value)
+
+    counters = Recording()
+    number, generation = counters.start_request()
+    counters.finish_request(Request(number, "", "200", 3), generation, answered=1, rows=3)
+    assert [state.active_requests + state.answered for state in states] == [0, 1, 1]
 
 
 async def test_given_requests_in_groups_of_four_when_finished_then_the_peak_is_four():

@@ -7,10 +7,30 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from iovox_async.sandbox import Faults, Sandbox
+from support.waiting import until_sync
 
 CREDENTIALS = {"username": "demo", "secureKey": "demo-key"}
 RANGE = {"start_date": "2024-01-01", "end_date": "2024-03-31"}
 PATH = "/calls/insights?start_date=2024-01-01&end_date=2024-03-31"
+
+
+def finish_requests(sandbox, base_url):
+    """Waits until nothing is left of requests that clients sent before; all clients must have closed their connections.
+
+    A client may have left while its connection or its request was not read yet.
+    """
+    # Connections are accepted in order, so that after this response the server has accepted all that were opened before.
+    # Requests with another path do not count.
+    request_raw(base_url, path="/nothing")
+    # It closes a connection when it has read all of it: what was sent, and that the client has left.
+    until_sync(lambda: not sandbox.stats.connections and not sandbox.stats.active_requests)
+
+
+def reset(sandbox, base_url, **faults):
+    """Sets the faults, and the counters to zero, so that no request of an earlier test counts as one of the next."""
+    finish_requests(sandbox, base_url)
+    sandbox.faults = Faults(**faults)
+    sandbox.reset_stats()
 
 
 def shared_sandbox(calls):
@@ -25,8 +45,7 @@ def shared_sandbox(calls):
     @pytest.fixture
     def sandbox(served):
         """A shared sandbox without faults, its counters at zero; the test must not change its calls."""
-        served[0].faults = Faults()
-        served[0].reset_stats()
+        reset(*served)
         return served[0]
 
     return served, sandbox

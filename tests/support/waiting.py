@@ -1,6 +1,7 @@
 """Waits for conditions, so that tests do not depend on the speed of the machine."""
 
 import asyncio
+import threading
 import time
 
 
@@ -18,6 +19,14 @@ def until_sync(condition):
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.002)
+
+
+def start_meanwhile(function, *args):
+    """Calls a function in another thread, and lets it end unless it waits for a lock of this one; returns the thread."""
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    thread.join(0.2)
+    return thread
 
 
 async def until_idle(sandbox):
