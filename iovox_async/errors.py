@@ -379,3 +379,7 @@ class BackfillMismatchError(BackfillError):
 
 class ManifestCorruptedError(BackfillError):
     """The manifest or a file it lists is damaged. `repair=True` downloads the affected calls again."""
+
+
+#: Errors after which the same request may succeed later; `RecordError` and `PagingError` are exceptions.
+TRANSIENT_ERRORS = (TransportError, ServerError, RateLimitError, DecodeError)

@@ -18,15 +18,7 @@ import msgspec
 from attrs import define, field
 
 from ._fetching.owner import current_task, end_with_current_task
-from .errors import (
-    DecodeError,
-    PagingError,
-    RateLimitError,
-    RecordError,
-    ServerError,
-    SessionError,
-    TransportError,
-)
+from .errors import TRANSIENT_ERRORS, PagingError, RecordError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["CallFollower"]
 
 logger: logging.Logger = logging.getLogger("iovox_async")
-
-#: Errors after which polling continues. Any other error would occur again at the next poll.
-TRANSIENT_ERRORS: Final = (TransportError, ServerError, RateLimitError, DecodeError)
 
 #: The number of new calls that the account's local time is estimated from, by their median, and the tolerance added to it.
 LEADS: Final = 9

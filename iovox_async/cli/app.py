@@ -15,6 +15,8 @@ from typing import Any
 import rich_click as click
 from click.exceptions import Exit
 
+from iovox_async import __version__
+
 from . import DONE, EXIT_CODES, FAILED, INTERRUPTED
 from .base import PlainHelp, common_options
 from .commands import COMMANDS
@@ -36,18 +38,6 @@ missing, a terminal prompts for it; no option takes the key. IOVOX_URL sets anot
 
 [bold]Exit codes[/bold]: {", ".join(f"{code} {meaning.partition(',')[0].partition(':')[0]}" for code, meaning in EXIT_CODES.items())}.
 """
-
-
-def _show_version(ctx: click.Context, _option: click.Parameter, requested: bool) -> None:
-    if requested:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("iovox-async")
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            number = "(not installed)"
-        click.echo(f"iovox {number}")
-        ctx.exit()
 
 
 class LazyCommand(click.RichCommand):
@@ -145,14 +135,7 @@ def _exit_codes() -> Iterator[None]:
     ),
     epilog=EPILOG,
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_version,
-    help="Show the version.",
-)
+@click.version_option(__version__, message="iovox %(version)s", help="Show the version.")
 def iovox() -> None:
     """The root command."""
 

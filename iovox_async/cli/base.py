@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import click as plain_click
@@ -129,3 +129,13 @@ def command(*examples: tuple[str, str]) -> Callable[[Callable[..., Any]], click.
         return click.command(cls=Command, help=with_examples(text, *examples))(function)
 
     return decorate
+
+
+def unknown_topic(topic: str, topics: Collection[str]) -> click.BadParameter:
+    """The error for an argument TOPIC that is none of the topics."""
+    from iovox_async.fields import did_you_mean
+
+    suggestion = did_you_mean(topic, topics)
+    return click.BadParameter(
+        f"must be one of {', '.join(topics)}, got {topic!r}{suggestion}", param_hint="TOPIC"
+    )

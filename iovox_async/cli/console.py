@@ -8,7 +8,6 @@ Invariant: no text from the network reaches a terminal with control characters i
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import io
 import os
@@ -50,27 +49,20 @@ _progress_screens: list[Console] = []
 switched_off: set[str] = set()
 
 
-@functools.cache
-def _screen_class() -> type[Console]:
-    from rich.console import Console
-
-    class Screen(Console):
-        """A console that exits with code 0 when its reader has closed the pipe."""
-
-        def on_broken_pipe(self) -> NoReturn:
-            discard_stdout()
-            raise Exit(DONE)
-
-    return Screen
-
-
 def _screen(*, stderr: bool) -> Console:
+    from rich.console import Console
     from rich.highlighter import NullHighlighter
 
     width = None if is_terminal("stderr" if stderr else "stdout") or "COLUMNS" in os.environ else _UNLIMITED
-    return _screen_class()(
-        stderr=stderr, width=width, highlighter=NullHighlighter(), markup=False, emoji=False
-    )
+    console = Console(stderr=stderr, width=width, highlighter=NullHighlighter(), markup=False, emoji=False)
+    console.on_broken_pipe = _exit_quietly  # type: ignore[method-assign] # rich's own exits with code 1
+    return console
+
+
+def _exit_quietly() -> NoReturn:
+    """Ends the command when the reader of its output has closed the pipe."""
+    discard_stdout()
+    raise Exit(DONE)
 
 
 def stdout_screen() -> Console:

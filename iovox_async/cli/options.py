@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -25,7 +26,6 @@ from iovox_async.fields import PRESETS, as_fields
 
 from .console import print_note
 from .profiles import credentials, profile_names
-from .ranges import FloatRange, IntRange
 
 if TYPE_CHECKING:
     from iovox_async import AsyncInsights
@@ -51,6 +51,38 @@ def collect_options(
         return collecting  # type: ignore[return-value] # click passes options by name, whatever the signature
 
     return decorate
+
+
+# Numbers.
+
+#: Written in ASCII digits, and finite. Python's own conversions, which click uses, also read `1_000`, digits of other scripts, `nan`
+#: and `inf`.
+_INTEGER: Final = re.compile(r"[+-]?\d{1,30}", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?(?:\d{1,30}\.?\d*|\.\d+)(?:e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+
+
+class IntRange(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads a value of an option."""
+        if isinstance(value, str) and not _INTEGER.fullmatch(value):
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FloatRange(click.FloatRange):
+    """A number within bounds, of seconds if an option does not say what else."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads a value of an option."""
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 # Connection.
@@ -81,16 +113,6 @@ class Account:
 
         return AsyncInsights(**self.arguments, **arguments)
 
-    def now(self) -> datetime:
-        """The account's local time, aware if its time zone is known; else this machine's, naive.
-
-        Raises:
-            ConfigurationError: there is no such time zone.
-        """
-        from iovox_async._params.timezones import zone_of
-
-        return datetime.now(zone_of(self.arguments["timezone"]))
-
     def resolve(self, typed: TypedRange, *, echo: bool = True) -> tuple[datetime | None, datetime | None]:
         """The first and last second of a range as typed.
 
@@ -100,8 +122,12 @@ class Account:
 
         Raises:
             QueryError: it is no range.
+            ConfigurationError: there is no such time zone.
         """
-        now = self.now()
+        from iovox_async._params.timezones import zone_of
+
+        # Aware if the account's time zone is known, else this machine's local time.
+        now = datetime.now(zone_of(self.arguments["timezone"]))
         start, end = parse_range(typed.start, typed.end, now=now)
         if echo and typed.in_words:
             zone = self.arguments["timezone"] or "this machine's time zone, as --timezone is not set"
@@ -141,7 +167,7 @@ def _zones() -> list[str]:
     return sorted(zoneinfo.available_timezones())
 
 
-_connection_option: Final = functools.partial(click.option, panel="Connection")
+_connection_option: Final = functools.partial(click.option, panel="Connection", show_envvar=True)
 #: Adds the options of a connection; the command gets `account`. Prompts before any event loop runs: in a loop, Ctrl-C
 #: at the prompt would wait for an input line.
 account_options: Final = collect_options(
@@ -152,7 +178,6 @@ account_options: Final = collect_options(
             is_eager=True,
             callback=_use_profile,
             envvar="IOVOX_PROFILE",
-            show_envvar=True,
             shell_complete=complete(profile_names),
             help="Take username, key, address, time zone and the like from this profile (iovox help environment).",
         ),
@@ -160,26 +185,22 @@ account_options: Final = collect_options(
             "--timezone",
             metavar="ZONE",
             envvar="IOVOX_TIMEZONE",
-            show_envvar=True,
             shell_complete=complete(_zones),
             help="The account's time zone, e.g. Europe/London, with which open ranges end exactly now. Default: unknown.",
         ),
         _connection_option(
             "--concurrency",
-            metavar="N",
             help="Maximum of concurrent requests.",
             type=IntRange(min=1),
             default=8,
         ),
         _connection_option(
             "--page-size",
-            metavar="N",
             help="Rows per request, 1 to 20,000. Default: chosen by the size of the records.",
             type=IntRange(1, 20_000),
         ),
         _connection_option(
             "--timeout",
-            metavar="SECONDS",
             help="Time limit of one attempt of a request, from start to last byte.",
             type=FloatRange(min=0, min_open=True),
             default=60.0,
@@ -189,14 +210,12 @@ account_options: Final = collect_options(
             metavar="URL",
             help="http://, https:// or socks5://; or 'environment' to use HTTPS_PROXY and similar variables.",
             envvar="IOVOX_PROXY",
-            show_envvar=True,
         ),
         _connection_option(
             "--ca-bundle",
             metavar="PATH",
             help="File or folder of CA certificates to trust; or 'system' for those of the operating system.",
             envvar="IOVOX_CA_BUNDLE",
-            show_envvar=True,
         ),
     ),
     ("profile", "timezone", "concurrency", "page_size", "timeout", "proxy", "ca_bundle"),
@@ -208,7 +227,7 @@ account_options: Final = collect_options(
 READ_PANEL: Final = "Calls to read"
 read_option: Final = functools.partial(click.option, panel=READ_PANEL)
 _DAY_LENGTH: Final = len("2024-01-31")
-output_option: Final = functools.partial(click.option, panel="Output")
+output_option: Final = functools.partial(click.option, panel="Output", show_envvar=True)
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import concurrent.futures
 import contextlib
 import io
 import os
@@ -21,18 +22,21 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from pathlib import Path, PurePath
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import msgspec
 import rich_click as click
+
+from iovox_async._platform import replace_file, sync_directory, sync_file
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds that a write may still take after the program was asked to exit.
 GRACE = 1.0
+_COMPRESSIONS: Final = (".gz", ".zst")
+_ENDINGS: Final = ("parquet", "arrow", "csv", "tsv", "jsonl")
 #: As many symbolic links as Linux follows.
 _MAX_LINKS = 40
 
@@ -44,27 +48,16 @@ async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
     After a cancellation it waits `GRACE` seconds for the call to finish, then raises the cancellation in any case; the
     function itself must record whether it has finished.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def set_outcome(result: T | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type] # without an error there is a result
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    outcome.set_running_or_notify_cancel()  # from here on, only the thread sets it
 
     def call() -> None:
-        result, failure = None, None
         try:
-            result = function(*args, **kwargs)
+            outcome.set_result(function(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 - it is raised where the future is awaited
-            failure = error
-        # The loop may be closed by now.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(set_outcome, result, failure)
+            outcome.set_exception(error)
 
+    future = asyncio.wrap_future(outcome)
     threading.Thread(target=call, name="iovox-write", daemon=True).start()
     try:
         return await asyncio.shield(future)
@@ -140,18 +133,12 @@ class Output(abc.ABC):
     async def _open(self) -> None:
         """Opens the file."""
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._os_errors():
-            await self._close(commit=error is None)
+            await self._close(commit=kind is None)
 
     async def _close(self, *, commit: bool) -> None:  # noqa: B027 - stdout stays open
         pass
-
-    async def keep(self, state: dict[str, Any]) -> bool:  # noqa: ARG002 - only files keep it
-        """Keeps what was written so far, so that a later run can continue; returns whether that is possible."""
-        return False
 
 
 def open_output(path: str | None) -> Output:
@@ -172,6 +159,29 @@ def open_output(path: str | None) -> Output:
     if stat.S_ISDIR(mode):
         raise click.UsageError(f"-o {shlex.quote(path)} is a directory. Name a file.")
     return _SpecialFile(path)
+
+
+def format_of_name(path: str | None, form: str | None = None) -> tuple[str | None, str]:
+    """The format that the ending of a file name selects, and its compression: `("csv", ".gz")`.
+
+    Args:
+        path: the name.
+        form: the value of `--format`, which takes precedence over the ending.
+
+    Raises:
+        click.UsageError: the ending selects no format, and there is no `--format`.
+    """
+    name = PurePath(path or "").name.lower()
+    compression = next((ending for ending in _COMPRESSIONS if name.endswith(ending)), "")
+    stem, dot, ending = name.removesuffix(compression).rpartition(".")
+    if ending in _ENDINGS and dot:
+        return form or ending, compression
+    if form is None and ((dot and stem) or compression):
+        raise click.UsageError(
+            f"-o {path}: the ending of FILE must be {', '.join(f'.{name}' for name in _ENDINGS)}, each also with .gz or .zst, or "
+            "give --format."
+        )
+    return form, compression
 
 
 def _find_descriptor(path: str) -> int | None:
@@ -260,7 +270,8 @@ class FileOutput(Output):
         if self._mode is not None:
             self._temporary.chmod(self._mode)
 
-    async def keep(self, state: dict[str, Any]) -> bool:
+    def keep(self, state: dict[str, Any]) -> bool:
+        """Keeps what was written so far, so that a later run can continue; returns whether that is possible."""
         with contextlib.suppress(OSError):
             self._file.close()
             state["bytes"] = self._temporary.stat().st_size
@@ -276,19 +287,13 @@ class FileOutput(Output):
         finally:
             with contextlib.suppress(OSError):
                 self._file.close()
-            # After the rename there is no such file any more.
-            with contextlib.suppress(OSError):
-                self._temporary.unlink()
-            if commit:
-                for path in (self.unfinished, self._state):
-                    with contextlib.suppress(OSError):
-                        path.unlink()
+            # After the rename there is no temporary file any more.
+            for path in (self._temporary, *((self.unfinished, self._state) if commit else ())):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _commit(self) -> None:
-        from iovox_async.backfill._storage_local import FileSystem  # a slow import, only needed for files
-
-        file_system = FileSystem()
-        file_system.sync(self._file)
+        sync_file(self._file.fileno())
         self._file.close()
-        file_system.rename(self._temporary, self._path)
-        file_system.sync_directory(self._path.parent)
+        replace_file(self._temporary, self._path)
+        sync_directory(self._path.parent)

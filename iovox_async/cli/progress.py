@@ -32,7 +32,7 @@ from .console import (
     switched_off,
 )
 from .output import background_task
-from .tables import align_cells
+from .tables import format_table
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
@@ -265,8 +265,7 @@ def verification_table(report: BackfillReport) -> str:
         )
         for certificate in report.certificates
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(align_cells(row, widths, right={1}) for row in rows)
+    return format_table(rows, right={1})
 
 
 def _cost(report: BackfillReport) -> str:

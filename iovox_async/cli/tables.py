@@ -5,8 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
-from .console import is_terminal
+from .console import escape_controls, is_terminal
+
+if TYPE_CHECKING:
+    from iovox_async import Call
+
+#: Times, ids and numbers are not wider than this; a table of calls cuts none of them.
+_UNCUT: Final = 19
 
 
 def _fit_cell(text: str, width: int) -> str:
@@ -26,14 +33,14 @@ def align_cells(row: Sequence[str], widths: Sequence[int], right: Collection[int
     ).rstrip()
 
 
+def format_cell(text: str) -> str:
+    """A text from the network as a cell: without control characters, in one line."""
+    return escape_controls(text).replace("\n", " ")
+
+
 def stdout_is_unicode() -> bool:
     """Whether stdout can encode every character."""
     return (sys.stdout.encoding or "").lower().startswith("utf")
-
-
-def terminal_width() -> int:
-    """The columns of the terminal."""
-    return shutil.get_terminal_size().columns
 
 
 def fit_columns(rows: Sequence[Sequence[str]], *, narrowest: int = 6) -> list[int]:
@@ -43,7 +50,7 @@ def fit_columns(rows: Sequence[Sequence[str]], *, narrowest: int = 6) -> list[in
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     if not is_terminal("stdout"):
         return widths
-    space = terminal_width()
+    space = shutil.get_terminal_size().columns
     while len(widths) > 1 and _line_width([min(width, narrowest) for width in widths]) > space:
         widths.pop()
     while _line_width(widths) > space and max(widths) > 1:
@@ -53,3 +60,42 @@ def fit_columns(rows: Sequence[Sequence[str]], *, narrowest: int = 6) -> list[in
 
 def _line_width(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * (len(widths) - 1)
+
+
+def format_table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """The lines of a table; see `align_cells` and `fit_columns`."""
+    widths = fit_columns(rows)
+    return "\n".join(align_cells(row, widths, right) for row in rows)
+
+
+class TableEncoder:
+    """Aligned columns for people. The first page decides their widths; on a terminal they fit its width.
+
+    Attributes:
+        columns: the columns that were requested.
+        widths: the widths of those that fit; none before the first page.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        from iovox_async._parsing.compiled import (
+            requested_keys,  # a slow import, and other tables do not need it
+        )
+
+        self.columns: Sequence[str] = requested_keys(fields)
+        self.widths: list[int] = []
+
+    def header(self) -> bytes:
+        """Nothing: the first page decides the widths."""
+        return b""
+
+    def encode(self, calls: Sequence[Call]) -> bytes:
+        """The bytes of these calls, after the titles if they are the first ones."""
+        from iovox_async._encoding import csv_cell
+
+        documents = (call.to_dict() for call in calls)
+        rows = [[format_cell(csv_cell(row.get(column))) for column in self.columns] for row in documents]
+        if not self.widths:
+            rows.insert(0, [*self.columns])
+            self.widths = fit_columns(rows, narrowest=_UNCUT)
+        lines = "".join(f"{align_cells(row, self.widths)}\n" for row in rows)
+        return lines.encode(sys.stdout.encoding or "utf-8", "replace")

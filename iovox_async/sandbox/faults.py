@@ -95,15 +95,15 @@ class Faults:
         error_rate: share of the requests that fail, 0 to 1.
         every_nth: every n-th request fails; 0 for none.
         fail_first: the first n requests fail.
-        fail_at: numbers of requests that fail.
+        fail_at: numbers of the requests that fail.
         fail_after: all requests after the n-th fail.
         fail_above_rows: requests fail whose page would have more than n rows.
-        kinds: how requests fail; one of them is drawn for each failing request.
-        retry_after: the Retry-After header of "429" and "503", seconds or any text; None for no header.
+        kinds: how requests fail; one is drawn for each.
+        retry_after: the Retry-After header of "429" and "503": seconds, or any text; by default there is none.
         location: the Location header of "302".
         drip_interval: seconds between the bytes of "drip".
-        error_format: the format of error bodies, "xml", "json" or "text".
-        max_page_rows: maximum of rows a page, whatever limit is requested.
+        error_format: the format of error bodies.
+        max_page_rows: a page has at most n rows, whatever limit is requested.
         max_page_rows_after: number of requests after which `max_page_rows` applies.
         shuffle_ties: the order of rows with equal sort keys changes between requests.
         exclusive_end: calls in the last second of the range are left out.
@@ -127,7 +127,7 @@ class Faults:
     fail_after: int | None = attrs.field(default=None, validator=_between(0))
     fail_above_rows: int | None = attrs.field(default=None, validator=_between(0))
     kinds: tuple[FaultKind, ...] = attrs.field(default=("500",), converter=_to_kinds, validator=_check_kinds)
-    retry_after: float | str | None = None
+    retry_after: str | float | None = None
     location: str = "https://elsewhere.example.com/rest/v1/calls/insights"
     drip_interval: float = attrs.field(default=0.05, validator=_between(0))
     error_format: ErrorFormat = attrs.field(default="xml", validator=_check_format)

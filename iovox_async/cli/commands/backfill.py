@@ -12,18 +12,9 @@ import attrs
 import rich_click as click
 from click.exceptions import Exit
 
-from iovox_async import (
-    DecodeError,
-    InsightsQuery,
-    IovoxError,
-    QueryError,
-    RateLimitError,
-    RecordError,
-    ServerError,
-    TLSError,
-    TransportError,
-)
+from iovox_async import InsightsQuery, IovoxError, QueryError, RecordError, TLSError
 from iovox_async._redaction import hide_credentials
+from iovox_async.errors import TRANSIENT_ERRORS
 
 from .. import FAILED, UNFINISHED, options
 from ..base import command
@@ -45,7 +36,6 @@ from ..progress import (
     verification_table,
     write_event,
 )
-from ..ranges import FloatRange
 from ..resume import print_resume_command, resume_command, resume_preparation
 
 if TYPE_CHECKING:
@@ -56,9 +46,6 @@ if TYPE_CHECKING:
 
 #: The names in `backfill.FORMATS`, repeated because that module takes long to import.
 FORMATS = ("parquet", "delta", "jsonl", "jsonl.zst", "csv")
-#: Errors that may be gone when the same command is run again, and subclasses that will not.
-_TEMPORARY_ERRORS = (TransportError, RateLimitError, ServerError, DecodeError)
-_PERMANENT_ERRORS = (TLSError, RecordError)
 #: Seconds between two lines of progress, and over which the rate is estimated.
 _LINE_INTERVAL, _RATE_PERIOD = 5.0, 20.0
 
@@ -104,7 +91,7 @@ class BackfillCommand:
         except QueryError:
             raise
         except IovoxError as error:
-            temporary = isinstance(error, _TEMPORARY_ERRORS) and not isinstance(error, _PERMANENT_ERRORS)
+            temporary = isinstance(error, TRANSIENT_ERRORS) and not isinstance(error, TLSError | RecordError)
             can_continue = temporary or bool(self.job.progress.partitions)
             code = exit_code_of(error)
             code = UNFINISHED if code == FAILED and can_continue else code
@@ -180,8 +167,7 @@ class BackfillCommand:
 @options.fields_option("; id and call_start are always included")
 @options.read_option(
     "--finality-delay",
-    metavar="SECONDS",
-    type=FloatRange(min=0),
+    type=options.FloatRange(min=0),
     default=7200.0,
     help="A partition is downloaded again until its end is this long ago, because calls and transcripts arrive late.",
 )
@@ -196,7 +182,6 @@ class BackfillCommand:
     metavar="DIR",
     required=True,
     envvar="IOVOX_OUT",
-    show_envvar=True,
     help="The directory, or a URL (s3://bucket/calls, gs://, az://, ...). One directory belongs to one backfill.",
 )
 @options.output_option(

@@ -17,6 +17,7 @@ from click.exceptions import Exit
 
 from iovox_async import Field, InsightsQuery, IovoxError
 from iovox_async._call_writer import BINARY, CallWriter
+from iovox_async._encoding import ENCODERS
 
 from .. import CREDENTIALS, INTERRUPTED, UNFINISHED, options
 from ..base import command
@@ -31,11 +32,10 @@ from ..console import (
 from ..dry_run import print_estimate
 from ..errors import exit_code_of, format_error, run
 from ..filters import filter_options, print_no_calls
-from ..formats import FORMATS, TableEncoder, format_of_name
-from ..output import FileOutput, Output, open_output, run_in_thread
+from ..output import FileOutput, Output, format_of_name, open_output, run_in_thread
 from ..progress import show_progress, stream_summary
-from ..ranges import IntRange
 from ..resume import print_resume_command
+from ..tables import TableEncoder
 
 if TYPE_CHECKING:
     from iovox_async import CallStream, StreamStats
@@ -137,9 +137,13 @@ class CallsCommand:
         if self.position and (self.output.keeps_partial_data or self.writer.can_continue):
             await self._write(self.writer.finish())
         state = {"position": self.position, "written": self.written, "form": self.writer.form}
-        self.kept = bool(
-            self.position and self.written and self.writer.can_continue and await self.output.keep(state)
-        )
+        if (
+            isinstance(self.output, FileOutput)
+            and self.writer.can_continue
+            and self.position
+            and self.written
+        ):
+            self.kept = self.output.keep(state)
 
     def _print_resume_command(self, reason: str = "") -> bool:
         """Prints the command that writes the rest; returns False if there is none."""
@@ -194,7 +198,7 @@ class CallsCommand:
     help="Any order but by call_start is read by page numbers, which can miss calls while data changes.",
 )
 @options.read_option(
-    "--limit", "max_calls", metavar="N", type=IntRange(min=1), help="Maximum number of calls to write."
+    "--limit", "max_calls", type=options.IntRange(min=1), help="Maximum number of calls to write."
 )
 @options.read_option(
     "--resume",
@@ -218,7 +222,7 @@ class CallsCommand:
 @options.output_option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=click.Choice([*ENCODERS, *BINARY, "table"]),
     help="JSON Lines; CSV or TSV, with nested fields as JSON and spreadsheet formulas escaped; Parquet; Arrow (in a pipe, its "
     "stream format); or a table. Default: by the ending of FILE, else jsonl.",
 )
@@ -306,9 +310,9 @@ def calls(
             account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, position=resume
         )
         await command.run()
-        if table is not None and table.shown < table.columns:
+        if table and 0 < (shown := len(table.widths)) < len(table.columns):
             print_note(
-                f"The terminal shows {table.shown} of {table.columns} columns; --columns selects others."
+                f"The terminal shows {shown} of {len(table.columns)} columns; --columns selects others."
             )
 
     run(run_command)

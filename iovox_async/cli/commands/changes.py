@@ -13,7 +13,7 @@ from iovox_async.dates import parse_start
 
 from ..base import command
 from ..console import format_count, print_note
-from ..ranges import IntRange
+from ..options import IntRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,6 @@ _TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
 )
 @click.option(
     "--since-version",
-    metavar="N",
     type=IntRange(min=0),
     help="Changes from this version of the table on.",
     panel="Table",

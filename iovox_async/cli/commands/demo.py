@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import rich_click as click
 from rich.syntax import Syntax
 from rich.table import Table
-from rich.text import Text
 
 from iovox_async._platform import peak_memory
 from iovox_async.sandbox import KEY, USERNAME, Faults
@@ -24,8 +23,8 @@ from ..console import (
     stdout_screen,
 )
 from ..errors import run
+from ..options import IntRange
 from ..progress import show_progress
-from ..ranges import IntRange
 
 if TYPE_CHECKING:
     from iovox_async import StreamStats
@@ -49,8 +48,8 @@ asyncio.run(main())
 
 
 @command(("a million calls", "iovox demo --calls 1000000"))
-@click.option("--calls", metavar="N", type=IntRange(min=1), default=50_000, help="Calls in the quarter.")
-@click.option("--seed", metavar="N", type=IntRange(), default=0, help="The same seed gives the same calls.")
+@click.option("--calls", type=IntRange(min=1), default=50_000, help="Calls in the quarter.")
+@click.option("--seed", type=IntRange(), default=0, help="The same seed gives the same calls.")
 def demo(*, calls: int, seed: int) -> None:
     """Runs `iovox demo`.
 
@@ -102,13 +101,11 @@ def _print_result(stats: StreamStats, elapsed: float, first_call: float) -> None
     for name, value in rows.items():
         table.add_row(name, value)
     print_page(table)
-    screen.print(Text("\nThe same program for the account of IOVOX_USERNAME and IOVOX_SECURE_KEY:\n"))
+    screen.print("\nThe same program for the account of IOVOX_USERNAME and IOVOX_SECURE_KEY:\n")
     # Highlighted text is not cut off at the edge of a narrow terminal, as a `Syntax` is, and can be copied whole.
     highlighted = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(PROGRAM)
     screen.print(highlighted, soft_wrap=True)
     screen.print(
-        Text(
-            f"Without an account, run iovox sandbox --start {START} --end {END}: it serves generated calls and "
-            "prints the variables to set."
-        )
+        f"Without an account, run iovox sandbox --start {START} --end {END}: it serves generated calls and prints the "
+        "variables to set."
     )

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import rich_click as click
 
-from iovox_async.fields import did_you_mean
-
-from ..base import command
+from ..base import command, unknown_topic
 from ..console import is_terminal, stdout_screen
 
 if TYPE_CHECKING:
@@ -40,13 +38,12 @@ def docs(topic: str | None) -> None:
     if topic is None:
         width = max(map(len, pages))
         for name, page in pages.items():
-            click.echo(f"{name:{width}}  {_title(page.read_text('utf-8'))}")
+            title = page.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+            click.echo(f"{name:{width}}  {title}")
         return
     name = topic.lower().removesuffix(".md")
     if name not in pages:
-        raise click.BadParameter(
-            f"must be one of {', '.join(pages)}, got {topic!r}{did_you_mean(name, pages)}", param_hint="TOPIC"
-        )
+        raise unknown_topic(topic, pages)
     text = pages[name].read_text("utf-8")
     if not is_terminal("stdout"):
         click.echo(text, nl=False)
@@ -55,7 +52,3 @@ def docs(topic: str | None) -> None:
 
     screen = stdout_screen()
     screen.print(Markdown(text, hyperlinks=False), width=min(screen.width, _LINE_WIDTH))
-
-
-def _title(text: str) -> str:
-    return text.partition("\n")[0].removeprefix("# ")

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import rich_click as click
 from click.exceptions import Exit
 
@@ -24,71 +23,12 @@ from ..console import (
 )
 from ..errors import run
 from ..filters import filter_options
-from ..output import Output, background_task, open_output
-from ..ranges import FloatRange
+from ..output import background_task, open_output
 from ..resume import print_resume_command
 
 if TYPE_CHECKING:
     from iovox_async import Call
     from iovox_async.follow import CallFollower
-
-
-@attrs.frozen(repr=False)
-class FollowCommand:
-    """One run of the command.
-
-    Attributes:
-        arguments: the arguments of `AsyncInsights.follow`.
-        as_lines: whether calls are written as lines for people instead of JSON.
-        ctx: the command as it was called, from which the command that continues is built.
-    """
-
-    account: options.Account
-    arguments: dict[str, Any]
-    as_lines: bool
-    output: Output
-    ctx: click.Context
-
-    async def run(self) -> None:
-        """Writes calls until it is cancelled."""
-        async with self.account.client() as insights, insights.follow(**self.arguments) as follower:
-            try:
-                if is_terminal("stderr"):
-                    since = f"{follower.latest_call_start:%Y-%m-%d %H:%M:%S}"
-                    print_note(f"Writing new calls since {since}. Press Ctrl-C to stop.", style="dim")
-                async with background_task(self._report_outages(follower)), self.output:
-                    async for call in follower:
-                        await self.output.write(self._encode(call))
-            except asyncio.CancelledError:
-                return_to_line_start()
-                since = follower.latest_call_start.isoformat(" ", "seconds")
-                print_resume_command(
-                    self.ctx, "Interrupted.", {"--since": since}, without={"--start", "START"}
-                )
-                raise Exit(INTERRUPTED) from None
-
-    def _encode(self, call: Call) -> bytes:
-        if self.as_lines:
-            line = f"{escape_controls(format_call(call))}\n"
-            return line.encode(sys.stdout.encoding, "replace")
-        return encode_json(call) + b"\n"
-
-    async def _report_outages(self, follower: CallFollower) -> None:
-        """Prints a note when polls begin to fail, and when they succeed again."""
-        in_outage, failed_polls = False, 0
-        poll_count = follower.poll_count
-        while True:
-            await asyncio.sleep(0.1)
-            if follower.poll_count == poll_count:
-                continue
-            failing = follower.failed_polls > failed_polls
-            poll_count, failed_polls = follower.poll_count, follower.failed_polls
-            if failing and not in_outage:
-                interval = self.arguments["interval"]
-                print_warning(f"A poll failed; polling again every {interval:g} s.", style="yellow")
-            elif in_outage and not failing:
-                print_warning("Polls succeed again.", style="green")
-            in_outage = failing
 
 
 @command(
@@ -101,15 +41,13 @@ class FollowCommand:
 @options.range_options("now (without --timezone: UTC-12)", start="--since", end=False)
 @options.read_option(
     "--interval",
-    metavar="SECONDS",
-    type=FloatRange(min=0, min_open=True),
+    type=options.FloatRange(min=0, min_open=True),
     default=60.0,
     help="Seconds between polls.",
 )
 @options.read_option(
     "--lookback",
-    metavar="SECONDS",
-    type=FloatRange(min=0),
+    type=options.FloatRange(min=0),
     default=7200.0,
     help="Seconds before the latest call that each poll reads again, because calls and transcripts arrive late.",
 )
@@ -144,13 +82,50 @@ def follow(
 
     It waits until an outage ends. An error that polling again cannot fix (a wrong key, a wrong filter) ends it.
     """
-    as_lines = form == "line" or (form == "auto" and is_terminal("stdout"))
+    encode = _encode_line if form == "line" or (form == "auto" and is_terminal("stdout")) else encode_json
 
-    async def run_command() -> None:
+    async def write() -> None:
         since, _ = account.resolve(typed, echo=False)
         if typed.in_words:
             print_note(f"From {since} on.")
         arguments.update(filters, since=since)
-        await FollowCommand(account, arguments, as_lines, open_output(None), ctx).run()
+        async with account.client() as insights, insights.follow(**arguments) as follower:
+            try:
+                if is_terminal("stderr"):
+                    since_text = f"{follower.latest_call_start:%Y-%m-%d %H:%M:%S}"
+                    print_note(f"Writing new calls since {since_text}. Press Ctrl-C to stop.", style="dim")
+                async with (
+                    background_task(_report_outages(follower, arguments["interval"])),
+                    open_output(None) as output,
+                ):
+                    async for call in follower:
+                        await output.write(encode(call) + b"\n")
+            except asyncio.CancelledError:
+                return_to_line_start()
+                new = {"--since": follower.latest_call_start.isoformat(" ", "seconds")}
+                print_resume_command(ctx, "Interrupted.", new, without={"--start", "START"})
+                raise Exit(INTERRUPTED) from None
 
-    run(run_command)
+    run(write)
+
+
+def _encode_line(call: Call) -> bytes:
+    """A call as a line for people."""
+    return escape_controls(format_call(call)).encode(sys.stdout.encoding, "replace")
+
+
+async def _report_outages(follower: CallFollower, interval: float) -> None:
+    """Prints a note when polls begin to fail, and when they succeed again."""
+    in_outage, failed_polls = False, 0
+    poll_count = follower.poll_count
+    while True:
+        await asyncio.sleep(0.1)
+        if follower.poll_count == poll_count:
+            continue
+        failing = follower.failed_polls > failed_polls
+        poll_count, failed_polls = follower.poll_count, follower.failed_polls
+        if failing and not in_outage:
+            print_warning(f"A poll failed; polling again every {interval:g} s.", style="yellow")
+        elif in_outage and not failing:
+            print_warning("Polls succeed again.", style="green")
+        in_outage = failing

@@ -6,10 +6,8 @@ from importlib.resources import files
 
 import rich_click as click
 
-from iovox_async.fields import did_you_mean
-
 from .. import EXIT_CODES
-from ..base import command
+from ..base import command, unknown_topic
 from ..options import complete
 from . import COMMANDS
 
@@ -42,6 +40,4 @@ def help(ctx: click.RichContext, /, *, topic: str | None) -> None:  # noqa: A001
     elif topic is None:
         click.echo(f"{ctx.parent.get_help()}\n\nTopics: {', '.join(_TOPICS)} (iovox help TOPIC).")
     else:
-        suggestion = did_you_mean(name, (*_TOPICS, *COMMANDS))
-        topics = ", ".join((*_TOPICS, *COMMANDS))
-        raise click.BadParameter(f"must be one of {topics}, got {topic!r}{suggestion}", param_hint="TOPIC")
+        raise unknown_topic(topic, (*_TOPICS, *COMMANDS))

@@ -9,8 +9,8 @@ import rich_click as click
 from iovox_async._profiles import config_path, load_profiles
 
 from ..base import command
-from ..console import escape_controls, print_note
-from ..tables import align_cells, fit_columns
+from ..console import print_note
+from ..tables import format_cell, format_table
 
 _COLUMNS = ("profile", "username", "address", "time zone", "key")
 
@@ -28,10 +28,6 @@ def profiles() -> None:
     used = os.environ.get("IOVOX_PROFILE") or default
     rows: list[tuple[str, ...]] = [_COLUMNS]
     for name, profile in sorted(by_name.items()):
-        entries = (profile.entries.get(key, "") for key in ("username", "url", "timezone"))
-        rows.append(
-            (f"{name}{'*' if name == used else ''}", *map(escape_controls, entries), profile.key_source)
-        )
-    widths = fit_columns(rows)
-    for row in rows:
-        click.echo(align_cells(row, widths))
+        entries = [format_cell(profile.entries.get(key, "")) for key in ("username", "url", "timezone")]
+        rows.append((f"{name}{'*' if name == used else ''}", *entries, profile.key_source))
+    click.echo(format_table(rows))

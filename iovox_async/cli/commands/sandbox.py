@@ -5,69 +5,58 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import rich_click as click
 
 from iovox_async import MissingExtraError
 from iovox_async.dates import parse_end, parse_start
-from iovox_async.sandbox import FAULT_KINDS, KEY, USERNAME, Faults, Sandbox
+from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 
 from ..base import command
 from ..console import format_count, is_terminal, print_note, print_warning, stdout_screen
 from ..errors import run
-from ..options import collect_options
-from ..ranges import FloatRange, IntRange
+from ..options import FloatRange, IntRange, collect_options
 
-_COUNT = IntRange(min=0)
-_AMOUNT = FloatRange(min=0)
+#: The types of options for those of the attributes of `Faults`, which checks their bounds.
+_TYPES: Final = {int: IntRange(min=0), float: FloatRange(min=0), str: click.STRING, bool: click.BOOL}
+#: What each attribute does, by the docstring of `Faults`; other attributes are in backticks.
+_FAULT_HELP: Final = dict(re.findall(r"^ +(\w+): (.+)$", Faults.__doc__ or "", re.MULTILINE))
+FAULTS: Final = get_type_hints(Faults)
 
-#: For each attribute of `Faults` the type of its value (None for a flag), its metavar, and what it does.
-FAULTS: Final[dict[str, tuple[Any, str | None, str]]] = {
-    "latency": (_AMOUNT, "SECONDS", "Delay before every response."),
-    "jitter": (_AMOUNT, "SECONDS", "Maximum of a random delay in addition."),
-    "error_rate": (FloatRange(0, 1), "SHARE", "This share of the requests fails."),
-    "every_nth": (_COUNT, "N", "Every n-th request fails."),
-    "fail_first": (_COUNT, "N", "The first n requests fail."),
-    "fail_at": (_COUNT, "N", "The n-th request fails, counted from 1. Repeat the option for several."),
-    "fail_after": (_COUNT, "N", "All requests after the n-th fail."),
-    "fail_above_rows": (_COUNT, "N", "Requests fail whose response would have more than n rows."),
-    "kinds": (
-        click.Choice(FAULT_KINDS),
-        "KIND",
-        f"How requests fail: {', '.join(FAULT_KINDS)}. Repeat the option to mix several.",
-    ),
-    "retry_after": (str, "SECONDS", "The Retry-After header of 429 and 503: seconds, or any text."),
-    "location": (str, "URL", "The Location header of 302."),
-    "drip_interval": (_AMOUNT, "SECONDS", "Seconds between the bytes of the kind drip."),
-    "error_format": (click.Choice(["xml", "json", "text"]), "FORMAT", "Format of error bodies."),
-    "max_page_rows": (IntRange(min=1), "N", "A page has at most n rows, whatever limit is requested."),
-    "max_page_rows_after": (_COUNT, "N", "That limit applies after the n-th request."),
-    "shuffle_ties": (None, None, "Calls of the same second change their order with every request."),
-    "exclusive_end": (None, None, "Calls in the second of end_date are left out."),
-    "ignore_page": (None, None, "Every page is the first one."),
-    "ignore_dates": (None, None, "start_date and end_date are ignored."),
-    "inserts_per_request": (_AMOUNT, "N", "Calls inserted before each request; may be a fraction."),
-    "deletes_per_request": (_AMOUNT, "N", "Calls deleted before each request."),
-    "gzip": (None, None, "Responses are compressed for clients that accept gzip."),
-    "keep_alive": (_AMOUNT, "SECONDS", "Idle connections are closed after this time."),
-}
-_REPEATABLE: Final = {"fail_at", "kinds"}
+
+def _option_name(fault: str) -> str:
+    return "--kind" if fault == "kinds" else "--" + fault.replace("_", "-")
 
 
 def _fault_option(name: str) -> Callable[[Any], Any]:
-    value_type, metavar, help_text = FAULTS[name]
-    is_flag, multiple = value_type is None, name in _REPEATABLE
+    help_text = re.sub(r"`(\w+)`", lambda match: _option_name(match[1]), _FAULT_HELP.get(name, ""))
+    help_text = help_text[:1].upper() + help_text[1:]
+    if multiple := get_origin(FAULTS[name]) is tuple:
+        help_text += " Repeat the option for several."
+    # Of `tuple[int, ...]` and `float | None` the first type counts, of a Literal each value.
+    annotation = get_args(FAULTS[name])[0] if multiple else FAULTS[name]
+    first, *others = get_args(annotation) or (annotation,)
+    metavar: str | None = None
+    if isinstance(first, str):
+        value_type: Any = click.Choice([first, *others])
+        help_text += f" One of {', '.join(value_type.choices)}."
+        metavar = name.removesuffix("s").rpartition("_")[2].upper()
+    else:
+        value_type = _TYPES[first]
+    if first is float and "seconds" not in help_text.lower():
+        metavar = "N"
     return click.option(
-        "--kind" if name == "kinds" else "--" + name.replace("_", "-"),
+        _option_name(name),
         name,
-        type=click.BOOL if is_flag else value_type,
+        type=value_type,
         metavar=metavar,
-        is_flag=is_flag,
+        is_flag=first is bool,
         multiple=multiple,
-        default=False if is_flag else () if multiple else None,
+        default=False if first is bool else () if multiple else None,
         show_default=False,
         help=help_text,
         panel="Faults",
@@ -102,12 +91,13 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
 )
 @_calls_option(
     "--port",
-    metavar="N",
     type=IntRange(0, 65535),
     default=0,
     help="Port to listen on; 0 chooses a free one.",
 )
-@_calls_option("--calls", metavar="N", type=_COUNT, default=10_000, help="Number of calls to generate.")
+@_calls_option(
+    "--calls", metavar="N", type=IntRange(min=0), default=10_000, help="Number of calls to generate."
+)
 @_calls_option(
     "--start", metavar="DATE", help="First day of the calls. Default: 90 days before the last one."
 )
@@ -118,7 +108,6 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
 )
 @_calls_option(
     "--seed",
-    metavar="N",
     type=IntRange(min=0),
     default=0,
     help="The same seed gives the same calls and faults.",
@@ -126,7 +115,7 @@ _calls_option: Final = functools.partial(click.option, panel="Calls")
 @_calls_option(
     "--arrival-interval",
     metavar="SECONDS",
-    type=_AMOUNT,
+    type=FloatRange(min=0),
     default=0.0,
     help="While the live page is open in a browser, a new call arrives about this often, after END. Default: never.",
 )

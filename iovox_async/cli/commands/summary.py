@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,13 +24,12 @@ from iovox_async.fields import did_you_mean
 
 from .. import options
 from ..base import command
-from ..console import escape_controls, format_count, format_duration, is_terminal
+from ..console import format_count, format_duration, is_terminal
 from ..errors import run
 from ..filters import filter_options, print_no_calls
 from ..output import open_output, run_in_thread
 from ..progress import show_progress
-from ..ranges import IntRange
-from ..tables import align_cells, fit_columns, stdout_is_unicode, terminal_width
+from ..tables import align_cells, fit_columns, format_cell, stdout_is_unicode
 
 if TYPE_CHECKING:
     from iovox_async._summary import Row
@@ -85,9 +85,7 @@ def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequenc
     type=click.Choice(["group", *FIGURES]),
     help="Largest first by a figure, or by group. Default: calls; for a group of time, that group.",
 )
-@options.output_option(
-    "--limit", metavar="N", type=IntRange(min=1), help="Maximum number of groups to print."
-)
+@options.output_option("--limit", type=options.IntRange(min=1), help="Maximum number of groups to print.")
 @options.output_option(
     "--format",
     "form",
@@ -150,13 +148,12 @@ def summary(
     else:
         click.echo((to_csv if form == "csv" else to_json)(by, rows), nl=False)
     if plot is not None:
-        chart = to_svg(by, rows).encode()
+        run(lambda: _write(plot, to_svg(by, rows).encode()))
 
-        async def write() -> None:
-            async with open_output(plot) as output:
-                await output.write(chart)
 
-        run(write)
+async def _write(path: str, data: bytes) -> None:
+    async with open_output(path) as output:
+        await output.write(data)
 
 
 def _side_by_side(by: Sequence[str], rows: Sequence[Row], sort: str | None, limit: int | None) -> str:
@@ -186,7 +183,7 @@ def _format_number(value: float) -> str:
 
 
 def _cell(label: str) -> str:
-    return escape_controls(label).replace("\n", " ") or "(none)"
+    return format_cell(label) or "(none)"
 
 
 def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
@@ -195,13 +192,13 @@ def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
         shown = [_FORMATS.get(name, _format_number)(figures[name]) for name in _TITLES]
         cells.append([*map(_cell, key), *shown])
     widths = fit_columns(cells)
-    bar_width = min(40, terminal_width() - sum(widths) - 2 * len(widths)) if is_terminal("stdout") else 0
-    most = max((figures["calls"] for _, figures in rows), default=1)
-    block = "\u2588" if stdout_is_unicode() else "#"
-    figure_columns = range(len(by), len(by) + len(_TITLES))
-    lines = []
-    for number, row in enumerate(cells):
-        bar = block * max(1, round(bar_width * rows[number - 1][1]["calls"] / most)) if number else ""
-        line = align_cells(row, widths, right=figure_columns)
-        lines.append(f"{line}  {bar}".rstrip() if bar_width >= _MIN_BAR else line)
-    return "\n".join(lines)
+    space = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths)
+    bar_width = min(40, space) if is_terminal("stdout") else 0
+    if bar_width >= _MIN_BAR:
+        most = max((figures["calls"] for _, figures in rows), default=1)
+        block = "\u2588" if stdout_is_unicode() else "#"
+        widths.append(bar_width)
+        for row, (_, figures) in zip(cells[1:], rows, strict=True):
+            row.append(block * max(1, round(bar_width * figures["calls"] / most)))
+    right = range(len(by), len(by) + len(_TITLES))
+    return "\n".join(align_cells(row, widths, right) for row in cells)
