@@ -24,14 +24,6 @@ def _set_log_level(ctx: click.Context, _option: click.Parameter, level: str | No
         ctx.meta[_LEVEL_KEY] = level
 
 
-def _switch_off(*names: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-    def callback(_ctx: click.Context, _option: click.Parameter, is_set: bool) -> None:
-        if is_set:
-            switched_off.update(names)
-
-    return callback
-
-
 def common_options(*, root: bool) -> list[click.Option]:
     """The options that work before and after the name of a command."""
     environment: dict[str, Any] = {"envvar": "IOVOX_LOG", "show_envvar": True} if root else {}
@@ -47,13 +39,15 @@ def common_options(*, root: bool) -> list[click.Option]:
         option(
             ["-q", "--quiet"],
             is_flag=True,
-            callback=_switch_off("notes", "progress"),
+            callback=lambda _ctx, _option, is_set: switched_off.update(
+                {"notes", "progress"} if is_set else ()
+            ),
             help="Print nothing on stderr unless something is wrong.",
         ),
         option(
             ["--no-progress"],
             is_flag=True,
-            callback=_switch_off("progress"),
+            callback=lambda _ctx, _option, is_set: switched_off.update({"progress"} if is_set else ()),
             help="Show no progress.",
         ),
     ]
@@ -104,14 +98,17 @@ class Command(PlainHelp):
         self.params.extend(common_options(root=False))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from .errors import exit_on_error  # `iovox --help` does not need it
+
         ctx.meta[ARGUMENTS_KEY] = list(args)
-        rest = super().parse_args(ctx, args)
+        with exit_on_error():
+            rest = super().parse_args(ctx, args)
         # Here and not for the root command, as `iovox --help` needs no log.
         start_log(ctx.meta.get(_LEVEL_KEY, "warning"))
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        from .errors import exit_on_error  # `iovox --help` does not need it
+        from .errors import exit_on_error
 
         with exit_on_error():
             return super().invoke(ctx)

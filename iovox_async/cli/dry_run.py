@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -53,14 +52,10 @@ async def print_backfill(insights: AsyncInsights, job: Backfill, query: Insights
     """Prints which partitions are there, missing, or not final, and an estimate of what would be read."""
     plan = await job._plan()  # noqa: SLF001 - of this package
     for label, names in (("final", plan.final), ("not final", plan.open), ("missing", plan.missing)):
-        click.echo(f"{label}\t{_name(names)}")
+        shown = ", ".join(names) if len(names) <= _MAX_NAMED else f"{names[0]} to {names[-1]}"
+        click.echo(f"{label}\t{format_count(len(names), 'partition')}{f': {shown}' if names else ''}")
     if plan.start is None:
         click.echo("Nothing to download.")
         return
     range_to_read = attrs.evolve(query, start_date=plan.start, end_date=plan.end, date_constant=None)
     await print_estimate(insights, range_to_read, share=plan.share)
-
-
-def _name(names: Sequence[str]) -> str:
-    shown = ", ".join(names) if len(names) <= _MAX_NAMED else f"{names[0]} to {names[-1]}"
-    return f"{format_count(len(names), 'partition')}{f': {shown}' if names else ''}"

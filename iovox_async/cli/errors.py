@@ -72,11 +72,8 @@ def _typed_name(parameter: str, value: str = "") -> str:
             return name.upper()
         # Of two forms, the one that was typed.
         if option and (name == names[-1] or (ctx and ctx.params.get(name) is not None)):
-            return (
-                f"{option.opts[0]} {value}"
-                if value and not getattr(option, "is_flag", False)
-                else option.opts[0]
-            )
+            with_value = value and not getattr(option, "is_flag", False)
+            return f"{option.opts[0]} {value}" if with_value else option.opts[0]
     if parameter.isupper():  # a variable of the environment
         return parameter
     return VARIABLES.get(parameter, "--" + names[-1].replace("_", "-"))

@@ -20,12 +20,12 @@ import rich_click as click
 
 from iovox_async import ConfigurationError, Field
 from iovox_async._params.validators import InvalidValue
-from iovox_async._profiles import Profile, load_profile
+from iovox_async._profiles import Profile, load_profile, load_profiles, read_key
 from iovox_async.dates import parse_range
 from iovox_async.fields import PRESETS, as_fields
 
-from .console import print_note
-from .profiles import credentials, profile_names
+from . import CREDENTIALS
+from .console import is_terminal, print_note, print_warning
 
 if TYPE_CHECKING:
     from iovox_async import AsyncInsights
@@ -87,6 +87,8 @@ class FloatRange(click.FloatRange):
 
 # Connection.
 
+_PROMPTS: Final = {"username": "Username", "secure_key": "Secure key"}
+
 
 @attrs.frozen
 class Account:
@@ -138,17 +140,65 @@ class Account:
 
 
 def _use_profile(ctx: click.Context, _option: click.Parameter, name: str | None) -> Profile:
-    try:
-        profile = load_profile(name)
-    except ConfigurationError as error:
-        raise click.UsageError(str(error), ctx) from None
+    profile = load_profile(name)
     ctx.default_map = {**(ctx.default_map or {}), **profile.options}
     return profile
 
 
+class CredentialsError(click.UsageError):
+    """The credentials are missing."""
+
+    exit_code = CREDENTIALS
+
+
+def _profile_names() -> list[str]:
+    """The names of all profiles, for completion."""
+    try:
+        return sorted(load_profiles()[0])
+    except ConfigurationError:
+        return []
+
+
+def _credentials(profile: Profile) -> dict[str, str]:
+    """The arguments `username` and `secure_key` that the environment does not set, from the profile or from prompts.
+
+    A profile's key is only used with its own user.
+
+    Raises:
+        click.UsageError: one is missing and there is no terminal, or the command that prints the key fails.
+    """
+    arguments: dict[str, str] = {}
+    user, profile_user = os.environ.get("IOVOX_USERNAME"), profile.entries.get("username")
+    if not user and profile_user:
+        arguments["username"] = profile_user
+    if user and profile_user not in {None, user} and profile.name:
+        print_warning(
+            f"IOVOX_USERNAME overrides the user of the profile {profile.name}; so the profile's key is not used."
+        )
+    elif not os.environ.get("IOVOX_SECURE_KEY"):
+        try:
+            key = read_key(profile)
+        except ConfigurationError as error:
+            raise CredentialsError(str(error)) from None
+        arguments |= {"secure_key": key} if key else {}
+    missing = [
+        name for name in _PROMPTS if name not in arguments and not os.environ.get(f"IOVOX_{name.upper()}")
+    ]
+    if missing and not (is_terminal("stdin") and is_terminal("stderr")):
+        variables = " and ".join(f"IOVOX_{name.upper()}" for name in missing)
+        raise CredentialsError(
+            f"Set the environment variable{'s' if len(missing) > 1 else ''} {variables}, or use a profile (iovox help "
+            "environment). Without an account, try iovox demo."
+        )
+    prompts = {
+        name: click.prompt(_PROMPTS[name], hide_input=name == "secure_key", err=True) for name in missing
+    }
+    return arguments | prompts
+
+
 def _make_account(values: dict[str, Any]) -> dict[str, Any]:
     profile: Profile = values.pop("profile")
-    arguments = {"verify": values.pop("ca_bundle") or True, **values, **credentials(profile)}
+    arguments = {"verify": values.pop("ca_bundle") or True, **values, **_credentials(profile)}
     if profile.url and not os.environ.get("IOVOX_URL"):
         arguments["base_url"] = profile.url
     return {"account": Account(arguments, profile.name)}
@@ -178,7 +228,7 @@ account_options: Final = collect_options(
             is_eager=True,
             callback=_use_profile,
             envvar="IOVOX_PROFILE",
-            shell_complete=complete(profile_names),
+            shell_complete=complete(_profile_names),
             help="Take username, key, address, time zone and the like from this profile (iovox help environment).",
         ),
         _connection_option(
@@ -189,10 +239,7 @@ account_options: Final = collect_options(
             help="The account's time zone, e.g. Europe/London, with which open ranges end exactly now. Default: unknown.",
         ),
         _connection_option(
-            "--concurrency",
-            help="Maximum of concurrent requests.",
-            type=IntRange(min=1),
-            default=8,
+            "--concurrency", help="Maximum of concurrent requests.", type=IntRange(min=1), default=8
         ),
         _connection_option(
             "--page-size",
@@ -226,7 +273,7 @@ account_options: Final = collect_options(
 
 READ_PANEL: Final = "Calls to read"
 read_option: Final = functools.partial(click.option, panel=READ_PANEL)
-_DAY_LENGTH: Final = len("2024-01-31")
+_FULL_DATE: Final = re.compile(r"[\d-]{10}", re.ASCII)
 output_option: Final = functools.partial(click.option, panel="Output", show_envvar=True)
 
 
@@ -245,11 +292,7 @@ class TypedRange:
     @property
     def in_words(self) -> bool:
         """Whether it was typed in other words than full dates."""
-        return any(
-            text is not None
-            and not (len(text) >= _DAY_LENGTH and text[:_DAY_LENGTH].replace("-", "").isdecimal())
-            for text in (self.start, self.end)
-        )
+        return any(text and not _FULL_DATE.match(text) for text in (self.start, self.end))
 
 
 def range_options(default: str, *, start: str = "--start", end: bool = True) -> Callable[[F], F]:

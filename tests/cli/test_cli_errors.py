@@ -187,7 +187,7 @@ def test_missing_credentials_without_a_terminal_are_an_error(run, command):
 
 def test_missing_credentials_are_prompted_for(run, sandbox, monkeypatch):
     """Given no credentials and a terminal, when a command runs, then it prompts for both and hides the key."""
-    monkeypatch.setattr("iovox_async.cli.profiles.is_terminal", lambda _: True)
+    monkeypatch.setattr("iovox_async.cli.options.is_terminal", lambda _: True)
     missing = {"IOVOX_USERNAME": None, "IOVOX_SECURE_KEY": None}
     result = run("show", sandbox.ids()[0], "--json", env=missing, input=f"{USERNAME}\n{KEY}\n")
     assert result.exit_code == 0
@@ -199,7 +199,7 @@ def test_missing_credentials_are_prompted_for(run, sandbox, monkeypatch):
 
 def test_aborted_prompt_is_an_interruption(run, monkeypatch):
     """Given a prompt for the key, when it is aborted, then the exit code is 130, without a traceback."""
-    monkeypatch.setattr("iovox_async.cli.profiles.is_terminal", lambda _: True)
+    monkeypatch.setattr("iovox_async.cli.options.is_terminal", lambda _: True)
     result = run("show", 1, env={"IOVOX_SECURE_KEY": None}, input="")
     assert result.exit_code == 130
     assert "Traceback" not in result.output

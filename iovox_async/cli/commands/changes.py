@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
@@ -14,12 +13,6 @@ from iovox_async.dates import parse_start
 from ..base import command
 from ..console import format_count, print_note
 from ..options import IntRange
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-#: Columns of the change data feed that are no columns of calls.
-_TYPE, _VERSION, _TIME = "_change_type", "_commit_version", "_commit_timestamp"
 
 
 @command(
@@ -53,18 +46,15 @@ def changes(table: str, since: str | None, since_version: int | None) -> None:
         raise click.UsageError("--since and --since-version exclude each other")
     time = None if since is None else parse_start(since, now=datetime.now(UTC)).replace(tzinfo=UTC)
     counts: Counter[str] = Counter()
-    for row in _rows(read_changes(table, time if since_version is None else since_version)):
-        counts[row["change"]] += 1
-        click.echo(msgspec.json.encode(row, enc_hook=str))
+    for batch in read_changes(table, time if since_version is None else since_version):
+        for call in batch.to_pylist():
+            kind, version = call.pop("_change_type"), call.pop("_commit_version")
+            committed = f"{call.pop('_commit_timestamp'):%Y-%m-%dT%H:%M:%SZ}"
+            row = {"change": kind, "version": version, "time": committed, "call": call}
+            click.echo(msgspec.json.encode(row, enc_hook=str))
+            counts[kind] += 1
     texts = [
         format_count(counts[kind], name, name)
         for kind, name in (("insert", "inserted"), ("update_postimage", "updated"), ("delete", "deleted"))
     ]
     print_note(", ".join(texts))
-
-
-def _rows(batches: Any) -> Iterator[dict[str, Any]]:
-    for batch in batches:
-        for row in batch.to_pylist():
-            kind, version, time = row.pop(_TYPE), row.pop(_VERSION), row.pop(_TIME)
-            yield {"change": kind, "version": version, "time": f"{time:%Y-%m-%dT%H:%M:%SZ}", "call": row}

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from iovox_async import Field, Fields
 from iovox_async._field_paths import locate_field
+from iovox_async.fields import PRESETS
 
 from ..base import command
 from ..console import is_terminal, stdout_screen
@@ -23,7 +24,11 @@ def fields() -> None:
 
     On a terminal it prints a table, elsewhere lines of four columns separated by tabs.
     """
-    rows = [(field, *locate_field(field), _presets(field)) for field in Field]
+    presets_of = {
+        field: ", ".join(name for name, members in PRESETS.items() if field in members and name != "all")
+        for field in Field
+    }
+    rows = [(field, *locate_field(field), presets) for field, presets in presets_of.items()]
     if not is_terminal("stdout"):
         for field, path, type_name, presets in rows:
             click.echo(f"{field}\t{type_name}\t{path}\t{presets}")
@@ -43,8 +48,3 @@ def fields() -> None:
     screen.print(table)
     legend = "\nBold: requested by default. Yellow: has another name in responses. All of them: --fields all"
     screen.print(Text(legend, "dim"))
-
-
-def _presets(field: Field) -> str:
-    names = ("default", "call", "categories", "insights")
-    return ", ".join(name for name in names if field in getattr(Fields, name.upper()))

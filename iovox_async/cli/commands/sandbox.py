@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ipaddress
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -71,6 +70,7 @@ fault_options: Final = collect_options(
         "faults": Faults(**{name: value for name, value in values.items() if value not in (None, (), False)})
     },
 )
+_LOOPBACK: Final = re.compile(r"localhost|::1|127\.[\d.]+", re.ASCII)
 _PERIOD: Final = timedelta(days=90)
 _UNCHANGED: Final = "they do not change; --arrival-interval 2 lets new ones arrive"
 _calls_option: Final = functools.partial(click.option, panel="Calls")
@@ -141,7 +141,7 @@ def sandbox(
         first = last - _PERIOD if start is None else parse_start(start, now=now)
         server = Sandbox(start=first, end=last, **options, faults=faults)
         describe_page = _add_live_page(server, arrival_interval)
-        if not is_loopback(host):
+        if not _LOOPBACK.fullmatch(host):
             print_warning(
                 f"Every machine that reaches {host} can read these calls: the key is public.", style="yellow"
             )
@@ -175,11 +175,3 @@ def _add_live_page(server: Sandbox, arrival_interval: float) -> Callable[[str], 
     add_live_page(server, arrival_interval=arrival_interval)
     changes = f"a call arrives every {arrival_interval:g} s or so" if arrival_interval else _UNCHANGED
     return lambda url: f"See the calls in a browser at {page_url(url)} ({changes})"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to a host."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -64,26 +64,25 @@ def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - t
 
 def render_call(call: Call) -> RenderableType:
     """A call as a page of text; parts that it does not have are left out."""
-    parts: list[RenderableType] = [_title(call), _properties(call)]
-    for transcription in call.transcriptions:
-        parts += _section("Transcript", _transcript(transcription))
-    parts += _section("Tags", Text("\n").join(map(_tag, call.tags)))
-    parts += _section("Keyword rules", _lines(_keyword_rules(call)))
-    parts += _section("Outcomes", _lines(map(_outcome, call.call_outcomes)))
-    parts += _section("Tasks", _lines(map(_task, call.tasks)))
     comments = (
         _with_details(comment.text or "", comment.username, _minute(comment.created))
         for comment in call.comments
     )
-    parts += _section("Comments", _lines(comments))
-    parts += _section("Categories", _categories(call.categories))
-    parts += _section("Other", _lines(f"{key}: {_json(value)}" for key, value in call.extra.items()))
+    sections: list[tuple[str, Text | Table]] = [
+        *(("Transcript", _transcript(transcription)) for transcription in call.transcriptions),
+        ("Tags", Text("\n").join(map(_tag, call.tags))),
+        ("Keyword rules", _lines(_keyword_rules(call))),
+        ("Outcomes", _lines(map(_outcome, call.call_outcomes))),
+        ("Tasks", _lines(map(_task, call.tasks))),
+        ("Comments", _lines(comments)),
+        ("Categories", _categories(call.categories)),
+        ("Other", _lines(f"{key}: {_json(value)}" for key, value in call.extra.items())),
+    ]
+    parts: list[RenderableType] = [_title(call), _properties(call)]
+    for title, body in sections:
+        if body.plain if isinstance(body, Text) else body.rows:
+            parts += [Text(f"\n{title}", "bold"), Padding(body, (0, 0, 0, 2), expand=False)]
     return Group(*parts)
-
-
-def _section(title: str, body: Text | Table) -> list[RenderableType]:
-    is_empty = not body.plain if isinstance(body, Text) else not body.rows
-    return [] if is_empty else [Text(f"\n{title}", "bold"), Padding(body, (0, 0, 0, 2), expand=False)]
 
 
 def _lines(lines: Iterable[str]) -> Text:
