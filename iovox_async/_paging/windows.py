@@ -26,6 +26,7 @@ from ..errors import PagingError
 from .early_page import EarlyPage
 from .evidence import CHECK_ROWS, Claim, Evidence
 from .order import DeliveryOrder, rows_of_page
+from .row_limit import RowLimit
 from .truncated import rest_of_truncated
 from .types import (
     MAX_PAGE_ROWS,
@@ -95,8 +96,7 @@ class WindowPlan:
         self._first_page_rows: int | None = min(first_page_rows, limit)
         self._evidence = Evidence(self.server_limit, expected_until)
         self._early_page = EarlyPage(early_page)
-        #: The limit after failures of larger pages.
-        self._max_limit = MAX_PAGE_ROWS
+        self._row_limit = RowLimit()
         self._splits = 0
 
     @property
@@ -172,7 +172,7 @@ class WindowPlan:
         if window.second_reader is not None:
             window.request = window.second_reader.next_request()
         else:
-            limit = min(self.limit, self._max_limit)
+            limit = min(self.limit, self._row_limit.rows)
             if self._first_page_rows is not None:
                 limit, self._first_page_rows = min(limit, self._first_page_rows), None
             elif not window.is_check:
@@ -190,7 +190,7 @@ class WindowPlan:
         beyond = (self._stop - earliest) / SECOND
         if window.claim is None:
             tail, end = (start, earliest) if order == "call_start_DESC" else (stop, self._stop)
-            far = self._max_limit == MAX_PAGE_ROWS
+            far = not self._row_limit.is_reduced
             beyond = self._evidence.overlap_seconds(limit, tail, end, far=far)
         elif window.is_check:
             # Up to the next call, however far it is: that proves that there is none before it.
@@ -250,6 +250,7 @@ class WindowPlan:
         page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
         self.server_limit.record_page(result, request.limit)
+        self._row_limit.record_page(len(starts), request.limit, self.limit)
         if window.second_reader is not None:
             self._accept_second(index, request, result, starts)
             return
@@ -288,7 +289,7 @@ class WindowPlan:
         if self._early_page.is_coming or page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
         is_last = page.bounds[1] == (self._start if page.descending else self._stop)
-        read = (self._start, self._stop, min(self.limit, self._max_limit)) if is_last else None
+        read = (self._start, self._stop, min(self.limit, self._row_limit.rows)) if is_last else None
         return self._evidence.is_doubtful(own_starts, page.gap, read)
 
     def _request_again(self, index: int, page: Page) -> None:
@@ -352,23 +353,23 @@ class WindowPlan:
         if window.second_reader is not None or (window.seconds <= 1 and request.limit <= 1):
             return 0
         # A failure of a request made before the limit was lowered shows nothing new: it is split like the others.
-        return MAX_SPLITS - self._splits + (request.limit > self._max_limit)
+        return MAX_SPLITS - self._splits + (request.limit > self._row_limit.rows)
 
     def split(self, request: PageRequest, attempts: int) -> None:
         """Replaces a request that failed after `attempts` attempts by smaller ones; call only if splits are left."""
         if request is self._early_page.request:
             self._early_page.request = None
-            self._max_limit = max(1, min(self._max_limit, request.limit // 2))
+            self._row_limit.record_failure(request.limit, self.limit)
             return
         self._early_page.drop()
         index = self._index_of(request)
         window = self._windows[index]
         window.state, window.request, window.attempts = "pending", None, attempts
         # Requests that were in flight together fail together; that counts as one failure.
-        self._splits += request.limit <= self._max_limit
+        self._splits += request.limit <= self._row_limit.rows
         # The smaller limit is kept for later requests. The smaller duration is not, because density varies.
-        self._max_limit = max(1, min(self._max_limit, request.limit // 2))
-        self._first_page_rows = None
+        is_full = self._row_limit.record_failure(request.limit, self.limit)
+        self._first_page_rows = None if is_full or window.claim else max(1, request.limit // 2)
         if window.seconds > 1:
             self._split_window(index, max(1, int(window.seconds // 2)))
 
