@@ -1,4 +1,4 @@
-"""Texts of errors that name arguments, so that each front end spells them in the words of whoever reads it."""
+"""Texts of errors that name arguments, so that each front end spells them in the words of whoever reads it; and figures as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from string import Formatter
 from typing import Any, Final, Self
 
-__all__ = ["VARIABLES", "Wording"]
+__all__ = ["VARIABLES", "Wording", "format_bytes", "format_count"]
 
 #: The arguments that an environment variable can set instead.
 VARIABLES: Final = {
@@ -57,3 +57,19 @@ def _spell_for_python(name: str, value: str) -> str:
         return name
     argument = f'{name}="{value}"' if value not in {"", "True"} else f"{name}={value}"
     return f"{argument} or {VARIABLES[name]}" if name in VARIABLES else argument
+
+
+def format_count(value: float, singular: str = "", plural: str = "") -> str:
+    """A whole number with its noun: `1 retry`, `12,500 calls`. `plural` defaults to `singular` with an s."""
+    count = f"{value:,.0f}"
+    return f"{count} {singular if value == 1 else plural or f'{singular}s'}" if singular else count
+
+
+def format_bytes(count: float) -> str:
+    """A number of bytes: `31.2 MB`."""
+    unit = ""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):  # noqa: B007 - used after the loop
+        if count < 1000:
+            break
+        count /= 1000
+    return format_count(count, "byte") if unit == "bytes" else f"{count:,.1f} {unit}"

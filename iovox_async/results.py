@@ -56,7 +56,7 @@ class StreamStats:
         buffered_pages: pages received that wait for delivery.
         peak_buffered_pages: the most pages in memory at a time: in flight, buffered (with those of a second that is being
             proven complete), and being read.
-        progress: share of the date range delivered, 0 to 1.
+        progress: share of the date range delivered, or of `max_calls` if that is more, 0 to 1.
         complete_until: calls that started until then can no longer change; later ones may still arrive or change.
     """
 

@@ -163,9 +163,11 @@ async def test_closing_a_stream_from_another_task_raises_in_its_reader(quarter, 
 
 
 async def test_max_calls_ends_the_stream(quarter, open_session):
-    """Given `max_calls`, when so many calls are delivered, then the stream ends."""
+    """Given `max_calls`, when so many calls are delivered, then the stream ends, and its progress is 1."""
     async with quarter.serve() as base_url, open_session(base_url) as insights:
-        ids = [call.id async for call in insights.stream(START, END, max_calls=10)]
+        stream = insights.stream(START, END, max_calls=10)
+        ids = [call.id async for call in stream]
+        assert stream.stats.progress == 1.0
         assert ids == quarter.ids()[:10]
         assert [call async for call in insights.stream(START, END, max_calls=0)] == []
 

@@ -372,7 +372,9 @@ class StreamReader:
         if fetcher.plan.done and self._rows is None:
             return 1.0
         total = (self.spec.stop - self.spec.start) / SECOND
-        return max(0.0, min(1.0, 1.0 - fetcher.plan.seconds_left / max(1.0, total)))
+        of_range = 1.0 - fetcher.plan.seconds_left / max(1.0, total)
+        of_calls = self.calls / self.spec.max_calls if self.spec.max_calls else 0.0
+        return max(0.0, min(1.0, max(of_range, of_calls)))
 
 
 def _prepare(steps: Sequence[Callable[[], object]]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, define, field, frozen
 
 from .._runtime import Runtime, current_runtime
+from .._wording import format_bytes, format_count
 from ._partitions import total_seconds
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from ._partitions import PartitionRange
 
 __all__ = ["BackfillProgress", "BackfillReport", "Certificate", "PartitionChanges", "RunCounters"]
+
+
+#: How many mismatched partitions `str(report)` names.
+_MAX_NAMED = 10
 
 
 @frozen
@@ -110,6 +115,8 @@ class PartitionChanges:
 class BackfillReport:
     """What a run did, and what the directory now holds. `report.json` holds it, also after a run that failed.
 
+    `str(report)` is one line: partitions, calls, bytes, requests, rare events and seconds.
+
     Attributes:
         partitions: partitions written by this run.
         partitions_skipped: partitions of the range that earlier runs had finished.
@@ -165,6 +172,33 @@ class BackfillReport:
     account: str = ""
     folder: str = ""
     failing_since: str | None = None
+
+    def __str__(self) -> str:
+        if self.verified:
+            names = self.mismatched_partitions
+            more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+            mismatches = format_count(len(names), "mismatch", "mismatches")
+            again = f"{mismatches} downloaded again: {', '.join(names[:_MAX_NAMED])}{more}"
+            result = again if names else "no mismatches"
+            return f"{format_count(self.verified, 'partition')} verified, {result} ({self._cost})"
+        if self.partitions_skipped and not self.partitions:
+            return (
+                f"{format_count(self.partitions_skipped, 'partition')} already complete, nothing to download"
+            )
+        written = format_count(self.partitions, "partition written", "partitions written")
+        complete = f", {self.partitions_skipped:,} already complete" if self.partitions_skipped else ""
+        return f"{written}{complete}: {format_count(self.calls, 'call')}, {self._cost}"
+
+    @property
+    def _cost(self) -> str:
+        counts = (
+            (self.retries, "retry", "retries"),
+            (self.window_splits, "window split", "window splits"),
+            (self.skipped, "record skipped", "records skipped"),
+        )
+        parts = [f"{format_bytes(self.bytes_received)} in {format_count(self.requests, 'request')}"]
+        parts += [format_count(*count) for count in counts if count[0]]
+        return ", ".join([*parts, f"{self.elapsed:.1f} s"])
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, as in `report.json`."""

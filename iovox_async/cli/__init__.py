@@ -14,18 +14,6 @@ import gc
 import sys
 from typing import Final
 
-__all__ = [
-    "CREDENTIALS",
-    "DONE",
-    "EXIT_CODES",
-    "FAILED",
-    "INTERRUPTED",
-    "LOCKED",
-    "UNFINISHED",
-    "USAGE",
-    "main",
-]
-
 DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2

@@ -10,7 +10,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import rich_click as click
 from click.exceptions import Exit
@@ -66,12 +66,11 @@ class LazyCommand(click.RichCommand):
 class RootCommand(PlainHelp, click.RichGroup):  # type: ignore[misc] # as rich_click combines its own classes
     """The group of all commands; turns usage errors, interruptions, closed pipes and failed writes into exit codes."""
 
+    further_panels: ClassVar = {"Commands": list(COMMANDS.items())}
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.params.extend(common_options(root=True))
-
-    def command_panels(self) -> dict[str, list[tuple[str, str]]]:
-        return {"Commands": list(COMMANDS.items())}
 
     def main(self, *args: Any, **extra: Any) -> Any:
         prepare_streams()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import shutil
-from collections.abc import Callable, Collection
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar, Final
 
 import click as plain_click
 import rich_click as click
@@ -54,7 +54,13 @@ def common_options(*, root: bool) -> list[click.Option]:
 
 
 class PlainHelp(click.RichCommand):
-    """Help that is drawn on a terminal, and plain text elsewhere."""
+    """Help that is drawn on a terminal, and plain text elsewhere.
+
+    Attributes:
+        further_panels: sections of the plain text after those of the options.
+    """
+
+    further_panels: ClassVar[Mapping[str, list[tuple[str, str]]]] = {}
 
     def get_help(self, ctx: click.Context) -> str:
         if is_terminal("stdout"):
@@ -67,27 +73,19 @@ class PlainHelp(click.RichCommand):
             formatter.write_text(without_markup(self.help or ""))
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            record = self._help_record(parameter, ctx)
+            if isinstance(parameter, plain_click.Option):
+                record = plain_click.Option.get_help_record(parameter, ctx)
+            else:
+                record = parameter.make_metavar(ctx), str(getattr(parameter, "help", None) or "")
             if record is not None:
                 panels.setdefault(str(getattr(parameter, "panel", None) or "Options"), []).append(record)
-        panels |= self.command_panels()
-        for title, rows in panels.items():
+        for title, rows in {**panels, **self.further_panels}.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
         if self.epilog:
             formatter.write_paragraph()
             formatter.write_text(without_markup(self.epilog))
         return formatter.getvalue().rstrip("\n")
-
-    @staticmethod
-    def _help_record(parameter: click.Parameter, ctx: click.Context) -> tuple[str, str] | None:
-        if isinstance(parameter, plain_click.Option):
-            return plain_click.Option.get_help_record(parameter, ctx)
-        return parameter.make_metavar(ctx), str(getattr(parameter, "help", None) or "")
-
-    def command_panels(self) -> dict[str, list[tuple[str, str]]]:
-        """Further sections of the help."""
-        return {}
 
 
 class Command(PlainHelp):

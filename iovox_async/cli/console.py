@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import io
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -213,9 +214,7 @@ def _escape(text: str) -> str:
 
 def without_markup(text: str) -> str:
     """A help text without its markup."""
-    for tag in ("[bold]", "[/bold]", "[dim]", "[/dim]"):
-        text = text.replace(tag, "")
-    return text.replace(r"\[", "[")
+    return re.sub(r"\[/?(?:bold|dim)\]|\\(?=\[)", "", text)
 
 
 def escape_controls(text: str) -> str:
@@ -227,19 +226,6 @@ def _escape_control(character: str) -> str:
     is_control = unicodedata.category(character) in {"Cc", "Cs"}
     changes_direction = unicodedata.bidirectional(character) in _DIRECTION_CONTROLS
     return "\ufffd" if (is_control or changes_direction) and character != "\n" else character
-
-
-def format_count(value: float, singular: str = "", plural: str = "") -> str:
-    """A whole number with its noun: `1 retry`, `12,500 calls`. `plural` defaults to `singular` with an s."""
-    count = f"{value:,.0f}"
-    return f"{count} {singular if value == 1 else plural or f'{singular}s'}" if singular else count
-
-
-def format_bytes(count: float) -> str:
-    """A number of bytes: `31.2 MB`."""
-    from rich.filesize import decimal
-
-    return decimal(int(count))
 
 
 def format_duration(seconds: float) -> str:

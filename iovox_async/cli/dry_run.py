@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import attrs
 import rich_click as click
 
-from .console import format_bytes, format_count, format_duration
+from iovox_async._wording import format_bytes, format_count
+
+from .console import format_duration
 from .filters import resolved_query
 
 if TYPE_CHECKING:

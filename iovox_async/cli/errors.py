@@ -76,7 +76,12 @@ def _typed_name(parameter: str, value: str = "") -> str:
             return f"{option.opts[0]} {value}" if with_value else option.opts[0]
     if parameter.isupper():  # a variable of the environment
         return parameter
-    return VARIABLES.get(parameter, "--" + names[-1].replace("_", "-"))
+    return VARIABLES.get(parameter, option_name(names[-1]))
+
+
+def option_name(parameter: str) -> str:
+    """The option of a filter or fault; those of other parameters may have other names."""
+    return {"ids": "--id", "kinds": "--kind"}.get(parameter, "--" + parameter.replace("_", "-"))
 
 
 def run(command: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -18,6 +18,7 @@ from iovox_async._redaction import mask_phone_number, redact
 from iovox_async.query import PHONE_PARAMETERS
 
 from .console import print_note
+from .errors import option_name
 from .options import collect_options, complete, split_commas, value_variable
 
 if TYPE_CHECKING:
@@ -60,11 +61,6 @@ TEXT_FILTERS: Final = frozenset(
 )
 
 
-def filter_option_name(name: str) -> str:
-    """The option of a filter."""
-    return "--id" if name == "ids" else "--" + name.replace("_", "-")
-
-
 def is_list(annotation: Any) -> bool:
     """Whether a filter takes several values."""
     return any(get_origin(part) is collections.abc.Iterable for part in get_args(annotation))
@@ -91,7 +87,7 @@ def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[
 def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
     metavar, help_text = _FILTER_HELP[name]
     return click.option(
-        filter_option_name(name),
+        option_name(name),
         name,
         metavar=f"{metavar},..." if multiple else metavar,
         multiple=True,

@@ -291,8 +291,13 @@ class TypedRange:
 
     @property
     def in_words(self) -> bool:
-        """Whether it was typed in other words than full dates."""
+        """Whether it was typed in other words than full dates, which mean other dates tomorrow."""
         return any(text and not _FULL_DATE.match(text) for text in (self.start, self.end))
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """What a command that continues leaves out, see `resume_command`."""
+        return ("START", "--start", "--end") if self.in_words else ()
 
 
 def range_options(default: str, *, start: str = "--start", end: bool = True) -> Callable[[F], F]:

@@ -21,16 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 import msgspec
 
-from .console import (
-    format_bytes,
-    format_count,
-    format_duration,
-    is_terminal,
-    print_note,
-    progress_screen,
-    stderr_screen,
-    switched_off,
-)
+from iovox_async._wording import format_bytes, format_count
+
+from .console import format_duration, is_terminal, print_note, progress_screen, stderr_screen, switched_off
 from .output import background_task
 from .tables import format_table
 
@@ -46,8 +39,6 @@ REFRESH_INTERVAL: Final = 0.1
 _MIN_SAMPLE_SECONDS: Final = 2.0
 #: Columns that a terminal keeps free for the figures beside the bar.
 _FIGURES_WIDTH: Final = 84
-#: How many mismatched partitions the summary names.
-_MAX_NAMED: Final = 10
 
 
 def can_draw_bar(*, data_to_stdout: bool = False) -> bool:
@@ -70,22 +61,22 @@ def _is_pipe(stream: Any) -> bool:
         return False
 
 
+@attrs.frozen
 class RateEstimator:
     """The current rate of a stream or backfill, and the time it will still take, from its recent samples.
 
-    Args:
+    Attributes:
         period: seconds of samples that are kept.
     """
 
-    def __init__(self, period: float) -> None:
-        self._period = period
-        self._samples: deque[tuple[float, int, float]] = deque()
+    period: float
+    _samples: deque[tuple[float, int, float]] = attrs.field(factory=deque, init=False)
 
     def add(self, figures: Figures, now: float | None = None) -> None:
         """Adds a sample."""
         now = time.monotonic() if now is None else now
         self._samples.append((now, figures.calls, figures.progress))
-        while len(self._samples) > 2 and now - self._samples[1][0] > self._period:
+        while len(self._samples) > 2 and now - self._samples[1][0] > self.period:
             self._samples.popleft()
 
     @property
@@ -191,10 +182,6 @@ def _percent(figures: Figures) -> int:
     return min(99, int(figures.progress * 100))
 
 
-def _nonzero(*counts: tuple[int, str, str]) -> list[str]:
-    return [format_count(*count) for count in counts if count[0]]
-
-
 def format_progress(figures: Figures, rate: RateEstimator) -> str:
     """The figures beside a bar: `2024-01-05  1,000 calls  100/s  2.0 MB  1 retry  00:10 left`."""
     parts = [
@@ -203,7 +190,8 @@ def format_progress(figures: Figures, rate: RateEstimator) -> str:
         f"{format_count(rate.calls_per_second)}/s",
         format_bytes(figures.bytes_received),
     ]
-    parts += _nonzero((figures.retries, "retry", "retries"), (figures.skipped, "skipped", "skipped"))
+    rare = ((figures.retries, "retry", "retries"), (figures.skipped, "skipped", "skipped"))
+    parts += [format_count(*count) for count in rare if count[0]]
     if rate.seconds_left is not None:
         parts.append(f"{format_duration(rate.seconds_left)} left")
     return "  ".join(filter(None, parts))
@@ -229,25 +217,11 @@ def backfill_summary(report: BackfillReport, directory: str, *, with_total: bool
         directory: the directory as the user typed it.
         with_total: whether to say how many calls the directory contains.
     """
-    skipped = report.partitions_skipped
-    if report.verified:
-        names = report.mismatched_partitions
-        result = f"{format_count(len(names), 'mismatch', 'mismatches')} downloaded again: " if names else ""
-        result += ", ".join(names[:_MAX_NAMED]) or "no mismatches"
-        if len(names) > _MAX_NAMED:
-            result += f" and {format_count(len(names) - _MAX_NAMED)} more"
-        lines = [f"{format_count(report.verified, 'partition')} verified, {result} ({_cost(report)})"]
-    elif skipped and not report.partitions:
-        lines = [f"{format_count(skipped, 'partition')} already complete, nothing to download"]
-    else:
-        written = format_count(report.partitions, "partition written", "partitions written")
-        complete = f", {format_count(skipped)} already complete" if skipped else ""
-        lines = [f"{written}{complete}: {format_count(report.calls, 'call')}, {_cost(report)}"]
-    if with_total:
-        count = len(report.open_partitions)
-        still_open = f"; {format_count(count, 'partition')} may still change" if count else ""
-        lines.append(f"{directory} contains {format_count(report.total_calls, 'call')}{still_open}")
-    return "\n".join(lines)
+    if not with_total:
+        return str(report)
+    count = len(report.open_partitions)
+    still_open = f"; {format_count(count, 'partition')} may still change" if count else ""
+    return f"{report}\n{directory} contains {format_count(report.total_calls, 'call')}{still_open}"
 
 
 def verification_table(report: BackfillReport) -> str:
@@ -266,13 +240,3 @@ def verification_table(report: BackfillReport) -> str:
         for certificate in report.certificates
     ]
     return format_table(rows, right={1})
-
-
-def _cost(report: BackfillReport) -> str:
-    parts = [f"{format_bytes(report.bytes_received)} in {format_count(report.requests, 'request')}"]
-    parts += _nonzero(
-        (report.retries, "retry", "retries"),
-        (report.window_splits, "window split", "window splits"),
-        (report.skipped, "record skipped", "records skipped"),
-    )
-    return ", ".join([*parts, f"{report.elapsed:.1f} s"])

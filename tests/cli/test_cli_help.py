@@ -10,7 +10,7 @@ from iovox_async import Filters
 from iovox_async.backfill._formats import FORMATS as BACKFILL_FORMATS
 from iovox_async.cli.app import iovox
 from iovox_async.cli.commands.backfill import FORMATS
-from iovox_async.cli.filters import filter_option_name
+from iovox_async.cli.errors import option_name
 from iovox_async.fields import PRESETS
 from iovox_async.sandbox import Faults
 
@@ -54,7 +54,7 @@ def test_command_help_begins_like_the_list_and_describes_every_parameter(run, na
 def test_every_filter_has_an_option(name):
     """Given a command that reads calls, when its options are listed, then there is one for each filter."""
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
-    assert {filter_option_name(name) for name in Filters.__annotations__} <= options
+    assert {option_name(name) for name in Filters.__annotations__} <= options
 
 
 @pytest.mark.parametrize("name", ["fields", "on_error"])

@@ -6,13 +6,12 @@ import pytest
 import rich_click as click
 
 from iovox_async import Call, StreamStats, make_converter
+from iovox_async._wording import format_bytes, format_count
 from iovox_async.backfill import BackfillProgress, BackfillReport
 from iovox_async.cli.base import Command
 from iovox_async.cli.console import (
     escape_controls,
-    format_bytes,
     format_call,
-    format_count,
     format_duration,
 )
 from iovox_async.cli.progress import (

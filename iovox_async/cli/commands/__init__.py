@@ -2,8 +2,6 @@
 
 from typing import Final
 
-__all__ = ["COMMANDS"]
-
 #: Each command with the first sentence of its help, in the order of the list.
 COMMANDS: Final = {
     "demo": "Read a quarter of calls from a local sandbox, faults included, and show the figures.",

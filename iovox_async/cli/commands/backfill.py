@@ -14,28 +14,16 @@ from click.exceptions import Exit
 
 from iovox_async import InsightsQuery, IovoxError, QueryError, RecordError, TLSError
 from iovox_async._redaction import hide_credentials
+from iovox_async._wording import format_count
 from iovox_async.errors import TRANSIENT_ERRORS
 
 from .. import FAILED, UNFINISHED, options
 from ..base import command
-from ..console import (
-    format_count,
-    is_terminal,
-    print_error,
-    print_note,
-    print_warning,
-    return_to_line_start,
-    switched_off,
-)
+from ..console import is_terminal, print_error, print_note, print_warning, return_to_line_start, switched_off
 from ..dry_run import print_backfill
 from ..errors import exit_code_of, format_error, run
 from ..filters import filter_options
-from ..progress import (
-    backfill_summary,
-    show_progress,
-    verification_table,
-    write_event,
-)
+from ..progress import backfill_summary, show_progress, verification_table, write_event
 from ..resume import print_resume_command, resume_command, resume_preparation
 
 if TYPE_CHECKING:
@@ -139,12 +127,9 @@ class BackfillCommand:
 
     def _print_resume_command(self, reason: str) -> None:
         partitions = self.job.progress.partitions
-        new: dict[str, str] = {}
-        replaced: tuple[str, ...] = ()
-        if self.typed.in_words:  # they mean other dates tomorrow
-            dates = {"--start": self.query.start_date, "--end": self.query.end_date}
-            new = {name: str(value) for name, value in dates.items() if value is not None}
-            replaced = ("START", *dates)
+        dates = {"--start": self.query.start_date, "--end": self.query.end_date}
+        new = {name: str(date) for name, date in dates.items() if date and self.typed.in_words}
+        replaced = self.typed.replaced
         if self.log_format == "json":
             command = resume_command(self.ctx, new, without=replaced)
             preparation = resume_preparation(self.ctx)

@@ -18,17 +18,11 @@ from click.exceptions import Exit
 from iovox_async import Field, InsightsQuery, IovoxError
 from iovox_async._call_writer import BINARY, CallWriter
 from iovox_async._encoding import ENCODERS
+from iovox_async._wording import format_count
 
 from .. import CREDENTIALS, INTERRUPTED, UNFINISHED, options
 from ..base import command
-from ..console import (
-    format_count,
-    is_terminal,
-    print_error,
-    print_note,
-    print_warning,
-    return_to_line_start,
-)
+from ..console import is_terminal, print_error, print_note, print_warning, return_to_line_start
 from ..dry_run import print_estimate
 from ..errors import exit_code_of, format_error, run
 from ..filters import filter_options, print_no_calls
@@ -38,7 +32,7 @@ from ..resume import print_resume_command
 from ..tables import TableEncoder
 
 if TYPE_CHECKING:
-    from iovox_async import CallStream, StreamStats
+    from iovox_async import CallStream
 
 
 @attrs.define(repr=False)
@@ -67,7 +61,7 @@ class CallsCommand:
     async def run(self) -> None:
         """Reads and writes all calls."""
         started = time.monotonic()
-        progress = show_progress(lambda: self._figures(stream), data_to_stdout=self.output.keeps_partial_data)
+        progress = show_progress(lambda: stream.stats, data_to_stdout=self.output.keeps_partial_data)
         async with self.account.client() as insights, insights.stream(**self.arguments) as stream:
             try:
                 async with self.output:
@@ -93,12 +87,6 @@ class CallsCommand:
             print_warning(f"{skipped} skipped: they could not be decoded.", style="yellow")
         if is_terminal("stderr"):
             print_note(stream_summary(stats, time.monotonic() - started), style="dim")
-
-    def _figures(self, stream: CallStream) -> StreamStats:
-        stats, limit = stream.stats, self.arguments["max_calls"]
-        if not limit:
-            return stats
-        return attrs.evolve(stats, progress=min(1.0, max(stats.progress, stats.calls / limit)))
 
     async def _copy(self, stream: CallStream) -> None:
         # The output of a resumed run is appended to an earlier one, which has the header.
@@ -137,12 +125,8 @@ class CallsCommand:
         if self.position and (self.output.keeps_partial_data or self.writer.can_continue):
             await self._write(self.writer.finish())
         state = {"position": self.position, "written": self.written, "form": self.writer.form}
-        if (
-            isinstance(self.output, FileOutput)
-            and self.writer.can_continue
-            and self.position
-            and self.written
-        ):
+        can_keep = self.position and self.written and self.writer.can_continue
+        if can_keep and isinstance(self.output, FileOutput):
             self.kept = self.output.keep(state)
 
     def _print_resume_command(self, reason: str = "") -> bool:
@@ -163,9 +147,9 @@ class CallsCommand:
             if limit := self.arguments["max_calls"]:
                 new["--limit"] = str(limit - self.written)
         # YESTERDAY and last-month are other days tomorrow; the position contains the dates.
-        dates = {"--date-constant"} | ({"START", "--start", "--end"} if self.typed.in_words else set())
+        replaced = {"--date-constant", *self.typed.replaced}
         text = f"{reason}{format_count(self.written, 'call')} written."
-        print_resume_command(self.ctx, text, new, without=dates)
+        print_resume_command(self.ctx, text, new, without=replaced)
         return True
 
 

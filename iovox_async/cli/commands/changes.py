@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 import msgspec
 import rich_click as click
 
+from iovox_async._wording import format_count
 from iovox_async.dates import parse_start
 
 from ..base import command
-from ..console import format_count, print_note
+from ..console import print_note
 from ..options import IntRange
 
 

@@ -9,9 +9,6 @@ from click.shell_completion import get_completion_class
 
 from ..base import command
 
-_SHELLS = ("bash", "zsh", "fish", "powershell")
-_VARIABLE = "_IOVOX_COMPLETE"
-
 
 @command(
     ("bash", 'eval "$(iovox completion bash)"'),
@@ -19,7 +16,7 @@ _VARIABLE = "_IOVOX_COMPLETE"
     ("fish", "iovox completion fish | source"),
     ("PowerShell", "iovox completion powershell | Out-String | Invoke-Expression"),
 )
-@click.argument("shell", type=click.Choice(_SHELLS), help="The shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish", "powershell"]), help="The shell.")
 @click.pass_context
 def completion(ctx: click.RichContext, /, *, shell: str) -> None:
     """Runs `iovox completion`.
@@ -29,6 +26,6 @@ def completion(ctx: click.RichContext, /, *, shell: str) -> None:
     script: type[Any] | None = get_completion_class(shell)
     assert script is not None
     assert ctx.parent is not None
-    instance = script(ctx.parent.command, {}, "iovox", _VARIABLE)
+    instance = script(ctx.parent.command, {}, "iovox", "_IOVOX_COMPLETE")
     # Not `source()`, which starts bash to find out its version.
     click.echo(instance.source_template % instance.source_vars())

@@ -10,18 +10,12 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from iovox_async._platform import peak_memory
+from iovox_async._wording import format_bytes, format_count
 from iovox_async.sandbox import KEY, USERNAME, Faults
 from iovox_async.sandbox._process import sandbox_process
 
 from ..base import command
-from ..console import (
-    format_bytes,
-    format_count,
-    is_terminal,
-    print_note,
-    print_page,
-    stdout_screen,
-)
+from ..console import is_terminal, print_note, print_page, stdout_screen
 from ..errors import run
 from ..options import IntRange
 from ..progress import show_progress

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import rich_click as click
 from rich.table import Table
 from rich.text import Text
@@ -14,8 +12,6 @@ from iovox_async.fields import PRESETS
 
 from ..base import command
 from ..console import is_terminal, stdout_screen
-
-_COLUMNS: Final = ("Field", "Type", "Path in the response", "Preset")
 
 
 @command(("the names only", "iovox fields | cut -f1"))
@@ -35,7 +31,7 @@ def fields() -> None:
         return
     screen = stdout_screen()
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title in _COLUMNS:
+    for title in ("Field", "Type", "Path in the response", "Preset"):
         # Names are copied, so they are not broken; everything else is folded rather than cut off.
         table.add_column(title, no_wrap=title == "Field", overflow="fold")
     for field, path, type_name, presets in rows:

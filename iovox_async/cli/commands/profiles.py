@@ -12,8 +12,6 @@ from ..base import command
 from ..console import print_note
 from ..tables import format_cell, format_table
 
-_COLUMNS = ("profile", "username", "address", "time zone", "key")
-
 
 @command(("use one", "iovox calls yesterday --profile uk"))
 def profiles() -> None:
@@ -26,7 +24,7 @@ def profiles() -> None:
         print_note(f"There are no profiles in {config_path()}. iovox help environment shows an example.")
         return
     used = os.environ.get("IOVOX_PROFILE") or default
-    rows: list[tuple[str, ...]] = [_COLUMNS]
+    rows: list[tuple[str, ...]] = [("profile", "username", "address", "time zone", "key")]
     for name, profile in sorted(by_name.items()):
         entries = [format_cell(profile.entries.get(key, "")) for key in ("username", "url", "timezone")]
         rows.append((f"{name}{'*' if name == used else ''}", *entries, profile.key_source))

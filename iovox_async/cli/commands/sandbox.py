@@ -12,12 +12,13 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import rich_click as click
 
 from iovox_async import MissingExtraError
+from iovox_async._wording import format_count
 from iovox_async.dates import parse_end, parse_start
 from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 
 from ..base import command
-from ..console import format_count, is_terminal, print_note, print_warning, stdout_screen
-from ..errors import run
+from ..console import is_terminal, print_note, print_warning, stdout_screen
+from ..errors import option_name, run
 from ..options import FloatRange, IntRange, collect_options
 
 #: The types of options for those of the attributes of `Faults`, which checks their bounds.
@@ -27,12 +28,8 @@ _FAULT_HELP: Final = dict(re.findall(r"^ +(\w+): (.+)$", Faults.__doc__ or "", r
 FAULTS: Final = get_type_hints(Faults)
 
 
-def _option_name(fault: str) -> str:
-    return "--kind" if fault == "kinds" else "--" + fault.replace("_", "-")
-
-
 def _fault_option(name: str) -> Callable[[Any], Any]:
-    help_text = re.sub(r"`(\w+)`", lambda match: _option_name(match[1]), _FAULT_HELP.get(name, ""))
+    help_text = re.sub(r"`(\w+)`", lambda match: option_name(match[1]), _FAULT_HELP.get(name, ""))
     help_text = help_text[:1].upper() + help_text[1:]
     if multiple := get_origin(FAULTS[name]) is tuple:
         help_text += " Repeat the option for several."
@@ -49,7 +46,7 @@ def _fault_option(name: str) -> Callable[[Any], Any]:
     if first is float and "seconds" not in help_text.lower():
         metavar = "N"
     return click.option(
-        _option_name(name),
+        option_name(name),
         name,
         type=value_type,
         metavar=metavar,

@@ -20,11 +20,12 @@ from iovox_async._summary import (
     to_json,
     to_svg,
 )
+from iovox_async._wording import format_count
 from iovox_async.fields import did_you_mean
 
 from .. import options
 from ..base import command
-from ..console import format_count, format_duration, is_terminal
+from ..console import format_duration, is_terminal
 from ..errors import run
 from ..filters import filter_options, print_no_calls
 from ..output import open_output, run_in_thread
@@ -42,6 +43,7 @@ _TITLES: Final = {
     "talk_time_sum": "talk time",
     "talk_time_mean": "mean",
 }
+_WHOLE: Final = "{:,}".format
 #: How figures are shown that are not whole numbers.
 _FORMATS: Final[dict[str, Callable[[float], str]]] = {
     "answered_share": "{:.0%}".format,
@@ -163,23 +165,19 @@ def _side_by_side(by: Sequence[str], rows: Sequence[Row], sort: str | None, limi
         return ""
     columns, lines = table
     figure = sort if sort in FIGURES else "calls"
-    show = _FORMATS.get(figure, _format_number)
-    has_change = len(columns) == len(by) and show is _format_number
+    show, is_count = _FORMATS.get(figure, _WHOLE), figure not in _FORMATS
+    has_change = is_count and len(columns) == len(by)
     cells = [
         [f"{figure.replace('_', ' ')} by {' and '.join(by)}", *map(_cell, columns), *["change"] * has_change]
     ]
     for label, values in lines[:limit]:
         change = (values[-1] or 0) - (values[0] or 0)
-        shown = [show(value or 0) if value is not None or show is _format_number else "" for value in values]
+        shown = [show(value or 0) if value is not None or is_count else "" for value in values]
         cells.append([_cell(label), *shown, *[f"{change:+,}"] * has_change])
     widths = fit_columns(cells, narrowest=max(map(len, columns)))
     if len(widths) < len(cells[0]):
         return ""
     return "\n".join(align_cells(row, widths, right=range(1, len(widths))) for row in cells)
-
-
-def _format_number(value: float) -> str:
-    return f"{value:,}"
 
 
 def _cell(label: str) -> str:
@@ -189,7 +187,7 @@ def _cell(label: str) -> str:
 def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
     cells = [[*by, *_TITLES.values()]]
     for key, figures in rows:
-        shown = [_FORMATS.get(name, _format_number)(figures[name]) for name in _TITLES]
+        shown = [_FORMATS.get(name, _WHOLE)(figures[name]) for name in _TITLES]
         cells.append([*map(_cell, key), *shown])
     widths = fit_columns(cells)
     space = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths)
