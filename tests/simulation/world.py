@@ -7,6 +7,7 @@ and the key. After every response the data changes, mostly at the edges of the p
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
@@ -248,7 +249,7 @@ class World:
         missing = reply.matched - len(rows) * 3 // 4 > NOTICEABLE
         if (slip == "empty-first" and rows) or (slip == "empty-late" and exchange.number > 3 and missing):
             rows, body, self._slip_done = [], b"[]", True
-        elif slip in {"short-late", "sink"} and exchange.number > 3 and missing:
+        elif slip in {"short-late", "sink"} and exchange.number > 3 and missing and self._may_cut(slip, rows):
             # A page of one row is not cut: a server whose pages hold no rows has no calls.
             keep = max(1, len(rows) * 3 // 4)
             rows, self._slip_done = rows[:keep], True
@@ -260,6 +261,11 @@ class World:
         if self._slip_done and slip and self.schedule.cached:
             self._kept = exchange.query, reply.status, body, rows
         return reply.status, body, rows
+
+    def _may_cut(self, slip: str, rows: list[Row]) -> bool:
+        # Pages that hold no more than the calls of one second look the same whether calls follow it or not.
+        seconds = Counter(row.start.replace(microsecond=0) for row in self.endpoint.rows)
+        return slip != "sink" or len(rows) * 3 // 4 > max(seconds.values())
 
     # Motion.
 
