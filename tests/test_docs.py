@@ -146,11 +146,11 @@ def test_given_the_guide_to_errors_when_read_then_each_class_has_its_cause_and_r
 def test_given_the_settings_when_compared_with_the_client_and_the_command_then_none_is_missing():
     """Given arguments, variables, options and profile entries, when the guide is read, then it names each."""
     from iovox_async._profiles import ENTRIES
-    from iovox_async.cli.app import iovox
+    from iovox_async.cli.app import load_command
 
     text = TEXT["iovox_async/docs/settings.md"]
     arguments = set(inspect.signature(AsyncInsights).parameters)
-    variables = {str(option.envvar) for option in iovox.commands["calls"].params if option.envvar}
+    variables = {str(option.envvar) for option in load_command("calls").params if option.envvar}
     assert [name for name in (*arguments, *variables, *ENTRIES) if f"`{name}`" not in text] == []
 
 

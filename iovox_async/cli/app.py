@@ -6,7 +6,6 @@ Each command is a module of `commands` and is imported only when it is called; `
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import sys
 from collections.abc import Iterator
@@ -40,27 +39,10 @@ missing, a terminal prompts for it; no option takes the key. IOVOX_URL sets anot
 """
 
 
-class LazyCommand(click.RichCommand):
-    """A command whose module is imported when it is called; `iovox --help` needs only its name and help."""
-
-    @functools.cached_property
-    def loaded(self) -> click.Command:
-        """The command itself."""
-        module = importlib.import_module(f".commands.{self.name}", __package__)
-        command: click.Command = getattr(module, str(self.name))
-        return command
-
-    @property
-    def params(self) -> list[click.Parameter]:
-        """The options and arguments of the loaded command."""
-        return self.loaded.params
-
-    @params.setter
-    def params(self, _: Any) -> None:
-        """Ignores the empty list that click's constructor sets."""
-
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        return self.loaded.make_context(*args, **extra)
+def load_command(name: str) -> click.Command:
+    """The command, whose module is imported now."""
+    command: click.Command = getattr(importlib.import_module(f".commands.{name}", __package__), name)
+    return command
 
 
 class RootCommand(PlainHelp, click.RichGroup):  # type: ignore[misc] # as rich_click combines its own classes
@@ -79,6 +61,12 @@ class RootCommand(PlainHelp, click.RichGroup):  # type: ignore[misc] # as rich_c
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load_command(str(command.name)), rest
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _exit_codes():
@@ -140,4 +128,5 @@ def iovox() -> None:
 
 
 for _name, _help in COMMANDS.items():
-    iovox.add_command(LazyCommand(name=_name, help=_help))
+    # `iovox --help` needs no more of it.
+    iovox.add_command(click.RichCommand(name=_name, help=_help))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .console import escape_controls, is_terminal
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
     from iovox_async import Call
 
 #: Times, ids and numbers are not wider than this; a table of calls cuts none of them.
@@ -60,6 +63,16 @@ def fit_columns(rows: Sequence[Sequence[str]], *, narrowest: int = 6) -> list[in
 
 def _line_width(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * (len(widths) - 1)
+
+
+def grid(rows: Iterable[Iterable[RenderableType]]) -> Table:
+    """Columns for a terminal, whose last one is wrapped."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def format_table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:

@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner
 from support.sandbox import reset
 
-from iovox_async.cli.app import iovox
+from iovox_async.cli.app import iovox, load_command
 from iovox_async.sandbox import KEY, USERNAME, Sandbox
 
 START, END = "2024-01-01", "2024-01-31"
 COMMAND = [sys.executable, "-m", "iovox_async.cli"]
 
 # A command that is imported while a test has replaced a function of another module would keep the replacement.
-for command in iovox.commands.values():
-    command.loaded  # noqa: B018 - a cached property that imports
+for name in iovox.commands:
+    load_command(name)
 
 
 @pytest.fixture(scope="session")

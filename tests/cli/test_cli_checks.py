@@ -11,7 +11,7 @@ from support.sandbox import reset
 from iovox_async._diagnosis import Checks
 from iovox_async._params.account_time import AccountTime
 from iovox_async.cli import EXIT_CODES
-from iovox_async.cli.app import COMMANDS, iovox
+from iovox_async.cli.app import COMMANDS, iovox, load_command
 
 START, END = "2024-01-01", "2024-01-31"
 
@@ -136,7 +136,7 @@ def test_help_on_the_environment_names_every_variable(run):
     """Given the options of all commands, when help on the environment is shown, then it names each of their variables."""
     text = run("help", "environment").stdout
     variables = {
-        parameter.envvar for name in COMMANDS for parameter in iovox.commands[name].params if parameter.envvar
+        parameter.envvar for name in COMMANDS for parameter in load_command(name).params if parameter.envvar
     }
     assert {name for name in variables | {"IOVOX_URL", "IOVOX_LOG"} if name not in text} == set()
 

@@ -8,7 +8,7 @@ from support.cli import parse_lines
 
 from iovox_async import BackfillError, ConfigurationError, QueryError, RecordError, TransportError
 from iovox_async._wording import Wording
-from iovox_async.cli.app import iovox
+from iovox_async.cli.app import load_command
 from iovox_async.cli.errors import format_error
 from iovox_async.sandbox import KEY, USERNAME
 
@@ -78,7 +78,7 @@ START, END = "2024-01-01", "2024-01-31"
 )
 def test_errors_name_what_was_typed(command, error, message):
     """Given an error about a Python argument, when a command prints it, then it names its own option or variable."""
-    with click.Context(iovox.commands[command]):
+    with click.Context(load_command(command)):
         assert format_error(error) == message
 
 

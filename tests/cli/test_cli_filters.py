@@ -8,7 +8,7 @@ from support.cli import parse_lines, resume_arguments
 
 from iovox_async import Filters, InsightsQuery, QueryError
 from iovox_async.cli import filters
-from iovox_async.cli.app import iovox
+from iovox_async.cli.app import load_command
 from iovox_async.cli.base import ARGUMENTS_KEY
 from iovox_async.cli.resume import resume_command, resume_preparation
 
@@ -116,7 +116,7 @@ def test_fields_may_be_repeated(run, sandbox):
 )
 def test_the_printed_command_contains_no_credential_and_no_number(typed, printed, variables):
     """Given a credential or phone number as a value, when the command is printed, then it names a variable instead."""
-    context = click.Context(iovox.commands["backfill"].loaded, info_name="backfill")
+    context = click.Context(load_command("backfill"), info_name="backfill")
     context.meta[ARGUMENTS_KEY] = [*typed, "--start", START]
     command, preparation = resume_command(context, {}), resume_preparation(context)
     assert command == " ".join(filter(None, ["iovox backfill", printed, f"--start {START}"]))

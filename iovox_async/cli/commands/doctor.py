@@ -13,6 +13,7 @@ from .. import DONE, FAILED, options
 from ..base import command
 from ..console import escape_controls, is_terminal, stdout_screen
 from ..errors import exit_code_of, format_error, run
+from ..tables import grid
 
 _WORDS = {True: "ok", None: "look", False: "FAIL"}
 
@@ -47,12 +48,7 @@ def doctor(account: options.Account) -> None:
         checks.add(name, ok, f"{address}: {format_error(checks.error)}")
     rows = [(_WORDS[ok], name, text) for name, ok, text in checks.rows]
     if is_terminal("stdout"):
-        from rich.table import Table
-
-        table = Table.grid(padding=(0, 2))
-        for row in rows:
-            table.add_row(*map(escape_controls, row))
-        stdout_screen().print(table)
+        stdout_screen().print(grid(map(escape_controls, row) for row in rows))
     else:
         click.echo("\n".join("\t".join(row) for row in rows))
     failed = any(ok is False for _, ok, _ in checks.rows)

@@ -7,6 +7,7 @@ from importlib.resources import files
 import rich_click as click
 
 from .. import EXIT_CODES
+from ..app import load_command
 from ..base import command, unknown_topic
 from ..options import complete
 from . import COMMANDS
@@ -28,15 +29,14 @@ def help(ctx: click.RichContext, /, *, topic: str | None) -> None:  # noqa: A001
     Topics: dates, environment, exit-codes, formats.
     """
     assert ctx.parent is not None
-    root = ctx.parent.command
     name = (topic or "").lower().replace("_", "-")
     if name == "exit-codes":
         click.echo("\n".join(f"{code:>4}  {meaning}" for code, meaning in EXIT_CODES.items()))
     elif name in _TOPICS:
         text = (files("iovox_async") / "docs" / "help" / f"{name}.txt").read_text("utf-8")
         click.echo(text, nl=False)
-    elif name in COMMANDS and isinstance(root, click.Group):
-        root.commands[name].make_context(name, ["--help"], parent=ctx.parent)
+    elif name in COMMANDS:
+        load_command(name).make_context(name, ["--help"], parent=ctx.parent)
     elif topic is None:
         click.echo(f"{ctx.parent.get_help()}\n\nTopics: {', '.join(_TOPICS)} (iovox help TOPIC).")
     else:

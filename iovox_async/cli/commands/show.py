@@ -11,7 +11,6 @@ import msgspec
 import rich_click as click
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from iovox_async import Fields
@@ -20,8 +19,11 @@ from ..base import command
 from ..console import escape_controls, format_duration, print_page
 from ..errors import run
 from ..options import Account, account_options
+from ..tables import grid
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from iovox_async import Call, Categories, Task, Transcription
 
 _TAG_STYLES: Final = {"BLUE": "blue", "GREEN": "green", "GOLD": "yellow", "RED": "red"}
@@ -127,11 +129,7 @@ def _properties(call: Call) -> Table:
         "Recording": _YES_NO.get(str(call.has_recording).upper()),
         "E-mail alert": _YES_NO.get(str(call.email_alert).upper(), call.email_alert),
     }
-    table = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
-        if value:
-            table.add_row(Text(name, "dim"), Text(escape_controls(value)))
-    return table
+    return grid((Text(name, "dim"), Text(escape_controls(value))) for name, value in rows.items() if value)
 
 
 def _entity(name: str | None, number: str | None, kind: str | None) -> str:
@@ -141,15 +139,14 @@ def _entity(name: str | None, number: str | None, kind: str | None) -> str:
 def _transcript(transcription: Transcription) -> Text | Table:
     if not transcription.phrases:
         return Text(escape_controls(transcription.text or ""))
-    table = Table.grid(padding=(0, 2))
-    for phrase in transcription.phrases:
-        speaker = phrase.speaker or ""
-        table.add_row(
+    return grid(
+        (
             Text("" if phrase.start is None else format_duration(phrase.start / 1000), "dim"),
-            Text(escape_controls(speaker), _SPEAKER_STYLES.get(speaker, "")),
+            Text(escape_controls(phrase.speaker or ""), _SPEAKER_STYLES.get(phrase.speaker or "", "")),
             Text(escape_controls(phrase.phrase or "")),
         )
-    return table
+        for phrase in transcription.phrases
+    )
 
 
 def _tag(tag: Any) -> Text:
@@ -191,9 +188,8 @@ def _json(value: Any) -> str:
 
 
 def _categories(categories: Categories | None) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for kind in ("call", "node", "link", "contact"):
-        for category in getattr(categories, f"{kind}_categories", ()):
-            text = f"{category.label or ''}: {category.value or ''}".removeprefix(": ").removesuffix(": ")
-            table.add_row(Text(kind, "dim"), Text(escape_controls(text)))
-    return table
+    return grid(
+        (Text(kind, "dim"), Text(escape_controls(": ".join(filter(None, (category.label, category.value))))))
+        for kind in ("call", "node", "link", "contact")
+        for category in getattr(categories, f"{kind}_categories", ())
+    )

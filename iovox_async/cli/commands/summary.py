@@ -36,19 +36,14 @@ if TYPE_CHECKING:
     from iovox_async._summary import Row
     from iovox_async.arrow._summary import Summary
 
-_TITLES: Final = {
-    "calls": "calls",
-    "missed": "missed",
-    "answered_share": "answered",
-    "talk_time_sum": "talk time",
-    "talk_time_mean": "mean",
-}
-_WHOLE: Final = "{:,}".format
-#: How figures are shown that are not whole numbers.
-_FORMATS: Final[dict[str, Callable[[float], str]]] = {
-    "answered_share": "{:.0%}".format,
-    "talk_time_sum": format_duration,
-    "talk_time_mean": format_duration,
+_WHOLE: Final[Callable[[float], str]] = "{:,}".format
+#: The figures of the table: their titles, and how they are shown.
+_COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
+    "calls": ("calls", _WHOLE),
+    "missed": ("missed", _WHOLE),
+    "answered_share": ("answered", "{:.0%}".format),
+    "talk_time_sum": ("talk time", format_duration),
+    "talk_time_mean": ("mean", format_duration),
 }
 _MIN_BAR: Final = 8
 
@@ -165,14 +160,14 @@ def _side_by_side(by: Sequence[str], rows: Sequence[Row], sort: str | None, limi
         return ""
     columns, lines = table
     figure = sort if sort in FIGURES else "calls"
-    show, is_count = _FORMATS.get(figure, _WHOLE), figure not in _FORMATS
-    has_change = is_count and len(columns) == len(by)
+    _, show = _COLUMNS.get(figure, (figure, _WHOLE))
+    has_change = show is _WHOLE and len(columns) == len(by)
     cells = [
         [f"{figure.replace('_', ' ')} by {' and '.join(by)}", *map(_cell, columns), *["change"] * has_change]
     ]
     for label, values in lines[:limit]:
         change = (values[-1] or 0) - (values[0] or 0)
-        shown = [show(value or 0) if value is not None or is_count else "" for value in values]
+        shown = [show(value or 0) if value is not None or show is _WHOLE else "" for value in values]
         cells.append([_cell(label), *shown, *[f"{change:+,}"] * has_change])
     widths = fit_columns(cells, narrowest=max(map(len, columns)))
     if len(widths) < len(cells[0]):
@@ -185,9 +180,9 @@ def _cell(label: str) -> str:
 
 
 def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
-    cells = [[*by, *_TITLES.values()]]
+    cells = [[*by, *(title for title, _ in _COLUMNS.values())]]
     for key, figures in rows:
-        shown = [_FORMATS.get(name, _WHOLE)(figures[name]) for name in _TITLES]
+        shown = [show(figures[name]) for name, (_, show) in _COLUMNS.items()]
         cells.append([*map(_cell, key), *shown])
     widths = fit_columns(cells)
     space = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths)
@@ -198,5 +193,5 @@ def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
         widths.append(bar_width)
         for row, (_, figures) in zip(cells[1:], rows, strict=True):
             row.append(block * max(1, round(bar_width * figures["calls"] / most)))
-    right = range(len(by), len(by) + len(_TITLES))
+    right = range(len(by), len(by) + len(_COLUMNS))
     return "\n".join(align_cells(row, widths, right) for row in cells)
