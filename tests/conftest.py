@@ -12,7 +12,7 @@ from support.faults import engine_options, nothing_left
 from iovox_async import AsyncInsights
 from iovox_async._runtime import use_runtime
 
-hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("thorough", deadline=None)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=20_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

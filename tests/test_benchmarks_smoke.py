@@ -247,7 +247,7 @@ QUICK = [program for program in PROGRAMS.values() if not program.name.startswith
 
 
 @pytest.mark.subprocess
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("program", QUICK, ids=lambda program: program.name)
 def test_given_a_program_when_run_then_it_receives_every_call_once(service, program):
     """Each program receives exactly the calls of the range, and its figures are recorded."""

@@ -219,6 +219,7 @@ def error_texts(error):
     yield from map(repr, vars(error).values())
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.finding("C1", "C2")
 @pytest.mark.parametrize(
     "number", [pytest.param(one, marks=() if one in NUMBERS[1:3] else pytest.mark.slow) for one in NUMBERS]
@@ -302,6 +303,7 @@ def server():
         thread.join()
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.finding("C1", "C2")
 @pytest.mark.parametrize(
     "form",

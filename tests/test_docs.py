@@ -54,7 +54,7 @@ def sandbox_url():
     thread.join()
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(7)
 @pytest.mark.subprocess
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_given_a_python_block_when_run_as_it_stands_then_it_succeeds_and_warns_of_nothing(

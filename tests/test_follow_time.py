@@ -89,7 +89,7 @@ class Responding(httpx.AsyncBaseTransport):
         return self.change(await self.transport.handle_async_request(request))
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(7)
 @pytest.mark.finding("A3")
 @pytest.mark.parametrize("timezone", ["UTC", None])
 @pytest.mark.parametrize("ahead", [20, 10, 3, 1, 40])

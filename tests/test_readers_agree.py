@@ -131,6 +131,7 @@ def counts(stream):
     return stats.calls, stats.skipped, stats.duplicates_dropped, stats.coerced, stream.position
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("A1")
 @pytest.mark.parametrize("options", [{}, {"page_size": 5}, {"order": DESC}, {"max_calls": 4}], ids=str)
 @pytest.mark.parametrize(
@@ -200,6 +201,7 @@ async def test_every_reader_continues_at_every_position(open_session, server_of,
                 assert rest == rows[index + 1 :]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.finding("A1")
 @pytest.mark.parametrize("server_of", SERVERS)
 async def test_follow_and_backfills_give_the_same_calls(open_session, server_of, tmp_path):
@@ -261,6 +263,7 @@ async def test_an_unreadable_row_after_the_last_call_wanted_does_not_matter(open
             assert caught.value.position is not None
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.finding("A1")
 @pytest.mark.parametrize("seed", range(12))
 async def test_rows_in_any_order_agree(open_session, seed):

@@ -70,6 +70,7 @@ def _retries_take_no_time(clock):
         yield
 
 
+@pytest.mark.sweep(9)
 @pytest.mark.fault(63)
 @every_engine_slow
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ START, END = "2024-01-01", "2024-03-31"
 @pytest.fixture(scope="module")
 def quarter():
     """Three months of calls, shared by the tests that do not change them."""
-    return Sandbox(calls=20_000, start=START, end=END)
+    return Sandbox(calls=4_000, start=START, end=END)
 
 
 async def test_changing_a_delivered_call_does_not_change_the_position(quarter, open_session):

@@ -69,6 +69,7 @@ async def test_thousands_of_cancelled_reads_leave_the_session_working(waves, ope
         assert sandbox.stats.peak_active_requests == 8
 
 
+@pytest.mark.sweep(4)
 @every_engine
 @pytest.mark.parametrize("way", ["task.cancel", "asyncio.timeout", "anyio scope"])
 @pytest.mark.parametrize("fault", ["hang", "hang_midway", "drip"])

@@ -28,7 +28,7 @@ LIVE = [
 ]
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(5)
 @pytest.mark.fault(28, 34, 36)
 @pytest.mark.parametrize(("order", "page_size", "concurrency", "faults"), LIVE)
 @pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "as they finish"])

@@ -18,9 +18,19 @@ CALLS = 500
 READERS = ["records", "pages", "arrow", "follow"]
 
 
-@pytest.fixture
-def sandbox():
+def new_sandbox():
     return Sandbox(calls=CALLS, start=START, end=END)
+
+
+shared_sandbox = pytest.fixture(scope="module")(new_sandbox)
+
+
+@pytest.fixture
+def sandbox(shared_sandbox):
+    """The calls, shared by all tests, which must not change them; each test serves them anew."""
+    shared_sandbox.faults = Faults()
+    shared_sandbox.reset_stats()
+    return shared_sandbox
 
 
 class Reader:
@@ -90,7 +100,7 @@ async def anyio_scope(reader):
 WAYS = [cancel_task, cancel_anext_itself, wait_for, timeout, anyio_scope]
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(4)
 @pytest.mark.finding("A10")
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("kind", READERS)
@@ -134,7 +144,7 @@ async def test_steps_that_are_all_cancelled_get_on(sandbox, open_session, kind):
 
 
 @pytest.mark.finding("A10")
-async def test_a_cancelled_pause_of_follow_goes_on(sandbox, open_session):
+async def test_a_cancelled_pause_of_follow_goes_on(open_session):
     """Given a step that is cancelled in the pause between polls, when the next one waits, then only for the rest of the pause."""
     pauses, waiting = [], asyncio.Event()
 
@@ -144,6 +154,7 @@ async def test_a_cancelled_pause_of_follow_goes_on(sandbox, open_session):
         if len(pauses) < 3:
             await asyncio.Event().wait()
 
+    sandbox = new_sandbox()
     async with sandbox.serve() as base_url, open_session(base_url, sleep=sleep) as insights:
         reader = Reader(insights, "follow")
         for _ in range(CALLS):
@@ -162,6 +173,7 @@ async def test_a_cancelled_pause_of_follow_goes_on(sandbox, open_session):
         await reader.handle.aclose()
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("A10")
 @pytest.mark.parametrize("steps", [0, 1, 3, "a waiting step"])
 @pytest.mark.parametrize("kind", READERS)

@@ -42,6 +42,7 @@ async def _block(stream):
             pass
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.fault(45)
 @every_engine_slow
 @pytest.mark.parametrize(

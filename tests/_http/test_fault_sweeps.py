@@ -5,6 +5,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from support.faults import every_engine, every_engine_slow
+from support.sandbox import reset
 from support.sessions import endpoint, requests_in_flight
 
 from iovox_async import (
@@ -66,7 +67,7 @@ TIMEOUTS = {"hang", "hang_midway", "drip"}
 RETRIED = [kind for kind in FAULT_KINDS if EXPECTED[kind][1]]
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(5)
 @pytest.mark.fault(5, 12, 15, 23)
 @pytest.mark.parametrize(
     ("kind", "engine"),
@@ -116,8 +117,8 @@ async def sweep(kind, open_session, read):
                     # On a busy machine, other requests time out as well: they need more attempts.
                     options = {"timeout": 0.06, "retry": RetryPolicy(max_attempts=2 if lasting else 15)}
                 which = {"fail_after": number - 1} if lasting else {"fail_at": (number,)}
-                sandbox.faults = Faults(kinds=kind, drip_interval=0.02, **which)
-                sandbox.reset_stats()
+                # In a thread, since connections of the session before may still have to be closed in this loop.
+                await asyncio.to_thread(reset, sandbox, base_url, kinds=kind, drip_interval=0.02, **which)
                 delivered = []
                 async with open_session(base_url, concurrency=2, **options) as insights:
                     stream = insights.stream(START, END, page_size=40)
@@ -140,6 +141,7 @@ async def sweep(kind, open_session, read):
             assert number > 3 or kind in TIMEOUTS
 
 
+@pytest.mark.sweep(9)
 @every_engine_slow
 @pytest.mark.parametrize("kind", sorted(set(FAULT_KINDS) - TIMEOUTS))
 async def test_a_fault_at_one_request_of_page_and_get_is_retried_or_raised(kind, open_session):
@@ -158,6 +160,7 @@ async def test_a_fault_at_one_request_of_page_and_get_is_retried_or_raised(kind,
 LENGTHS = [(0, 50, 8), (1, 50, 1), (50, 50, 4), (51, 50, 8), (400, 20, 1), (3_000, 50, 8)]
 
 
+@pytest.mark.sweep(5)
 @every_engine_slow
 @pytest.mark.parametrize(("calls", "page_size", "concurrency"), LENGTHS)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
@@ -182,6 +185,7 @@ async def test_a_stream_is_exact_when_every_seventh_request_fails(
         assert gate.in_flight == 0
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.fault(54)
 @pytest.mark.parametrize("concurrency", [1, 4, 8])
 @pytest.mark.parametrize("after", [0, 9], ids=["from the start", "in the middle"])
@@ -279,6 +283,7 @@ RETRY_AFTER = {
 }
 
 
+@pytest.mark.sweep(9)
 @pytest.mark.fault(24)
 @every_engine_slow
 @pytest.mark.parametrize(("value", "wait"), RETRY_AFTER.values(), ids=RETRY_AFTER.keys())
@@ -294,6 +299,7 @@ async def test_a_valid_retry_after_is_observed(kind, value, wait, open_session, 
     assert (wait or 0) <= took <= max(wait or 0, 10 * RetryPolicy().initial_backoff)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.fault(24)
 @every_engine
 @pytest.mark.parametrize("value", ["121", "3600", "9" * 400, "Thu, 31 Dec 2099 23:59:59 GMT"])

@@ -54,6 +54,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.fault(13)
 @every_engine
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
@@ -142,6 +143,7 @@ TRUNCATED = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.fault(5, 6, 7)
 @every_engine
 @pytest.mark.parametrize("handler", TRUNCATED.values(), ids=TRUNCATED.keys())

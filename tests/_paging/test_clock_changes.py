@@ -43,7 +43,7 @@ def instants(rng, zone, day, count):
     return [middle + offset * SECOND for offset in spread + near + crowd], change
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(9)
 @pytest.mark.finding("A7")
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("reading", READINGS, ids=str)

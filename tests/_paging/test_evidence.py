@@ -235,6 +235,7 @@ def test_evidence_costs_few_requests(pattern, concurrency: int):
 # Bounds.
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.finding("A8")
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("fraction", [False, True], ids=["whole seconds", "milliseconds"])

@@ -204,7 +204,7 @@ def test_seconds_left_changes_only_at_the_end():
 
 # What moving data does to page numbers, and not to windows.
 
-PULLS, ROWS, SIZE, WORKERS, SPAN = 100, 3_000, 200, 8, 200_000
+ROWS, SIZE, WORKERS, SPAN = 3_000, 200, 8, 200_000
 
 
 def moving_server(seed: int) -> Server:
@@ -216,11 +216,12 @@ def moving_server(seed: int) -> Server:
 
 @pytest.mark.sweep(2)
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
-def test_page_numbers_lose_calls_while_data_changes_and_windows_do_not(order: str):
-    """Given data that changes, when it is read 100 times, then page numbers lose calls in nearly every read and windows in none (quoted in the README and for `paging=`)."""
+@pytest.mark.parametrize("reads", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_page_numbers_lose_calls_while_data_changes_and_windows_do_not(reads: int, order: str):
+    """Given data that changes, when it is read 20 or 100 times, then page numbers lose calls in nearly every read and windows in none (quoted in the README and for `paging=`)."""
     lossy = {"pages": 0, "windows": 0}
     lost = {"pages": 0, "windows": 0}
-    for seed in range(PULLS):
+    for seed in range(reads):
         plans = {
             "pages": PagePlan(at(0), at(SPAN - 1), order=order, limit=SIZE, max_ahead=WORKERS),
             "windows": WindowPlan(at(0), at(SPAN), descending=order.endswith("DESC"), limit=SIZE),
@@ -234,5 +235,5 @@ def test_page_numbers_lose_calls_while_data_changes_and_windows_do_not(order: st
             lost[name] += len(missing)
             assert len({row.id for row in result.rows}) == len(result.rows)
     assert lossy["windows"] == lost["windows"] == 0
-    assert lossy["pages"] >= 90, lossy
-    assert lost["pages"] >= 3 * PULLS, lost
+    assert lossy["pages"] >= 0.9 * reads, lossy
+    assert lost["pages"] >= 3 * reads, lost

@@ -16,7 +16,7 @@ from iovox_async._paging.evidence import Evidence
 # The number of requests.
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("concurrency", [1, 4, 8, 16])
 @pytest.mark.parametrize(("rows", "days", "size"), [(12_000, 90, 400), (6_000, 365, 500), (3_000, 7, 100)])
@@ -53,7 +53,7 @@ def every(step: int, begin: int = 0, end: int = 365 * DAY) -> list[int]:
     return list(range(begin, end, step))
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.model_server import examples
 
 from iovox_async._paging.spec import to_local_time
 from iovox_async.errors import QueryError
@@ -299,7 +300,7 @@ TURNS = [
 
 
 @pytest.mark.fault(40)
-@settings(max_examples=150, deadline=None)
+@examples(400)
 @given(st.sampled_from(TURNS), st.integers(-200, 200), st.integers(0, 300))
 def test_no_second_of_an_aware_range_is_left_out(turn, offset, minutes):
     """Given a range near a change of clocks, then the local range is exactly from the earliest to the latest local time."""

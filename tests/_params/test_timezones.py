@@ -37,6 +37,7 @@ class NoConversion(tzinfo):
         return timedelta(hours=1)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.finding("A6")
 @pytest.mark.parametrize("library", ZONES)
 @pytest.mark.parametrize("name", NAMES)

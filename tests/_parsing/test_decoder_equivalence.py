@@ -63,7 +63,7 @@ def check_against_the_lenient_converter(raw, fields, zone=None):
         assert str(caught.value) == first_error
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize("zone", [None, LONDON], ids=["naive", "aware"])
 @pytest.mark.parametrize("name", [*COMMON_PAGES, *UNUSUAL_PAGES])
 def test_odd_pages_are_decoded_as_converted(name, zone):
@@ -143,6 +143,7 @@ def test_what_a_segment_gives_does_not_depend_on_earlier_ones(on_error):
             assert [outcome(decoder, raw) for raw in segments[::order]] == alone[::order]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, value) for name, value, *_ in READABLE_VALUES] + INVALID_VALUES,

@@ -75,7 +75,7 @@ ROWS = {
 }
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_a_page_of_any_layout_is_read_completely(rows, form):
@@ -174,7 +174,7 @@ def test_segments_of_calls_with_many_parts_are_smaller():
 def test_parts_that_look_like_records_do_not_make_segments_large(parts: int, form: str):
     """Given nested objects that look like records, then brackets are counted, and segments stay small."""
     nested = [{"id": 1, "x": '}, {\\"id'} for _ in range(parts)]
-    rows = [{"id": index, "parts": nested, "more": {"id": [[]]}} for index in range(30_000 // parts)]
+    rows = [{"id": index, "parts": nested, "more": {"id": [[]]}} for index in range(12_000 // parts)]
     data = FORMS[form](rows).encode()
     for page in (read(data), read(*(data[at : at + 7777] for at in range(0, len(data), 7777)))):
         assert values(page) == rows

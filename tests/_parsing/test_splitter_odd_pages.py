@@ -85,6 +85,7 @@ def test_an_object_that_is_no_page_is_described_by_its_keys(body, shape):
     assert caught.value.__context__ is None
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.finding("A12")
 @pytest.mark.parametrize("size", [1, 100, 5000])
 @pytest.mark.parametrize("members", [text for text, _ in BROKEN_TEXTS.values()], ids=BROKEN_TEXTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.arrow_pages import (
     LONDON,
@@ -17,6 +17,7 @@ from support.arrow_pages import (
     reader_of,
     rows_with,
 )
+from support.model_server import examples
 from support.odd_values import (
     BROKEN_ROWS,
     BROKEN_TEXTS,
@@ -59,7 +60,7 @@ def test_the_samples_of_the_documentation_are_decoded_from_json(name, timezone):
     assert is_decoded_from_json(page, SAMPLES[name], timezone)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize(
     ("timezone", "on_error"),
     [
@@ -136,7 +137,7 @@ def odd_rows():
         yield pytest.param({**ROW, name: value}, id=f"{name}-{text[:40]}")
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(9)
 @pytest.mark.parametrize("row", list(odd_rows()))
 def test_odd_values_equal_the_records(row):
     """Given an odd value between two ordinary rows, when read, then the row is read, skipped or refused as in records."""
@@ -157,7 +158,7 @@ def test_unusual_pages_are_left_to_the_records(name):
     assert not is_decoded_from_json(page_of(UNUSUAL_PAGES[name]))
 
 
-@settings(max_examples=30)
+@examples(120)
 @given(
     rows=st.lists(rows_with(odd=True), max_size=3),
     zone=st.sampled_from(ZONES),
@@ -168,7 +169,7 @@ def test_random_odd_records_equal_the_records(rows, zone, on_error):
     check_equal_to_records(page_of(rows), Fields.ALL, zone, on_error)
 
 
-@settings(max_examples=20)
+@examples(80)
 @given(rows=st.lists(rows_with(odd=False), min_size=1, max_size=4), zone=st.sampled_from(ZONES))
 def test_random_documented_records_are_decoded_from_json(rows, zone):
     """Given documented values only, when read, then they equal the records, and no record is made."""
@@ -178,7 +179,7 @@ def test_random_documented_records_are_decoded_from_json(rows, zone):
 
 
 @given(st.lists(rows_with(odd=True), max_size=4), st.sampled_from(["\n", "\r\n", " \t"]))
-@settings(max_examples=15)
+@examples(60)
 def test_blanks_between_values_do_not_matter(rows, blank):
     """Given a page that is indented, when read, then it equals the records."""
     text = json.dumps(rows, indent=1).replace("\n", blank)

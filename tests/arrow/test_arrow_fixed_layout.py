@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.arrow_pages import (
     build_page,
@@ -22,6 +22,7 @@ from support.arrow_pages import (
     reader_of,
     rows_of,
 )
+from support.model_server import examples
 
 from iovox_async import Fields
 from iovox_async.arrow import _from_fixed_layout, _plain_values, schema_for
@@ -112,6 +113,7 @@ TRAPS = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", TRAPS)
 def test_rows_that_only_look_alike_are_read_as_records_are(name):
     """Given rows that could deceive a decoder that does not parse JSON, when read, then they equal the records."""
@@ -141,7 +143,7 @@ def rows_of_texts(*texts):
     return json.dumps(rows, ensure_ascii=False).encode()
 
 
-@settings(max_examples=200)
+@examples(400)
 @given(
     page=st.sampled_from([rows_of_texts("a", "bc", "", "Grüße"), rows_of_texts("a, b", "{c}", "")]),
     position=st.integers(0, 400),
@@ -175,7 +177,7 @@ flat_values = {
 }
 
 
-@settings(max_examples=30)
+@examples(120)
 @given(
     rows=st.lists(
         st.fixed_dictionaries({"id": integers, "call_start": dates, **flat_values}), min_size=1, max_size=4
@@ -240,7 +242,7 @@ plain_values = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@examples(400)
 @given(
     rows=st.lists(plain_values, min_size=1, max_size=5),
     damage=st.none() | st.tuples(st.integers(0, 600), st.sampled_from(list('"0:- /aE,}\x80'))),

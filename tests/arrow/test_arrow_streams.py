@@ -26,6 +26,7 @@ def rows_with_ties(count, *, every):
     ]
 
 
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize(
     "block_bytes", [None, 1, 70_000], ids=["one block", "a segment a block", "some blocks"]

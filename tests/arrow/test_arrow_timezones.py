@@ -5,9 +5,10 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.arrow_pages import LONDON, check_equal_to_records, is_decoded_from_json, page_of, read_batches
+from support.model_server import examples
 from support.odd_values import ROW
 
 from iovox_async import Fields
@@ -56,7 +57,7 @@ def test_local_times_around_a_clock_change_are_the_instants_of_records():
 )
 @example(local_times=[datetime(2024, 1, 15), datetime(2024, 10, 27, 2, 30), datetime(2024, 10, 27, 0, 30)])
 @example(local_times=[datetime(2000, 4, 1), datetime(2024, 4, 7, 2)])
-@settings(max_examples=20)
+@examples(80)
 def test_instants_are_those_of_python(zone, local_times):
     """Given local times of any century, when converted, then their offsets are those of Python."""
     values = [*map(to_microseconds, local_times), None]

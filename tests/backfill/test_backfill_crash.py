@@ -128,7 +128,7 @@ async def prepare(scene, insights, earlier, out):
 SCENES = ["new directory", "open day", "part of a day", "open day lost its calls", "damaged files"]
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(6)
 @pytest.mark.fault(56)
 @pytest.mark.fault(57)
 @pytest.mark.parametrize(
@@ -181,6 +181,7 @@ async def test_a_failure_at_any_change_of_the_disk_loses_nothing(
         assert fail_at > 15
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("method", ["put_file", "makedirs", "cat_file", "find", "rm_file"])
 async def test_a_failure_at_any_operation_of_a_store_loses_nothing(
     method, manifest_interval, sandbox, open_session, tmp_path
@@ -378,8 +379,9 @@ async def test_the_count_after_a_full_disk_is_that_of_the_next_run(lasting, sand
 
 @pytest.mark.subprocess
 @pytest.mark.fault(56)
-async def test_a_process_killed_again_and_again_ends_with_all_calls(tmp_path):
-    """Given `kill -9` of the command after a few requests, three times, the fourth run completes the directory."""
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+async def test_a_process_killed_again_and_again_ends_with_all_calls(kills, tmp_path):
+    """Given `kill -9` of the command after a few requests, once or three times, the next run completes the directory."""
     out = tmp_path / "out"
     dates = ["--start", "2024-01-01", "--end", "2024-02-29"]
     options = ["--out", str(out), "--page-size", "60", "--concurrency", "2"]
@@ -392,7 +394,7 @@ async def test_a_process_killed_again_and_again_ends_with_all_calls(tmp_path):
             settings = {"IOVOX_URL": base_url, "IOVOX_USERNAME": "demo", "IOVOX_SECURE_KEY": "demo-key"}
             environment = os.environ | settings
             rng = random.Random(7)
-            for _ in range(3):
+            for _ in range(kills):
                 kill_after = sandbox.stats.requests + rng.randrange(3, 15)
                 with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
                     while process.poll() is None and sandbox.stats.requests < kill_after:

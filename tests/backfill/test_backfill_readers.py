@@ -169,6 +169,7 @@ TEXT_READERS = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("reader", "name"), TEXT_READERS)
 async def test_common_readers_find_all_calls_in_the_text_formats(reader, name, job, out):
     """Given a directory in a text format, when a reader opens it by a glob, then it finds the calls and nothing else."""
@@ -176,6 +177,7 @@ async def test_common_readers_find_all_calls_in_the_text_formats(reader, name, j
     assert len(TEXT_READERS[reader, name](str(out))) == 300
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.finding("A17")
 @pytest.mark.parametrize(
     "fields",

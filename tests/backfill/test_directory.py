@@ -6,10 +6,11 @@ from operator import itemgetter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.backfill import FIRST, JOB, SECOND, START, THIRD, commit, final_partitions
 from support.broken_disk import UnsyncedFileSystem
+from support.model_server import examples
 
 from iovox_async import BackfillError
 from iovox_async.backfill._directory import MANIFEST_INTERVAL, BackfillDirectory
@@ -252,7 +253,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(240)
 @given(st.lists(STEPS, max_size=12), st.sampled_from([0.0, 1.0, math.inf]))
 def test_final_partitions_are_intact_in_every_order_of_events(steps, interval):
     """Given any order of events, files match the manifest after each change, and flushed partitions survive a crash."""

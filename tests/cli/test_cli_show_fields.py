@@ -73,6 +73,7 @@ def test_fields_prints_columns_between_tabs(run):
     assert sum("default" in row[3] for row in rows) == len(Fields.DEFAULT)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("field", Field)
 def test_field_is_at_its_path(sandbox, field):
     """Given one requested field, when the response is searched at the field's path, then there are values."""

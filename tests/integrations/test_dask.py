@@ -69,6 +69,7 @@ async def test_a_cluster_reads_the_same_calls_within_the_limit_of_requests():
     assert sandbox.stats.peak_active_requests <= 3
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.finding("D3")
 @pytest.mark.parametrize("fields", [Fields.ALL, "tag_text,comment_text", "link_category_id,call_outcomes"])
 async def test_nested_columns_are_read_back_from_parquet(fields, tmp_path):

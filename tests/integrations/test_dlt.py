@@ -118,6 +118,7 @@ class TestLoadedRanges:
         assert loaded_ids(pipeline) == ids()
         assert rows < len(ids("2024-01-03", "2024-01-03") + ids("2024-01-06", "2024-01-07")) + 120
 
+    @pytest.mark.slow
     async def test_each_set_of_filters_counts_by_itself(self, pipeline, source):
         """Given a load with a filter, when it is dropped or changed, then all that matches is loaded; again, little is."""
         ids = source.sandbox.ids
@@ -211,6 +212,7 @@ class TestLoadedRanges:
 
 @pytest.mark.finding("A11")
 class TestTimes:
+    @pytest.mark.slow
     async def test_naive_times_stay_naive_at_the_destination(self, pipeline, source):
         """Given no time zone, when calls are loaded, then the destination has the local times of the responses."""
         await source(pipeline)

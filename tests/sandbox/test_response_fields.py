@@ -98,6 +98,7 @@ def test_given_the_table_of_fields_when_counted_then_it_has_56():
     assert len(FIELDS) == 56
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_given_one_field_when_requested_then_only_it_is_returned_in_its_place(name, get_calls):
     """Given one field, when it is requested alone, then only it is returned, under its documented key and with its type."""

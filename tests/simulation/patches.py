@@ -104,6 +104,7 @@ def patched() -> Iterator[Noise]:
     backend.CancelScope.__init__ = _init_scope
     sys.unraisablehook = noise.unraisable
     gc.disable()
+    # What is frozen stays so: otherwise each collection of the runs and of the tests after them would go through it again.
     gc.collect()
     gc.freeze()
     try:
@@ -112,7 +113,6 @@ def patched() -> Iterator[Noise]:
             warnings.showwarning = noise.warning
             yield noise
     finally:
-        gc.unfreeze()
         if collecting:
             gc.enable()
         sys.unraisablehook = hook

@@ -126,7 +126,7 @@ FOUND = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("text", FOUND.values(), ids=FOUND.keys())
 def test_given_a_schedule_that_was_found_when_it_runs_then_every_invariant_holds(text, noise):
     assert run(Schedule.from_json(text), noise).violations == []

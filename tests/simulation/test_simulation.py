@@ -15,7 +15,7 @@ from .shrink import shrink
 
 ROOT = Path(__file__).parents[2]
 #: How many seeds a test runs.
-CHUNK = 75
+CHUNK = 50
 #: The random part starts here; printed by a failing test.
 RANDOM = random.SystemRandom().randrange(1_000_000, 1_000_000_000)
 
@@ -29,7 +29,8 @@ def violations(first, number, noise):
     return None
 
 
-@pytest.mark.parametrize("first", range(0, 2 * CHUNK, CHUNK))
+@pytest.mark.sweep(2)
+@pytest.mark.parametrize("first", range(0, 4 * CHUNK, CHUNK))
 def test_given_fixed_seeds_when_they_run_then_every_invariant_holds(first, noise):
     assert violations(first, CHUNK, noise) is None
 
@@ -37,7 +38,7 @@ def test_given_fixed_seeds_when_they_run_then_every_invariant_holds(first, noise
 @pytest.mark.soak
 def test_given_a_random_seed_when_it_and_those_after_it_run_then_every_invariant_holds(noise):
     reports.say(f"seeds from {RANDOM} on: python -m tests.simulation --first {RANDOM}")
-    assert violations(RANDOM, CHUNK // 2, noise) is None
+    assert violations(RANDOM, CHUNK, noise) is None
 
 
 def test_given_a_seed_when_it_runs_twice_then_the_same_happens(noise):
@@ -45,6 +46,7 @@ def test_given_a_seed_when_it_runs_twice_then_the_same_happens(noise):
         assert run(Schedule.draw(seed), noise).print == run(Schedule.draw(seed), noise).print
 
 
+@pytest.mark.slow
 def test_given_another_process_and_hash_seed_when_a_seed_runs_then_the_same_happens():
     program = (
         "from tests.simulation.patches import patched\n"

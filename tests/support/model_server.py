@@ -29,8 +29,8 @@ FACTORS = {"nightly": 25.0, "thorough": 1.0}
 
 
 def examples(number: int) -> settings:
-    """Settings for a quarter of `number` examples; for all or more of them in a thorough or nightly run."""
-    factor = FACTORS.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 0.25)
+    """Settings for an eighth of `number` examples; for all or more of them in a thorough or nightly run."""
+    factor = FACTORS.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 0.125)
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return settings(max_examples=int(number * factor), deadline=None, suppress_health_check=checks)
 
