@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from support.sandbox import reset
 
 from iovox_async.cli.app import iovox, load_command
+from iovox_async.cli.console import switched_off
 from iovox_async.sandbox import KEY, USERNAME, Sandbox
 
 START, END = "2024-01-01", "2024-01-31"
@@ -19,6 +20,12 @@ COMMAND = [sys.executable, "-m", "iovox_async.cli"]
 # A command that is imported while a test has replaced a function of another module would keep the replacement.
 for name in iovox.commands:
     load_command(name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_switched_off():
+    """A command with --quiet in another test leaves notes and bars switched off in this process."""
+    switched_off.clear()
 
 
 @pytest.fixture(scope="session")
