@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -192,7 +193,7 @@ def run(
     service.request("reset", **settings)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.measure", json.dumps(order)],
+            [sys.executable, "-m", "benchmarks.measure", json.dumps(order | {"launched": time.time()})],
             cwd=ROOT,
             env=environment(),
             capture_output=True,

@@ -4,7 +4,7 @@ The process stays on one core. Imports happen before the clock starts. Stalls ar
 wakes a thousand times a second uses CPU itself.
 
 A program is a module of `benchmarks.programs` with `run(job, probe)`, plain or async; it returns how many calls it got and
-the sum of their ids.
+the sum of their ids. With `IN_CHILD`, it runs in a process of its own, and figures of the whole process are those of that one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import inspect
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from time import perf_counter, process_time, thread_time
 from types import SimpleNamespace
@@ -38,6 +39,7 @@ class Job(SimpleNamespace):
         fields: the fields that iovox_async programs request, a name of `Fields`; the server always sends the same.
         folder: directory for programs that write files.
         core: the core to run on, or None.
+        launched: when this process was started, as `time.time()`.
         watch: whether to measure stalls of the event loop.
     """
 
@@ -133,14 +135,11 @@ def _status(name: str) -> float | None:
     return None
 
 
-def _cpu() -> float:
+def _cpu(*, children: bool) -> float:
     if resource is None:
-        return process_time()
-    total = 0.0
-    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-        used = resource.getrusage(who)
-        total += used.ru_utime + used.ru_stime
-    return total
+        return 0.0 if children else process_time()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def _switches() -> int:
@@ -153,14 +152,14 @@ def main(text: str) -> None:
     if job.core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {job.core})
     began = perf_counter()
-    run = importlib.import_module(f"benchmarks.programs.{job.program}").run
-    imported = perf_counter() - began
+    program = importlib.import_module(f"benchmarks.programs.{job.program}")
+    run, imported = program.run, perf_counter() - began
     gc.collect()
     base = peak_megabytes()
     watched = job.watch and inspect.iscoroutinefunction(run)
     switches = _switches()
     probe, stalls = Probe(), [0.0, 0.0]
-    cpu, probe.started = _cpu(), perf_counter()
+    cpu, probe.started = _cpu(children=False), perf_counter()
     began = probe.started
     if not inspect.iscoroutinefunction(run):
         calls, checksum = run(job, probe)
@@ -169,15 +168,19 @@ def main(text: str) -> None:
     else:
         calls, checksum = asyncio.run(run(job, probe))
     wall = perf_counter() - began
+    whole_wall = time.time() - job.launched
+    own, child = _cpu(children=False), _cpu(children=True)
+    in_child = getattr(program, "IN_CHILD", False)
     print(
         json.dumps(
             {
                 "calls": calls,
                 "checksum": checksum,
-                "cpu": _cpu() - cpu,
-                "process_cpu": _cpu(),
+                "cpu": own - cpu + child,
+                # This process only waits for a command that runs in a process of its own.
+                "process_cpu": child if in_child else own + child,
                 "wall": wall,
-                "process_wall": wall + imported,
+                "process_wall": wall if in_child else whole_wall,
                 "peak_mb": peak_megabytes(),
                 "base_mb": base,
                 "import": imported,

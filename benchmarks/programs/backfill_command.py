@@ -12,6 +12,9 @@ from ..measure import HEADERS
 if TYPE_CHECKING:
     from ..measure import Job, Probe
 
+#: What is measured is the process of the command.
+IN_CHILD = True
+
 
 def run(job: Job, probe: Probe) -> tuple[int, int]:  # noqa: ARG001  files have no first record
     account = {

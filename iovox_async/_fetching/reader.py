@@ -18,7 +18,6 @@ from functools import partial
 from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from anyio import to_thread
 from attrs import define, evolve, field
 
 from .._http.turns import DECODING, take_turn
@@ -41,7 +40,9 @@ if TYPE_CHECKING:
     from .._paging import RowSlice
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
+    from .._parsing.page import PageFormat
     from ..arrow._batches import BatchReader
+    from ..arrow._late_pages import LatePages
     from ..models import Call
     from .connection import Connection
     from .owner import TaskReference
@@ -93,6 +94,7 @@ class StreamReader:
     #: The page being decoded, and the number of pages delivered.
     _page_calls: list[Call] = field(factory=list)
     _pages: int = 0
+    _late_pages: LatePages | None = None
     _arrow: BatchReader | None = None
     _has_batch: bool = False
     _working: asyncio.Task[Any] | None = None
@@ -210,11 +212,14 @@ class StreamReader:
 
     async def _next_batch_with_rows(self) -> pa.RecordBatch | None:
         if self._arrow is None:
-            from ..arrow import _new_batch_reader
+            if self._late_pages is None:
+                from ..arrow._late_pages import LatePages
 
+                self._late_pages = LatePages()
+                self._start_requests(self._late_pages.page_format)
             timezone = self.connection.timezone
-            make = partial(to_thread.run_sync, _new_batch_reader, self.decoder, self.spec, timezone)
-            self._arrow = await self._run_in_own_task(make)
+            load = partial(self._late_pages.load, self.decoder, self.spec, timezone)
+            self._arrow = await self._run_in_own_task(load)
         while not self._reached_max_calls():
             if self._blocks is None:
                 self._blocks = await self._next_blocks()
@@ -249,11 +254,10 @@ class StreamReader:
 
     async def _next_blocks(self) -> Blocks | None:
         if self._fetcher is None:
-            page_format = SPLIT_PAGES if self._arrow is None else self._arrow.page_format
-            self._fetcher = PageFetcher(self.spec, self.connection, page_format)
-            if self._arrow is None:
-                # While the first page is on its way.
-                asyncio.get_running_loop().call_later(PREPARE_SECONDS, _prepare, self.decoder.preparations)
+            self._start_requests(SPLIT_PAGES)
+            # While the first page is on its way.
+            asyncio.get_running_loop().call_later(PREPARE_SECONDS, _prepare, self.decoder.preparations)
+        assert self._fetcher is not None
         self._rows = None
         rows = await self._fetcher.next_rows()
         self._check_open()
@@ -262,6 +266,9 @@ class StreamReader:
             return None
         self._duplicates += rows.duplicates
         return Blocks(rows.body, rows.rows)
+
+    def _start_requests(self, page_format: PageFormat) -> None:
+        self._fetcher = PageFetcher(self.spec, self.connection, page_format)
 
     def _remaining_calls(self) -> int | None:
         if self.spec.max_calls is None:

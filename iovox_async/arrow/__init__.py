@@ -18,11 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
-
-    from .._paging.spec import ReadSpec
-    from .._parsing.decoder import CallDecoder
-    from ._batches import BatchReader
     from ._from_records import table_from_calls
     from .schema import SCHEMA, schema_for
 
@@ -39,13 +34,6 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _require_pyarrow() -> None:
+def _require_pyarrow(feature: str = "Arrow") -> None:
     if find_spec("pyarrow") is None or find_spec("numpy") is None:
-        raise MissingExtraError("Arrow", "arrow")
-
-
-def _new_batch_reader(decoder: CallDecoder, spec: ReadSpec, timezone: tzinfo | None) -> BatchReader:
-    """A `BatchReader`. Call it in a thread, since it may import pyarrow."""
-    from ._batches import BatchReader
-
-    return BatchReader(decoder, spec, timezone)
+        raise MissingExtraError(feature, "arrow")

@@ -25,6 +25,7 @@ from ._from_fixed_layout import FixedLayoutDecoder
 from ._from_json import JsonColumnDecoder
 from ._from_records import RecordColumns
 from ._kernels import MEMORY_POOL
+from ._late_pages import PAGE_BYTES
 from ._timezones import from_microseconds
 from .schema import column_names, in_schema_order, schema_of
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
 
-#: Bytes of JSON to aim at in a page, more than for records: each request costs the event loop a millisecond or two, and columns take
-#: a third of the memory of their JSON.
-_PAGE_BYTES: Final = 5_000_000
 #: Bytes decoded at a time when they arrive: a quarter of a page, some milliseconds of work, which a processor can cache.
 ARRIVING_BYTES: Final = 1_300_000
 #: Bytes of JSON decoded at a time by a thread: more than a page usually has.
@@ -146,7 +144,7 @@ class BatchReader:
         #: How the pages of the stream are built.
         self.page_format = PageFormat(
             partial(ColumnPageBuilder, self.fixed_layout) if self.fixed_layout.supported else PageSplitter,
-            _PAGE_BYTES,
+            PAGE_BYTES,
         )
         #: The JSON decoder reuses its memory, so one block at a time is decoded. Not the shared limit of threads, which other
         #: work may use up.

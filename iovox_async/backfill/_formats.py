@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from attrs import frozen
 
 from .._encoding import CallEncoder, CsvEncoder, JsonLinesEncoder, encode_in_slices
-from ..errors import ConfigurationError, MissingExtraError
+from ..arrow import _require_pyarrow
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..models import Call
@@ -189,9 +190,5 @@ def get_format(name: str) -> FileFormat:
         raise ConfigurationError("format", f"must be one of {', '.join(FORMATS)}, got {name!r}")
     file_format = FORMATS[name]
     if file_format.needs_arrow:
-        try:
-            import numpy  # noqa: F401, ICN001 - only to check that it is installed
-            import pyarrow.parquet  # noqa: F401 - as above
-        except ImportError as error:
-            raise MissingExtraError(f"the format {name}", "arrow") from error
+        _require_pyarrow(f"the format {name}")
     return file_format

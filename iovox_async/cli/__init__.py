@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from typing import Final
 
@@ -41,10 +42,10 @@ _GC_THRESHOLD: Final = 50_000
 
 def main() -> None:
     """Runs the command line and exits the process."""
-    # What is imported stays, and records have no cycles. Collecting as often as by default takes 4 % of the time of a backfill,
-    # and taking everything apart before the process ends as much again.
+    # What is imported stays, and records have no cycles: collecting as often as by default takes 4 % of the time of a backfill.
     gc.set_threshold(_GC_THRESHOLD)
-    atexit.register(gc.freeze)
+    status: list[int] = []
+    atexit.register(_end_process, status)  # the first to be registered is the last to run
     for name in _UNUSED_MODULES:
         # None makes its import fail.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the documentation of `sys.modules` says
@@ -59,4 +60,20 @@ def main() -> None:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    iovox(prog_name="iovox")
+    try:
+        iovox(prog_name="iovox")
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            status.append(end.code)
+        raise
+
+
+def _end_process(status: list[int]) -> None:
+    """Ends a process that has nothing left to do but to take everything apart, which takes 2 % of the time of a backfill."""
+    if status:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):  # the interpreter reports it
+            return
+        os._exit(status[0])
