@@ -24,6 +24,8 @@ __all__ = ["FORMATS", "FileFormat", "ParquetWriter", "get_format"]
 ROW_GROUP_ROWS: Final = 1 << 17
 #: Bytes of a row group in memory; it exceeds this by at most one batch.
 ROW_GROUP_BYTES: Final = 32 << 20
+#: Bytes that are written at a time.
+BUFFER_SIZE: Final = 1 << 18
 #: Columns by which readers skip row groups; statistics of the others cost more than they save.
 _STATISTICS: Final = frozenset({"id", "call_start", "call_end"})
 
@@ -34,6 +36,7 @@ class ParquetWriter:
     def __init__(self, file: Any, fields: Sequence[str]) -> None:  # noqa: ARG002 - the batches carry their schema
         self._file = file
         self._writer: Any = None
+        self._sink: Any = None
         self._batches: list[Any] = []
         self._rows = 0
         self._bytes = 0
@@ -41,8 +44,10 @@ class ParquetWriter:
     def write(self, data: Any) -> None:
         self._batches.append(data)
         self._rows += data.num_rows
-        # `nbytes` of a slice is its own size, not that of the batch it was sliced from.
-        self._bytes += data.nbytes
+        self._bytes += data.get_total_buffer_size()
+        if self._bytes >= ROW_GROUP_BYTES:
+            # That of a slice is the size of the batch it was sliced from; its own size takes many times as long to get.
+            self._bytes = sum(batch.nbytes for batch in self._batches)
         if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
             self._flush()
 
@@ -51,6 +56,7 @@ class ParquetWriter:
         self._flush()
         if self._writer is not None:
             self._writer.close()
+            self._sink.flush()
 
     def _flush(self) -> None:
         if not self._batches:
@@ -60,7 +66,10 @@ class ParquetWriter:
 
         schema = self._batches[0].schema
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._file, schema, **_parquet_options(schema))
+            # Without a buffer of its own, it would call Python, and wait for the interpreter's lock, for each part of a column.
+            file = pa.PythonFile(self._file, mode="w")
+            self._sink = pa.BufferedOutputStream(file, BUFFER_SIZE, pa.system_memory_pool())
+            self._writer = pq.ParquetWriter(self._sink, schema, **_parquet_options(schema))
         table = pa.Table.from_batches(self._batches, schema)
         if len(self._batches) > 1:
             # With one chunk per column, a row group is encoded in one go.
