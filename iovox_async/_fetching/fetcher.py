@@ -7,7 +7,8 @@ Invariants:
   rows, so an internal error cannot end a stream early.
 - At most `2 * concurrency` pages are in flight or buffered, or `concurrency` large ones, and the pages of all streams of the
   session stay within its `PageBudget`; beyond that, only the page the reader needs next may start.
-- While a page waits for the reader, only its next page is received, unless a server might close the connections of the others.
+- While a page waits for the reader, only its next page and the end of the range are received, unless a server might close the
+  connections of the others.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class PageFetcher:
                 hours=hours,
                 expected_until=expected_until,
                 early_page=spec.max_calls is None and spec.stop - spec.start >= EARLY_PAGE_RANGE,
+                early_tail=spec.max_calls is None,
             )
         return PagePlan(
             spec.start,

@@ -38,6 +38,8 @@ CHECK_ROWS: Final = 250
 OVERLAP_ROWS: Final = 20
 #: The most of them, as a share of a page, after checks that agreed: the traffic has longer gaps than expected.
 MAX_OVERLAP_SHARE: Final = 0.5
+#: Calls expected at the end of a range that is requested early: some of them prove the end of the window before it.
+TAIL_ROWS: Final = 40
 #: A claim of the range's end is checked if this many more calls are expected, or half a page of them. For reads of more pages
 #: the number is smaller, down to 0: one more request costs little beside many.
 DOUBTFUL_ROWS: Final = 5.0
@@ -190,6 +192,24 @@ class Evidence:
         expected = self._level * self._traffic.expected(min(start, stop), max(start, stop))
         windows = self._windows_of(expected / page_rows, self._error(page_rows)) if expected else 1
         return total if windows <= 1 else self._traffic.time_of(expected / windows / self._level, start, stop)
+
+    def seconds_of_tail(self, page_rows: int, start: datetime, stop: datetime) -> int:
+        """The seconds at the end of a range that are to be requested early; 0: it is too short, or too little is known of it.
+
+        Args:
+            page_rows: the rows of a full page.
+            start: where the rest of the range starts.
+            stop: the end of the range; it may be before `start`.
+        """
+        error = self._error(page_rows)
+        is_final = self._expected_until is None or stop <= self._expected_until
+        if self._level is None or error is None or error > MAX_ERROR or not is_final:
+            return 0
+        expected = self._level * self._traffic.expected(min(start, stop), max(start, stop))
+        if expected < SHORT_READ_PAGES * page_rows:
+            return 0
+        rows = min(TAIL_ROWS, max(1.0, MAX_OVERLAP_SHARE * page_rows))
+        return math.ceil(self._traffic.time_of(rows / self._level, stop, start))
 
     def overlap_seconds(self, limit: int, tail: datetime, last: datetime, *, far: bool) -> int:
         """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`.

@@ -212,6 +212,12 @@ class Page:
             return range(first, bisect_left(count, True, key=lambda row: starts[row] < start))
         return range(bisect_left(starts, start), bisect_left(starts, stop))
 
+    def shows_empty(self, window: Window) -> bool:
+        """Whether a check shows that another window is empty, as the page that it checks did."""
+        start, stop = self.gap_in_window if self.reached_end else self.gap
+        is_claimed = window.state == "pending" and window.is_claimed_empty and window is not self.window
+        return is_claimed and start <= window.start and window.stop <= stop
+
     def starts_in(self, start: datetime, stop: datetime) -> list[datetime]:
         """The starts in `[start, stop)`, in the order of the page."""
         rows = self.rows_in(start, stop)

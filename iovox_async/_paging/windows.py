@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from .._params.account_time import UncutHours
 from ..errors import PagingError
 from .early_page import EarlyPage
+from .early_tail import EarlyTail
 from .evidence import CHECK_ROWS, Claim, Evidence
 from .order import DeliveryOrder, rows_of_page
 from .row_limit import RowLimit
@@ -67,6 +68,7 @@ class WindowPlan:
         hours: the hours of the range that must not be cut.
         expected_until: calls after it may not have arrived yet; None: all have.
         early_page: request a full page along with the first, small one.
+        early_tail: request the end of a long range early, so that its check takes no time of its own.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class WindowPlan:
         hours: UncutHours = UncutHours(),  # noqa: B008 - frozen
         expected_until: datetime | None = None,
         early_page: bool = False,
+        early_tail: bool = True,
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
@@ -96,6 +99,7 @@ class WindowPlan:
         self._first_page_rows: int | None = min(first_page_rows, limit)
         self._evidence = Evidence(self.server_limit, expected_until)
         self._early_page = EarlyPage(early_page)
+        self._early_tail = EarlyTail(early_tail)
         self._row_limit = RowLimit()
         self._splits = 0
 
@@ -150,6 +154,8 @@ class WindowPlan:
 
     def _next_pending(self) -> int | None:
         """The index of the first window to request. An empty window waits for a check before it, which reaches over it."""
+        if self._early_tail.has_check(self._windows):
+            return len(self._windows) - 1
         checks_in_flight = False
         for index, window in enumerate(self._windows):
             if window.state == "in flight":
@@ -190,10 +196,9 @@ class WindowPlan:
         beyond = (self._stop - earliest) / SECOND
         if window.claim is None:
             tail, end = (start, earliest) if order == "call_start_DESC" else (stop, self._stop)
-            far = not self._row_limit.is_reduced
-            beyond = self._evidence.overlap_seconds(limit, tail, end, far=far)
-        elif window.is_check:
-            # Up to the next call, however far it is: that proves that there is none before it.
+            beyond = self._evidence.overlap_seconds(limit, tail, end, far=not self._row_limit.is_reduced)
+        if window.is_check or self._early_tail.covers(window):
+            # A check reaches up to the next call, however far it is: that proves that there is none before it.
             limit = min(limit, CHECK_ROWS)
         if order == "call_start_DESC":
             start -= min(beyond, max(0.0, (start - earliest) / SECOND)) * SECOND
@@ -210,7 +215,13 @@ class WindowPlan:
         """Splits the next window to request off the front of a pending one."""
         window = self._windows[index]
         ends = (window.stop, window.start) if self._descending else (window.start, window.stop)
-        seconds = max(1, int(self._evidence.seconds_of_window(self.server_limit.full_page(limit), *ends)))
+        page_rows = self.server_limit.full_page(limit)
+        if not self._row_limit.is_reduced and self._early_tail.may_start(self._windows, index):
+            seconds = self._evidence.seconds_of_tail(page_rows, *ends)
+            if 0 < seconds < window.seconds:
+                self._split_window(index, int(window.seconds) - seconds)
+                return self._early_tail.start(self._windows[-1])
+        seconds = max(1, int(self._evidence.seconds_of_window(page_rows, *ends)))
         if seconds < window.seconds:
             self._split_window(index, seconds)
         return self._windows[index]
@@ -235,8 +246,7 @@ class WindowPlan:
             self._early_page.receive(result)
             return
         self._accept(request, result)
-        is_full = len(result.starts) >= request.limit
-        if taken := self._early_page.take_over(self._windows, is_full=is_full):
+        if taken := self._early_page.take_over(self._windows, is_full=len(result.starts) >= request.limit):
             self._accept(*taken)
 
     def _accept(self, request: PageRequest, result: PageResult) -> None:
@@ -244,8 +254,7 @@ class WindowPlan:
         window = self._windows[index]
         window.state, window.request, window.attempts = "pending", None, 0
         self._splits = 0
-        descending = request.order == "call_start_DESC"
-        first = window.stop - SECOND if descending else window.start
+        first = window.stop - SECOND if request.order == "call_start_DESC" else window.start
         starts = fill_missing_starts(result.starts, request, first)
         page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
@@ -255,6 +264,7 @@ class WindowPlan:
             self._accept_second(index, request, result, starts)
             return
         own_starts = page.starts_in(window.start, window.stop)
+        is_tail = self._early_tail.covers(window)
         if window.claim is not None:
             accepted = self._accept_check(page, own_starts)
             index = self._windows.index(window)
@@ -263,7 +273,8 @@ class WindowPlan:
         unreadable = bool(starts) and all(start is None for start in result.starts)
         claims_end = self.server_limit.claims_end(request, len(starts))
         if page.reached_end or (claims_end and (accepted or unreadable)):
-            self._evidence.record(own_starts, *page.bounds)
+            if not is_tail:
+                self._evidence.record(own_starts, *page.bounds)
             self._replace(index, [self._done(page, window.start, window.stop)])
             return
         if unreadable and not page.is_unit:
@@ -273,12 +284,14 @@ class WindowPlan:
                 hint=PAGES_HINT,
             )
         if claims_end:
-            self._evidence.record(own_starts, *page.bounds, doubted=True)
+            if not is_tail:
+                self._evidence.record(own_starts, *page.bounds, doubted=True)
             self._request_again(index, page)
         else:
-            if own_starts:
+            if own_starts and not is_tail:
                 is_full = len(starts) == request.limit
                 self._evidence.record(own_starts, page.bounds[0], own_starts[-1], measures=is_full)
+            self._early_tail.drop(window)
             rest = rest_of_truncated(page, self._descending, self.server_limit)
             if rest[-1].is_untouched:
                 self._join_following(index, rest[-1], page)
@@ -289,7 +302,8 @@ class WindowPlan:
         if self._early_page.is_coming or page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
         is_last = page.bounds[1] == (self._start if page.descending else self._stop)
-        read = (self._start, self._stop, min(self.limit, self._row_limit.rows)) if is_last else None
+        is_read = is_last and not self._early_tail.covers(page.window)
+        read = (self._start, self._stop, min(self.limit, self._row_limit.rows)) if is_read else None
         return self._evidence.is_doubtful(own_starts, page.gap, read)
 
     def _request_again(self, index: int, page: Page) -> None:
@@ -316,24 +330,13 @@ class WindowPlan:
         if len(gap) > in_second or in_second != claim.in_second:
             self._evidence.reject(claim, len(gap) - claim.in_second)
             return False
-        self._evidence.confirm()
+        if not self._early_tail.covers(page.window):
+            self._evidence.confirm()
         if until != end:
             return not self._is_doubtful(page, own_starts)
         if page.reached_end or self.server_limit.claims_end(page.request, len(page.starts)):
-            self._remove_empty_windows(page)
+            self._windows = [window for window in self._windows if not page.shows_empty(window)]
         return True
-
-    def _remove_empty_windows(self, page: Page) -> None:
-        """Removes the other windows that a check shows to be empty, as the page that is checked did."""
-        start, stop = page.gap if not page.reached_end else page.gap_in_window
-        self._windows = [
-            window
-            for window in self._windows
-            if window is page.window
-            or window.state != "pending"
-            or not window.is_claimed_empty
-            or not (start <= window.start and window.stop <= stop)
-        ]
 
     def _accept_second(
         self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
@@ -364,12 +367,13 @@ class WindowPlan:
         self._early_page.drop()
         index = self._index_of(request)
         window = self._windows[index]
+        is_tail = self._early_tail.drop(window)
         window.state, window.request, window.attempts = "pending", None, attempts
         # Requests that were in flight together fail together; that counts as one failure.
         self._splits += request.limit <= self._row_limit.rows
         # The smaller limit is kept for later requests. The smaller duration is not, because density varies.
         is_full = self._row_limit.record_failure(request.limit, self.limit)
-        self._first_page_rows = None if is_full or window.claim else max(1, request.limit // 2)
+        self._first_page_rows = None if is_full or is_tail or window.claim else max(1, request.limit // 2)
         if window.seconds > 1:
             self._split_window(index, max(1, int(window.seconds // 2)))
 

@@ -18,6 +18,11 @@ from iovox_async._paging import MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, 
 from iovox_async.errors import PagingError
 
 
+def request_tail(plan: WindowPlan, share: float) -> None:
+    """Lets a plan request this share of what is left early, whatever it knows of the traffic."""
+    plan._evidence.seconds_of_tail = lambda _, start, stop: int(share * abs(stop - start) / SECOND)  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True)
 class Case:
     """A server, a plan, and the order of events."""
@@ -43,6 +48,7 @@ class Case:
     patient: bool
     known: bool
     early: bool
+    tail: float
 
     def server(self) -> Server:
         rng = random.Random(self.seed)
@@ -81,7 +87,7 @@ class Case:
         return (self.cap or 1) if self.known else 0
 
     def plan(self) -> WindowPlan:
-        return WindowPlan(
+        plan = WindowPlan(
             at(0),
             at(self.span),
             descending=self.descending,
@@ -91,6 +97,9 @@ class Case:
             server_limit=ServerPageLimit(largest_page=self.most),
             early_page=self.early,
         )
+        if self.tail:
+            request_tail(plan, self.tail)
+        return plan
 
     def run(self) -> tuple[Server, Pull, set[Row]]:
         """Returns the server, the read, and the calls that existed during the whole read."""
@@ -141,6 +150,7 @@ def cases(motion: st.SearchStrategy[tuple[int, int, bool, bool]]) -> st.SearchSt
         patient=st.booleans(),
         known=st.booleans(),
         early=st.booleans(),
+        tail=st.sampled_from((0.0, 0.1, 0.5, 0.95)),
     )
 
 
@@ -239,6 +249,7 @@ def test_concurrency_and_page_size_do_not_change_the_calls(case: Case, one: int,
         seed=1, span=2, rows=60, layout="one second", fraction=False, cut=False, end="inclusive", cap=2,
         cap_moves=False, offset="limit", motion=(1, 2, True, False), limit=2, first=2, resize=False, descending=False,
         ordered=True, concurrency=1, failing=0.0, patient=False, known=False, early=False,
+        tail=0.0,
     )
 )  # fmt: skip
 def test_the_number_of_requests_is_bounded_while_data_changes(case: Case):
@@ -266,8 +277,9 @@ class Live(RuleBasedStateMachine):
         descending=st.booleans(),
         ordered=st.booleans(),
         early=st.booleans(),
+        tail=st.booleans(),
     )
-    def begin(self, seconds, limit, cap, end, descending, ordered, early):
+    def begin(self, seconds, limit, cap, end, descending, ordered, early, tail):
         self.server = Server(random.Random(0), 20, end=end, cap=cap)
         self.server.fill(map(at, seconds))
         self.server_limit = ServerPageLimit()
@@ -281,6 +293,8 @@ class Live(RuleBasedStateMachine):
             server_limit=self.server_limit,
             early_page=early,
         )
+        if tail:
+            request_tail(self.plan, 0.3)
         self.descending, self.ordered = descending, ordered
         self.stable = self.server.within(at(0), at(20))
         self.sent: list[PageRequest] = []

@@ -16,6 +16,7 @@ import anyio
 from iovox_async import AsyncInsights, InsightsQuery, IovoxError, RetryPolicy, SessionError
 from iovox_async._fetching import fetcher
 from iovox_async._paging import WindowPlan
+from iovox_async._paging.evidence import Evidence
 from iovox_async._runtime import Runtime, use_runtime
 from iovox_async.backfill import Backfill
 from iovox_async.backfill._storage_local import FileSystem
@@ -60,15 +61,20 @@ def clocks(
 
 @contextlib.contextmanager
 def first_page(rows: int) -> Iterator[None]:
-    """Lets ranges begin with a page of so many rows and a full one at once; 0 changes nothing."""
+    """Lets ranges begin with a page of so many rows and a full one at once, and their last third be read early, as in long ranges.
+
+    0 changes nothing.
+    """
     defaults, span = WindowPlan.__init__.__kwdefaults__, fetcher.EARLY_PAGE_RANGE
-    usual = defaults["first_page_rows"]
+    usual, seconds_of_tail = defaults["first_page_rows"], Evidence.seconds_of_tail
     try:
         if rows:
             defaults["first_page_rows"], fetcher.EARLY_PAGE_RANGE = rows, timedelta(0)
+            Evidence.seconds_of_tail = lambda _, _rows, start, stop: abs(stop - start) // timedelta(seconds=3)
         yield
     finally:
         defaults["first_page_rows"], fetcher.EARLY_PAGE_RANGE = usual, span
+        Evidence.seconds_of_tail = seconds_of_tail
 
 
 def open_session(

@@ -140,7 +140,8 @@ class Schedule:
         cached: a cache keeps the wrong response of a slip, and answers equal requests with it.
         latency: the longest time of a request, in seconds; 0 for none.
         concurrency, page_size, timeout, attempts: the client's arguments.
-        first_page: the rows of the first page of a range; a full page is then requested with it, as in a long range. 0: as in short ones.
+        first_page: the rows of the first page of a range; a full page is then requested with it, as in a long range, and
+            the last third is requested early. 0: as in short ones.
         shuffle, lag, deviations: see `SimulationLoop`.
         log: whether debug messages are written and searched for the key.
         uses: what the program does, all at once.
