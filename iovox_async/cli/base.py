@@ -16,7 +16,6 @@ from .console import is_terminal, start_log, switched_off, with_examples, withou
 
 ARGUMENTS_KEY: Final = "iovox.arguments"
 _LEVEL_KEY: Final = "iovox.log_level"
-_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def _set_log_level(ctx: click.Context, _option: click.Parameter, level: str | None) -> None:
@@ -31,7 +30,7 @@ def common_options(*, root: bool) -> list[click.Option]:
     return [
         option(
             ["--log-level"],
-            type=click.Choice(_LEVELS, case_sensitive=False),
+            type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
             callback=_set_log_level,
             help="Level of the log on stderr: retries are logged at info, pages at debug. Default: warning.",
             **environment,

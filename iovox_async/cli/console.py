@@ -14,7 +14,6 @@ import os
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 #: The width of a console that is not a terminal, so that lines are not broken.
 _UNLIMITED = 10_000
-#: Bidirectional classes of the characters that change the direction of the text after them.
-_DIRECTION_CONTROLS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+#: Control characters but the line break, surrogates, and what changes the direction of the text after it.
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 #: How help is rendered, for all commands.
 HELP_CONFIG = click.RichHelpConfiguration(
@@ -95,8 +94,7 @@ def print_page(page: RenderableType) -> None:
         return
     with screen.capture() as capture:
         screen.print(page)
-    for line in capture.get().splitlines():
-        screen.print(line.rstrip(), soft_wrap=True)
+    click.echo("\n".join(map(str.rstrip, capture.get().splitlines())))
 
 
 def is_terminal(name: str) -> bool:
@@ -126,12 +124,10 @@ def prepare_streams() -> None:
 
 def discard_stdout() -> None:
     """Redirects stdout to the null device, so that the interpreter's last flush raises nothing."""
-    try:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not a real stdout, as in a test
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
-    except (OSError, ValueError, AttributeError):  # not a real stdout, as in a test
-        pass
 
 
 def print_note(text: str, *, style: str = "") -> None:
@@ -219,13 +215,7 @@ def without_markup(text: str) -> str:
 
 def escape_controls(text: str) -> str:
     """The text with control and direction characters replaced; line breaks are kept."""
-    return text if text.isprintable() else "".join(map(_escape_control, text))
-
-
-def _escape_control(character: str) -> str:
-    is_control = unicodedata.category(character) in {"Cc", "Cs"}
-    changes_direction = unicodedata.bidirectional(character) in _DIRECTION_CONTROLS
-    return "\ufffd" if (is_control or changes_direction) and character != "\n" else character
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def format_duration(seconds: float) -> str:

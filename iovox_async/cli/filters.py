@@ -74,8 +74,7 @@ def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[
         advice = f"Run iovox {ctx.info_name} once for each value"
         directories = ", each with its own --out" if ctx.info_name == "backfill" else ""
         raise click.UsageError(
-            f"{name} takes one value, got {typed}. {advice}{directories}, or leave {name} out and select among all calls.",
-            ctx,
+            f"{name} takes one value, got {typed}. {advice}{directories}, or leave {name} out and select among all calls."
         )
     if re.search(r",\S", "".join(values)):
         logger.warning("%s takes one text: its comma does not separate two", name)
@@ -113,13 +112,8 @@ def resolved_query(stream: CallStream) -> InsightsQuery:
     return stream._reader.spec.query  # noqa: SLF001 - of this package
 
 
-def print_no_calls(stream: CallStream, *, suggest_summary: bool = False) -> None:
-    """Prints that a stream had no calls.
-
-    Args:
-        stream: the stream.
-        suggest_summary: whether to name the command that shows which values one of its filters can have.
-    """
+def print_no_calls(stream: CallStream) -> None:
+    """Prints that a stream had no calls, and the command that shows which values one of its filters can have."""
     query, shown = resolved_query(stream), []
     for name, value in (filters := query.active_filters()).items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -127,7 +121,7 @@ def print_no_calls(stream: CallStream, *, suggest_summary: bool = False) -> None
     matching = f" ({', '.join(shown)})" if shown else ""
     groups = [name.removesuffix("_ids") for name in filters if name in {*Field} or name.endswith("_ids")]
     hint = ""
-    if groups and suggest_summary:
+    if groups:
         start, end = str(query.start_date), str(query.end_date)
         days = shlex.join([start.removesuffix(" 00:00:00"), end.removesuffix(" 23:59:59")])
         hint = f" iovox summary {days} --by {groups[0]} shows which values there are."

@@ -103,10 +103,7 @@ class Account:
     profile: str | None = None
 
     def client(self, **arguments: Any) -> AsyncInsights:
-        """A client.
-
-        Args:
-            **arguments: further arguments of `AsyncInsights`.
+        """A client, with these further arguments of `AsyncInsights`.
 
         Raises:
             ConfigurationError: an option, variable or entry of the profile is invalid.
@@ -279,12 +276,7 @@ output_option: Final = functools.partial(click.option, panel="Output", show_envv
 
 @attrs.frozen
 class TypedRange:
-    """A range as it was typed.
-
-    Attributes:
-        start: None if it was left out.
-        end: likewise.
-    """
+    """A range as it was typed; what was left out is None."""
 
     start: str | None
     end: str | None

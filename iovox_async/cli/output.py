@@ -145,8 +145,7 @@ def open_output(path: str | None) -> Output:
     """The output for `-o`: stdout for None and `-`, a special file as it is, else a file that is replaced atomically."""
     if path is None or path == "-":
         return _Stdout("stdout")
-    descriptor = _find_descriptor(path)
-    if descriptor is not None:
+    if (descriptor := _find_descriptor(path)) is not None:
         return _SpecialFile(path, descriptor)
     # Through symbolic links, so that the target is replaced and the link stays.
     target = Path(os.path.realpath(path))
@@ -161,7 +160,7 @@ def open_output(path: str | None) -> Output:
     return _SpecialFile(path)
 
 
-def format_of_name(path: str | None, form: str | None = None) -> tuple[str | None, str]:
+def format_of_name(path: str, form: str | None) -> tuple[str | None, str]:
     """The format that the ending of a file name selects, and its compression: `("csv", ".gz")`.
 
     Args:
@@ -171,7 +170,7 @@ def format_of_name(path: str | None, form: str | None = None) -> tuple[str | Non
     Raises:
         click.UsageError: the ending selects no format, and there is no `--format`.
     """
-    name = PurePath(path or "").name.lower()
+    name = PurePath(path).name.lower()
     compression = next((ending for ending in _COMPRESSIONS if name.endswith(ending)), "")
     stem, dot, ending = name.removesuffix(compression).rpartition(".")
     if ending in _ENDINGS and dot:

@@ -81,7 +81,7 @@ class CallsCommand:
                 raise Exit(INTERRUPTED) from None
             stats = stream.stats
             if not stats.calls and not self.arguments["resume"]:
-                print_no_calls(stream, suggest_summary=True)
+                print_no_calls(stream)
         if stats.skipped:
             skipped = format_count(stats.skipped, "record")
             print_warning(f"{skipped} skipped: they could not be decoded.", style="yellow")
@@ -258,7 +258,7 @@ def calls(
         fields = columns
     destination = open_output(output)
     is_file = isinstance(destination, FileOutput)
-    form, compression = format_of_name(output, form) if is_file else (form, "")
+    form, compression = format_of_name(destination.name, form) if is_file else (form, "")
     form = form or ("csv" if excel else "jsonl")
     if excel and form not in {"csv", "tsv"}:
         raise click.UsageError(

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import msgspec
 import rich_click as click
 
-from iovox_async._wording import format_count
 from iovox_async.dates import parse_start
 
 from ..base import command
@@ -54,8 +53,5 @@ def changes(table: str, since: str | None, since_version: int | None) -> None:
             row = {"change": kind, "version": version, "time": committed, "call": call}
             click.echo(msgspec.json.encode(row, enc_hook=str))
             counts[kind] += 1
-    texts = [
-        format_count(counts[kind], name, name)
-        for kind, name in (("insert", "inserted"), ("update_postimage", "updated"), ("delete", "deleted"))
-    ]
-    print_note(", ".join(texts))
+    words = {"insert": "inserted", "update_postimage": "updated", "delete": "deleted"}
+    print_note(", ".join(f"{counts[kind]:,} {word}" for kind, word in words.items()))

@@ -20,21 +20,20 @@ def fields() -> None:
 
     On a terminal it prints a table, elsewhere lines of four columns separated by tabs.
     """
-    presets_of = {
-        field: ", ".join(name for name, members in PRESETS.items() if field in members and name != "all")
-        for field in Field
-    }
-    rows = [(field, *locate_field(field), presets) for field, presets in presets_of.items()]
+    rows = []
+    for field in Field:
+        path, type_name = locate_field(field)
+        presets = ", ".join(name for name, members in PRESETS.items() if field in members and name != "all")
+        rows.append((field, type_name, path, presets))
     if not is_terminal("stdout"):
-        for field, path, type_name, presets in rows:
-            click.echo(f"{field}\t{type_name}\t{path}\t{presets}")
+        click.echo("\n".join(map("\t".join, rows)))
         return
     screen = stdout_screen()
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("Field", "Type", "Path in the response", "Preset"):
         # Names are copied, so they are not broken; everything else is folded rather than cut off.
         table.add_column(title, no_wrap=title == "Field", overflow="fold")
-    for field, path, type_name, presets in rows:
+    for field, type_name, path, presets in rows:
         table.add_row(
             Text(field, "bold" if field in Fields.DEFAULT else ""),
             Text(type_name, "cyan"),
@@ -43,4 +42,4 @@ def fields() -> None:
         )
     screen.print(table)
     legend = "\nBold: requested by default. Yellow: has another name in responses. All of them: --fields all"
-    screen.print(Text(legend, "dim"))
+    screen.print(legend, style="dim")

@@ -17,7 +17,7 @@ from iovox_async.dates import parse_end, parse_start
 from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 
 from ..base import command
-from ..console import is_terminal, print_note, print_warning, stdout_screen
+from ..console import is_terminal, print_note, print_warning
 from ..errors import option_name, run
 from ..options import FloatRange, IntRange, collect_options
 
@@ -52,7 +52,6 @@ def _fault_option(name: str) -> Callable[[Any], Any]:
         metavar=metavar,
         is_flag=first is bool,
         multiple=multiple,
-        default=False if first is bool else () if multiple else None,
         show_default=False,
         help=help_text,
         panel="Faults",
@@ -145,10 +144,8 @@ def sandbox(
         async with server.serve(host=host, port=port) as url:
             calls = f"{format_count(options['calls'], 'call')} from {server.start} to {server.end}"
             print_note(f"The sandbox serves {calls} at {url}. Copy these lines to another terminal:")
-            screen = stdout_screen()
-            for name, value in (("URL", url), ("USERNAME", USERNAME), ("SECURE_KEY", KEY)):
-                screen.print(f"export IOVOX_{name}={value}", soft_wrap=True)
-            screen.file.flush()
+            variables = {"URL": url, "USERNAME": USERNAME, "SECURE_KEY": KEY}
+            click.echo("\n".join(f"export IOVOX_{name}={value}" for name, value in variables.items()))
             print_note(describe_page(url))
             if is_terminal("stderr"):
                 example = "yesterday" if end is None else f"{server.start[:10]} {server.start[:10]}"
