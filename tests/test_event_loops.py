@@ -175,6 +175,7 @@ async def test_a_session_that_is_dropped_gives_one_warning_with_its_place(engine
         insights = AsyncInsights(sandbox.username, sandbox.key, base_url=url, engine=engine)
         view = insights.with_options(timeout=5)
         await view.page(START, END)
+        gc.collect()  # the garbage of other tests may warn of something, too
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del insights

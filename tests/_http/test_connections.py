@@ -97,13 +97,14 @@ async def test_an_unreachable_proxy_is_named_without_its_password(open_session):
 @every_engine
 async def test_a_server_that_starts_during_the_retries_is_reached(open_session, clock):
     """Given a server that starts after the first attempt, when a page is requested, then it is returned."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    bound = socket.socket()  # it does not listen yet, and nobody else can use its port
+    bound.bind(("127.0.0.1", 0))
+    port = bound.getsockname()[1]
 
     async def wait_and_start(seconds):
         clock.now += seconds
         if not servers:
-            servers.append(await asyncio.start_server(serve, "127.0.0.1", port))
+            servers.append(await asyncio.start_server(serve, sock=bound))
 
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")

@@ -416,6 +416,7 @@ async def test_a_session_that_is_dropped_says_where_it_was_made(open_session):
     insights = AsyncInsights("demo", "k", transport=Answering(lambda _: page(b"[]")))
     line = sys._getframe().f_lineno - 1
     await insights.page(START, END)
+    gc.collect()  # the garbage of other tests may warn of something, too
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del insights

@@ -120,11 +120,12 @@ async def test_the_first_address_that_responds_is_used(package, addresses, monke
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["::1", "127.0.0.1"]])
 async def test_no_address_that_responds_is_a_connect_error(package, addresses, monkeypatch):
     """Given a host of which no address responds, when a connection is opened, then the error is the package's."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    _resolve_to(monkeypatch, addresses, port)
-    with pytest.raises(package.ConnectError):
-        await AsyncioBackend(package).connect_tcp("iovox.test", port)
+    with socket.socket() as bound:  # it does not listen, and nobody else can use its port
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        _resolve_to(monkeypatch, addresses, port)
+        with pytest.raises(package.ConnectError):
+            await AsyncioBackend(package).connect_tcp("iovox.test", port)
 
 
 async def test_an_unknown_name_is_a_connect_error_with_its_cause(package):

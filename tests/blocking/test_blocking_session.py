@@ -144,7 +144,7 @@ def test_given_a_directory_when_backfilled_then_it_holds_the_calls(insights, san
 
 def test_given_faults_when_read_then_errors_are_those_of_the_async_client(make, sandbox):
     """Given an endpoint that fails or hangs, when read, then the error is the client's own, with its position."""
-    with make(retry=NO_RETRIES, timeout=0.05) as insights:
+    with make(retry=NO_RETRIES) as insights:
         with pytest.raises(QueryError, match="nonsense"):
             insights.page(START, END, nonsense=1)
         sandbox.faults = Faults(fail_after=3)
@@ -154,7 +154,7 @@ def test_given_faults_when_read_then_errors_are_those_of_the_async_client(make, 
         assert failure.value.position == calls.position
         sandbox.faults = Faults(kinds="hang", fail_after=0)
         with pytest.raises(RequestTimeout):
-            insights.page(START, END)
+            insights.with_options(timeout=0.05).page(START, END)
 
 
 def test_given_a_closed_session_when_used_then_the_error_says_how_to_open_one(make):

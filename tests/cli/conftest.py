@@ -38,8 +38,9 @@ def _served():
 @pytest.fixture
 def sandbox(_served):
     """A month of calls on a loopback port, without faults; `url` is its address."""
+    yield _served
+    # At the end, so that no later test finds threads of its server either.
     reset(_served, _served.url)
-    return _served
 
 
 @pytest.fixture

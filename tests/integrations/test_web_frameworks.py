@@ -30,7 +30,7 @@ def framework(request):
     return request.param
 
 
-served, sandbox = shared_sandbox(calls=2_000)
+served, sandbox = shared_sandbox(calls=4_000)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def fault_url(fault_sandbox):
 def set_faults(fault_sandbox, fault_url):
     """Returns a function that sets the faults of `fault_sandbox` and resets its counters."""
     yield partial(reset, fault_sandbox, fault_url)
-    fault_sandbox.faults = Faults()
+    reset(fault_sandbox, fault_url)
 
 
 @pytest.fixture
