@@ -94,7 +94,7 @@ def print_page(page: RenderableType) -> None:
         return
     with screen.capture() as capture:
         screen.print(page)
-    click.echo("\n".join(map(str.rstrip, capture.get().splitlines())))
+    print("\n".join(map(str.rstrip, capture.get().splitlines())))
 
 
 def is_terminal(name: str) -> bool:
