@@ -25,6 +25,7 @@ __all__ = [
     "lock_file",
     "peak_memory",
     "replace_file",
+    "share_freed_memory",
     "sync_directory",
     "sync_file",
 ]
@@ -34,6 +35,8 @@ system: str = sys.platform
 
 #: The signals that end a program besides SIGINT, as far as the system has them: SIGBREAK is Ctrl-Break on Windows.
 SIGNALS: Final = ("SIGTERM", "SIGHUP", "SIGBREAK")
+#: `M_ARENA_MAX` of glibc's malloc.h.
+_ARENA_MAX: Final = -8
 #: Seconds before each further try to replace a file that another program has open.
 REPLACE_DELAYS: Final = (0.01, 0.05, 0.2, 0.5, 1.0)
 
@@ -106,6 +109,17 @@ def add_signal_handler(loop: asyncio.AbstractEventLoop, number: int, callback: C
         signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(callback))
     else:
         loop.add_signal_handler(number, callback)
+
+
+def share_freed_memory() -> None:
+    """Lets each thread use memory that others have freed. To be called before the first thread starts.
+
+    The C library of Linux has a heap for each thread. A program whose threads free what others have made, as those that write
+    files do, otherwise takes 4 % more CPU time to get memory from the system and give it back.
+    """
+    if system == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+            importlib.import_module("ctypes").CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def peak_memory() -> int | None:

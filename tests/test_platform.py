@@ -232,3 +232,13 @@ def test_only_one_module_asks_for_the_system():
     ]
     assert set(places) == {"_platform.py"}
     assert importlib.import_module("iovox_async._platform").system == sys.platform
+
+
+def test_memory_is_shared_only_where_the_c_library_can(monkeypatch):
+    """Given a C library without mallopt, or another system, then nothing happens."""
+    loaded = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name: loaded.append(name) or types.SimpleNamespace())
+    _platform.share_freed_memory()
+    monkeypatch.setattr(_platform, "system", "darwin")
+    _platform.share_freed_memory()
+    assert len(loaded) == (sys.platform == "linux")

@@ -13,6 +13,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from iovox_async import InsightsQuery, IovoxError, QueryError, RecordError, TLSError
+from iovox_async._platform import share_freed_memory
 from iovox_async._redaction import hide_credentials
 from iovox_async._wording import format_count
 from iovox_async.errors import TRANSIENT_ERRORS
@@ -231,6 +232,7 @@ def backfill(
     async def run_command() -> None:
         from iovox_async.backfill import Backfill  # a slow import, and `--help` does not need it
 
+        share_freed_memory()
         start, end = account.resolve(typed)
         query = InsightsQuery(start_date=start, end_date=end, fields=fields, **filters)
         async with account.client() as insights:
