@@ -156,6 +156,11 @@ def backfill(
     )
 
 
+def refresh(job: Backfill) -> Any:
+    """Reads the final partitions of a backfill again."""
+    return job.run(refresh=True)
+
+
 def mismatched(report: Any) -> tuple[str, ...]:
     """Lists the partitions that a verification found to differ."""
     return report.mismatched_partitions

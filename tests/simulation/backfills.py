@@ -125,6 +125,34 @@ async def _backfill(program: Program, use: Use, folder: Path) -> None:
         await _verify(program, job(), pull)
     if use.open:
         await _later(program, job, pull, folder)
+    elif use.refresh:
+        await _refresh(program, job, pull, folder, disk)
+
+
+async def _refresh(program: Program, job: Callable[[], Any], before: Pull, folder: Path, disk: Disk) -> None:
+    """Reads all again, is killed meanwhile, and goes on with the next run, whatever was replaced by then."""
+    from .uses import cancelled_at
+
+    world, use = program.world, before.use
+    for day in range(0, use.end, 86_400):
+        # Another file of each day.
+        world.endpoint.insert(at(day + program.rng.randrange(86_400)))
+    disk.revive(use.crash_at)
+    pull = Pull(use, before.began)
+    for refresh in (True, False):
+        work = _names.refresh(job()) if refresh else job().run()
+        how, error = await cancelled_at(program, work, None)
+        world.trace("backfill", f"again: {how} {type(error).__name__ if error else ''}")
+        if error is not None and not isinstance(error, KilledError):
+            check_error(world, error, "a refresh")
+            if isinstance(error, _names.BackfillError):
+                world.violated("folder", f"a run after a refresh cannot use the folder: {error}")
+            return
+        disk.revive()
+    pull.complete, pull.ended = True, world.endpoint.tick
+    for destination, origin in _rows(folder, use.format):
+        pull.take(world, destination, origin, None, None)
+    check_pull(world, pull)
 
 
 async def _later(program: Program, job: Callable[[], Any], before: Pull, folder: Path) -> None:

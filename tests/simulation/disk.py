@@ -42,9 +42,9 @@ class Disk(_names.FileSystem):
         self._bytes: set[Path] = set()
         self._undo: list[tuple[Path, Callable[[], Any]]] = []
 
-    def revive(self) -> None:
-        """Starts the machine again."""
-        self.dead, self.die_at, self._next_dies = False, 0, False
+    def revive(self, die_at: int = 0) -> None:
+        """Starts the machine again; it dies at this change from now on, or never."""
+        self.dead, self.die_at, self.changes, self._next_dies = False, die_at, 0, False
         self._bytes.clear()
         self._undo.clear()
 

@@ -97,6 +97,8 @@ def draw(seed: int) -> Schedule:
         _change_clock(schedule, random.Random(f"change {seed}"))
     if kind == "stream":
         _add_caches(schedule, random.Random(f"caches {seed}"), span)
+        if not (full_second or schedule.slip or schedule.outage or schedule.shift or schedule.uses[0].open):
+            _leave_within(schedule, random.Random(f"within {seed}"))
     if full_second:
         _swap_calls(schedule, random.Random(f"swap {seed}"))
     elif kind == "backfill":
@@ -145,10 +147,29 @@ def _swap_calls(schedule: Schedule, rng: random.Random) -> None:
 
 def _crash_after(use: Use, rng: random.Random) -> None:
     """Lets a backfill be killed right after a change of one kind."""
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         use.crash = rng.choice(("kill", "power", "power", "power"))
         use.crash_after = rng.choice((*["rename"] * 5, "create", "make_directory", "unlink", "sync"))
         use.crash_at = rng.randint(1, 6)
+        use.refresh = rng.random() < 0.9
+
+
+def _leave_within(schedule: Schedule, rng: random.Random) -> None:
+    """Lets a reader leave, and go on, among pages that hold several calls each."""
+    if rng.random() >= 0.08:
+        return
+    schedule.starts = sorted(float(rng.randrange(60)) for _ in range(rng.choice((8, 15, 25))))
+    schedule.cap, schedule.page_size = None, rng.choice((3, 4, 6, 10))
+    use = Use(end=60, mode=rng.choice(("arrow", "arrow", "pages", "records")))
+    use.order = rng.choice(("call_start_ASC", "call_start_DESC"))
+    use.fields = rng.choice(("keys", "bare", "nested", "nested"))
+    use.leave = rng.choice(("break", "raise", "cancel", "anext", "anext"))
+    use.leave_at = rng.choice((0, 1, 2, 40, 80))
+    if use.leave == "anext":
+        # It gives up while a thread works for it.
+        use.leave_at, schedule.work, schedule.latency = 0.2 * rng.random(), 0.3, 0.0
+        schedule.faults.clear()
+    schedule.uses = [use]
 
 
 def _close_between(use: Use, rng: random.Random) -> None:

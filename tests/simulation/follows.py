@@ -72,7 +72,8 @@ async def _read(program: Program, iterator: Any, pull: Pull, use: Use, ended: li
 
 
 async def _read_with_deadlines(program: Program, iterator: Any, pull: Pull) -> None:
-    impatient = 5
+    # Some readers never wait for longer.
+    impatient = 5 if pull.use.leave_at % 2 else 10_000
     while True:
         try:
             _take(program, pull, await asyncio.wait_for(anext(iterator), 7.0 if impatient else None))

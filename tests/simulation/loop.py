@@ -67,6 +67,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         rng: decides which ready callback runs next.
         shuffle: the share of steps at which another callback than the oldest may run.
         lag: the share of steps at which the clock moves on although callbacks are ready, as on a slow machine.
+        work: the most seconds that a function takes in a thread.
         deviations: step numbers at which the callback at the given place runs instead of the oldest.
         max_steps: steps after which the program counts as one that never ends.
     """
@@ -77,6 +78,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         *,
         shuffle: float = 0.0,
         lag: float = 0.0,
+        work: float = 0.0,
         deviations: dict[int, int] | None = None,
         max_steps: int = 50_000,
     ) -> None:
@@ -84,7 +86,7 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         super().__init__(_IdleSelector())
         self._random = rng.random
         self._shuffle = shuffle
-        self._lag = lag
+        self._lag, self._work = lag, work
         self._deviations = deviations or {}
         self._max_steps = max_steps
         self._at_step: dict[int, list[Callable[[], Any]]] = {}
@@ -112,8 +114,15 @@ class SimulationLoop(asyncio.SelectorEventLoop):
                 if not future.done():
                     future.set_result(result)
 
-        self.call_soon(work)
+        self.call_in_thread(work)
         return future
+
+    def call_in_thread(self, work: Callable[[], Any]) -> None:
+        """Calls a function at a later step, after the time that it takes."""
+        if self._work:
+            self.call_later(self._work * self._random(), work)
+        else:
+            self.call_soon(work)
 
     def time(self) -> float:
         return self._now

@@ -711,6 +711,230 @@ _ALL = (
             ),
         ),
     ),
+    Mutation(
+        "limit-per-slice",
+        "The calls of earlier slices do not count for the most calls that were requested.",
+        f"{_FETCHING}.reader",
+        (
+            (
+                "        return self.spec.max_calls - self._calls - len(self._page_calls)\n",
+                "        return self.spec.max_calls - len(self._page_calls)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "limit-ignored-in-arrow",
+        "A batch that was decoded when it arrived holds more calls than were requested.",
+        "iovox_async.arrow._batches",
+        (
+            (
+                "        block = rows.take(limit)\n        assert block is not None\n",
+                "        block = rows.take(None)\n        assert block is not None\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "arrow-rows-unselected",
+        "A batch holds all rows of its page, also those of other windows.",
+        "iovox_async.arrow._batches",
+        (
+            (
+                "            columns = columns.select(block.rows)\n        return self._deliver",
+                "            pass\n        return self._deliver",
+            ),
+        ),
+    ),
+    Mutation(
+        "arrow-position-of-first-row",
+        "After a batch, the position is that of its first row.",
+        "iovox_async.arrow._batches",
+        (
+            (
+                "rows.column(key)[-1].as_py()",
+                "rows.column(key)[0].as_py()",
+            ),
+        ),
+    ),
+    Mutation(
+        "page-position-of-first-row",
+        "After a page of records, the position is that of its first call.",
+        f"{_FETCHING}.reader",
+        (
+            (
+                "                self._last = _sort_key(calls[-1])\n",
+                "                self._last = _sort_key(calls[0])\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "position-before-delivery",
+        "The position counts records that are decoded and that nobody has taken yet.",
+        f"{_FETCHING}.reader",
+        (
+            (
+                "        delivered = len(self._ready_keys) - length_hint(self.ready)\n",
+                "        delivered = len(self._ready_keys)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "cancelled-work-lost",
+        "The result of a thread is lost if the step that started it is cancelled.",
+        f"{_FETCHING}.reader",
+        (
+            (
+                "        result: T | None = await asyncio.shield(self._working)\n",
+                "        working, self._working = self._working, None\n        result: T | None = await asyncio.shield(working)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "position-of-unordered",
+        "A stream in no order has a position, before which calls may be missing.",
+        f"{_PAGING}.spec",
+        (
+            (
+                "        if not (self.by_windows and self.ordered):\n            return None\n",
+                "        if not self.by_windows:\n            return None\n",
+            ),
+            (
+                "        if not (by_windows and ordered):\n            raise QueryError",
+                "        if not by_windows:\n            raise QueryError",
+            ),
+        ),
+    ),
+    Mutation(
+        "inner-end-believed",
+        "The end of a window within the range is believed without a call after it.",
+        f"{_PAGING}.evidence",
+        (
+            (
+                "        if read is None:\n            return start < stop\n",
+                "        if read is None:\n            return False\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "pages-limit-kept",
+        "Read by page numbers, the limit stays above the server's own, in which its page numbers may count.",
+        f"{_PAGING}.pages",
+        (
+            (
+                "            self.limit = self.limit if claims_end else calls\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "probe-lost-when-cancelled",
+        "While all requests wait, one that is cancelled while it tries the server keeps the others waiting.",
+        f"{_HTTP}.throttle",
+        (
+            (
+                "        else:\n            self._reached = True\n            self._record_success()\n            self._record_response(probe_of)\n            return result\n        finally:\n            if probe_of is not None:\n                probe_of.request_ended()\n",
+                "        except anyio.get_cancelled_exc_class():\n            probe_of = None\n            raise\n        else:\n            self._reached = True\n            self._record_success()\n            self._record_response(probe_of)\n            return result\n        finally:\n            if probe_of is not None:\n                probe_of.request_ended()\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "refusal-kept",
+        "After a 401 or 403 nothing is ever sent again.",
+        f"{_HTTP}.throttle",
+        (
+            (
+                "                self._refused_until = self.clock() + REFUSED_SECONDS\n",
+                "                self._refused_until = math.inf\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "pause-never-ends",
+        "After a pause, no more than two requests are ever in flight, and a cancelled one keeps its place.",
+        f"{_HTTP}.pause",
+        (
+            (
+                "        self.sending -= 1\n        self.notify()\n",
+                "        self.notify()\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "date-retry-after-ignored",
+        "A Retry-After with a date is not heeded.",
+        "iovox_async.retry",
+        (
+            (
+                "    date = parse_http_date(value)\n    return None",
+                "    date = None\n    return None",
+            ),
+        ),
+    ),
+    Mutation(
+        "follow-pause-restarts",
+        "A step that is cancelled in the pause between polls begins the pause anew.",
+        "iovox_async.follow",
+        (
+            (
+                "            remaining = max(0.0, self._pause_until - now)\n",
+                "            remaining = self._pause\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "follow-cancelled-call-lost",
+        "A call counts as delivered when it is read ahead of its step.",
+        "iovox_async.follow",
+        (
+            (
+                "                    if await reader.step(reader.next_calls) is None:\n                        break\n",
+                '                    if await reader.step(reader.next_calls) is None:\n                        break\n                    for one in reader._ready_keys[1:]:\n                        self.delivered.setdefault(one[1], (one[0].replace(tzinfo=None), b""))\n',
+            ),
+        ),
+    ),
+    Mutation(
+        "future-start-believed",
+        "Where the account's time is unknown, it is taken for the latest that it may be.",
+        "iovox_async.follow",
+        (
+            (
+                "        if len(self._leads) < LEADS:\n            return self._earliest_now\n",
+                "        if len(self._leads) < LEADS:\n            return self._latest_now\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "replaced-while-final",
+        "The file of a final partition is replaced while the manifest calls it final.",
+        "iovox_async.backfill._directory",
+        (
+            (
+                "                {name: msgspec.structs.replace(entry, final=False) for name, entry in final.items()}\n            )\n            try:\n                self._write_manifest()\n",
+                "                {name: msgspec.structs.replace(entry, final=False) for name, entry in final.items()}\n            )\n            try:\n                pass\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "manifest-name-not-synced",
+        "Files are replaced before the name of the manifest that no longer calls them final is on the disk.",
+        "iovox_async.backfill._storage_local",
+        (
+            (
+                "        self._storage.unsynced.add(self._target.parent)\n        if is_state:\n            self._storage.sync_names()\n",
+                "        self._storage.unsynced.add(self._target.parent)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "manifest-lacks-the-last",
+        "The partitions that were finished since the manifest was last written are not added at the end.",
+        "iovox_async.backfill._directory",
+        (
+            (
+                "        with self._write_mutex:\n            if self._unwritten:\n                self._write_entries()\n",
+                "        with self._write_mutex:\n            if len(self._unwritten) > 1:\n                self._write_entries()\n",
+            ),
+        ),
+    ),
 )
 
 #: The planted mistakes, by name.

@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import signal
 import sys
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,15 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio._backends import _asyncio as backend
 
+from .loop import Runaway
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Noise", "patched"]
+
+#: Seconds of processor time that a run may take: code that never awaits takes no steps, which are limited too.
+LONGEST = 10.0
 
 
 async def _run_inline(func, *args, abandon_on_cancel=False, cancellable=False, limiter=None):
@@ -47,7 +54,7 @@ async def _run_inline(func, *args, abandon_on_cancel=False, cancellable=False, l
                     if not future.done():
                         future.set_result(result)
 
-            loop.call_soon(work)
+            loop.call_in_thread(work)
             return await future
 
 
@@ -81,6 +88,16 @@ class Noise:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        #: Whether signals can end a run: not outside the main thread, nor on Windows.
+        self._has_timer = (
+            hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        )
+
+    def limit_time(self, seconds: float = LONGEST) -> None:
+        """Lets the run that begins now raise `Runaway` after so much processor time; 0 for never."""
+        if self._has_timer:
+            signal.signal(signal.SIGVTALRM, _end_run)
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
 
     def warning(self, message, category, filename, lineno, file=None, line=None) -> None:
         """Takes a warning."""
@@ -89,6 +106,10 @@ class Noise:
     def unraisable(self, args: Any) -> None:
         """Takes an exception that cannot be raised."""
         self.heard.append(f"unraisable {type(args.exc_value).__name__}: {args.exc_value} in {args.object!r}")
+
+
+def _end_run(_signal: int, _frame: Any) -> None:
+    raise Runaway
 
 
 @contextlib.contextmanager
@@ -113,6 +134,7 @@ def patched() -> Iterator[Noise]:
             warnings.showwarning = noise.warning
             yield noise
     finally:
+        noise.limit_time(0)
         if collecting:
             gc.enable()
         sys.unraisablehook = hook

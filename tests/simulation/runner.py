@@ -18,7 +18,7 @@ from . import _names
 from .checker import check_end
 from .loop import LAG, Deadlock, Runaway, SimulationLoop
 from .transport import new_transport
-from .uses import Program, run_use
+from .uses import Program, check_recovery, run_use
 from .world import KEY, Violation, World
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ async def _program(program: Program) -> None:
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+        if program.schedule.faults or program.schedule.outage:
+            await check_recovery(program)
     if world.active:
         world.violated("unclosed", f"{world.active} requests are open after the session was closed")
     # Helper tasks of asyncio that wait for a task of the session end a step after it.
@@ -89,6 +91,7 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
         random.Random(f"loop {schedule.seed}"),
         shuffle=schedule.shuffle,
         lag=schedule.lag,
+        work=schedule.work,
         deviations=schedule.deviations,
     )
     if widths:
@@ -98,6 +101,7 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
     _names.LOGGER.addHandler(handler)
     _names.LOGGER.setLevel(logging.DEBUG if schedule.log or trace else logging.WARNING)
     program = None
+    noise.limit_time()
     try:
         asyncio.set_event_loop(loop)
         client_rng = random.Random(f"client {schedule.seed}")
@@ -121,6 +125,7 @@ def run(schedule: Schedule, noise: Noise, *, trace: bool = False, widths: bool =
     except Runaway:
         world.violated("endless", f"the program has not ended after {loop.step} steps")
     finally:
+        noise.limit_time(0)
         world.pages_in_memory = None
         _names.LOGGER.removeHandler(handler)
         _names.LOGGER.setLevel(level)

@@ -92,6 +92,7 @@ class Use:
         format: the format of a backfill.
         crash: how a backfill is killed: "", "kill" or "power".
         crash_at: the change of the disk at which it is killed.
+        refresh: when a backfill is complete, all is read again by a run that is killed in the same way, and by another one.
         crash_after: the method of `Disk` of whose calls that number is the last before it is killed; "" for any change.
     """
 
@@ -114,6 +115,7 @@ class Use:
     crash: str = ""
     crash_at: int = 0
     crash_after: str = ""
+    refresh: bool = False
 
 
 @dataclass
@@ -142,7 +144,7 @@ class Schedule:
         concurrency, page_size, timeout, attempts: the client's arguments.
         first_page: the rows of the first page of a range; a full page is then requested with it, as in a long range, and
             the last third is requested early. 0: as in short ones.
-        shuffle, lag, deviations: see `SimulationLoop`.
+        shuffle, lag, work, deviations: see `SimulationLoop`.
         log: whether debug messages are written and searched for the key.
         uses: what the program does, all at once.
     """
@@ -178,6 +180,7 @@ class Schedule:
     first_page: int = 0
     shuffle: float = 0.0
     lag: float = 0.0
+    work: float = 0.0
     deviations: dict[int, int] = field(default_factory=dict)
     log: bool = False
     uses: list[Use] = field(default_factory=list)

@@ -119,10 +119,6 @@ FOUND = {
         '": 3, "page_size": 2, "attempts": 3, "uses": [{"end": 90000, "mode": "pages", "leave": "close", "leave_at'
         '": 21}]}'
     ),
-    "a second whose page 2 is a call of page 1 that the server lists twice": (
-        '{"seed": 902777814, "starts": [0, 0.5, 1.9999989999999999, 2, 2.999999, 3.5, 3.999999], "ahead": 14, "slip": "twice", '
-        '"concurrency": 1, "uses": [{"end": 10}]}'
-    ),
 }
 
 

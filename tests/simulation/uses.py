@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .schedule import Schedule, Use
     from .world import World
 
-__all__ = ["Program", "run_use"]
+__all__ = ["Program", "check_recovery", "run_use"]
 
 #: What a reader asks for, by the name that a schedule has for it.
 FIELDS = {
@@ -343,6 +343,22 @@ async def page_use(program: Program, use: Use) -> None:
             world.violated("page", "the page does not hold what its response held")
 
     await _small(program, use, work)
+
+
+async def check_recovery(program: Program) -> None:
+    """Lets all faults end, after which the session must work again, whatever it has been through."""
+    world, schedule = program.world, program.schedule
+    closed = any(use.leave in SESSION_CLOSED for use in schedule.uses)
+    if closed or schedule.latency > 1 or program.rng.random() < 0.5:
+        return
+    world.heal()
+    paused = max([until for _, until, _ in world.pauses], default=0.0) - world.loop.time()
+    await asyncio.sleep(max(paused, _names.LOCKED_OUT) + 1)
+    world.trace("session", "sends a request after the faults")
+    try:
+        await _names.one_page(program.insights, at(0), at(1), page=1, page_size=1, fields=FIELDS["keys"])
+    except _names.IovoxError as error:
+        world.violated("dead", f"the session fails after all faults have ended: {error}")
 
 
 async def get_use(program: Program, use: Use) -> None:

@@ -100,6 +100,9 @@ class World:
         self._slip_done = self._swapped = False
         #: Whether an unreachable server refuses connections, rather than cannot be found.
         self.refuses = schedule.seed % 2 == 1
+        #: Whether all faults have ended, and the requests sent before.
+        self.healed = False
+        self.sent_before = 0
         #: Whether the client has ever reached it.
         self.reached = False
         #: Counts the pages that the client has received and still keeps.
@@ -182,7 +185,9 @@ class World:
             if start < now < stop - 1e-6 and not self.schedule.lag:
                 self.violated("pause", f"request {exchange.number} sent {now - start:g} s after {why}")
         outage = self.schedule.outage
-        if outage and outage[0] <= now - 1000 < outage[1]:
+        if self.healed:
+            pass
+        elif outage and outage[0] <= now - 1000 < outage[1]:
             exchange.fault = "refused"
         else:
             exchange.fault = self.schedule.faults.get(exchange.number, "")
@@ -279,6 +284,10 @@ class World:
                 return
             second = self._second(rows)
             _MOTIONS[motion](self, second)
+
+    def heal(self) -> None:
+        """Lets nothing fail from now on."""
+        self.healed, self.sent_before = True, len(self.exchanges)
 
     def stop_motion(self) -> None:
         """Lets nothing change from now on."""
