@@ -3,6 +3,7 @@
 import pytest
 
 from iovox_async import Fields, QueryError, RetryPolicy, ServerError
+from iovox_async._fetching.reader import StreamReader
 from iovox_async.sandbox import Faults, Sandbox
 
 START, END = "2024-01-01", "2024-03-31"
@@ -86,3 +87,21 @@ async def test_a_position_is_rejected_by_another_query(open_session):
             insights.stream(START, END, resume=position, call_result="ANSWERED", ordered=False)
         rest = [call.id async for call in insights.stream(resume=position, call_result="ANSWERED")]
         assert rest == sandbox.ids(call_result="ANSWERED")[1:]
+
+
+async def test_a_position_that_another_thread_reads_is_never_ahead(open_session, monkeypatch):
+    """Given a step that makes calls ready, when the position is read in between, then none of them counts as delivered."""
+    sandbox, positions = Sandbox(calls=30, start=START, end=END), set()
+
+    def set_and_read(reader, name, value):
+        object.__setattr__(reader, name, value)
+        positions.add(reader.position())
+
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        async with insights.stream(START, END) as calls:
+            iterator, start = aiter(calls), calls.position
+            with monkeypatch.context() as patched:
+                patched.setattr(StreamReader, "__setattr__", set_and_read)
+                first = await anext(iterator)
+    assert first.id == sandbox.ids()[0]
+    assert positions == {start}

@@ -80,8 +80,8 @@ class StreamReader:
     #: Calls delivered before `ready`, and the start and id of the last of them.
     _calls: int = 0
     _last: tuple[Any, Any] = (None, None)
-    #: The start and id of each call in `ready`, delivered or not: callers may change calls.
-    _ready_keys: list[tuple[Any, Any]] = field(factory=list)
+    #: `ready`, and the start and id of its calls (callers may change these): one value, since any thread may read the position.
+    _made_ready: tuple[Iterator[Call], list[tuple[Any, Any]]] = field(factory=lambda: (iter(()), []))
     #: Rows of the slices delivered so far that were left out because their call came twice.
     _duplicates: int = 0
     _error: IovoxError | None = None
@@ -151,7 +151,7 @@ class StreamReader:
 
     async def next_calls(self) -> bool | None:
         """Makes the next few milliseconds' worth of records `ready`; returns None after the last."""
-        if self._ready_keys:
+        if self._made_ready[1]:
             self._count_ready()
             await self._pause()
         while not self._reached_max_calls():
@@ -165,9 +165,10 @@ class StreamReader:
                 continue
             calls = self.decoder.batch(block.segment.data, block.index, block.rows)
             if calls:
-                self._ready_keys = [(call.call_start, call.id) for call in calls]
+                keys = [(call.call_start, call.id) for call in calls]
                 self._remove_added_fields(calls)
-                self.ready = iter(calls)
+                self._made_ready = iter(calls), keys
+                self.ready = self._made_ready[0]
                 return True
             await self._pause()
         return None
@@ -290,18 +291,21 @@ class StreamReader:
     @property
     def calls(self) -> int:
         """The number of calls delivered."""
-        return self._calls + len(self._ready_keys) - length_hint(self.ready)
+        ready, keys = self._made_ready
+        return self._calls + len(keys) - length_hint(ready)
 
     @property
     def last(self) -> tuple[Any, Any]:
         """The start and id of the last call delivered."""
-        delivered = len(self._ready_keys) - length_hint(self.ready)
-        return self._ready_keys[delivered - 1] if delivered else self._last
+        ready, keys = self._made_ready
+        delivered = len(keys) - length_hint(ready)
+        return keys[delivered - 1] if delivered else self._last
 
     def _count_ready(self) -> None:
         """Counts the delivered calls of `ready`, and drops the others."""
         self._calls, self._last = self.calls, self.last
-        self.ready, self._ready_keys = iter(()), []
+        self._made_ready = iter(()), []
+        self.ready = self._made_ready[0]
 
     def position(self) -> str | None:
         """The position after the last call delivered, or None if the stream cannot be resumed."""

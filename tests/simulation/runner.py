@@ -14,6 +14,9 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+# The first stream of a process would wait for this import, and no other one.
+import iovox_async.arrow._batches  # noqa: F401
+
 from . import _names
 from .checker import check_end
 from .loop import LAG, Deadlock, Runaway, SimulationLoop
