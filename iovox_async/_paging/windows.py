@@ -129,9 +129,9 @@ class WindowPlan:
         return sum(window.seconds for window in self._windows)
 
     def next_rows(self) -> RowSlice | None:
-        """Removes and returns the next rows to deliver; None if they have not been received yet."""
+        """Removes and returns the next rows to deliver; None if they have not been received yet, or were discarded."""
         for index, window in enumerate(self._windows):
-            if window.state == "done":
+            if window.state == "done" and window.rows:
                 rows = window.rows.pop(0)
                 if not window.rows:
                     del self._windows[index]

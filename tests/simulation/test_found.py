@@ -119,6 +119,14 @@ FOUND = {
         '": 3, "page_size": 2, "attempts": 3, "uses": [{"end": 90000, "mode": "pages", "leave": "close", "leave_at'
         '": 21}]}'
     ),
+    "a stream that another task closes when its next rows have just arrived": (
+        '{"seed": 593196062, "starts": [1, 3, 3, 4, 5, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9], "cap": 5, "ahead": 9, "latency": 1.0, '
+        '"page_size": 6, "shuffle": 0.3, "uses": [{"end": 10, "leave": "close", "leave_at": 203}]}'
+    ),
+    "a server never reached, whose requests time out or are refused": (
+        '{"seed": 593185947, "starts": [5.0, 5.0], "motions": ["swap"], "rate": 0.7, "outage": [0.0, 60.0], "latency": 20.0, '
+        '"concurrency": 64, "timeout": 5.0, "first_page": 2, "uses": [{"end": 10}]}'
+    ),
 }
 
 

@@ -290,8 +290,8 @@ def _check_final(segment: Segment) -> None:
 
 def _check_outage(world: World, error: BaseException, waited: float) -> None:
     schedule = world.schedule
-    # An address at which nothing has ever answered is more likely wrong.
-    first_contact = world.refuses and not world.reached
+    # An address at which nothing has ever answered is more likely wrong; a request that times out does not show that.
+    first_contact = world.refuses and not world.reached and schedule.latency < schedule.timeout
     # A stream may wait for a slot while another one waits for the server.
     if first_contact and waited > (_names.FIRST_CONTACT + 1 + LAG + schedule.latency) * len(schedule.uses):
         world.violated("outage", f"a server that never answered was waited for for {waited:g} s")
