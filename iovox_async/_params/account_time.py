@@ -152,10 +152,10 @@ class AccountTime:
     def _clocks(self, reading: ClockReading | None) -> list[datetime]:
         """What the clock of this machine shows, and that of the server, if it is known."""
         reading = reading or self.read()
-        if self._server is None:
+        server = self._server  # read once: a backfill asks in threads, while responses arrive
+        if server is None:
             return [reading.utc]
-        elapsed = timedelta(seconds=reading.seconds - self._server.seconds)
-        return [reading.utc, self._server.utc + elapsed]
+        return [reading.utc, server.utc + timedelta(seconds=reading.seconds - server.seconds)]
 
 
 @frozen

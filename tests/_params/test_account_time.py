@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from support.clock import Clock
 
-from iovox_async._params.account_time import AccountTime
+from iovox_async._params.account_time import AccountTime, ClockReading
 
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -133,3 +133,12 @@ def test_a_delay_beyond_the_calendar_leaves_nothing_final():
     """Given a delay longer than the calendar, then nothing is final."""
     for zone in (None, "Europe/London"):
         assert Machine(timezone=zone).time.final_until(timedelta.max) == datetime.min
+
+
+def test_a_response_that_arrives_while_a_thread_reads_the_clocks_does_not_mix_them(monkeypatch):
+    """Given a thread that reads the server's clock, when a new Date header arrives meanwhile, then one of the two counts."""
+    before, after = ClockReading(NOON, 0.0), ClockReading(NOON + 60 * HOUR, 60 * 3600.0)
+    readings = iter([before, before, after])
+    time = AccountTime(ZoneInfo("UTC"), lambda: NOON, lambda: 0.0)
+    monkeypatch.setattr(AccountTime, "_server", property(lambda _: next(readings)))
+    assert time.earliest_now(ClockReading(NOON + 100 * HOUR, 60 * 3600.0)) == datetime(2024, 5, 9, 0)
