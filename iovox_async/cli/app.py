@@ -17,7 +17,7 @@ from click.exceptions import Exit
 from iovox_async import __version__
 
 from . import DONE, EXIT_CODES, FAILED, INTERRUPTED
-from .base import PlainHelp, common_options
+from .base import BaseCommand
 from .commands import COMMANDS
 from .console import (
     HELP_CONFIG,
@@ -45,14 +45,10 @@ def load_command(name: str) -> click.Command:
     return command
 
 
-class RootCommand(PlainHelp, click.RichGroup):  # type: ignore[misc] # as rich_click combines its own classes
+class RootCommand(BaseCommand, click.RichGroup):  # type: ignore[misc] # as rich_click combines its own classes
     """The group of all commands; turns usage errors, interruptions, closed pipes and failed writes into exit codes."""
 
     further_panels: ClassVar = {"Commands": list(COMMANDS.items())}
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.params.extend(common_options(root=True))
 
     def main(self, *args: Any, **extra: Any) -> Any:
         prepare_streams()
@@ -62,9 +58,7 @@ class RootCommand(PlainHelp, click.RichGroup):  # type: ignore[misc] # as rich_c
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.commands)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and load_command(str(command.name)), rest
 
@@ -106,6 +100,8 @@ def _exit_codes() -> Iterator[None]:
 
 @click.group(
     cls=RootCommand,
+    # What `iovox --help` needs of them; `resolve_command` loads the rest.
+    commands=[click.RichCommand(name=name, help=text) for name, text in COMMANDS.items()],
     context_settings={
         "help_option_names": ["-h", "--help"],
         "show_default": True,
@@ -125,8 +121,3 @@ def _exit_codes() -> Iterator[None]:
 @click.version_option(__version__, message="iovox %(version)s", help="Show the version.")
 def iovox() -> None:
     """The root command."""
-
-
-for _name, _help in COMMANDS.items():
-    # `iovox --help` needs no more of it.
-    iovox.add_command(click.RichCommand(name=_name, help=_help))

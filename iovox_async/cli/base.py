@@ -23,7 +23,7 @@ def _set_log_level(ctx: click.Context, _option: click.Parameter, level: str | No
         ctx.meta[_LEVEL_KEY] = level
 
 
-def common_options(*, root: bool) -> list[click.Option]:
+def _common_options(*, root: bool) -> list[click.Option]:
     """The options that work before and after the name of a command."""
     environment: dict[str, Any] = {"envvar": "IOVOX_LOG", "show_envvar": True} if root else {}
     option = functools.partial(click.RichOption, expose_value=False, panel="General")
@@ -52,14 +52,18 @@ def common_options(*, root: bool) -> list[click.Option]:
     ]
 
 
-class PlainHelp(click.RichCommand):
-    """Help that is drawn on a terminal, and plain text elsewhere.
+class BaseCommand(click.RichCommand):
+    """A command or the group of them: options that all have, and help that is drawn on a terminal, and plain text elsewhere.
 
     Attributes:
         further_panels: sections of the plain text after those of the options.
     """
 
     further_panels: ClassVar[Mapping[str, list[tuple[str, str]]]] = {}
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.extend(_common_options(root=isinstance(self, click.Group)))
 
     def get_help(self, ctx: click.Context) -> str:
         if is_terminal("stdout"):
@@ -87,12 +91,8 @@ class PlainHelp(click.RichCommand):
         return formatter.getvalue().rstrip("\n")
 
 
-class Command(PlainHelp):
+class Command(BaseCommand):
     """A command of `iovox`. It keeps the arguments it was called with, for `resume.resume_command`."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.params.extend(common_options(root=False))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         from .errors import exit_on_error  # `iovox --help` does not need it

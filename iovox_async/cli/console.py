@@ -191,9 +191,8 @@ def start_log(level: str) -> None:
                 self.handleError(record)
 
     logger = logging.getLogger("iovox_async")
-    for handler in [handler for handler in logger.handlers if type(handler).__module__ == __name__]:
-        logger.removeHandler(handler)
-    logger.addHandler(LogHandler())
+    others = [handler for handler in logger.handlers if type(handler).__module__ != __name__]
+    logger.handlers = [*others, LogHandler()]
     logger.setLevel(level.upper())
 
 

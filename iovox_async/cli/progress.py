@@ -210,13 +210,7 @@ def stream_summary(stats: StreamStats, seconds: float) -> str:
 
 
 def backfill_summary(report: BackfillReport, directory: str, *, with_total: bool = True) -> str:
-    """What a backfill has done, in a line or two.
-
-    Args:
-        report: the report of `run` or `verify`.
-        directory: the directory as the user typed it.
-        with_total: whether to say how many calls the directory contains.
-    """
+    """What a backfill has done, and `with_total` how many calls the directory, as the user typed it, contains."""
     if not with_total:
         return str(report)
     count = len(report.open_partitions)
@@ -239,4 +233,5 @@ def verification_table(report: BackfillReport) -> str:
         )
         for certificate in report.certificates
     ]
-    return format_table(rows, right={1})
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return format_table(rows, widths, right={1})

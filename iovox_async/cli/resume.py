@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping
-from typing import Final
 
 import rich_click as click
 
@@ -16,14 +15,12 @@ from .console import print_warning
 from .filters import FILTERS, is_list
 from .options import value_variable
 
-#: Filters whose values are numbers or codes of the account, not of a caller.
-_PUBLIC_NUMBERS: Final = frozenset(("node_id", "link_id"))
-
 
 def _is_private(option: click.Option, value: str) -> bool:
     """Whether a value contains a credential or may contain a phone number."""
     if option.name in FILTERS:
-        is_id = option.name in _PUBLIC_NUMBERS or is_list(FILTERS[option.name])
+        # Of the account, not of a caller.
+        is_id = option.name in {"node_id", "link_id"} or is_list(FILTERS[option.name])
         return option.name in PHONE_PARAMETERS or (not is_id and redact(value) != value)
     return hide_credentials(value) != value
 

@@ -28,14 +28,6 @@ def _fit_cell(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + ("\u2026" if stdout_is_unicode() else "~")
 
 
-def align_cells(row: Sequence[str], widths: Sequence[int], right: Collection[int] = ()) -> str:
-    """A line of a table: as many cells as there are widths; those whose index is in `right` are aligned to the right."""
-    cells = enumerate(zip(row, widths, strict=False))
-    return "  ".join(
-        cell.rjust(width) if index in right else _fit_cell(cell, width) for index, (cell, width) in cells
-    ).rstrip()
-
-
 def format_cell(text: str) -> str:
     """A text from the network as a cell: without control characters, in one line."""
     return escape_controls(text).replace("\n", " ")
@@ -75,10 +67,14 @@ def grid(rows: Iterable[Iterable[RenderableType]]) -> Table:
     return table
 
 
-def format_table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """The lines of a table; see `align_cells` and `fit_columns`."""
-    widths = fit_columns(rows)
-    return "\n".join(align_cells(row, widths, right) for row in rows)
+def format_table(rows: Iterable[Sequence[str]], widths: Sequence[int], right: Collection[int] = ()) -> str:
+    """The lines of a table with as many columns as there are widths; those whose index is in `right` are aligned to the right."""
+    lines = []
+    for row in rows:
+        cells = enumerate(zip(row, widths, strict=False))
+        line = (cell.rjust(width) if n in right else _fit_cell(cell, width) for n, (cell, width) in cells)
+        lines.append("  ".join(line).rstrip())
+    return "\n".join(lines)
 
 
 class TableEncoder:
@@ -110,5 +106,4 @@ class TableEncoder:
         if not self.widths:
             rows.insert(0, [*self.columns])
             self.widths = fit_columns(rows, narrowest=_UNCUT)
-        lines = "".join(f"{align_cells(row, self.widths)}\n" for row in rows)
-        return lines.encode(sys.stdout.encoding or "utf-8", "replace")
+        return f"{format_table(rows, self.widths)}\n".encode(sys.stdout.encoding or "utf-8", "replace")

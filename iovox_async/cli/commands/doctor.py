@@ -51,5 +51,6 @@ def doctor(account: options.Account) -> None:
         stdout_screen().print(grid(map(escape_controls, row) for row in rows))
     else:
         click.echo("\n".join("\t".join(row) for row in rows))
-    failed = any(ok is False for _, ok, _ in checks.rows)
-    raise Exit(exit_code_of(checks.error) if checks.error else FAILED if failed else DONE)
+    if checks.error:
+        raise Exit(exit_code_of(checks.error))
+    raise Exit(FAILED if any(ok is False for _, ok, _ in checks.rows) else DONE)

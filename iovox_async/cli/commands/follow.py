@@ -124,8 +124,9 @@ async def _report_outages(follower: CallFollower, interval: float) -> None:
             continue
         failing = follower.failed_polls > failed_polls
         poll_count, failed_polls = follower.poll_count, follower.failed_polls
-        if failing and not in_outage:
-            print_warning(f"A poll failed; polling again every {interval:g} s.", style="yellow")
-        elif in_outage and not failing:
-            print_warning("Polls succeed again.", style="green")
+        if failing != in_outage:
+            note = (
+                f"A poll failed; polling again every {interval:g} s." if failing else "Polls succeed again."
+            )
+            print_warning(note, style="yellow" if failing else "green")
         in_outage = failing

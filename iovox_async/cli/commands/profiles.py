@@ -10,7 +10,7 @@ from iovox_async._profiles import config_path, load_profiles
 
 from ..base import command
 from ..console import print_note
-from ..tables import format_cell, format_table
+from ..tables import fit_columns, format_cell, format_table
 
 
 @command(("use one", "iovox calls yesterday --profile uk"))
@@ -28,4 +28,4 @@ def profiles() -> None:
     for name, profile in sorted(by_name.items()):
         entries = [format_cell(profile.entries.get(key, "")) for key in ("username", "url", "timezone")]
         rows.append((f"{name}{'*' if name == used else ''}", *entries, profile.key_source))
-    click.echo(format_table(rows))
+    click.echo(format_table(rows, fit_columns(rows)))

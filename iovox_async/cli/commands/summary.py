@@ -30,7 +30,7 @@ from ..errors import run
 from ..filters import filter_options, print_no_calls
 from ..output import open_output, run_in_thread
 from ..progress import show_progress
-from ..tables import align_cells, fit_columns, format_cell, stdout_is_unicode
+from ..tables import fit_columns, format_cell, format_table, stdout_is_unicode
 
 if TYPE_CHECKING:
     from iovox_async._summary import Row
@@ -172,7 +172,7 @@ def _side_by_side(by: Sequence[str], rows: Sequence[Row], sort: str | None, limi
     widths = fit_columns(cells, narrowest=max(map(len, columns)))
     if len(widths) < len(cells[0]):
         return ""
-    return "\n".join(align_cells(row, widths, right=range(1, len(widths))) for row in cells)
+    return format_table(cells, widths, right=range(1, len(widths)))
 
 
 def _cell(label: str) -> str:
@@ -193,5 +193,4 @@ def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
         widths.append(bar_width)
         for row, (_, figures) in zip(cells[1:], rows, strict=True):
             row.append(block * max(1, round(bar_width * figures["calls"] / most)))
-    right = range(len(by), len(by) + len(_COLUMNS))
-    return "\n".join(align_cells(row, widths, right) for row in cells)
+    return format_table(cells, widths, right=range(len(by), len(by) + len(_COLUMNS)))
