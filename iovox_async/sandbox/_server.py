@@ -16,7 +16,6 @@ import contextlib
 import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -57,9 +56,7 @@ class SandboxServer:
             self._stop()
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stops the server; a cancellation is raised after it has stopped."""
         stopped = asyncio.wrap_future(self._request_stop())
         cancellation = None
@@ -82,9 +79,7 @@ class SandboxServer:
             self._stop()
             raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stops the server."""
         self._stop()
 

@@ -81,6 +81,7 @@ def _between(minimum: float, maximum: float = math.inf) -> Any:
     return check
 
 
+# `iovox sandbox --help` shows the description of each attribute, which is one line.
 @attrs.frozen(kw_only=True)
 class Faults:
     """The faults of a sandbox; without arguments there are none.
