@@ -7,7 +7,7 @@ import concurrent.futures.thread  # noqa: F401 - here, because `run_in_executor`
 import sys
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+import msgspec
 
 from ..errors import ConfigurationError
 from .engines import Engine, EngineName, check_engine, load_engine, load_pool_package
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Connections", "OpenConnections"]
 
 
-@frozen
-class OpenConnections:
+class OpenConnections(msgspec.Struct, frozen=True):
     """What requests need of an open session.
 
     Attributes:

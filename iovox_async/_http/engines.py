@@ -15,7 +15,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-from attrs import frozen
+import msgspec
 
 from .._redaction import shorten_repr
 from ..errors import ConfigurationError, MissingExtraError
@@ -42,8 +42,7 @@ EngineName: TypeAlias = Literal["httpx", "httpx2"]
 _POOL_PACKAGES: Final[dict[EngineName, str]] = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 
-@frozen
-class Engine:
+class Engine(msgspec.Struct, frozen=True):
     """An HTTP library.
 
     Attributes:

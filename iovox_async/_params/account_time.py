@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from attrs import define, field, frozen
 
 from .dates import clock_changes, local_range
@@ -52,8 +53,7 @@ def parse_http_date(text: str) -> datetime | None:
         return None
 
 
-@frozen
-class ClockReading:
+class ClockReading(msgspec.Struct, frozen=True):
     """What a clock shows, and when: UTC, and the monotonic seconds at that moment."""
 
     utc: datetime

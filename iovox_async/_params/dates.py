@@ -20,7 +20,7 @@ import re
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
-from attrs import frozen
+import msgspec
 
 from .._redaction import shorten_repr
 from .timezones import without_pytz
@@ -58,8 +58,7 @@ _FIRST = datetime.min.replace(tzinfo=UTC) + 2 * _MAX_OFFSET
 _LAST = datetime.max.replace(tzinfo=UTC) - 2 * _MAX_OFFSET
 
 
-@frozen
-class ClockChange:
+class ClockChange(msgspec.Struct, frozen=True):
     """The local times `[start, stop)` that occur twice, because clocks are set back, or never.
 
     Attributes:

@@ -35,7 +35,6 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, get_args
 
-import attrs
 import msgspec
 from msgspec import UNSET
 
@@ -87,8 +86,7 @@ class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """Base class of the structs. They hold no reference cycles, so the garbage collector may ignore them."""
 
 
-@attrs.frozen
-class DecoderSpec:
+class DecoderSpec(msgspec.Struct, frozen=True):
     """What a decoder is compiled for.
 
     Attributes:
@@ -118,12 +116,11 @@ class DecoderSpec:
             annotation = types_of(model)[name]
             model = item_type(annotation) or Categories
         if model is Call and match[1] in types_of(Call):
-            return attrs.evolve(self, keys=(*self.keys, match[1]))
-        return attrs.evolve(self, unknown_keys=self.unknown_keys | {(model, match[1])})
+            return msgspec.structs.replace(self, keys=(*self.keys, match[1]))
+        return msgspec.structs.replace(self, unknown_keys=self.unknown_keys | {(model, match[1])})
 
 
-@attrs.frozen
-class CompiledDecoder:
+class CompiledDecoder(msgspec.Struct, frozen=True):
     """Functions compiled for one `DecoderSpec`.
 
     Attributes:

@@ -50,8 +50,7 @@ class Segment:
         return [bytes(raw) for raw in _decode_raw_rows(self.data)]
 
 
-@frozen
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Rows of one segment, in the order of delivery.
 
     Attributes:
@@ -167,8 +166,7 @@ class PageBuilder(Protocol):
         """
 
 
-@frozen
-class PageFormat:
+class PageFormat(msgspec.Struct, frozen=True):
     """How the pages of a stream are built.
 
     Attributes:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeGuard
 
-from attrs import frozen
+import msgspec
 
 if TYPE_CHECKING:
     from ..models import Call
@@ -26,8 +26,7 @@ _MASK: Final = (1 << 64) - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@frozen
-class IdChecksum:
+class IdChecksum(msgspec.Struct, frozen=True):
     """A checksum of a set of ids: their number, sum and sum of squares, modulo 2^64.
 
     Different sets have the same checksum with a probability of at most 1 in 2^64.
@@ -65,8 +64,7 @@ def _is_id(number: int | None) -> TypeGuard[int]:
     return number is not None
 
 
-@frozen
-class CallChunk:
+class CallChunk(msgspec.Struct, frozen=True):
     """Calls as records. `ArrowChunk` has the same methods."""
 
     data: Sequence[Call]
@@ -86,8 +84,7 @@ class CallChunk:
         return IdChecksum.of(call.id for call in self.data)
 
 
-@frozen
-class ArrowChunk:
+class ArrowChunk(msgspec.Struct, frozen=True, dict=True):
     """Calls as a `pyarrow.RecordBatch`, of an account in this time zone."""
 
     data: Any

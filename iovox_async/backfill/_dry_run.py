@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .._paging.types import SECOND
 from ._partitions import Partitioning, RequestedDates, partitions_in, partitions_to_read, total_seconds
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["BackfillPlan", "plan_run"]
 
 
-@frozen
-class BackfillPlan:
+class BackfillPlan(Struct, frozen=True):
     """What a backfill would read.
 
     Attributes:
@@ -57,6 +57,6 @@ def plan_run(directory: Directory, dates: RequestedDates, partitioning: Partitio
     if not to_read:
         return plan
     begin, end = to_read[0].start, min(to_read[-1].stop, stop)
-    clipped = [evolve(part, stop=min(part.stop, stop)) for part in to_read]
+    clipped = [replace(part, stop=min(part.stop, stop)) for part in to_read]
     share = min(1.0, total_seconds(clipped) / max(1.0, (end - begin).total_seconds()))
-    return evolve(plan, start=begin, end=end - SECOND, share=share)
+    return replace(plan, start=begin, end=end - SECOND, share=share)

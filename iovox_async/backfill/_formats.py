@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from attrs import frozen
+import msgspec
 
 from .._encoding import CallEncoder, CsvEncoder, JsonLinesEncoder, encode_in_slices
 from ..arrow import _require_pyarrow
@@ -152,8 +152,7 @@ class ZstdTextWriter(TextWriter):
 FileWriter: TypeAlias = ParquetWriter | TextWriter
 
 
-@frozen
-class FileFormat:
+class FileFormat(msgspec.Struct, frozen=True):
     """A format of files.
 
     Attributes:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from .._paging import SECOND
 from .._paging.spec import resolve, to_local_time
@@ -34,8 +35,7 @@ Partitioning = Literal["day", "month"]
 _DAY_NAME_LENGTH: Final = len("2024-01-31")
 
 
-@frozen(order=True)
-class PartitionRange:
+class PartitionRange(msgspec.Struct, frozen=True, order=True):
     """A partition, or a part of one: the seconds from `start` to before `stop`, in the account's local time.
 
     Attributes:
@@ -60,8 +60,7 @@ def check_partitioning(value: str) -> Partitioning:
     return value  # type: ignore[return-value] # checked above
 
 
-@frozen
-class RequestedDates:
+class RequestedDates(msgspec.Struct, frozen=True):
     """The dates that a run requests, by the clocks when it starts.
 
     Attributes:

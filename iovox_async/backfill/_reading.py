@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from .._paging import SECOND
 from ..fields import Field
@@ -26,8 +27,7 @@ __all__ = ["KEYS", "PartitionReader"]
 KEYS: Final = (Field.ID, Field.CALL_START)
 
 
-@frozen
-class PartitionReader:
+class PartitionReader(msgspec.Struct, frozen=True):
     """Reads partitions from the endpoint.
 
     Attributes:

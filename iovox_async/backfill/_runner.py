@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from .._paging.spec import FINALITY_DELAY
 from .._params.account_time import AccountTime, ClockReading
@@ -63,8 +64,7 @@ logger: logging.Logger = logging.getLogger("iovox_async")
 _MAX_FINALITY_DELAY: Final = 100 * 365.25 * 86_400
 
 
-@frozen
-class _Plan:
+class _Plan(msgspec.Struct, frozen=True):
     """The resolved dates of a run: its range from `start` to before `stop`, and the clocks when it started."""
 
     start: datetime
