@@ -772,8 +772,8 @@ _ALL = (
         f"{_FETCHING}.reader",
         (
             (
-                "        delivered = len(self._ready_keys) - length_hint(self.ready)\n",
-                "        delivered = len(self._ready_keys)\n",
+                "        delivered = len(keys) - length_hint(ready)\n",
+                "        delivered = len(keys)\n",
             ),
         ),
     ),
