@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field
 
-from .types import PageResult
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .types import PageRequest
+    from .types import PageRequest, PageResult
     from .window import Window
 
 __all__ = ["EarlyPage"]
@@ -70,7 +68,7 @@ class EarlyPage:
         else:
             # The page forgets its ids after this call.
             ids = result.ids()
-            self.result = PageResult(result.starts, result.body, lambda: ids)
+            self.result = evolve(result, ids=lambda: ids)
 
     def take_over(self, windows: Sequence[Window], *, is_full: bool) -> tuple[PageRequest, PageResult] | None:
         """Makes the request that of the first pending window. To be called after the small page was accepted.

@@ -13,6 +13,7 @@ The server has sorted the seconds, so only rows that share their second with a n
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from itertools import compress, count, islice, repeat
 from operator import attrgetter, eq
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,9 +51,12 @@ class DeliveryOrder:
     def slice(self, result: PageResult, starts: Sequence[datetime], rows: range) -> RowSlice:
         """These rows of a page, of which all start in the window; `starts` are those of the whole page."""
         seconds = starts[rows.start : rows.stop]
-        if any(map(_microsecond, seconds)):
-            seconds = [start.replace(microsecond=0) for start in seconds]
-        groups = _equal_neighbours(seconds)
+        if result.ties is None or self.resume is not None:
+            if any(map(_microsecond, seconds)):
+                seconds = [start.replace(microsecond=0) for start in seconds]
+            groups = _equal_neighbours(seconds)
+        else:
+            groups = _tied(result.ties, rows)
         if self.resume is not None and self.resume[0] in seconds:
             first = seconds.index(self.resume[0])
             groups = sorted({*groups, (first, first + seconds.count(self.resume[0]))})
@@ -137,6 +141,18 @@ def _equal_neighbours(seconds: Sequence[datetime]) -> list[tuple[int, int]]:
             while end < len(seconds) and seconds[end] == seconds[first]:
                 end += 1
             groups.append((first, end))
+    return groups
+
+
+def _tied(ties: Sequence[int], rows: range) -> list[tuple[int, int]]:
+    """The same for rows of a page, of which these start in the same second as the row before."""
+    groups: list[tuple[int, int]] = []
+    for tie in ties[bisect_right(ties, rows.start) : bisect_left(ties, rows.stop)]:
+        row = tie - rows.start
+        if groups and groups[-1][1] == row:
+            groups[-1] = groups[-1][0], row + 1
+        else:
+            groups.append((row - 1, row + 1))
     return groups
 
 

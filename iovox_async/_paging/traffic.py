@@ -16,6 +16,7 @@ __all__ = ["Traffic"]
 
 HOUR: Final = timedelta(hours=1)
 WEEK: Final = timedelta(days=7)
+HOURS_OF_WEEK: Final = 7 * 24
 #: Hours of a page to measure, at most.
 MAX_HOURS: Final = 14 * 24
 #: Calls by which an hour counts as average while nothing has been measured.
@@ -54,9 +55,10 @@ class Traffic:
         self._calls = 0
         self._seconds = 0.0
         self._by_hour = [(0, 0.0)] * 24
-        self._by_weekly_hour = [(0, 0.0)] * 168
-        #: Calls per second expected in an hour of the week, until more is measured.
+        self._by_weekly_hour = [(0, 0.0)] * HOURS_OF_WEEK
+        #: Calls per second expected in an hour of the week, and calls expected in a week, until more is measured.
         self._rates: dict[int, float] = {}
+        self._week: float | None = None
         #: Hours that had been measured on another day before: their number, the calls expected, and the squares of the differences.
         self._hours_compared = 0
         self._expected = self._squares = 0.0
@@ -71,6 +73,7 @@ class Traffic:
         self._calls += len(starts)
         self._seconds += max(0.0, (stop - start) / SECOND)
         self._rates.clear()
+        self._week = None
         index = bisect_left(starts, start)
         for begin, end in _hours(start, stop):
             after = bisect_left(starts, end, index)
@@ -93,7 +96,9 @@ class Traffic:
 
     def rate(self, at: datetime) -> float:
         """Calls per second expected at a time."""
-        number = at.weekday() * 24 + at.hour
+        return self._rate_of(at.weekday() * 24 + at.hour)
+
+    def _rate_of(self, number: int) -> float:
         if (rate := self._rates.get(number)) is None:
             rate = self.average
             if rate > 0:
@@ -113,10 +118,13 @@ class Traffic:
         return measured / total if total else 0.0
 
     def expected(self, start: datetime, stop: datetime) -> float:
-        """Calls expected in `[start, stop)`: beyond the first week as many as in it."""
-        weeks = max(1.0, (stop - start) / WEEK)
-        hours = _hours(start, max(start, min(stop, start + WEEK) if weeks > 1 else stop))
-        return weeks * sum([self.rate(begin) * (end - begin).total_seconds() for begin, end in hours])
+        """Calls expected in `[start, stop)`."""
+        if stop - start <= WEEK:
+            hours = _hours(start, max(start, stop))
+            return sum([self.rate(begin) * (end - begin).total_seconds() for begin, end in hours])
+        if self._week is None:
+            self._week = sum(map(self._rate_of, range(HOURS_OF_WEEK))) * HOUR.total_seconds()
+        return (stop - start) / WEEK * self._week
 
     def time_of(self, calls: float, start: datetime, stop: datetime) -> float:
         """The seconds from `start`, but not beyond `stop`, in which so many calls are expected; backwards if `stop` is before."""

@@ -83,11 +83,13 @@ class PageResult:
         body: the page itself, opaque to plans.
         ids: returns the id of each row, None where it cannot be read. Called only where rows must be compared, and only while
             the page is accepted.
+        ties: the rows that start in the same second as the row before; None: they were not compared.
     """
 
     starts: Sequence[datetime | None]
     body: Any
     ids: Callable[[], Sequence[int | None]]
+    ties: Sequence[int] | None = None
 
     def count_calls(self) -> int:
         """The number of calls: fewer than the rows if the server has listed a call twice after it cut the page."""

@@ -91,6 +91,7 @@ class RawPage:
         ids: the id of each row; None where it cannot be read.
         size: bytes of JSON.
         wire_bytes: bytes of the body as they were sent, perhaps compressed.
+        ties: the rows that start in the same second as the row before; None: they were not compared.
         status_code: the status of the response.
         headers: the headers of the response.
         attempts: how many times the request was sent.
@@ -101,6 +102,7 @@ class RawPage:
     ids: Sequence[int | None] = field(repr=False)
     size: int
     wire_bytes: int
+    ties: Sequence[int] | None = field(default=None, repr=False)
     status_code: int = field(default=200, init=False)
     headers: Mapping[str, str] = field(factory=dict, init=False, repr=False)
     attempts: int = field(default=1, init=False)
@@ -112,7 +114,7 @@ class RawPage:
 
     def forget_keys(self) -> None:
         """Frees the memory of starts and ids, once the paging has used them."""
-        self.starts, self.ids = [], ()
+        self.starts, self.ids, self.ties = [], (), None
 
     def pick(self, rows: Sequence[int]) -> Iterator[Block]:
         """The rows with these indexes, in this order, as blocks of one segment each."""

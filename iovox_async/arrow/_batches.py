@@ -12,6 +12,7 @@ from datetime import datetime, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
+import numpy as np
 import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
 from attrs import frozen
@@ -30,6 +31,8 @@ from ._timezones import from_microseconds
 from .schema import column_names, in_schema_order, schema_of
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from .._paging.spec import ReadSpec
     from .._parsing.decoder import CallDecoder
 
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 ARRIVING_BYTES: Final = 1_300_000
 #: Bytes of JSON decoded at a time by a thread: more than a page usually has.
 BLOCK_BYTES: Final = 6 * 1024 * 1024
+#: In a second.
+MICROSECONDS: Final = 1_000_000
 #: After so many segments in a row that the JSON decoder does not support, the rest of a block is decoded by way of records.
 _MAX_FAILURES: Final = 2
 
@@ -67,6 +72,9 @@ class ColumnPageBuilder:
         self._segments: list[Segment] = []
         self._starts: list[datetime | None] = []
         self._ids = array("q")
+        #: The rows that start in the same second as the row before, and the second of the last row.
+        self._ties = array("q")
+        self._last_second: int | None = None
         #: Takes the remaining bytes, once there are other rows.
         self._splitter: PageSplitter | None = None
 
@@ -95,7 +103,7 @@ class ColumnPageBuilder:
             self._decode(last=True)
         segments, starts = tuple(self._segments), self._starts
         if self._splitter is None:
-            return RawPage(segments, starts, self._ids, self._size, wire_bytes)
+            return RawPage(segments, starts, self._ids, self._size, wire_bytes, self._ties)
         rest = self._splitter.build()
         ids = [*self._ids, *rest.ids]
         return RawPage(segments + rest.segments, starts + rest.starts, ids, self._size, wire_bytes)
@@ -114,8 +122,18 @@ class ColumnPageBuilder:
         batch = columns.batch
         self._segments.append(ColumnSegment(b"", batch.num_rows, columns))
         start_keys, ids = (int_values(batch.column(name)) for name in SORT_KEYS)
+        self._add_ties(start_keys // MICROSECONDS)
         self._starts += start_keys.view("M8[us]").tolist()
         self._ids.frombytes(ids.view("u1").data)
+
+    def _add_ties(self, seconds: npt.NDArray[np.int64]) -> None:
+        row = len(self._starts)
+        if len(seconds) and seconds[0] == self._last_second:
+            self._ties.append(row)
+        ties = np.flatnonzero(seconds[1:] == seconds[:-1])
+        ties += row + 1
+        self._ties.frombytes(ties.view("u1").data)
+        self._last_second = int(seconds[-1])
 
 
 class BatchReader:

@@ -18,8 +18,11 @@ from iovox_async._paging.order import DeliveryOrder, last_listed
     descending=st.booleans(),
     resume=st.none() | st.tuples(st.integers(0, 6), st.integers(0, 9)),
     cut=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    compared=st.booleans(),
 )
-def test_rows_come_by_second_and_id_each_once_and_after_the_cursor(rows, fraction, descending, resume, cut):
+def test_rows_come_by_second_and_id_each_once_and_after_the_cursor(
+    rows, fraction, descending, resume, cut, compared
+):
     """Given a page sorted by second, when its rows are ordered, then they are those of a sort of all keys, without doubles."""
     rows = sorted(rows, key=lambda row: row[0], reverse=descending)
     starts = [
@@ -28,7 +31,9 @@ def test_rows_come_by_second_and_id_each_once_and_after_the_cursor(rows, fractio
     ids = [call_id for _, call_id in rows]
     part = range(min(cut), min(max(cut), len(rows)))
     order = DeliveryOrder(descending, None if resume is None else (at(resume[0]), resume[1]))
-    result = order.slice(PageResult(starts, "page", lambda: ids), starts, part)
+    ties = [row for row in range(1, len(rows)) if rows[row][0] == rows[row - 1][0]]
+    page = PageResult(starts, "page", lambda: ids, ties if compared else None)
+    result = order.slice(page, starts, part)
 
     last = {rows[row]: row for row in part if rows[row][1] is not None}
     kept = [row for row in part if rows[row][1] is None or last[rows[row]] == row]

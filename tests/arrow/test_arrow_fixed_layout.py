@@ -25,7 +25,7 @@ from support.arrow_pages import (
 from support.model_server import examples
 
 from iovox_async import Fields
-from iovox_async.arrow import _from_fixed_layout, _plain_values, schema_for
+from iovox_async.arrow import _batches, _from_fixed_layout, _plain_values, schema_for
 from iovox_async.arrow._batches import ColumnSegment
 from iovox_async.arrow._from_fixed_layout import FixedLayoutDecoder
 
@@ -56,6 +56,21 @@ def test_the_samples_of_the_documentation_have_a_fixed_layout(name, blank):
     body = json.dumps(rows, separators=("," + blank, ":" + blank)).encode()
     assert is_column_page(body)
     check_equal_to_records(page_of(body), FLAT)
+
+
+@pytest.mark.parametrize("block_bytes", [100, 300, 100_000])
+def test_rows_of_the_same_second_are_known(block_bytes, monkeypatch):
+    """Given calls of which some start in the same second, when they are decoded block by block, then these rows are listed."""
+    monkeypatch.setattr(_batches, "ARRIVING_BYTES", block_bytes)
+    seconds = [0, 0, 1, 2, 2, 2, 3, 4, 4]
+    rows = [{"id": id_, "call_start": f"2024-02-26 04:39:0{second}"} for id_, second in enumerate(seconds)]
+    body = json.dumps(rows).encode()
+    builder = reader_of(("id", "call_start"))[0].page_format.new_builder()
+    for start in range(0, len(body), 100):
+        builder.feed(body[start : start + 100])
+    page = builder.build(len(body))
+    assert all(isinstance(segment, ColumnSegment) for segment in page.segments)
+    assert list(page.ties) == [1, 4, 5, 8]
 
 
 TRAPS = {

@@ -123,7 +123,7 @@ def read_batches(
         starts = fill_missing_starts(page.starts, request)
         rows = (
             DeliveryOrder(spec.descending)
-            .slice(PageResult(starts, page, lambda: page.ids), starts, rows)
+            .slice(PageResult(starts, page, lambda: page.ids, page.ties), starts, rows)
             .rows
         )
     remaining = Blocks(page, rows)
