@@ -220,12 +220,12 @@ _ALL = (
     ),
     Mutation(
         "failure-keeps-page",
-        "A failure refers to itself, and so keeps the page of a later attempt in memory.",
-        f"{_HTTP}.transport",
+        "After a retry, the failure before it refers to its request and to the page that the retry received.",
+        f"{_HTTP}.throttle",
         (
             (
-                "            del failure\n",
-                "            pass\n",
+                "                self.last_failure = None\n                return result\n",
+                "                return result\n",
             ),
         ),
     ),
