@@ -20,9 +20,12 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 BASE = "https://rest.iovox.test/rest/v1"
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Of a test with the mark `sweep(n)`, the default run takes every n-th case; the others are slow."""
+    """Of a test with the mark `sweep(n)`, the default run takes every n-th case; the others are slow.
+
+    It is a wrapper, so that the cases are counted before a plugin shuffles them, and are the same ones in each run.
+    """
     cases = {}
     for item in items:
         if sweep := item.get_closest_marker("sweep"):
@@ -30,6 +33,7 @@ def pytest_collection_modifyitems(items):
             number = cases[name] = cases.get(name, -1) + 1
             if number % sweep.args[0]:
                 item.add_marker(pytest.mark.slow)
+    return (yield)
 
 
 def pytest_collection_finish(session):
