@@ -259,7 +259,9 @@ class WindowPlan:
         page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
         self.server_limit.record_page(result, request.limit)
-        self._row_limit.record_page(len(starts), request.limit, self.limit)
+        if not any(window.attempts for window in self._windows):
+            # Otherwise a window with few attempts left might take the last of them for a page that is too large.
+            self._row_limit.record_page(len(starts), request.limit, self.limit)
         if window.second_reader is not None:
             self._accept_second(index, request, result, starts)
             return
