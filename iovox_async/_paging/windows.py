@@ -250,8 +250,7 @@ class WindowPlan:
             self._accept(*taken)
 
     def _accept(self, request: PageRequest, result: PageResult) -> None:
-        index = self._index_of(request)
-        window = self._windows[index]
+        window = self._windows[index := self._index_of(request)]
         window.state, window.request, window.attempts = "pending", None, 0
         self._splits = 0
         first = window.stop - SECOND if request.order == "call_start_DESC" else window.start
@@ -259,8 +258,9 @@ class WindowPlan:
         page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
         self.server_limit.record_page(result, request.limit)
-        if not any(window.attempts for window in self._windows):
-            # Otherwise a window with few attempts left might take the last of them for a page that is too large.
+        if not any(
+            window.attempts for window in self._windows
+        ):  # a larger page must not take the last of them
             self._row_limit.record_page(len(starts), request.limit, self.limit)
         if window.second_reader is not None:
             self._accept_second(index, request, result, starts)
