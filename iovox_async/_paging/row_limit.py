@@ -50,7 +50,10 @@ class RowLimit:
         return True
 
     def record_page(self, rows: int, limit: int, page_rows: int) -> None:
-        """Counts a page of `rows` rows that was requested with `limit`, and doubles the limit if it is time."""
+        """Counts a page of `rows` rows that was requested with `limit`, and doubles the limit if it is time.
+
+        To be called while no window is left that has failed: it might take its last attempt for a page that is too large.
+        """
         if limit < min(page_rows, self.rows) or rows <= limit // 2:
             return
         if self._is_trial:

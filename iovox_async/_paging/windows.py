@@ -258,9 +258,7 @@ class WindowPlan:
         page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
         self.server_limit.record_page(result, request.limit)
-        if not any(
-            window.attempts for window in self._windows
-        ):  # a larger page must not take the last of them
+        if not any(failed.attempts for failed in self._windows):
             self._row_limit.record_page(len(starts), request.limit, self.limit)
         if window.second_reader is not None:
             self._accept_second(index, request, result, starts)
