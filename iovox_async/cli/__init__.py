@@ -46,6 +46,8 @@ def main() -> None:
     gc.set_threshold(_GC_THRESHOLD)
     status: list[int] = []
     atexit.register(_end_process, status)  # the first to be registered is the last to run
+    # numpy starts a thread for each core when it is imported; nothing here multiplies matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in _UNUSED_MODULES:
         # None makes its import fail.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the documentation of `sys.modules` says
