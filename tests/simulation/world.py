@@ -223,6 +223,9 @@ class World:
             exchange.ended, exchange.ended_at = self.loop.step, self.loop.time()
             self.reached = self.reached or exchange.fault != "refused"
             self.active -= 1
+            waited = exchange.ended_at - exchange.time
+            if exchange.fault == "silence" and waited > 2 * self.schedule.timeout:
+                self.violated("deadline", f"request #{exchange.number} waited {waited:g} s for a response")
             self.trace("closed", f"#{exchange.number}")
 
     def pause(self, until: float, why: str) -> None:
