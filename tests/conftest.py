@@ -40,6 +40,8 @@ def pytest_collection_finish(session):
     """Collected tests and imported modules stay to the end: no garbage collection has to go through them again."""
     gc.collect()
     gc.freeze()
+    # By default, a tenth of the time of all tests goes into searches for garbage, most of which find none.
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(autouse=True)

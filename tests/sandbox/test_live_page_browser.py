@@ -119,9 +119,12 @@ class Tab:
             await self.call("Input.dispatchKeyEvent", type="keyUp", **parameters)
 
     async def click(self, selector):
+        # What is above it may still change its height; so it must be in the same place in two frames.
         place = await self.run(
-            f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
-            " return {x: box.x + box.width / 2, y: box.y + box.height / 2}; })()"
+            f"(async () => {{ const find = () => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
+            " return {x: box.x + box.width / 2, y: box.y + box.height / 2}; };"
+            " let last, now = find(); do { last = now; await new Promise(requestAnimationFrame); now = find(); }"
+            " while (now.x !== last.x || now.y !== last.y); return now; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             await self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
