@@ -65,7 +65,7 @@ class Disk(_names.FileSystem):
 
     def _cut(self) -> None:
         changes = Counter(folder for folder, _undo in self._undo)
-        kept = {folder: self.rng.choice((0, 0, n, self.rng.randint(0, n))) for folder, n in changes.items()}
+        kept = {folder: self.rng.choice((0, n, self.rng.randint(0, n))) for folder, n in changes.items()}
         for folder, undo in reversed(self._undo):
             if changes[folder] > kept[folder]:
                 undo()

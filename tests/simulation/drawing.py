@@ -149,8 +149,8 @@ def _crash_after(use: Use, rng: random.Random) -> None:
     """Lets a backfill be killed right after a change of one kind."""
     if rng.random() < 0.8:
         use.crash = rng.choice(("kill", "power", "power", "power"))
-        use.crash_after = rng.choice((*["rename"] * 5, "create", "make_directory", "unlink", "sync"))
-        use.crash_at = rng.randint(1, 6)
+        use.crash_after = rng.choice((*["rename"] * 8, "create", "make_directory", "unlink", "sync"))
+        use.crash_at = rng.choice((1, 2, 3, 3, 4, 4, 5, 6))
         use.refresh = rng.random() < 0.9
 
 

@@ -881,17 +881,6 @@ _ALL = (
         ),
     ),
     Mutation(
-        "follow-cancelled-call-lost",
-        "A call counts as delivered when it is read ahead of its step.",
-        "iovox_async.follow",
-        (
-            (
-                "                    if await reader.step(reader.next_calls) is None:\n                        break\n",
-                '                    if await reader.step(reader.next_calls) is None:\n                        break\n                    for one in reader._ready_keys[1:]:\n                        self.delivered.setdefault(one[1], (one[0].replace(tzinfo=None), b""))\n',
-            ),
-        ),
-    ),
-    Mutation(
         "future-start-believed",
         "Where the account's time is unknown, it is taken for the latest that it may be.",
         "iovox_async.follow",
