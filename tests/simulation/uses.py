@@ -303,7 +303,8 @@ def _check_outage(world: World, error: BaseException, waited: float) -> None:
         and schedule.latency < 5
     ):
         length = schedule.outage[1] - schedule.outage[0]
-        if first_contact and waited > _names.FIRST_CONTACT - 1:
+        # It is given up when the next probe would come too late, and each probe takes a latency.
+        if first_contact and waited > _names.FIRST_CONTACT - 1 - schedule.latency:
             return
         world.violated("outage", f"an outage of {length:g} s ended the stream: {error}")
 
