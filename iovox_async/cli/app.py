@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import rich_click as click
@@ -48,7 +48,7 @@ def load_command(name: str) -> click.Command:
 class RootCommand(BaseCommand, click.RichGroup):  # type: ignore[misc] # as rich_click combines its own classes
     """The group of all commands; turns usage errors, interruptions, closed pipes and failed writes into exit codes."""
 
-    further_panels: ClassVar = {"Commands": list(COMMANDS.items())}
+    further_panels: ClassVar[Mapping[str, list[tuple[str, str]]]] = {"Commands": list(COMMANDS.items())}
 
     def main(self, *args: Any, **extra: Any) -> Any:
         prepare_streams()
