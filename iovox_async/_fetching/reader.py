@@ -217,9 +217,9 @@ class StreamReader:
                 from ..arrow._late_pages import LatePages
 
                 self._late_pages = LatePages()
-                self._start_requests(self._late_pages.page_format)
-            timezone = self.connection.timezone
-            load = partial(self._late_pages.load, self.decoder, self.spec, timezone)
+                if self.spec.max_calls != 0:
+                    self._start_requests(self._late_pages.page_format)
+            load = partial(self._late_pages.load, self.decoder, self.spec, self.connection.timezone)
             self._arrow = await self._run_in_own_task(load)
         while not self._reached_max_calls():
             if self._blocks is None:

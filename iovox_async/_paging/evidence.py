@@ -245,10 +245,10 @@ class Evidence:
         if not rows and not self._rows:
             return True
         start, stop = gap
-        if self._expected_until is not None:
-            stop = min(stop, self._expected_until)
         if read is None:
             return start < stop
+        if self._expected_until is not None:
+            stop = min(stop, self._expected_until)
         first, end, limit = read
         page_rows = self._server_limit.full_page(limit)
         if self._pages:

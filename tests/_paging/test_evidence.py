@@ -72,6 +72,17 @@ def test_one_short_response_loses_no_call(fault: str, concurrency: int, descendi
     assert total >= 30
 
 
+@pytest.mark.parametrize("fault", ["empty", pytest.param("half", marks=pytest.mark.slow)])
+def test_one_short_response_loses_no_recent_call(fault: str):
+    """Given a read of the latest calls first, of which most are so recent that others may still arrive, when a response is empty or cut, then all are delivered."""
+    seconds = smooth(random.Random(1), 600, 30)
+    for number in range(1, 9):
+        server = server_of(seconds, faults=once(number, FAULTS[fault]))
+        ids = read(server, 30, concurrency=4, descending=True, expected_until=at(5 * DAY))
+        assert ids is not None
+        assert len(ids) == 600, number
+
+
 @pytest.mark.sweep(4)
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("pattern", PATTERNS)

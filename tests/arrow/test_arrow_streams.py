@@ -118,6 +118,14 @@ async def test_a_stream_gives_the_same_calls_in_the_same_order_as_arrow(insights
     assert stream.stats.calls == len(calls)
 
 
+async def test_a_table_of_no_calls_needs_no_request(insights):
+    """Given a stream of no calls, when it is read as a table, then the table has columns, and nothing was requested."""
+    stream = insights.stream(*RANGE, max_calls=0)
+    table = await stream.table()
+    assert (table.num_rows, table.schema) == (0, schema_for(Fields.DEFAULT))
+    assert stream.stats.requests == 0
+
+
 @pytest.mark.parametrize("order", ["call_start_ASC", "call_start_DESC"])
 async def test_a_stream_resumes_within_a_second(insights, order):
     """Given a position within a second, when resumed as batches or as records, then no call is lost or repeated."""
