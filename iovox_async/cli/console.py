@@ -118,7 +118,11 @@ def prepare_streams() -> None:
                 os.dup2(null, descriptor)
                 os.close(null)
             setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
-        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+        stream = getattr(sys, name)
+        if name == "stdout" and isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+            # PYTHONUNBUFFERED: Python drops in silence what a nearly full disk or a non-blocking pipe does not take at once.
+            stream = sys.stdout = os.fdopen(stream.fileno(), "w", encoding=stream.encoding, closefd=False)
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 

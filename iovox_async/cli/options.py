@@ -319,7 +319,9 @@ def _typed_range(values: dict[str, Any]) -> dict[str, Any]:
     for name in ("start", "end"):
         if values.get(name) is not None and values.get(f"{name}_option") is not None:
             raise click.UsageError(f"Give {name.upper()} or --{name}, not both.")
-    first, last = (values.get(name) or values.get(f"{name}_option") for name in ("start", "end"))
+    # An empty argument, as of a variable that is not set, is no date: it must not mean the default.
+    typed = {name.removesuffix("_option"): text for name, text in values.items() if text is not None}
+    first, last = typed.get("start"), typed.get("end")
     # What is no date is refused before the credentials are asked for; that does not depend on the zone.
     parse_range(first, last, now=datetime.now())  # noqa: DTZ005 - as above
     return {"typed": TypedRange(first, last)}

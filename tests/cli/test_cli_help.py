@@ -44,6 +44,7 @@ def test_command_help_begins_like_the_list_and_describes_every_parameter(run, na
     assert command.name == name
     assert command.help.startswith(iovox.commands[name].help)
     assert iovox.commands[name].help in " ".join(output.split())
+    assert "=None" not in output  # a range without bounds
     assert command.params or name == "fields"
     for parameter in command.params:
         assert parameter.help, parameter.name

@@ -113,6 +113,18 @@ def test_stdout_that_cannot_be_written_is_an_error_of_one_line(start, sandbox, a
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("args", [("docs", "api"), ("help", "calls"), CALLS], ids=lambda args: args[0])
+def test_a_disk_that_gets_full_in_the_middle_is_an_error_without_pythons_buffer_too(start, tmp_path, args):
+    """Given PYTHONUNBUFFERED and a file that takes 4 kB, when a page is longer, then it is no success: exit code 1."""
+    script = f'export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1; ulimit -f 4; trap "" XFSZ; "$@" > {tmp_path / "out"}'
+    exit_code, out, err = shell(start, script, *args)
+    assert (tmp_path / "out").stat().st_size == 4096
+    assert (exit_code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("Error: Cannot write stdout: ")
+    assert "Traceback" not in err
+
+
 @pytest.mark.finding("D5")
 def test_a_closed_stdout_does_not_matter_to_a_command_that_writes_a_file(start, sandbox, tmp_path):
     """Given closed streams, when calls are written to a file, then it has all of them and nothing else."""

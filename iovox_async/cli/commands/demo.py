@@ -43,7 +43,7 @@ asyncio.run(main())
 
 @command(("a million calls", "iovox demo --calls 1000000"))
 @click.option("--calls", type=IntRange(min=1), default=50_000, help="Calls in the quarter.")
-@click.option("--seed", type=IntRange(), default=0, help="The same seed gives the same calls.")
+@click.option("--seed", type=IntRange(min=0), default=0, help="The same seed gives the same calls.")
 def demo(*, calls: int, seed: int) -> None:
     """Runs `iovox demo`.
 
