@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from .._http.turns import DECODING, take_turn
 from .._parsing.page import PageFormat
+from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -89,6 +90,8 @@ class _LatePageBuilder:
 
 
 def _new_batch_reader(decoder: CallDecoder, spec: ReadSpec, timezone: tzinfo | None) -> BatchReader:
-    from ._batches import BatchReader
-
+    try:
+        from ._batches import BatchReader
+    except ImportError as error:  # it is installed, but not completely, or not for this machine
+        raise MissingExtraError("Arrow", "arrow") from error
     return BatchReader(decoder, spec, timezone)

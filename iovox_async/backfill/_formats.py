@@ -13,7 +13,7 @@ import msgspec
 
 from .._encoding import CallEncoder, CsvEncoder, JsonLinesEncoder, encode_in_slices
 from ..arrow import _require_pyarrow
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from ..models import Call
@@ -61,8 +61,11 @@ class ParquetWriter:
     def _flush(self) -> None:
         if not self._batches:
             return
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:  # there are builds of pyarrow without it
+            raise MissingExtraError("the format parquet", "arrow") from error
 
         schema = self._batches[0].schema
         if self._writer is None:

@@ -1,5 +1,6 @@
 """`CallStream.arrow()`: order, resume and limits are those of the records; and the recipes of the guide."""
 
+import sys
 import threading
 from datetime import datetime, timedelta
 
@@ -9,7 +10,7 @@ import pytest
 from support.arrow_pages import expected_rows, page_of, read_batches, reader_of, rows_of
 from support.odd_values import ROW
 
-from iovox_async import AsyncInsights, Fields, SessionError
+from iovox_async import AsyncInsights, Fields, MissingExtraError, SessionError
 from iovox_async._parsing.page import Blocks, RawPage
 from iovox_async.arrow import SCHEMA, _batches, schema_for
 from iovox_async.sandbox import Sandbox
@@ -116,6 +117,14 @@ async def test_a_stream_gives_the_same_calls_in_the_same_order_as_arrow(insights
         rows, expected = (sorted(each, key=lambda row: row["id"]) for each in (rows, expected))
     assert rows == expected
     assert stream.stats.calls == len(calls)
+
+
+async def test_a_damaged_pyarrow_is_a_missing_extra(insights, monkeypatch):
+    """Given a pyarrow that is found but cannot be imported, when a stream is read as batches, then the error names the extra and the cause."""
+    monkeypatch.setitem(sys.modules, "iovox_async.arrow._batches", None)
+    with pytest.raises(MissingExtraError, match="arrow") as caught:
+        await anext(insights.stream(*RANGE).arrow())
+    assert isinstance(caught.value.__cause__, ImportError)
 
 
 async def test_a_table_of_no_calls_needs_no_request(insights):
