@@ -112,6 +112,8 @@ def test_errors_name_what_was_typed(command, error, message):
         (["calls", START, "--timeout", "inf"], "--timeout"),
         (["follow", "--interval", "nan"], "--interval"),
         (["sandbox", "--latency", "nan"], "--latency"),
+        (["sandbox", "--latency", "-1"], "--latency"),
+        (["sandbox", "--kind", "--gzip", "--port", "x"], "--kind"),
         (["sandbox", "--seed", " 5 "], "--seed"),
         (["sandbox", "--kind", "flood"], "--kind"),
         (["sandbox", "--start", "2024-02-01", "--end", "2024-01-01"], "end"),

@@ -50,7 +50,7 @@ def _fault_option(name: str) -> Callable[[Any], Any]:
         name,
         type=value_type,
         metavar=metavar,
-        is_flag=first is bool,
+        is_flag=first is bool or None,  # False would accept the option without a value
         multiple=multiple,
         show_default=False,
         help=help_text,
