@@ -119,6 +119,7 @@ async def test_a_stream_gives_the_same_calls_in_the_same_order_as_arrow(insights
     assert stream.stats.calls == len(calls)
 
 
+@pytest.mark.slow
 async def test_a_damaged_pyarrow_is_a_missing_extra(insights, monkeypatch):
     """Given a pyarrow that is found but cannot be imported, when a stream is read as batches, then the error names the extra and the cause."""
     monkeypatch.setitem(sys.modules, "iovox_async.arrow._batches", None)
@@ -127,6 +128,7 @@ async def test_a_damaged_pyarrow_is_a_missing_extra(insights, monkeypatch):
     assert isinstance(caught.value.__cause__, ImportError)
 
 
+@pytest.mark.slow
 async def test_a_table_of_no_calls_needs_no_request(insights):
     """Given a stream of no calls, when it is read as a table, then the table has columns, and nothing was requested."""
     stream = insights.stream(*RANGE, max_calls=0)

@@ -266,7 +266,8 @@ class World:
                 self.endpoint.cap = keep
         elif slip == "double" and rows:
             body = body[:-1] + b"," + _split(body)[-1] + b"]"
-        if self._slip_done and slip and self.schedule.cached:
+        # A cache does not keep what a fault spoils on the way.
+        if self._slip_done and slip and self.schedule.cached and not exchange.fault:
             self._kept = exchange.query, reply.status, body, rows
         return reply.status, body, rows
 
