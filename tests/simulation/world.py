@@ -37,6 +37,8 @@ FINAL = frozenset({"400", "401", "403", "redirect"})
 
 #: Calls that a response must lack before a reader can notice it.
 NOTICEABLE = 40
+#: Calls in the first response of a read that are believed to be all, see `exactness.md`.
+TOO_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -258,8 +260,7 @@ class World:
         if (slip == "empty-first" and rows) or (slip == "empty-late" and exchange.number > 3 and missing):
             rows, body, self._slip_done = [], b"[]", True
         elif slip in {"short-late", "sink"} and exchange.number > 3 and missing and self._may_cut(slip, rows):
-            # A page of one row is not cut: a server whose pages hold no rows has no calls.
-            keep = max(1, len(rows) * 3 // 4)
+            keep = len(rows) * 3 // 4
             rows, self._slip_done = rows[:keep], True
             body = b"[" + b",".join(_split(body)[:keep]) + b"]"
             if slip == "sink":
@@ -272,9 +273,10 @@ class World:
         return reply.status, body, rows
 
     def _may_cut(self, slip: str, rows: list[Row]) -> bool:
-        # Pages that hold no more than the calls of one second look the same whether calls follow it or not.
+        # A first page of so few calls says nothing about the traffic. Pages that hold no more than the calls of one second look the
+        # same whether calls follow it or not.
         seconds = Counter(row.start.replace(microsecond=0) for row in self.endpoint.rows)
-        return slip != "sink" or len(rows) * 3 // 4 > max(seconds.values())
+        return len(rows) * 3 // 4 > max(TOO_FEW, *(seconds.values() if slip == "sink" else ()), 0)
 
     # Motion.
 
