@@ -381,5 +381,5 @@ class ManifestCorruptedError(BackfillError):
     """The manifest or a file it lists is damaged. `repair=True` downloads the affected calls again."""
 
 
-#: Errors after which the same request may succeed later; `RecordError` and `PagingError` are exceptions.
+#: Errors after which the same request may succeed later. This does not hold for one `DecodeError`: `RecordError`.
 TRANSIENT_ERRORS = (TransportError, ServerError, RateLimitError, DecodeError)

@@ -18,7 +18,7 @@ import msgspec
 from attrs import define, field
 
 from ._fetching.owner import current_task, end_with_current_task
-from .errors import TRANSIENT_ERRORS, PagingError, RecordError, SessionError
+from .errors import TRANSIENT_ERRORS, RecordError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -238,7 +238,7 @@ class PollState:
                         break
                 self.range.end_poll()
             except TRANSIENT_ERRORS as error:
-                if isinstance(error, RecordError | PagingError):
+                if isinstance(error, RecordError):
                     self._stream = None
                     raise
                 self.failed_polls += 1

@@ -2,8 +2,8 @@
 
 The last page of a range has no call after it, so a second request must check it. That would take the time of one more request
 after all calls have come. So the last seconds of the range become a window that is requested as soon as another request is in
-flight, and checked at once. The windows before it then have calls after them, which prove their ends. Its pages do not count for the traffic by which
-these windows are sized: the end of a range says little about what comes before it.
+flight, and checked at once. The windows before it then have calls after them, which prove their ends. Its pages do not count for
+the traffic by which these windows are sized: the end of a range says little about what comes before it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EarlyTail:
         return self.may_request and in_flight and 0 < index == len(windows) - 1
 
     def start(self, window: Window) -> Window:
-        """Takes a window, the last of the range; returns it."""
+        """Makes the last window of the range this one, and returns it."""
         self.may_request, self._bounds = False, (window.start, window.stop)
         return window
 
@@ -53,7 +53,12 @@ class EarlyTail:
         return last is not None and last.state == "pending" and last.is_check and self.covers(last)
 
     def drop(self, window: Window) -> bool:
-        """Makes this window one like the others, because it failed or has more calls than expected; False if it is not the given one."""
-        is_dropped = self.covers(window)
-        self._bounds = None if is_dropped else self._bounds
-        return is_dropped
+        """Treats the window like the others from now on: it failed, or has more calls than expected.
+
+        Returns:
+            Whether the argument is this window; if not, nothing is changed.
+        """
+        if not self.covers(window):
+            return False
+        self._bounds = None
+        return True

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 ARRIVING_BYTES: Final = 1_300_000
 #: Bytes of JSON decoded at a time by a thread: more than a page usually has.
 BLOCK_BYTES: Final = 6 * 1024 * 1024
-#: In a second.
+#: Microseconds in a second.
 MICROSECONDS: Final = 1_000_000
 #: After so many segments in a row that the JSON decoder does not support, the rest of a block is decoded by way of records.
 _MAX_FAILURES: Final = 2

@@ -69,7 +69,7 @@ class _LatePageBuilder:
     def feed(self, data: bytes) -> None:
         self._blocks.append(data)
         if self._pages.loaded.is_set():
-            # What was kept is decoded by and by, so that the event loop stays responsive.
+            # One new block and one that was kept, not all of them at once, so that the event loop is not blocked.
             for _ in range(min(2, len(self._blocks))):
                 self._decode_block()
 

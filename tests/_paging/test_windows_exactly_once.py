@@ -19,7 +19,7 @@ from iovox_async.errors import PagingError
 
 
 def request_tail(plan: WindowPlan, share: float) -> None:
-    """Lets a plan request this share of what is left early, whatever it knows of the traffic."""
+    """Lets a plan request this share of what is left early, whatever traffic it has measured."""
     plan._evidence.seconds_of_tail = lambda _, start, stop: int(share * abs(stop - start) / SECOND)  # type: ignore[method-assign]
 
 

@@ -1,7 +1,7 @@
 """Keeps the files of a backfill in a folder whose disk can be killed or lose its power at any change.
 
-A `Disk` knows what a power cut may take: bytes of files that were not synced, and names in folders that were not synced. Of
-each such folder it may leave all changes, the first of them, or none, as a file system does that writes folders when it likes.
+A power cut may take the bytes of files, and the names in folders, that were not synced. Of each such folder, all changes are kept,
+the first of them, or none: a file system may write a folder at any time.
 """
 
 from __future__ import annotations

@@ -187,12 +187,9 @@ class World:
             if start < now < stop - 1e-6 and not self.schedule.lag:
                 self.violated("pause", f"request {exchange.number} sent {now - start:g} s after {why}")
         outage = self.schedule.outage
-        if self.healed:
-            pass
-        elif outage and outage[0] <= now - 1000 < outage[1]:
-            exchange.fault = "refused"
-        else:
-            exchange.fault = self.schedule.faults.get(exchange.number, "")
+        if not self.healed:
+            in_outage = outage and outage[0] <= now - 1000 < outage[1]
+            exchange.fault = "refused" if in_outage else self.schedule.faults.get(exchange.number, "")
         self.trace("request", f"#{exchange.number} {_short(query)}")
         return exchange
 
@@ -275,8 +272,11 @@ class World:
     def _may_cut(self, slip: str, rows: list[Row]) -> bool:
         # A first page of so few calls says nothing about the traffic. Pages that hold no more than the calls of one second look the
         # same whether calls follow it or not.
-        seconds = Counter(row.start.replace(microsecond=0) for row in self.endpoint.rows)
-        return len(rows) * 3 // 4 > max(TOO_FEW, *(seconds.values() if slip == "sink" else ()), 0)
+        few = TOO_FEW
+        if slip == "sink":
+            seconds = Counter(row.start.replace(microsecond=0) for row in self.endpoint.rows)
+            few = max([few, *seconds.values()])
+        return len(rows) * 3 // 4 > few
 
     # Motion.
 
