@@ -127,6 +127,15 @@ FOUND = {
         '{"seed": 593185947, "starts": [5.0, 5.0], "motions": ["swap"], "rate": 0.7, "outage": [0.0, 60.0], "latency": 20.0, '
         '"concurrency": 64, "timeout": 5.0, "first_page": 2, "uses": [{"end": 10}]}'
     ),
+    "a server that refuses connections after a response that was cancelled": (
+        '{"seed": 620372853, "starts": [328678.0, 329358.0, 329781.0], "outage": [0.5, 60.5], "latency": 1.0, '
+        '"concurrency": 1, "uses": [{"start": 285480, "end": 345600, "open": true, "fields": "default", '
+        '"leave": "timeout", "leave_at": 0.6737071854069088}]}'
+    ),
+    "a server whose first response comes when another stream gives it up": (
+        '{"seed": 521324137, "starts": [1.0, 1.0, 1.0, 1.0, 1.0], "skew": 60.0, "motions": ["swap"], "rate": 0.7, '
+        '"outage": [0.0, 60.0], "latency": 1.0, "lag": 0.02, "uses": [{"end": 9}, {"end": 5, "leave_at": 395}]}'
+    ),
 }
 
 

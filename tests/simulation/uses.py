@@ -17,6 +17,7 @@ import anyio
 from . import _names
 from .checker import Pull, check_error, check_pull
 from .disk import KilledError
+from .endings import check_counts, check_final, check_outage
 from .endpoint import at
 from .loop import LAG
 
@@ -35,8 +36,6 @@ FIELDS = {
     "default": None,
     "nested": ("id", "call_start", "call_origin", "call_destination", "tag_text", "tag_colour"),
 }
-#: Calls are final so long after they began.
-FINAL_AFTER = timedelta(hours=2)
 #: Ways to leave in which another task closes the stream, or the session.
 CLOSED = frozenset({"close", "close-between"})
 SESSION_CLOSED = frozenset({"close-session", "close-session-between"})
@@ -256,7 +255,7 @@ async def _one(segment: Segment) -> str | None:
         await asyncio.wait(closing)
     if error is not None and not (leave == "raise" and isinstance(error, ReaderError)):
         check_error(world, error, "a stream")
-        _check_outage(world, error, loop.time() - begun)
+        check_outage(world, error, loop.time() - begun)
         if isinstance(error, _names.SessionError) and not leave.startswith("close"):
             world.violated("session", f"the stream says that it was closed: {error}")
     world.trace("reader", f"{how} {type(error).__name__ if error is not None else ''}")
@@ -273,52 +272,9 @@ async def _one(segment: Segment) -> str | None:
         counts = _names.counts(segment.stream)
         pull.counts.append(counts)
         pull.complete = how == "ended" and not segment.left
-        _check_counts(segment, counts)
-        _check_final(segment)
+        check_counts(pull, counts, world)
+        check_final(world, segment.stream.stats.complete_until)
     return position
-
-
-def _check_final(segment: Segment) -> None:
-    """What is called final must be so by the account's clock, as soon as a response has shown the server's."""
-    world, final = segment.program.world, segment.stream.stats.complete_until
-    latest = world.now() - FINAL_AFTER
-    if final.replace(tzinfo=None) > latest and any(
-        exchange.read and exchange.status == 200 for exchange in world.exchanges
-    ):
-        world.violated("final", f"calls until {final} are called final, it is {world.now()}")
-
-
-def _check_outage(world: World, error: BaseException, waited: float) -> None:
-    schedule = world.schedule
-    # An address at which nothing has ever answered is more likely wrong; a request that times out does not show that.
-    first_contact = world.refuses and not world.reached and schedule.latency < schedule.timeout
-    # A stream may wait for a slot while another one waits for the server.
-    if first_contact and waited > (_names.FIRST_CONTACT + 1 + LAG + schedule.latency) * len(schedule.uses):
-        world.violated("outage", f"a server that never answered was waited for for {waited:g} s")
-    if (
-        isinstance(error, _names.TransportError)
-        and schedule.outage
-        and not schedule.faults
-        and schedule.attempts > 1
-        and schedule.latency < 5
-    ):
-        length = schedule.outage[1] - schedule.outage[0]
-        # It is given up when the next probe would come too late, and each probe takes a latency.
-        if first_contact and waited > _names.FIRST_CONTACT - 1 - schedule.latency:
-            return
-        world.violated("outage", f"an outage of {length:g} s ended the stream: {error}")
-
-
-def _check_counts(segment: Segment, counts: dict[str, int]) -> None:
-    pull, world = segment.pull, segment.program.world
-    number = sum(one.segment == len(pull.segments) for one in pull.got)
-    if counts["calls"] != number and pull.use.mode == "records":
-        world.violated("count", f"the stream counts {counts['calls']} calls, {number} came")
-    bound = 2 * world.schedule.concurrency + 1 + world.longest_pass
-    if counts["peak"] > bound:
-        world.violated("buffer", f"the stream says that it held {counts['peak']} pages, {bound} allowed")
-    if counts["in_flight"]:
-        world.violated("count", f"the stream counts {counts['in_flight']} requests in flight after its end")
 
 
 async def page_use(program: Program, use: Use) -> None:
