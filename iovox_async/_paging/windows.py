@@ -41,6 +41,7 @@ from .types import (
     fill_missing_starts,
 )
 from .window import Page, Window, request_bounds, second_before
+from .window_queue import WindowQueue
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -95,7 +96,8 @@ class WindowPlan:
         self._order = "call_start_DESC" if descending else "call_start_ASC"
         self._delivery = DeliveryOrder(descending, resume)
         self._hours = hours
-        self._windows = [Window(start, stop)] if start < stop else []
+        windows = [Window(start, stop)] if start < stop else []
+        self._queue = WindowQueue(windows, descending, hours)
         self._first_page_rows: int | None = min(first_page_rows, limit)
         self._evidence = Evidence(self.server_limit, expected_until)
         self._early_page = EarlyPage(early_page)
@@ -106,75 +108,63 @@ class WindowPlan:
     @property
     def done(self) -> bool:
         """Whether all rows are delivered."""
-        return not self._windows
+        return not self._queue.windows
 
     @property
     def exhausted(self) -> bool:
         """Whether no request is left to make or to wait for."""
-        return all(window.state == "done" for window in self._windows)
+        return all(window.state == "done" for window in self._queue.windows)
 
     @property
     def in_flight(self) -> int:
         """Requests that have started and have no page yet."""
-        return self._early_page.in_flight + sum(window.state == "in flight" for window in self._windows)
+        return self._early_page.in_flight + self._queue.in_flight
 
     @property
     def buffered(self) -> int:
         """Pages received that wait for delivery, or for the proof that a second is complete."""
-        return (self._early_page.result is not None) + sum(window.pages for window in self._windows)
+        return (self._early_page.result is not None) + self._queue.pages
 
     @property
     def seconds_left(self) -> float:
         """Seconds of the range whose calls are not delivered yet."""
-        return sum(window.seconds for window in self._windows)
+        return self._queue.seconds
 
     def next_rows(self) -> RowSlice | None:
         """Removes and returns the next rows to deliver; None if they have not been received yet, or were discarded."""
-        for index, window in enumerate(self._windows):
-            if window.state == "done" and window.rows:
-                rows = window.rows.pop(0)
-                if not window.rows:
-                    del self._windows[index]
-                return rows
-            if self._ordered:
-                return None
-        return None
+        return self._queue.next_rows(ordered=self._ordered)
 
     def discard(self) -> None:
         """Drops the pages that wait for delivery, since the stream is closed."""
         self._early_page.drop()
-        for window in self._windows:
-            window.rows, window.second_reader = [], None
+        self._queue.discard_rows()
 
     def can_request(self, *, ahead: bool) -> bool:
         """Whether a request may start; without `ahead`, only the one for the rows to deliver next."""
         if ahead:
-            return self._early_page.may_start(self._windows, self.limit) or self._next_pending() is not None
-        return any(window.state == "pending" for window in self._windows[:1])
+            return (
+                self._early_page.may_start(self._queue.windows, self.limit)
+                or self._next_pending() is not None
+            )
+        return any(window.state == "pending" for window in self._queue.windows[:1])
 
     def _next_pending(self) -> int | None:
-        """The index of the first window to request. An empty window waits for a check before it, which reaches over it."""
-        if self._early_tail.has_check(self._windows):
-            return len(self._windows) - 1
-        checks_in_flight = False
-        for index, window in enumerate(self._windows):
-            if window.state == "in flight":
-                checks_in_flight = checks_in_flight or window.is_check
-            elif window.state == "pending" and not (checks_in_flight and window.is_claimed_empty):
-                return index
-        return None
+        """The index of the next window to request."""
+        if self._early_tail.has_check(self._queue.windows):
+            return len(self._queue.windows) - 1
+        return self._queue.next_pending()
 
     def is_next(self, request: PageRequest) -> bool:
         """Whether its rows are the next to deliver, or the last of all, which may have to be checked meanwhile."""
-        ends = self._windows[:1] + self._windows[-1:]
+        ends = self._queue.windows[:1] + self._queue.windows[-1:]
         return request is self._early_page.request or any(request is end.request for end in ends)
 
     def next_request(self) -> PageRequest:
         """Starts the request of the first pending window; call only after `can_request` returned True."""
         index = self._next_pending()
         if index is None:
-            return self._early_page.start(self._windows, self.limit)
-        window = self._windows[index]
+            return self._early_page.start(self._queue.windows, self.limit)
+        window = self._queue.windows[index]
         if window.second_reader is not None:
             window.request = window.second_reader.next_request()
         else:
@@ -213,27 +203,18 @@ class WindowPlan:
 
     def _split_off_window(self, index: int, limit: int) -> Window:
         """Splits the next window to request off the front of a pending one."""
-        window = self._windows[index]
+        window = self._queue.windows[index]
         ends = (window.stop, window.start) if self._descending else (window.start, window.stop)
         page_rows = self.server_limit.full_page(limit)
-        if not self._row_limit.is_reduced and self._early_tail.may_start(self._windows, index):
+        if not self._row_limit.is_reduced and self._early_tail.may_start(self._queue.windows, index):
             seconds = self._evidence.seconds_of_tail(page_rows, *ends)
             if 0 < seconds < window.seconds:
-                self._split_window(index, int(window.seconds) - seconds)
-                return self._early_tail.start(self._windows[-1])
+                self._queue.split(index, int(window.seconds) - seconds)
+                return self._early_tail.start(self._queue.windows[-1])
         seconds = max(1, int(self._evidence.seconds_of_window(page_rows, *ends)))
         if seconds < window.seconds:
-            self._split_window(index, seconds)
-        return self._windows[index]
-
-    def _split_window(self, index: int, seconds: int) -> None:
-        """Splits a window so that its first part, in the order of delivery, has `seconds` seconds."""
-        window = self._windows[index]
-        middle = window.stop - seconds * SECOND if self._descending else window.start + seconds * SECOND
-        before, after = self._hours.bound_before(middle), self._hours.bound_after(middle)
-        self._windows[index : index + 1] = window.split(
-            before if before > window.start else after, self._descending
-        )
+            self._queue.split(index, seconds)
+        return self._queue.windows[index]
 
     def accept(self, request: PageRequest, result: PageResult) -> None:
         """Adds the page that answers a request.
@@ -246,11 +227,13 @@ class WindowPlan:
             self._early_page.receive(result)
             return
         self._accept(request, result)
-        if taken := self._early_page.take_over(self._windows, is_full=len(result.starts) >= request.limit):
+        if taken := self._early_page.take_over(
+            self._queue.windows, is_full=len(result.starts) >= request.limit
+        ):
             self._accept(*taken)
 
     def _accept(self, request: PageRequest, result: PageResult) -> None:
-        window = self._windows[index := self._index_of(request)]
+        window = self._queue.windows[index := self._queue.index_of(request)]
         window.state, window.request, window.attempts = "pending", None, 0
         self._splits = 0
         first = window.stop - SECOND if request.order == "call_start_DESC" else window.start
@@ -258,24 +241,22 @@ class WindowPlan:
         page = Page(window, request, result, starts, self._hours)
         check_rows(page.keys, request)
         self.server_limit.record_page(result, request.limit)
-        if not any(failed.attempts for failed in self._windows):
+        if not any(failed.attempts for failed in self._queue.windows):
             self._row_limit.record_page(len(starts), request.limit, self.limit)
         if window.second_reader is not None:
             self._accept_second(index, request, result, starts)
             return
         own_starts = page.starts_in(window.start, window.stop)
-        is_tail = self._early_tail.covers(window)
         if window.claim is not None:
             accepted = self._accept_check(page, own_starts)
-            index = self._windows.index(window)
+            index = self._queue.windows.index(window)
         else:
             accepted = not self._is_doubtful(page, own_starts)
         unreadable = bool(starts) and all(start is None for start in result.starts)
         claims_end = self.server_limit.claims_end(request, len(starts))
         if page.reached_end or (claims_end and (accepted or unreadable)):
-            if not is_tail:
-                self._evidence.record(own_starts, *page.bounds)
-            self._replace(index, [self._done(page, window.start, window.stop)])
+            self._record(page, own_starts, page.bounds[1])
+            self._queue.replace(index, [self._done(page, window.start, window.stop)])
             return
         if unreadable and not page.is_unit:
             raise PagingError(
@@ -284,18 +265,29 @@ class WindowPlan:
                 hint=PAGES_HINT,
             )
         if claims_end:
-            if not is_tail:
-                self._evidence.record(own_starts, *page.bounds, doubted=True)
+            self._record(page, own_starts, page.bounds[1], doubted=True)
             self._request_again(index, page)
         else:
-            if own_starts and not is_tail:
-                is_full = len(starts) == request.limit
-                self._evidence.record(own_starts, page.bounds[0], own_starts[-1], measures=is_full)
+            if own_starts:
+                self._record(page, own_starts, own_starts[-1], measures=len(starts) == request.limit)
             self._early_tail.drop(window)
             rest = rest_of_truncated(page, self._descending, self.server_limit)
             if rest[-1].is_untouched:
-                self._join_following(index, rest[-1], page)
-            self._replace(index, [self._done(page, *page.complete), *rest])
+                self._queue.join_following(index, rest[-1], page)
+            self._queue.replace(index, [self._done(page, *page.complete), *rest])
+
+    def _record(
+        self,
+        page: Page,
+        starts: list[datetime],
+        until: datetime,
+        *,
+        doubted: bool = False,
+        measures: bool = True,
+    ) -> None:
+        """Records the traffic that a page shows, unless it is that of the early end of the range."""
+        if not self._early_tail.covers(page.window):
+            self._evidence.record(starts, page.bounds[0], until, doubted=doubted, measures=measures)
 
     def _is_doubtful(self, page: Page, own_starts: list[datetime]) -> bool:
         # The full page, if it is on its way, is the check.
@@ -309,16 +301,9 @@ class WindowPlan:
     def _request_again(self, index: int, page: Page) -> None:
         """Keeps what a page is certain to contain completely; the rest of its window is requested once more."""
         rest = Window(*page.rest, reverses_order=page.window.reverses_order)
-        self._join_following(index, rest, page)
+        self._queue.join_following(index, rest, page)
         rest.claim = Claim.of(page, rest)
-        self._replace(index, [self._done(page, *page.complete), rest])
-
-    def _join_following(self, index: int, rest: Window, page: Page) -> None:
-        """Adds the window after that of a page to the rest of that, if it is not requested yet: one request may do for both."""
-        following = self._windows[index + 1 : index + 2]
-        if following and page.descending == self._descending and following[0].can_join(page.window):
-            rest.start, rest.stop = min(rest.start, following[0].start), max(rest.stop, following[0].stop)
-            del self._windows[index + 1]
+        self._queue.replace(index, [self._done(page, *page.complete), rest])
 
     def _accept_check(self, page: Page, own_starts: list[datetime]) -> bool:
         """Compares a page with the claim that it checks; returns whether they agree."""
@@ -335,24 +320,24 @@ class WindowPlan:
         if until != end:
             return not self._is_doubtful(page, own_starts)
         if page.reached_end or self.server_limit.claims_end(page.request, len(page.starts)):
-            self._windows = [window for window in self._windows if not page.shows_empty(window)]
+            self._queue.drop_empty(page)
         return True
 
     def _accept_second(
         self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
     ) -> None:
-        window = self._windows[index]
+        window = self._queue.windows[index]
         assert window.second_reader is not None
         pages = window.second_reader.accept(request, result, starts)
         if pages is not None:
             rows = self._delivery.slices_of_second(window.start, pages)
-            self._replace(index, [Window(window.start, window.stop, "done", rows=rows)])
+            self._queue.replace(index, [Window(window.start, window.stop, "done", rows=rows)])
 
     def splits_left(self, request: PageRequest) -> int:
         """How often the window of a request that keeps failing may still be split."""
         if request is self._early_page.request:
             return MAX_SPLITS
-        window = self._windows[self._index_of(request)]
+        window = self._queue.windows[self._queue.index_of(request)]
         if window.second_reader is not None or (window.seconds <= 1 and request.limit <= 1):
             return 0
         # A failure of a request made before the limit was lowered shows nothing new: it is split like the others.
@@ -365,8 +350,8 @@ class WindowPlan:
             self._row_limit.record_failure(request.limit, self.limit)
             return
         self._early_page.drop()
-        index = self._index_of(request)
-        window = self._windows[index]
+        index = self._queue.index_of(request)
+        window = self._queue.windows[index]
         is_tail = self._early_tail.drop(window)
         window.state, window.request, window.attempts = "pending", None, attempts
         # Requests that were in flight together fail together; that counts as one failure.
@@ -375,10 +360,7 @@ class WindowPlan:
         is_full = self._row_limit.record_failure(request.limit, self.limit)
         self._first_page_rows = None if is_full or is_tail or window.claim else max(1, request.limit // 2)
         if window.seconds > 1:
-            self._split_window(index, max(1, int(window.seconds // 2)))
-
-    def _index_of(self, request: PageRequest) -> int:
-        return next(index for index, window in enumerate(self._windows) if window.request is request)
+            self._queue.split(index, max(1, int(window.seconds // 2)))
 
     def _done(self, page: Page, start: datetime, stop: datetime) -> Window:
         """A finished window with the rows of a page that start in `[start, stop)`."""
@@ -389,12 +371,3 @@ class WindowPlan:
             pages = [rows_of_page(page.result, page.starts, page.result.ids(), start, stop)]
             slices = self._delivery.slices_of_second(start, pages)
         return Window(start, stop, "done", rows=slices)
-
-    def _replace(self, index: int, windows: list[Window]) -> None:
-        """Replaces a window by others, in the order of delivery, without those that have no seconds or no rows."""
-        kept = []
-        for window in sorted(windows, key=lambda window: window.start, reverse=self._descending):
-            window.rows = [rows for rows in window.rows if len(rows.rows)]
-            if window.start < window.stop and (window.state != "done" or window.rows):
-                kept.append(window)
-        self._windows[index : index + 1] = kept

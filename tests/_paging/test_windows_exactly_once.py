@@ -366,7 +366,7 @@ class Live(RuleBasedStateMachine):
         if hasattr(self, "plan"):
             assert len({row.id for row in self.found}) == len(self.found)
             assert self.plan.in_flight == len(self.sent) + len(self.answered)
-            windows = self.plan._windows[:: -1 if self.descending else 1]
+            windows = self.plan._queue.windows[:: -1 if self.descending else 1]
             assert all(one.stop <= other.start for one, other in pairwise(windows))
             if self.ordered:
                 seconds = [row.second for row in self.found]

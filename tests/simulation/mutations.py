@@ -37,8 +37,8 @@ _ALL = (
         f"{_PAGING}.windows",
         (
             (
-                "            self._replace(index, [self._done(page, window.start, window.stop)])\n            return\n        if unreadable",
-                "            self._replace(index, [self._done(page, window.start, window.stop + SECOND)])\n            return\n        if unreadable",
+                "            self._queue.replace(index, [self._done(page, window.start, window.stop)])\n            return\n        if unreadable",
+                "            self._queue.replace(index, [self._done(page, window.start, window.stop + SECOND)])\n            return\n        if unreadable",
             ),
         ),
     ),
@@ -48,8 +48,8 @@ _ALL = (
         f"{_PAGING}.windows",
         (
             (
-                "            self._replace(index, [self._done(page, window.start, window.stop)])\n            return\n        if unreadable",
-                "            self._replace(index, [self._done(page, window.start - SECOND, window.stop)])\n            return\n        if unreadable",
+                "            self._queue.replace(index, [self._done(page, window.start, window.stop)])\n            return\n        if unreadable",
+                "            self._queue.replace(index, [self._done(page, window.start - SECOND, window.stop)])\n            return\n        if unreadable",
             ),
         ),
     ),
@@ -235,8 +235,8 @@ _ALL = (
         f"{_PAGING}.windows",
         (
             (
-                "        self._early_page.drop()\n        for window in self._windows:\n",
-                "        for window in self._windows:\n",
+                "        self._early_page.drop()\n        self._queue.discard_rows()\n",
+                "        self._queue.discard_rows()\n",
             ),
         ),
     ),
@@ -445,8 +445,8 @@ _ALL = (
         f"{_PAGING}.windows",
         (
             (
-                "            self._split_window(index, max(1, int(window.seconds // 2)))\n",
-                "            self._split_window(index, max(1, int(window.seconds // 2)))\n            del self._windows[index + 1 :][:1], self._windows[index + 1 : index + 2]\n",
+                "            self._queue.split(index, max(1, int(window.seconds // 2)))\n",
+                "            self._queue.split(index, max(1, int(window.seconds // 2)))\n            del self._queue.windows[index + 1 :][:1], self._queue.windows[index + 1 : index + 2]\n",
             ),
         ),
     ),
