@@ -20,7 +20,7 @@ from ._parsing.decoder import CallDecoder, OnError, checked_on_error
 from ._telemetry import enable_logging
 from .errors import QueryError
 from .fields import Field, Fields
-from .query import Filters, InsightsQuery
+from .query import Filters, InsightsQuery, check_filter_names
 from .results import Page
 from .retry import RetryPolicy, seconds
 from .stream import CallStream
@@ -320,7 +320,8 @@ class AsyncInsights(Session):
         """
         from .follow import CallFollower, PollRange, PollState  # takes milliseconds, and few programs use it
 
-        query = to_local_time(InsightsQuery.from_arguments(since, fields=fields, **filters), self.timezone)
+        query = InsightsQuery.from_arguments(since, fields=fields, **check_filter_names(filters))
+        query = to_local_time(query, self.timezone)
         all_fields, added_fields = add_fields(query.fields)
         stream_query = evolve(query, start_date=None, fields=all_fields)
 

@@ -97,6 +97,10 @@ _NO_FILTER_HINTS = {
     "date_constant": "Pass start and end, or query=InsightsQuery(date_constant='YESTERDAY').",
     "page": "Use page() with page=, or pass query=InsightsQuery(page=...).",
     "limit": "Pass page_size= (rows of a page) or max_calls= (rows in all).",
+    # Arguments of other methods than `follow`.
+    "start": "Pass since, the first argument.",
+    "end": "Use stream() for a range that ends.",
+    "order": "Use stream() for another order.",
 }
 #: Parameters whose values are phone numbers.
 PHONE_PARAMETERS = frozenset({"call_origin", "call_origin_encoded", "iovox_number", "call_destination"})
@@ -195,7 +199,11 @@ class InsightsQuery:
         Raises:
             QueryError: a name is unknown, a value is invalid, or an argument contradicts `query`.
         """
-        arguments = {"start_date": start, "end_date": end, **_checked_names(cast("dict[str, Any]", filters))}
+        if isinstance(start, InsightsQuery):
+            raise QueryError("start_date", "must be a date, got an InsightsQuery", "Pass it as query=.")
+        if not isinstance(query, InsightsQuery | None):
+            raise QueryError("query", f"must be an InsightsQuery, got {type(query).__name__}")
+        arguments = {"start_date": start, "end_date": end, **check_filter_names(filters)}
         order, default_order = _CONVERTERS["order"](order), _CONVERTERS["order"](default_order)
         fields, default_fields = _CONVERTERS["fields"](fields), _CONVERTERS["fields"](default_fields)
         arguments["order"] = None if order == default_order else order
@@ -283,11 +291,17 @@ def _comparable(value: Any) -> Any:
     return as_utc(value) if isinstance(value, datetime) else value
 
 
-def _checked_names(filters: dict[str, Any]) -> dict[str, Any]:
+def check_filter_names(filters: Filters) -> Filters:
+    """Returns the filters, if all of them are filters of the endpoint.
+
+    Raises:
+        QueryError: a name is unknown, or that of another argument.
+    """
     for name in filters:
         if name not in _FILTERS:
             similar = "" if name in _NO_FILTER_HINTS else did_you_mean(name, _FILTERS)
-            raise QueryError(name, f"is not a filter{similar}", _NO_FILTER_HINTS.get(name))
+            hint = _NO_FILTER_HINTS.get(name, "iovox_async.Filters lists all filters.")
+            raise QueryError(name, f"is not a filter{similar}", hint)
     return filters
 
 

@@ -89,8 +89,8 @@ class CallStream:
     `break` out of `async for`), and when the task that reads it is cancelled or fails.
 
     Iteration ends without an error only when all calls were delivered: after `aclose`, also from another task, the next step
-    raises `SessionError`. A step that is cancelled (`asyncio.timeout`, `wait_for(anext(...))`) loses nothing; the next one
-    continues. A stream has one reader at a time.
+    raises `SessionError`. A step that is cancelled (`asyncio.timeout`, `wait_for(anext(aiter(stream)), 5)`) loses nothing; the
+    next one continues. A stream has one reader at a time.
 
     At most `2 * concurrency + 1` pages are in memory, however long the range is. Only a second with more calls than one page
     is kept as a whole until it is proven complete, and while it has more pages than that, no others are requested ahead.

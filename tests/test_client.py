@@ -67,6 +67,7 @@ BAD = [
     ({"timezone": 5}, "timezone"),
     ({"proxy": "nonsense"}, "proxy"),
     ({"retry": 5}, "retry"),
+    ({"allow_http": "no"}, "allow_http must be True or False, got 'no'"),
     ({"observer": 3}, "observer must have methods such as on_stream_started, got an object of int"),
     ({"observer": print}, "observer"),
     ({"observer": object()}, "observer"),

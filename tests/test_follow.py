@@ -113,6 +113,15 @@ async def test_a_refused_key_is_raised(sandbox, open_session):
             await take(insights.follow(f"{DAY} 09:00"), 1)
 
 
+@pytest.mark.parametrize("argument", ["start", "end", "order"])
+async def test_an_argument_of_other_methods_is_refused(open_session, argument):
+    """Given an argument that only other methods have, when following, then it is refused, and not ignored."""
+    async with open_session("http://127.0.0.1:9") as insights:
+        with pytest.raises(QueryError, match=f"^{argument} is not a filter") as caught:
+            insights.follow(**{argument: DAY})
+    assert caught.value.hint
+
+
 async def test_iterating_again_after_an_error_continues(sandbox, open_session):
     """Given an error, when the follower is iterated again, then it continues, and repeats nothing."""
     sandbox.add(at("10:00:00"))

@@ -286,7 +286,7 @@ class TestFromArguments:
         [
             ("call_resul", r"did you mean 'call_result'\?"),
             ("tag_color", r"did you mean 'tag_colour'\?"),
-            ("zzz", "^zzz is not a filter$"),
+            ("zzz", r"^zzz is not a filter\. iovox_async\.Filters lists all filters\.$"),
             ("id", "Pass ids="),
             ("response_fields", "Pass fields="),
             ("start_date", "Pass start,"),
@@ -301,6 +301,21 @@ class TestFromArguments:
         with pytest.raises(QueryError, match=message) as caught:
             InsightsQuery.from_arguments(**{name: None})
         assert caught.value.parameter == name
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"query": {"call_result": "BUSY"}}, "^query must be an InsightsQuery, got dict"),
+            (
+                {"start": InsightsQuery()},
+                "^start_date must be a date, got an InsightsQuery. Pass it as query=.",
+            ),
+        ],
+    )
+    def test_a_query_in_another_form_or_place_is_a_query_error(self, arguments, message):
+        """Given no InsightsQuery as the query, or one in the place of a date, then the error says what to pass."""
+        with pytest.raises(QueryError, match=message):
+            InsightsQuery.from_arguments(**arguments)
 
     def test_a_date_contradicts_a_date_constant(self):
         """Given a start and a query for `YESTERDAY`, then a `QueryError` is raised."""

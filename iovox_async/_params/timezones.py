@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Final
 
+from .._redaction import shorten_repr
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def zone_of(zone: tzinfo | str | None) -> tzinfo | None:
         return _zone_by_name(getattr(zone, "zone", None)) or ConvertedZone.of(zone)
     named = _zone_by_name(zone)
     if named is None:
-        raise ConfigurationError("timezone", f"must be a time zone, got {str(zone)[:64]!r}", _HINT)
+        raise ConfigurationError("timezone", f"must be a time zone, got {shorten_repr(zone)}", _HINT)
     return named
 
 

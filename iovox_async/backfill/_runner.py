@@ -23,6 +23,7 @@ from .._parsing.decoder import OnError, checked_on_error
 from .._runtime import current_runtime
 from ..errors import BackfillError, BackfillLockedError, ConfigurationError, QueryError
 from ..fields import Fields
+from ..query import InsightsQuery
 from ..retry import seconds
 from ._directory import MANIFEST_INTERVAL, BackfillDirectory
 from ._dry_run import BackfillPlan, plan_run
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..client import AsyncInsights
-    from ..query import InsightsQuery
     from ._chunks import Chunk
     from ._delta import DeltaDirectory
     from ._manifest import ManifestEntry
@@ -125,6 +125,14 @@ class Backfill:
         on_progress: Callable[[BackfillProgress], None] | None = None,
         storage_options: Mapping[str, str] | None = None,
     ) -> None:
+        if not hasattr(insights, "_connection"):
+            raise ConfigurationError(
+                "insights",
+                f"must be an AsyncInsights, got {type(insights).__name__}",
+                "For the Insights of iovox_async.blocking, use the Backfill of iovox_async.blocking.",
+            )
+        if not isinstance(query, InsightsQuery):
+            raise QueryError("query", f"must be an InsightsQuery, got {type(query).__name__}")
         if query.order not in {None, "call_start_ASC"}:
             raise QueryError("order", f"must not be set for a backfill, got {query.order}")
         if query.page != 1:

@@ -221,8 +221,10 @@ def location_of(directory: str | os.PathLike[str]) -> str:
     """The path or URL of a directory.
 
     Raises:
-        ConfigurationError: it is empty, as an unset variable of a shell is.
+        ConfigurationError: it is no path, or empty, as an unset variable of a shell is.
     """
+    if not isinstance(directory, str | os.PathLike):
+        raise ConfigurationError("directory", f"must be a path or URL, got {type(directory).__name__}")
     location = os.fspath(directory)
     if not location:
         raise ConfigurationError("directory", "must not be empty", hint="Pass . for the current directory.")

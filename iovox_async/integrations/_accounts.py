@@ -19,11 +19,26 @@ Clients: TypeAlias = Mapping[str | None, AsyncInsights]
 
 @contextlib.asynccontextmanager
 async def open_clients(make: Makers) -> AsyncIterator[Clients]:
-    """Opens the clients, and closes them at the end."""
+    """Opens the clients, and closes them at the end.
+
+    Raises:
+        ConfigurationError: a function is missing, or has not returned a client.
+    """
     makers: Mapping[str | None, Callable[[], AsyncInsights]]
     makers = dict(make.items()) if isinstance(make, Mapping) else {None: make}
     async with contextlib.AsyncExitStack() as stack:
-        yield {name: await stack.enter_async_context(maker()) for name, maker in makers.items()}
+        yield {name: await stack.enter_async_context(_make_client(maker)) for name, maker in makers.items()}
+
+
+def _make_client(maker: Callable[[], AsyncInsights]) -> AsyncInsights:
+    hint = "Pass lambda: AsyncInsights(...): the client is made when the application starts."
+    if not callable(maker):
+        problem = f"must be a function that returns an AsyncInsights, got {type(maker).__name__}"
+        raise ConfigurationError("make", problem, hint)
+    client = maker()
+    if not hasattr(client, "__aenter__"):
+        raise ConfigurationError("make", f"must return an AsyncInsights, got {type(client).__name__}", hint)
+    return client
 
 
 def select_client(clients: Clients, account: str | None, selector: str) -> AsyncInsights:

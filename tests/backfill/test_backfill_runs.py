@@ -146,14 +146,20 @@ class TestRange:
             ({"on_error": "ignore"}, QueryError, "on_error"),
             ({"query": attrs.evolve(QUERY, order="id_ASC")}, QueryError, "order must not be set.*id_ASC"),
             ({"query": attrs.evolve(QUERY, page=2)}, QueryError, "page must not be set.*got 2"),
+            ({"query": {"call_result": "BUSY"}}, QueryError, "query must be an InsightsQuery, got dict"),
             ({"directory": "nosuch://x"}, BackfillError, "nosuch://"),
+            ({"directory": 5}, ConfigurationError, "directory must be a path or URL, got int"),
         ],
-        ids=["format", "partition", "finality_delay", "on_error", "order", "page", "directory"],
     )
     async def test_an_invalid_argument_raises_in_the_constructor(self, job, options, error, message):
         """Given an invalid argument, the constructor raises an error that names it."""
         with pytest.raises(error, match=message):
             job(**options)
+
+    def test_something_else_than_a_session_is_refused(self, out):
+        """Given no session of the async client, the constructor raises an error that names what it needs."""
+        with pytest.raises(ConfigurationError, match="insights must be an AsyncInsights, got str"):
+            Backfill("demo", QUERY, out)
 
 
 class TestFinality:

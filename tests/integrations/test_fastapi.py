@@ -9,9 +9,30 @@ from support.waiting import until
 from support.web import END, START, parse_lines
 from support.web_apps import Site, make_fastapi_app, serve_fastapi
 
-from iovox_async import AsyncInsights, SessionError
+from iovox_async import AsyncInsights, ConfigurationError, SessionError
 from iovox_async.integrations.fastapi import InsightsDep, NDJSONResponse, insights_lifespan
 from iovox_async.sandbox import Faults, Sandbox
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (
+            AsyncInsights("demo", "demo-key"),
+            "make must be a function that returns an AsyncInsights, got AsyncIns",
+        ),
+        ({"london": "demo"}, "make must be a function that returns an AsyncInsights, got str"),
+        (lambda: None, "make must return an AsyncInsights, got NoneType"),
+    ],
+    ids=["a client", "a name", "nothing"],
+)
+async def test_given_no_function_that_makes_a_client_when_the_application_starts_then_an_error_says_so(
+    make, problem
+):
+    """Given something else than a function that makes a client, when the application starts, then an error names what is needed."""
+    with pytest.raises(ConfigurationError, match=problem):
+        async with insights_lifespan(make)(FastAPI()):
+            pass
 
 
 @pytest.mark.parametrize("position", ["inner", "outer"])
