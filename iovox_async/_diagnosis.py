@@ -12,6 +12,7 @@ from attrs import define, field
 
 from ._paging import MAX_PAGE_ROWS
 from ._redaction import hide_credentials
+from ._wording import format_count
 from .errors import EXTRAS, AuthenticationError, IovoxError, TLSError
 from .query import InsightsQuery
 
@@ -81,14 +82,19 @@ class Checks:
         started, end = time.monotonic(), insights.now()
         query = InsightsQuery(start_date=end - _YEAR, end_date=end, order="call_start_ASC", fields=("id",))
         rows = len((await insights.page(query, page_size=MAX_PAGE_ROWS)).calls)
-        text = f"{seconds * 1000:.0f} ms for one row, {(time.monotonic() - started) * 1000:.0f} ms for {rows:,} ids"
+        seconds_of_all = time.monotonic() - started
+        text = f"{seconds * 1000:.0f} ms for one row"
+        if rows:
+            text += f", {seconds_of_all * 1000:.0f} ms for {format_count(rows, 'id')}"
         self.add("latency", True if seconds < 1 else None, text)
         self._check_clock(insights._connection.time)  # noqa: SLF001 - of this package
         if rows == MAX_PAGE_ROWS:
             self.add("page cap", True, f"{MAX_PAGE_ROWS:,} rows, as documented")
             return
         more = (await insights.page(query, page=rows + 1, page_size=1)).calls
-        text = f"at least {rows:,} rows: there are no more calls within a year"
+        text = f"at least {format_count(rows, 'row')}: the last year has no more calls"
+        if not rows:
+            text = "unknown: the last year has no calls"
         self.add("page cap", True, f"{rows:,} rows, fewer than documented; pulls adapt" if more else text)
 
     def _check_clock(self, account_time: AccountTime) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from xml.sax.saxutils import escape
 
@@ -63,13 +63,14 @@ _CHART_ROWS: Final = 60
 
 
 def group_names() -> list[str]:
-    """Everything that calls can be grouped by."""
-    return [*_TIMES, *_FIELDS, *_CATEGORIES, *map(str, Field)]
+    """Everything that calls can be grouped by: parts of a time, of lists, and all fields but the phrases of transcriptions."""
+    fields = (str(field) for field in Field if field != Field.TRANSCRIPTION_PHRASES)
+    return [*_TIMES, *_FIELDS, *_CATEGORIES, *fields]
 
 
 def can_group_by(name: str) -> bool:
-    """Whether calls can be grouped by a name: all but the phrases of transcriptions."""
-    return name in group_names() and name != Field.TRANSCRIPTION_PHRASES
+    """Whether calls can be grouped by a name."""
+    return name in group_names()
 
 
 def make_group(name: str) -> tuple[Group, tuple[Field, ...]]:
@@ -113,11 +114,23 @@ def sorted_rows(result: Summary, by: Sequence[str], sort: str | None) -> list[Ro
     sort = sort or ("group" if by[0] in _TIMES else "calls")
     if sort != "group":
         rows.sort(key=lambda row: row[1][sort], reverse=True)
-    return [(tuple(map(_label, by, key)), values) for key, values in rows]
+    labels = [_labelling(name) for name in by]
+    return [
+        (tuple(label(value) if value else "" for label, value in zip(labels, key, strict=True)), values)
+        for key, values in rows
+    ]
 
 
-def _label(name: str, value: str | None) -> str:
-    return _WEEKDAYS[int(value) - 1] if name == "weekday" and value else value or ""
+def _labelling(group: str) -> Callable[[str], str]:
+    """The function that makes the label of a group from Arrow's text of its value; fields are as in responses."""
+    if group == "weekday":
+        return lambda value: _WEEKDAYS[int(value) - 1]
+    value_type = locate_field(Field(group))[1] if group in [*Field] else "str"
+    if value_type == "datetime":
+        return lambda value: value[
+            : len("2024-01-31 09:30:00")
+        ]  # without microseconds and the offset of the zone
+    return str.upper if value_type == "bool" else str
 
 
 def side_by_side(

@@ -168,6 +168,9 @@ def test_wrong_words_are_answered_with_the_right_ones(run):
         " is not a group; did you mean 'node_id'? Groups are hour, " in run("summary", "--by", "node").stderr
     )
     assert " is not a group. Groups are hour, " in run("summary", "--by", "qqq").stderr
+    phrases = run("summary", "--by", "transcription_phrases").stderr
+    assert "did you mean 'transcription_phrases'" not in phrases
+    assert phrases.endswith("and the fields that iovox fields lists, except transcription_phrases.\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])

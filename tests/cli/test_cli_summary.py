@@ -61,6 +61,15 @@ def test_figures_of_each_group(run, sandbox, group, key):
     assert figures == expected(sandbox, key)
 
 
+def test_times_and_flags_are_as_in_responses(run, sandbox):
+    """Given a field that is a time or a flag, and a time zone, when summarized, then its values are spelled as in responses."""
+    result = run(
+        "summary", START, START, "--by", "call_start,has_recording", "--timezone", "America/New_York"
+    )
+    rows = {(row["call_start"], row["has_recording"]) for row in csv.DictReader(io.StringIO(result.stdout))}
+    assert rows == {(row["call_start"], row["has_recording"]) for row in sandbox.rows(START, START)}
+
+
 def test_two_lists_and_a_field_are_combined(run, sandbox):
     """Given three groups, of which two are lists, then a call counts once for each combination of its values."""
     result = run("summary", START, END, "--by", "tag,node_name,call_category", "--format", "json")

@@ -58,15 +58,19 @@ def test_ctrl_c_erases_the_bar(faults, process_environment, tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
-def test_table_of_fields_is_not_cut_off(process_environment):
+@pytest.mark.parametrize(
+    ("width", "has_presets"), [(40, False), pytest.param(80, True, marks=pytest.mark.slow)]
+)
+def test_table_of_fields_is_not_cut_off(process_environment, width, has_presets):
     """Given a narrow terminal, when the fields are listed, then a coloured table shows every name and path in full."""
-    terminal = Terminal(["fields"], process_environment | {"COLUMNS": "60"})
+    terminal = Terminal(["fields"], process_environment | {"COLUMNS": str(width)})
     exit_code, output = terminal.finish()
     assert exit_code == 0
     assert "\x1b[" in terminal.output
     assert "Yellow: has another name in responses." in " ".join(output.split())
     assert "\u2026" not in output
     assert [name for name in Field if not re.search(rf"^{name} ", output, re.MULTILINE)] == []
+    assert ("Preset" in output) == has_presets
 
 
 @pytest.mark.parametrize(("width", "shown"), [(60, 3), (10, 1), (200, 11)])

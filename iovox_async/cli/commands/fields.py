@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import rich_click as click
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +14,9 @@ from iovox_async.fields import PRESETS
 
 from ..base import command
 from ..console import is_terminal, stdout_screen
+
+#: A terminal that is narrower has room for the names and paths only.
+_WIDTH_OF_ALL: Final = 72
 
 
 @command(("the names only", "iovox fields | cut -f1"))
@@ -30,16 +35,19 @@ def fields() -> None:
         return
     screen = stdout_screen()
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("Field", "Type", "Path in the response", "Preset"):
-        # Names are copied, so they are not broken; everything else is folded rather than cut off.
-        table.add_column(title, no_wrap=title == "Field", overflow="fold")
+    is_wide = screen.width >= _WIDTH_OF_ALL
+    # Names are copied, so they are not broken; everything else is folded rather than cut off.
+    table.add_column("Field", no_wrap=True)
+    if is_wide:
+        table.add_column("Type", max_width=len("KeywordRule"), overflow="fold")
+    table.add_column("Path in the response", overflow="fold")
+    if is_wide:
+        table.add_column("Preset", no_wrap=True)
     for field, type_name, path, presets in rows:
-        table.add_row(
-            Text(field, "bold" if field in Fields.DEFAULT else ""),
-            Text(type_name, "cyan"),
-            Text(path, "" if path == field else "yellow"),
-            Text(presets, "dim"),
-        )
+        name = Text(field, "bold" if field in Fields.DEFAULT else "")
+        shown_path = Text(path, "" if path == field else "yellow")
+        cells = (name, Text(type_name, "cyan"), shown_path, Text(presets, "dim"))
+        table.add_row(*(cells if is_wide else (name, shown_path)))
     screen.print(table)
     legend = "\nBold: requested by default. Yellow: has another name in responses. All of them: --fields all"
     screen.print(legend, style="dim")

@@ -53,8 +53,10 @@ def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequenc
     for name in names:
         if not can_group_by(name):
             suggestion = did_you_mean(name, group_names())
+            others = [group for group in group_names() if group not in [*Field]]
             raise click.BadParameter(
-                f"{name!r} is not a group{suggestion or '.'} Groups are {', '.join(group_names())}."
+                f"{name!r} is not a group{suggestion or '.'} Groups are {', '.join(others)}, "
+                "and the fields that iovox fields lists, except transcription_phrases."
             )
     return list(dict.fromkeys(names))
 
