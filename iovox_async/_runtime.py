@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
-from attrs import field, frozen
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -27,8 +27,7 @@ def _utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-@frozen(kw_only=True)
-class Runtime:
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """The sources of time and randomness of a session or a backfill.
 
     Attributes:
@@ -40,7 +39,7 @@ class Runtime:
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    random: _random.Random = field(factory=_random.Random)
+    random: _random.Random = msgspec.field(default_factory=_random.Random)
     utcnow: Callable[[], datetime] = _utcnow
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from .errors import ConfigurationError, ResponseError
 
@@ -30,20 +30,20 @@ LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _stream_numbers = itertools.count(1)
 
 
-def check_observer(_connection: object, _attribute: object, observer: Any) -> None:
-    """Checks that an observer has methods for events; one that lacks some of them is logged when it is called.
+def check_observer(observer: Observer | None) -> Observer | None:
+    """Checks that an observer has methods for events, and returns it; one that lacks some of them is logged when it is called.
 
     Raises:
         ConfigurationError: it has none.
     """
     if observer is None:
-        return
+        return None
     # The classes of events take milliseconds to make, and few programs use them.
     from .events import BaseObserver
 
     names = [name for name in vars(BaseObserver) if name.startswith("on_")]
     if not isinstance(observer, type) and any(callable(getattr(observer, name, None)) for name in names):
-        return
+        return observer
     got = (
         f"the class {observer.__name__}"
         if isinstance(observer, type)

@@ -15,7 +15,7 @@ from .errors import ConfigurationError
 __all__ = ["RetryPolicy"]
 
 #: Seconds in a header. Python's own conversion also reads "1_0", "nan", "1e3" and other scripts' digits.
-_SECONDS: Final = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
+_SECONDS: Final = r"[0-9]+(?:\.[0-9]*)?"
 
 
 def seconds(value: float | timedelta, parameter: str) -> float:
@@ -89,7 +89,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Parses a Retry-After header, in seconds or as a date. Returns seconds from `now`, or None if it is invalid."""
     if not value:
         return None
-    if _SECONDS.fullmatch(value.strip()):
+    if re.fullmatch(_SECONDS, value.strip()):
         # Hundreds of digits are infinity, which is longer than any maximum, so the error is raised.
         return float(value)
     date = parse_http_date(value)

@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from datetime import datetime, timedelta
 
 import httpx
+import msgspec
 import pytest
-from attrs import evolve
 from support.sessions import endpoint, requests_in_flight
 from support.waiting import until
 
@@ -236,7 +236,7 @@ async def test_streams_get_request_slots_in_turn(open_session):
         transport = httpx.ASGITransport(sandbox.app)
         async with open_session(transport=transport, page_size=20) as insights:
             throttle = Queue(4)
-            insights._connection = evolve(insights._connection, throttle=throttle)
+            insights._connection = msgspec.structs.replace(insights._connection, throttle=throttle)
 
             async def read(name, start, end):
                 READER.set(name)

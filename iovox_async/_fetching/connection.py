@@ -6,7 +6,7 @@ import os
 from datetime import timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import evolve, field, frozen
+import msgspec
 
 from .._config import (
     Secret,
@@ -77,8 +77,7 @@ class PageSizeEstimator:
         return max(1, min(MAX_PAGE_ROWS, int(page_bytes / self._row_bytes)))
 
 
-@frozen(kw_only=True, eq=False)
-class Connection:
+class Connection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What the requests of one client share.
 
     The endpoint sends single attempts, the throttle limits and retries them, the supervisor owns their tasks, and the page budget
@@ -96,11 +95,11 @@ class Connection:
     page_budget: PageBudget
     supervisor: TaskSupervisor
     retry: RetryPolicy
-    observer: Observer | None = field(validator=check_observer)
+    observer: Observer | None
     time: AccountTime
     runtime: Runtime
     is_view: bool = False
-    _estimators: dict[tuple[Field, ...], PageSizeEstimator] = field(factory=dict)
+    _estimators: dict[tuple[Field, ...], PageSizeEstimator] = msgspec.field(default_factory=dict)
 
     def page_sizes(self, fields: tuple[Field, ...]) -> PageSizeEstimator:
         """The estimator that all streams of these fields share."""
@@ -159,7 +158,7 @@ class Connection:
                     "Pass the larger number to AsyncInsights.",
                 )
             throttle = ThrottleView(throttle, concurrency)
-        return evolve(
+        return msgspec.structs.replace(
             self,
             endpoint=self.endpoint.with_options(
                 timeout=None if timeout is None else positive_seconds("timeout", timeout),
@@ -236,7 +235,7 @@ def connect(
         page_budget=PageBudget.for_concurrency(concurrency),
         supervisor=TaskSupervisor(endpoint.aclose),
         retry=retry,
-        observer=observer,
+        observer=check_observer(observer),
         time=time,
         runtime=runtime,
     )

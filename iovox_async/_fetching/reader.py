@@ -18,7 +18,8 @@ from functools import partial
 from operator import attrgetter, length_hint
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from attrs import define, evolve, field
+from attrs import evolve
+from msgspec import Struct, field
 
 from .._http.turns import DECODING, take_turn
 from .._paging import SECOND
@@ -58,8 +59,7 @@ PREPARE_SECONDS: Final = 0.004
 _sort_key: attrgetter[tuple[Any, Any]] = attrgetter("call_start", "id")
 
 
-@define(eq=False)
-class StreamReader:
+class StreamReader(Struct, eq=False, weakref=True):
     """The state of a stream.
 
     Attributes:
@@ -73,7 +73,7 @@ class StreamReader:
     spec: ReadSpec
     connection: Connection
     decoder: CallDecoder
-    ready: Iterator[Call] = field(factory=lambda: iter(()))
+    ready: Iterator[Call] = field(default_factory=lambda: iter(()))
     mode: str | None = None
     closed: bool = False
     finished: bool = False
@@ -81,7 +81,7 @@ class StreamReader:
     _calls: int = 0
     _last: tuple[Any, Any] = (None, None)
     #: `ready`, and the start and id of its calls (callers may change these): one value, since any thread may read the position.
-    _made_ready: tuple[Iterator[Call], list[tuple[Any, Any]]] = field(factory=lambda: (iter(()), []))
+    _made_ready: tuple[Iterator[Call], list[tuple[Any, Any]]] = field(default_factory=lambda: (iter(()), []))
     #: Rows of the slices delivered so far that were left out because their call came twice.
     _duplicates: int = 0
     _error: IovoxError | None = None
@@ -92,7 +92,7 @@ class StreamReader:
     _rows: RowSlice | None = None
     _blocks: Blocks | None = None
     #: The page being decoded, and the number of pages delivered.
-    _page_calls: list[Call] = field(factory=list)
+    _page_calls: list[Call] = field(default_factory=list)
     _pages: int = 0
     _late_pages: LatePages | None = None
     _arrow: BatchReader | None = None

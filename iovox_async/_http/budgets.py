@@ -9,7 +9,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import define, field
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,7 @@ BUDGET_PAGE_BYTES: Final = 4_000_000
 STREAM_BYTES: Final = 3_250_000
 
 
-@define
-class RetryBudget:
+class RetryBudget(msgspec.Struct):
     """A token bucket: a retry takes a token, a success adds a fifth of one (as in Finagle, linkerd and gRPC)."""
 
     #: Counted in fifths, which are exact.
@@ -54,8 +53,7 @@ class RetryBudget:
         self._fifths = min(5 * BUDGET_CAPACITY, self._fifths + 1)
 
 
-@define(eq=False)
-class PageBudget:
+class PageBudget(msgspec.Struct, eq=False):
     """Counts the bytes of all pages of a session or a stream, expected and received.
 
     A page counts from the start of its request until nothing refers to it any more. A stream that waits for the budget may still
@@ -66,12 +64,12 @@ class PageBudget:
     """
 
     limit: int
-    used: int = field(default=0, init=False)
+    used: int = 0
     #: By the id of the reference, which itself is compared and hashed like the page.
-    _pages: dict[int, tuple[weakref.ref[Any], int]] = field(factory=dict, init=False, repr=False)
-    _waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = field(factory=dict, init=False, repr=False)
+    _pages: dict[int, tuple[weakref.ref[Any], int]] = msgspec.field(default_factory=dict)
+    _waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = msgspec.field(default_factory=dict)
     #: Pages may be dropped in any thread, and at any allocation.
-    _lock: Any = field(factory=threading.RLock, init=False, repr=False)
+    _lock: Any = msgspec.field(default_factory=threading.RLock)
 
     @classmethod
     def for_concurrency(cls, concurrency: int) -> PageBudget:

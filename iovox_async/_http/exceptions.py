@@ -60,7 +60,7 @@ _CLIENT_CERTIFICATE_HINT: Final = Wording(
     "context.load_cert_chain(file)."
 )
 #: Alerts of a server that requires a client certificate, or accepts another one only.
-_ALERT: Final = re.compile(r"ALERT_(?:.*CERTIFICATE.*|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)")
+_ALERT: Final = r"ALERT_(?:.*CERTIFICATE.*|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)"
 _HTTPX_PACKAGES: Final = frozenset({"httpx", "httpcore", "httpx2", "httpcore2"})
 #: The operating system's errors for a server or network that cannot be reached, of which a transport may raise the bare class.
 _UNREACHABLE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
@@ -257,7 +257,7 @@ def _handshake_alert(error: BaseException) -> str | None:
     for cause in _causes(error):
         # aiohttp's subclasses have no reason.
         reason = getattr(cause, "reason", None) if isinstance(cause, ssl.SSLError) else None
-        if isinstance(reason, str) and _ALERT.search(reason):
+        if isinstance(reason, str) and re.search(_ALERT, reason):
             return reason
     return None
 

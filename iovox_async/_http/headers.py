@@ -19,8 +19,8 @@ __all__ = ["RequestHeaders", "ResponseHeaders", "check_headers", "secret_values"
 #: Names and values as they are sent.
 RequestHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_VALUE: Final = r"[\t\x20-\x7e]*"
 #: What the client itself sets: the credentials, what the response's format depends on, and what belongs to the connection.
 _RESERVED: Final = frozenset(
     (
@@ -42,9 +42,7 @@ _RESERVED: Final = frozenset(
         "upgrade",
     )
 )
-_SECRET_NAME: Final = re.compile(
-    r"auth|cookie|credential|key|passw|secret|session|signature|token", re.IGNORECASE
-)
+_MASKED_NAME: Final = r"(?i)auth|cookie|credential|key|passw|secret|session|signature|token"
 #: Characters of a value from which it is masked in messages: shorter ones are no secrets, and occur in other words.
 _SECRET_LENGTH: Final = 6
 
@@ -72,7 +70,7 @@ def check_headers(headers: Mapping[str, str] | None) -> RequestHeaders:
 
 
 def _checked_name(name: object) -> bytes:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise ConfigurationError("headers", "must have names of letters, digits and hyphens")
     if name.lower() in _RESERVED:
         hint = (
@@ -87,7 +85,7 @@ def _checked_value(name: str, value: object) -> bytes:
         raise ConfigurationError(
             "headers", f"must have strings as values, got {describe_type(value)} for {name}"
         )
-    if not _VALUE.fullmatch(value) or value != value.strip():
+    if not re.fullmatch(_VALUE, value) or value != value.strip():
         raise ConfigurationError(
             "headers",
             f"must have values of printable ASCII characters without spaces around them, see {name}",
@@ -97,7 +95,7 @@ def _checked_value(name: str, value: object) -> bytes:
 
 def secret_values(headers: RequestHeaders) -> list[str]:
     """The values that no message may contain: of headers that are named like a token, a cookie or a key."""
-    values = [value.decode() for name, value in headers if _SECRET_NAME.search(name.decode())]
+    values = [value.decode() for name, value in headers if re.search(_MASKED_NAME, name.decode())]
     # A scheme such as "Bearer" comes before the secret.
     secrets = [value.rpartition(" ")[2] for value in values]
     return [secret for secret in secrets if len(secret) >= _SECRET_LENGTH]

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
-from attrs import define, field
+import msgspec
 
 from ..errors import MissingExtraError
 from .direct_body import DirectBody
@@ -41,8 +41,7 @@ KEEPALIVE_SECONDS: Final = 30
 CLOSE_SECONDS: Final = 5.0
 
 
-@define
-class ConnectionLog:
+class ConnectionLog(msgspec.Struct):
     """What a request has done to get a connection.
 
     Attributes:
@@ -52,7 +51,7 @@ class ConnectionLog:
         in_use: it has begun to use one. Unknown (False) with a transport that does not support httpcore's extension `trace`.
     """
 
-    opened: list[AsyncioStream] = field(factory=list)
+    opened: list[AsyncioStream] = msgspec.field(default_factory=list)
     connecting: bool = False
     connected: bool = False
     in_use: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
-from attrs import define, field
+import msgspec
 
 from ..errors import RequestError, RequestTimeout, ResponseError, TransportError
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Pause"]
 
 
-@define(eq=False)
-class Pause:
+class Pause(msgspec.Struct, eq=False):
     """All requests wait, because of a fault that concerns them all: the server is unreachable, or limits requests.
 
     When the wait is over, one request is sent as a probe and the others wait for its result. If it fails in the same way, the
@@ -41,12 +40,12 @@ class Pause:
     until: float
     refused: bool = False
     failures: int = 1
-    extended: float = field(init=False)
+    extended: float = 0.0
     allowed: int = 1
     sending: int = 0
-    changed: anyio.Event = field(factory=anyio.Event)
+    changed: anyio.Event = msgspec.field(default_factory=anyio.Event)
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         self.extended = self.began
 
     def extend(self, failure: RetryableFailure, now: float, until: float) -> None:

@@ -18,7 +18,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import anyio
-from attrs import define, field
+import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from ..errors import AuthenticationError, DecodeError, PermissionDeniedError, RequestError, ResponseError
@@ -47,7 +47,6 @@ FIRST_CONTACT_SECONDS: Final = 10.0
 FORGET_SECONDS: Final = 60.0
 
 
-@define(eq=False)
 class RequestThrottle:
     """Limits and retries the requests of a session.
 
@@ -58,30 +57,35 @@ class RequestThrottle:
         random: the random source of the jitter.
     """
 
-    concurrency: int
-    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
-    sleep: Callable[[float], Awaitable[None]] = field(default=anyio.sleep, kw_only=True)
-    random: Random = field(factory=Random, kw_only=True)
-    limiter: anyio.CapacityLimiter = field(init=False)
-    #: Requests, each counted once regardless of its attempts.
-    requests: int = field(default=0, init=False)
-    #: Retries taken from the budget.
-    retries: int = field(default=0, init=False)
-    budget: RetryBudget = field(factory=RetryBudget, init=False)
-    #: The current pause, or None.
-    pause: Pause | None = field(default=None, init=False)
-    #: Whether the server has ever been reached.
-    _reached: bool = field(default=False, init=False)
-    #: When a connection was last lost.
-    _lost_at: float = field(default=-math.inf, init=False)
-    _limit_halved_at: float = field(default=-math.inf, init=False)
-    #: Successes since the limit last changed.
-    _successes: int = field(default=0, init=False)
-    _refusal: ResponseError | None = field(default=None, init=False)
-    _refused_until: float = field(default=-math.inf, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.limiter = anyio.CapacityLimiter(self.concurrency)
+    def __init__(
+        self,
+        concurrency: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        random: Random | None = None,
+    ) -> None:
+        self.concurrency: int = concurrency
+        self.clock: Callable[[], float] = clock
+        self.sleep: Callable[[float], Awaitable[None]] = sleep
+        self.random: Random = random or Random()  # noqa: S311 - of the jitter
+        self.limiter: anyio.CapacityLimiter = anyio.CapacityLimiter(concurrency)
+        #: Requests, each counted once regardless of its attempts.
+        self.requests: int = 0
+        #: Retries taken from the budget.
+        self.retries: int = 0
+        self.budget: RetryBudget = RetryBudget()
+        #: The current pause, or None.
+        self.pause: Pause | None = None
+        #: Whether the server has ever been reached.
+        self._reached = False
+        #: When a connection was last lost.
+        self._lost_at = -math.inf
+        self._limit_halved_at = -math.inf
+        #: Successes since the limit last changed.
+        self._successes = 0
+        self._refusal: ResponseError | None = None
+        self._refused_until = -math.inf
 
     # Slots.
 
@@ -307,8 +311,7 @@ class RequestThrottle:
                 )
 
 
-@define
-class _Request(Generic[T]):
+class _Request(msgspec.Struct, Generic[T], eq=False):
     """The attempts of one request; its methods are tenacity's hooks."""
 
     throttle: RequestThrottle
@@ -318,10 +321,10 @@ class _Request(Generic[T]):
     attempts: int
     split_after: int | None
     on_retry: Callable[[int, float, RequestError], None] | None
-    began: float = field(init=False)
-    deadline: float = field(init=False)
+    began: float = 0.0
+    deadline: float = 0.0
     #: All attempts.
-    sent: int = field(init=False)
+    sent: int = 0
     last_failure: RetryableFailure | None = None
     #: Seconds before the next attempt, and whether all requests wait.
     delay: float = 0.0
@@ -330,7 +333,7 @@ class _Request(Generic[T]):
     exhausted: bool = False
     stale_connection_seen: bool = False
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         self.sent = self.attempts
         self.began = self.throttle.clock()
         self.deadline = self.began + self.policy.total_timeout

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from attrs import define, field
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,7 +16,6 @@ T = TypeVar("T")
 __all__ = ["ThrottleView"]
 
 
-@define(eq=False)
 class ThrottleView:
     """Lets fewer requests at a time through to another throttle, which limits and retries them together with all others.
 
@@ -26,12 +24,10 @@ class ThrottleView:
         concurrency: maximum number of requests in flight through this view.
     """
 
-    throttle: RequestThrottle | ThrottleView
-    concurrency: int
-    limiter: anyio.CapacityLimiter = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.limiter = anyio.CapacityLimiter(self.concurrency)
+    def __init__(self, throttle: RequestThrottle | ThrottleView, concurrency: int) -> None:
+        self.throttle: RequestThrottle | ThrottleView = throttle
+        self.concurrency: int = concurrency
+        self.limiter: anyio.CapacityLimiter = anyio.CapacityLimiter(concurrency)
 
     @property
     def in_flight(self) -> int:

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import frozen
+import msgspec
 
 from .._redaction import shorten_repr
 from ..errors import ConfigurationError, MissingExtraError
@@ -32,12 +32,11 @@ __all__ = ["Trust", "Verify", "check_verify", "create_context", "unused_context"
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
 
 #: How OpenSSL names the certificates of a folder.
-_HASHED_NAME: Final = re.compile(r"[0-9a-f]{8}\.\d+")
+_HASHED_NAME: Final = r"[0-9a-f]{8}\.\d+"
 _CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer"})
 
 
-@frozen
-class Trust:
+class Trust(msgspec.Struct, frozen=True):
     """The certificates that a session trusts.
 
     Attributes:
@@ -179,7 +178,7 @@ def _load_folders(context: ssl.SSLContext, folders: str) -> None:
     for folder in folders.split(os.pathsep):
         files = [path for path in Path(folder).glob("*") if path.is_file()]
         # OpenSSL finds nothing in a folder that `openssl rehash` has not prepared.
-        if not any(_HASHED_NAME.fullmatch(path.name) for path in files):
+        if not any(re.fullmatch(_HASHED_NAME, path.name) for path in files):
             files = [path for path in files if path.suffix.lower() in _CERTIFICATE_SUFFIXES]
             if not files:
                 raise FileNotFoundError(2, "there is no certificate in the folder")

@@ -58,9 +58,9 @@ MAX_MESSAGE: Final = 300
 #: Seconds for the body of an error; its status is enough to go on.
 ERROR_BODY_SECONDS: Final = 5.0
 #: Headers whose values are not searched for phone numbers, unless they contain a part of a URL: they consist of digits.
-_NUMERIC_HEADER: Final = re.compile(r"(^|-)id$|^(content-length|etag|age)$", re.IGNORECASE)
+_NUMERIC_HEADER: Final = r"(?i)(^|-)id$|^(content-length|etag|age)$"
 #: What only a URL contains.
-_URL_PART: Final = re.compile(r"://|[?&=%]")
+_URL_PART: Final = r"://|[?&=%]"
 #: Headers of every request.
 _HEADERS: Final = (
     (b"accept", b"application/json"),
@@ -289,7 +289,7 @@ class Endpoint:
 
     def _mask_header(self, name: str, value: str) -> str:
         """Masks the key and phone numbers; in the id of a request only the key, unless the server repeats a URL there."""
-        only_key = _NUMERIC_HEADER.search(name) and not _URL_PART.search(value)
+        only_key = re.search(_NUMERIC_HEADER, name) and not re.search(_URL_PART, value)
         return (self._mask_key if only_key else self._mask)(value)
 
     async def _error_messages(self, body: ResponseBody) -> tuple[str, ...]:

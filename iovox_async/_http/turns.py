@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from attrs import define, field
+import msgspec
 
 __all__ = ["DECODING", "RECEIVING", "REQUESTING", "take_turn"]
 
@@ -24,14 +24,13 @@ DECODING: Final = 1
 RECEIVING: Final = 2
 
 
-@define
-class _Turns:
+class _Turns(msgspec.Struct):
     """The turns in one event loop."""
 
     taken: bool = False
     #: The steps that wait: priority, number and future.
-    waiting: list[tuple[int, int, asyncio.Future[None]]] = field(factory=list)
-    numbers: count[int] = field(factory=count)
+    waiting: list[tuple[int, int, asyncio.Future[None]]] = msgspec.field(default_factory=list)
+    numbers: count[int] = msgspec.field(default_factory=count)
 
     def end(self) -> None:
         """Ends a turn, and gives it to the most urgent step."""

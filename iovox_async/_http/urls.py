@@ -18,8 +18,8 @@ __all__ = ["check_base_url", "format_address", "format_origin", "parse_proxy"]
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 #: Characters that no host name has; the URL of a response may have any.
-_INVALID_HOST: Final = re.compile(r"[\x00-\x20\x7f\"#%/<>?@\[\]\\^`{|}]")
-_LIKE_IPV4: Final = re.compile(r"\d+(?:\.\d+){3}")
+_INVALID_HOST: Final = r"[\x00-\x20\x7f\"#%/<>?@\[\]\\^`{|}]"
+_LIKE_IPV4: Final = r"\d+(?:\.\d+){3}"
 
 
 def check_base_url(base_url: str, *, allow_http: bool = False) -> str:
@@ -117,11 +117,11 @@ def _parse(text: object) -> SplitResult | None:
         url = urlsplit(text)
         port = url.port
         host = url.hostname or ""
-        if ":" in host or _LIKE_IPV4.fullmatch(host):
+        if ":" in host or re.fullmatch(_LIKE_IPV4, host):
             ipaddress.ip_address(host)
     except ValueError:
         return None
-    return None if port == 0 or not host or _INVALID_HOST.search(host) else url
+    return None if port == 0 or not host or re.search(_INVALID_HOST, host) else url
 
 
 def _host(url: SplitResult) -> str:

@@ -17,7 +17,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from attrs import define, field, frozen
 
 from .dates import clock_changes, local_range
 
@@ -38,7 +37,6 @@ _PLAUSIBLE_YEARS: Final = range(2000, 9000)
 #: Kept clear around an hour that occurs twice or never, since servers differ in whether a bound is inclusive.
 _MARGIN: Final = timedelta(seconds=2)
 _EARLIEST: Final = datetime(1, 1, 1)  # noqa: DTZ001 - the endpoint's dates have no zone
-_AGE: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def parse_http_date(text: str) -> datetime | None:
@@ -60,8 +58,7 @@ class ClockReading(msgspec.Struct, frozen=True):
     seconds: float
 
 
-@define(eq=False)
-class AccountTime:
+class AccountTime(msgspec.Struct, eq=False):
     """The current time of one account.
 
     Args:
@@ -73,9 +70,9 @@ class AccountTime:
     timezone: tzinfo | None
     utcnow: Callable[[], datetime]
     clock: Callable[[], float]
-    _server: ClockReading | None = field(default=None, init=False)
-    _last_date: str | None = field(default=None, init=False)
-    _warned: bool = field(default=False, init=False)
+    _server: ClockReading | None = None
+    _last_date: str | None = None
+    _warned: bool = False
 
     def read(self) -> ClockReading:
         """Reads this machine's clock. The methods below accept the reading later, when the server's clock is known."""
@@ -135,7 +132,7 @@ class AccountTime:
         utc = parse_http_date(date)
         if utc is None or utc.year not in _PLAUSIBLE_YEARS:
             return
-        if age is not None and _AGE.fullmatch(age.strip()):
+        if age is not None and re.fullmatch(r"[0-9]{1,9}", age.strip()):
             utc += timedelta(seconds=int(age))
         machine = self.read()
         self._server = ClockReading(utc, machine.seconds)
@@ -158,8 +155,7 @@ class AccountTime:
         return [reading.utc, server.utc + timedelta(seconds=reading.seconds - server.seconds)]
 
 
-@frozen
-class UncutHours:
+class UncutHours(msgspec.Struct, frozen=True):
     """The hours of a range that occur twice or never. A date within one may mean two instants, so no request ends there.
 
     A server that keeps instants orders the calls of an hour that occurs twice by instant, so that their starts are not in

@@ -44,7 +44,7 @@ __all__ = [
 #: A date: `YYYY-MM-DD`, `... HH`, `... HH:MM`, `... HH:MM:SS` (with a blank or `T`), a date or a datetime.
 DateLike: TypeAlias = str | date
 
-_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d))?)?)?", re.ASCII)
+_DATE = r"(?a)(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d))?)?)?"
 _FORM_HINT = "Write YYYY-MM-DD HH:MM:SS (time optional), or pass a date or datetime."
 _SECOND = timedelta(seconds=1)
 #: Offsets are less than a day, so clocks set back farther away from an end than this do not affect it.
@@ -194,7 +194,7 @@ def _without_subclass(value: datetime) -> datetime:
 
 
 def _parse(text: str, default_time: tuple[int, int, int]) -> datetime:
-    match = _DATE.fullmatch(text)
+    match = re.fullmatch(_DATE, text)
     if match is None:
         has_offset = re.search(r"\d(Z|[+-]\d\d:?\d\d)$", text)
         hint = "Pass a datetime with tzinfo for a date with a time zone." if has_offset else _FORM_HINT

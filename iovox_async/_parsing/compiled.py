@@ -73,9 +73,7 @@ _DURATION: Final = re.compile(r"(-?)(\d{2,6}):([0-5]\d):([0-5]\d)", re.ASCII)
 #: Size of the cache of durations: every call length up to an hour and more, in about 1 MB.
 _CACHED_DURATIONS: Final = 4096
 #: How msgspec reports an unknown key. Keys that are not plain names are left to the lenient converter.
-_UNKNOWN_KEY: Final = re.compile(
-    r"Object contains unknown field `([\w.:$ -]{1,64})`(?: - at `\$([^`]*)`)?", re.ASCII
-)
+_UNKNOWN_KEY: Final = r"(?a)Object contains unknown field `([\w.:$ -]{1,64})`(?: - at `\$([^`]*)`)?"
 
 
 class UnsupportedByFastPath(Exception):
@@ -108,7 +106,7 @@ class DecoderSpec(msgspec.Struct, frozen=True):
 
     def with_unknown_key(self, error: Exception) -> DecoderSpec | None:
         """The spec that also takes the key that this error reports as unknown; None for other errors."""
-        match = _UNKNOWN_KEY.fullmatch(str(error))
+        match = re.fullmatch(_UNKNOWN_KEY, str(error))
         if match is None or match[1] in ALIASES:
             return None
         model: Any = Call

@@ -25,13 +25,13 @@ MAX_MESSAGES: Final = 8
 _MESSAGE_LENGTH: Final = 200
 #: Keys of an object that are named, at most, and how they are spelled.
 _MAX_KEYS: Final = 8
-_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+_KEY: Final = r"[A-Za-z_][A-Za-z0-9_-]{0,31}"
 #: Keys of a JSON object that hold messages.
 _ERROR_KEYS: Final = (
     *("error", "errors", "message", "messages", "detail", "details"),
     *("error_message", "error_description", "description"),
 )
-_MESSAGE: Final = re.compile(rf'"(?:{"|".join(_ERROR_KEYS)})"\s*:\s*"((?:[^"\\]|\\.)*)')
+_MESSAGE: Final = rf'"(?:{"|".join(_ERROR_KEYS)})"\s*:\s*"((?:[^"\\]|\\.)*)'
 
 
 def error_messages(body: bytes, mask: Redact = redact) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _json_messages(text: str) -> list[str]:
     try:
         data = msgspec.json.decode(text)
     except (ValueError, RecursionError):  # perhaps cut
-        return [match[1] for match in _MESSAGE.finditer(text)] or ["JSON that cannot be read"]
+        return [match[1] for match in re.finditer(_MESSAGE, text)] or ["JSON that cannot be read"]
     return _strings(data) or [describe(data)]
 
 
@@ -113,7 +113,7 @@ def describe(data: object) -> str:
     """The shape of a JSON value: its type, and the keys of an object, but no values."""
     if isinstance(data, dict):
         # Keys may be data too: numbers, or names of people.
-        names = [redact(key) for key in data if _KEY.fullmatch(key)][:_MAX_KEYS]
+        names = [redact(key) for key in data if re.fullmatch(_KEY, key)][:_MAX_KEYS]
         if not names:
             return f"an object with {len(data)} keys"
         others = len(data) - len(names)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import define, field
+import msgspec
 
 from ..errors import DecodeError
 
@@ -23,11 +23,10 @@ __all__ = ["STEP_BYTES", "GzipDecoder"]
 STEP_BYTES: Final = 128 * 1024
 
 
-@define
-class GzipDecoder:
+class GzipDecoder(msgspec.Struct):
     """Decompresses any number of gzip members: `feed` bytes, then `finish` to check that they are complete."""
 
-    _decompressor: Any = field(factory=lambda: zlib.decompressobj(31))
+    _decompressor: Any = msgspec.field(default_factory=lambda: zlib.decompressobj(31))
     _between_members: bool = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:

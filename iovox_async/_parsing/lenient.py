@@ -47,10 +47,10 @@ _INTEGER: Final = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 _SECONDS: Final = re.compile(r"-?\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _DURATION: Final = re.compile(r"(-?)(\d{1,6}):([0-5]?\d):([0-5]?\d)(?:\.(\d{1,6})\d*)?", re.ASCII)
 _ZERO_DATE: Final = re.compile(r"0000-00-00(?:[ T][0:.]*)?", re.ASCII)
-_OFFSET: Final = re.compile(r"(?:[Zz]|:\d\d(?:\.\d+)?[+-]\d\d:?\d\d)\s*\Z")
+_OFFSET: Final = r"(?:[Zz]|:\d\d(?:\.\d+)?[+-]\d\d:?\d\d)\s*\Z"
 #: Dates without seconds, minutes or hours; what they leave out is zero.
 _SHORT_DATE: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d)(?::(\d\d))?)?", re.ASCII)
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = "[\ud800-\udfff]"
 _BOOLS: Final = {"true": True, "false": False, "1": True, "0": False}
 #: Characters of a text whose form is shown.
 _SHAPE_LENGTH: Final = 24
@@ -219,9 +219,9 @@ class LenientConverter:
         if data is None:
             return None
         if isinstance(data, str):
-            if not data.isascii() and _SURROGATE.search(data):
+            if not data.isascii() and re.search(_SURROGATE, data):
                 self.coerced += 1
-                return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", data)
+                return re.sub(_SURROGATE, "\N{REPLACEMENT CHARACTER}", data)
             return data
         if not isinstance(data, int):
             _refuse(data, "a text")
@@ -334,7 +334,7 @@ def _without_offset(hook: Hook) -> Hook:
 
     def structure(data: Any, target: Any) -> Any:
         value = hook(data, target)
-        if value is not None and len(data) != 19 and _OFFSET.search(data):
+        if value is not None and len(data) != 19 and re.search(_OFFSET, data):
             raise InvalidValue("has an offset from UTC, which the start of a call must not have")
         return value
 

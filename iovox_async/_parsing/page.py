@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from .._params.validators import InvalidValue
 from .lenient import LenientConverter
@@ -35,7 +35,7 @@ class KeyRow(msgspec.Struct, gc=False):
     call_start: _LocalTime | None = None
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Segment:
     """Some rows of a page: a JSON array, with the bytes of each row as the server sent them."""
 
@@ -81,8 +81,7 @@ class Block(msgspec.Struct, frozen=True):
         return b",".join([raw_rows[row] for row in self.rows])
 
 
-@define
-class RawPage:
+class RawPage(msgspec.Struct, eq=False, weakref=True):
     """A complete page.
 
     Attributes:
@@ -98,14 +97,17 @@ class RawPage:
     """
 
     segments: tuple[Segment, ...]
-    starts: list[datetime | None] = field(repr=False)
-    ids: Sequence[int | None] = field(repr=False)
+    starts: list[datetime | None]
+    ids: Sequence[int | None]
     size: int
     wire_bytes: int
-    ties: Sequence[int] | None = field(default=None, repr=False)
-    status_code: int = field(default=200, init=False)
-    headers: Mapping[str, str] = field(factory=dict, init=False, repr=False)
-    attempts: int = field(default=1, init=False)
+    ties: Sequence[int] | None = None
+    status_code: int = 200
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    attempts: int = 1
+
+    def __repr__(self) -> str:
+        return f"<RawPage of {self.rows} rows>"
 
     @property
     def rows(self) -> int:

@@ -14,15 +14,15 @@ from typing import Any, Final
 __all__ = ["decode_utf8", "list_keys", "repair"]
 
 #: What `repair` makes of a control character within a text: two bytes that no UTF-8 has.
-_CONTROL_CHARACTER: Final = re.compile(rb"\xc0([\x80-\x9f])")
+_CONTROL_CHARACTER: Final = rb"\xc0([\x80-\x9f])"
 #: The tokens in which a value can be repaired, or which are skipped as a whole.
-_TEXT_OR_WORD: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?Infinity|NaN', re.DOTALL)
+_TEXT_OR_WORD: Final = rb'(?s)"(?:[^"\\]|\\.)*+"|-?Infinity|NaN'
 #: Within a text: an escape that is valid, one that is not, or a control character.
-_ESCAPE: Final = re.compile(
+_ESCAPE: Final = (
     rb'\\(?:["\\/bfnrt]|u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|u(?![dD][89a-fA-F])[\da-fA-F]{4})'
     rb"|(\\(?:u[\da-fA-F]{4})?)|([\x00-\x1f])"
 )
-_WHOLE_NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
+_WHOLE_NUMBER: Final = r"[0-9]{1,18}"
 
 
 def repair(data: bytes) -> bytes:
@@ -32,11 +32,12 @@ def repair(data: bytes) -> bytes:
     NaN and infinity a number beyond all bounds. So only the records with these values cannot be decoded at once, and the
     decoder of single records decides about them. The structure of the JSON does not change.
     """
-    return _TEXT_OR_WORD.sub(_repair_token, data)
+    escape = re.compile(_ESCAPE)
 
+    def repair_token(match: re.Match[bytes]) -> bytes:
+        return escape.sub(_repair_escape, match[0]) if match[0].startswith(b'"') else b"1e999"
 
-def _repair_token(match: re.Match[bytes]) -> bytes:
-    return _ESCAPE.sub(_repair_escape, match[0]) if match[0].startswith(b'"') else b"1e999"
+    return re.sub(_TEXT_OR_WORD, repair_token, data)
 
 
 def _repair_escape(match: re.Match[bytes]) -> bytes:
@@ -50,7 +51,7 @@ def decode_utf8(data: bytes) -> bytes:
     with contextlib.suppress(UnicodeDecodeError):
         str(data, "utf-8")
         return data
-    return _CONTROL_CHARACTER.sub(_escaped, data).decode(errors="replace").encode()
+    return re.sub(_CONTROL_CHARACTER, _escaped, data).decode(errors="replace").encode()
 
 
 def list_keys(data: Mapping[str, Any]) -> list[str] | None:
@@ -58,7 +59,7 @@ def list_keys(data: Mapping[str, Any]) -> list[str] | None:
 
     PHP encodes a list with gaps, `[1 => ..., 3 => ...]`, as an object whose keys are whole numbers.
     """
-    if not data or not all(_WHOLE_NUMBER.fullmatch(key) for key in data):
+    if not data or not all(re.fullmatch(_WHOLE_NUMBER, key) for key in data):
         return None
     return sorted(data, key=int)
 

@@ -20,7 +20,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-from attrs import define, field
 
 from .._redaction import redact
 from .._wording import Wording
@@ -63,32 +62,31 @@ _decode_json = msgspec.json.Decoder().decode
 _decode_raw_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 # The opening bracket and the first key of the first record; every record is expected to begin with this key.
-_FIRST_KEY: Final = re.compile(rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:')
+_FIRST_KEY: Final = rb'\{\s*("(?:[^"\\]|\\.){0,64}")\s*:'
 # A string, perhaps incomplete, or a bracket. Possessive, so that no text is read twice.
-_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_TOKENS: Final = rb'(?s)"(?:[^"\\]|\\.)*+"?|[\[\]{}]'
 #: How msgspec reports what `repair` can repair.
-_TEXT_PROBLEM: Final = re.compile(r"surrogate|escape|invalid character|control|truncated")
+_TEXT_PROBLEM: Final = r"surrogate|escape|invalid character|control|truncated"
 _COMMA: Final = re.compile(rb"\s*,\s*")
 _NO_MATCH: Final = re.compile(rb"(?!)")
 
 
-@define
-class PageSplitter:
+class PageSplitter(msgspec.Struct):
     """Builds a page of segments: `feed` bytes, then `build` or `finish` to get the `RawPage`.
 
     `[]`, `null` and `{}` are pages without rows; the object of a single call is a page of one.
     """
 
     #: Bytes that are not in a segment yet, and their number.
-    _buffer: list[bytes | memoryview] = field(factory=list)
+    _buffer: list[bytes | memoryview] = msgspec.field(default_factory=list)
     _buffered: int = 0
     #: Bytes of the segments after the first, and to buffer before the next attempt to split.
     _segment_bytes: int = SEGMENT_BYTES
     _threshold: int = SEGMENT_BYTES
-    _segments: list[Segment] = field(factory=list)
-    _starts: list[datetime | None] = field(factory=list)
+    _segments: list[Segment] = msgspec.field(default_factory=list)
+    _starts: list[datetime | None] = msgspec.field(default_factory=list)
     #: 64-bit integers; a list once there is another id.
-    _ids: array[int] | list[int | None] = field(factory=lambda: array("q"))
+    _ids: array[int] | list[int | None] = msgspec.field(default_factory=lambda: array("q"))
     #: Bytes of JSON so far.
     size: int = 0
     _in_list: bool = False
@@ -152,7 +150,7 @@ class PageSplitter:
         body = b"".join(self._buffer)
         if not self._in_list:
             body = body.removeprefix(_BOM).lstrip(_BLANKS)
-            first_key = _FIRST_KEY.match(body[1:].lstrip(_BLANKS)) if body.startswith(b"[") else None
+            first_key = re.match(_FIRST_KEY, body[1:].lstrip(_BLANKS)) if body.startswith(b"[") else None
             if first_key is None:
                 self._threshold = 2 * self._buffered
                 return False
@@ -190,7 +188,7 @@ class PageSplitter:
 
     def _add_segment(self, data: bytes) -> None:
         keys, problem = _read_keys(data)
-        if problem and _TEXT_PROBLEM.search(problem) and (repaired := repair(data)) != data:
+        if problem and re.search(_TEXT_PROBLEM, problem) and (repaired := repair(data)) != data:
             data = repaired
             keys, problem = _read_keys(data)
         if problem:
@@ -274,7 +272,7 @@ def _counted_boundaries(body: bytes) -> Iterator[tuple[int, int]]:
     """The last boundary by the count of brackets, for pages whose parts look like records."""
     depth = 0
     ends = []
-    for token in _TOKENS.finditer(body, 0, 2 * SEGMENT_BYTES):
+    for token in re.compile(_TOKENS).finditer(body, 0, 2 * SEGMENT_BYTES):
         if token[0] in {b"{", b"["}:
             depth += 1
         elif token[0] in {b"}", b"]"}:
@@ -296,7 +294,7 @@ def _as_list(body: bytes) -> bytes:
         return b"[]"
     if body.startswith(b"{"):
         keys, problem = _decode_members(body)
-        if problem and _TEXT_PROBLEM.search(problem):
+        if problem and re.search(_TEXT_PROBLEM, problem):
             body = repair(body)
             keys, problem = _decode_members(body)
         if problem:

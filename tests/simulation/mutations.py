@@ -548,8 +548,8 @@ _ALL = (
         f"{_HTTP}.throttle",
         (
             (
-                "anyio.CapacityLimiter(self.concurrency)",
-                "anyio.CapacityLimiter(self.concurrency + 1)",
+                "anyio.CapacityLimiter(concurrency)",
+                "anyio.CapacityLimiter(concurrency + 1)",
             ),
         ),
     ),
