@@ -59,6 +59,7 @@ EARLY_PAGE_RANGE: Final = timedelta(days=28)
 
 
 def _identity(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+    """The function that a task group calls to get a coroutine, where the coroutine is made before, to be closed at need."""
     return coroutine
 
 

@@ -38,7 +38,7 @@ class EarlyTail:
         return self.may_request and in_flight and 0 < index == len(windows) - 1
 
     def start(self, window: Window) -> Window:
-        """Makes the last window of the range this one, and returns it."""
+        """Notes that this window, the last of the range, is the one that is read early; returns it."""
         self.may_request, self._bounds = False, (window.start, window.stop)
         return window
 
@@ -53,7 +53,7 @@ class EarlyTail:
         return last is not None and last.state == "pending" and last.is_check and self.covers(last)
 
     def drop(self, window: Window) -> bool:
-        """Treats the window like the others from now on: it failed, or has more calls than expected.
+        """Ends the special treatment of the window, because its request failed or it has more calls than expected.
 
         Returns:
             Whether the argument is this window; if not, nothing is changed.

@@ -184,7 +184,7 @@ class Evidence:
         Args:
             page_rows: the rows of a full page.
             start: where the window starts.
-            stop: the end of the time to divide; it may be before `start`.
+            stop: the end of the time to divide; it is before `start` if the latest calls are read first.
         """
         total = abs(stop - start) / SECOND
         if self._level is None:
@@ -199,7 +199,7 @@ class Evidence:
         Args:
             page_rows: the rows of a full page.
             start: where the rest of the range starts.
-            stop: the end of the range; it may be before `start`.
+            stop: the end of the range; it is before `start` if the latest calls are read first.
         """
         error = self._error(page_rows)
         is_final = self._expected_until is None or stop <= self._expected_until
@@ -211,23 +211,23 @@ class Evidence:
         rows = min(TAIL_ROWS, max(1.0, MAX_OVERLAP_SHARE * page_rows))
         return math.ceil(self._traffic.time_of(rows / self._level, stop, start))
 
-    def overlap_seconds(self, limit: int, tail: datetime, last: datetime, *, far: bool) -> int:
-        """The seconds by which a request for `limit` rows reaches past the end of its window, `tail`, and not past `last`.
+    def overlap_seconds(self, limit: int, end: datetime, last: datetime, *, far: bool) -> int:
+        """The seconds by which a request for `limit` rows reaches past the end of its window, but not past `last`.
 
         Args:
             limit: the rows requested.
-            tail: the end of the window.
-            last: the end of the range; it may be before `tail`.
-            far: it may reach up to there. Not if requests failed: shorter ones may succeed.
+            end: the end of the window.
+            last: the end of the range; it is before `end` if the latest calls are read first.
+            far: it may reach up to `last`; False after failures, since shorter requests may succeed.
         """
         page_rows = self._server_limit.full_page(limit)
         error = self._error(page_rows)
         if far and (self._level is None or error is None or error > MAX_ERROR):
-            return int(abs(last - tail) / SECOND)
-        if self._level is None or tail == last:
+            return int(abs(last - end) / SECOND)
+        if self._level is None or end == last:
             return 0
         rows = min(self._overlap_rows, max(1.0, MAX_OVERLAP_SHARE * page_rows))
-        return math.ceil(self._traffic.time_of(rows, tail, last))
+        return math.ceil(self._traffic.time_of(rows, end, last))
 
     def is_doubtful(
         self,

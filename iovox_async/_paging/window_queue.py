@@ -63,7 +63,10 @@ class WindowQueue:
             window.rows, window.second_reader = [], None
 
     def next_pending(self) -> int | None:
-        """The index of the first window to request. An empty window waits for a check before it, which reaches over it."""
+        """The index of the first pending window that may be requested now; None if there is none.
+
+        A window that is claimed to be empty waits while a check is in flight: that may show that it is (`drop_empty`).
+        """
         checks_in_flight = False
         for index, window in enumerate(self.windows):
             if window.state == "in flight":
@@ -86,14 +89,22 @@ class WindowQueue:
         )
 
     def join_following(self, index: int, rest: Window, page: Page) -> None:
-        """Adds the window after that of a page to the rest of that, if it is not requested yet: one request may do for both."""
+        """Extends `rest` by the next window, and removes that, so that one request may read both.
+
+        Nothing is done if something of the next window has been requested.
+
+        Args:
+            index: the index of the window that the page answers.
+            rest: the seconds of that window which are to be requested again.
+            page: the page.
+        """
         following = self.windows[index + 1 : index + 2]
         if following and page.descending == self.descending and following[0].can_join(page.window):
             rest.start, rest.stop = min(rest.start, following[0].start), max(rest.stop, following[0].stop)
             del self.windows[index + 1]
 
     def replace(self, index: int, windows: list[Window]) -> None:
-        """Replaces a window by others, without those that have no seconds or no rows."""
+        """Replaces a window by others, except those without seconds, and those that are done and have no rows to deliver."""
         kept = []
         for window in sorted(windows, key=lambda window: window.start, reverse=self.descending):
             window.rows = [rows for rows in window.rows if len(rows.rows)]
@@ -102,5 +113,5 @@ class WindowQueue:
         self.windows[index : index + 1] = kept
 
     def drop_empty(self, page: Page) -> None:
-        """Drops the windows of which a check shows that they are empty."""
+        """Drops the windows that a check has shown to be empty, as an earlier page claimed."""
         self.windows = [window for window in self.windows if not page.shows_empty(window)]

@@ -7,6 +7,10 @@ If a page may be truncated, only its complete seconds are kept; the last, possib
 each second comes from one page, and calls that are inserted, deleted or reordered between two requests are neither lost
 nor repeated. `evidence` decides whether a page is accepted as the end of its window.
 
+A *claim* is what a page says by being short: that no calls follow it in its window. A *check* is a second, different request that
+confirms a claim or refutes it. A *unit* is what is read as a whole: a second, or an hour that occurs twice. The *tail* is the end
+of the range, see `early_tail`.
+
 Invariants:
 - A plan does no I/O, reads no clock and keeps no ids. It accepts pages in any order.
 - The windows, in the order of delivery, cover the undelivered range without gap or overlap. A window is pending (not
@@ -160,7 +164,7 @@ class WindowPlan:
         return request is self._early_page.request or any(request is end.request for end in ends)
 
     def next_request(self) -> PageRequest:
-        """Starts the request of the first pending window; call only after `can_request` returned True."""
+        """Starts the next request: of a pending window, or of the early page; call only after `can_request` returned True."""
         index = self._next_pending()
         if index is None:
             return self._early_page.start(self._queue.windows, self.limit)
@@ -178,15 +182,17 @@ class WindowPlan:
         return window.request
 
     def _request_for(self, window: Window, limit: int) -> PageRequest:
+        """The request for a window: with the second before and after it, and so far beyond its end as `evidence` needs."""
         order = self._order
+        # The calls of one unit are put in order when they are delivered, so it can be read from either side.
         if window.stop <= self._hours.unit(window.start)[1]:
             order = "call_start_DESC" if window.reverses_order else "call_start_ASC"
         start, stop = request_bounds(window.start, window.stop, self._hours)
         earliest = second_before(self._start)
         beyond = (self._stop - earliest) / SECOND
         if window.claim is None:
-            tail, end = (start, earliest) if order == "call_start_DESC" else (stop, self._stop)
-            beyond = self._evidence.overlap_seconds(limit, tail, end, far=not self._row_limit.is_reduced)
+            end, last = (start, earliest) if order == "call_start_DESC" else (stop, self._stop)
+            beyond = self._evidence.overlap_seconds(limit, end, last, far=not self._row_limit.is_reduced)
         if window.is_check or self._early_tail.covers(window):
             # A check reaches up to the next call, however far it is: that proves that there is none before it.
             limit = min(limit, CHECK_ROWS)
@@ -290,6 +296,7 @@ class WindowPlan:
             self._evidence.record(starts, page.bounds[0], until, doubted=doubted, measures=measures)
 
     def _is_doubtful(self, page: Page, own_starts: list[datetime]) -> bool:
+        """Whether the claim of a page, whose rows in its window are `own_starts`, must be checked."""
         # The full page, if it is on its way, is the check.
         if self._early_page.is_coming or page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
@@ -299,7 +306,7 @@ class WindowPlan:
         return self._evidence.is_doubtful(own_starts, page.gap, read)
 
     def _request_again(self, index: int, page: Page) -> None:
-        """Keeps what a page is certain to contain completely; the rest of its window is requested once more."""
+        """Keeps the seconds that a page is certain to contain completely; the rest of its window is requested again, as a check."""
         rest = Window(*page.rest, reverses_order=page.window.reverses_order)
         self._queue.join_following(index, rest, page)
         rest.claim = Claim.of(page, rest)

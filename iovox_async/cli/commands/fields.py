@@ -15,7 +15,7 @@ from iovox_async.fields import PRESETS
 from ..base import command
 from ..console import is_terminal, stdout_screen
 
-#: A terminal that is narrower has room for the names and paths only.
+#: Narrower terminals show the names and paths only.
 _WIDTH_OF_ALL: Final = 72
 
 
