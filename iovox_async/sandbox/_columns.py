@@ -18,7 +18,7 @@ from iovox_async.errors import QueryError
 from ._timestamps import format_timestamp, parse_duration, parse_timestamp
 
 if TYPE_CHECKING:
-    from ._store import FragmentPool
+    from ._fragments import FragmentPool
 
 #: The fields of a response to a query without `response_fields`. `talk_time_seconds` is not in the documented list of
 #: defaults, but in the documented sample of them.

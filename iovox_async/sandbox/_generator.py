@@ -16,16 +16,14 @@ import functools
 import itertools
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
 from . import _transcripts
 from ._columns import NESTED, SCALARS
+from ._fragments import FragmentPool
 from ._timestamps import DAY, HOUR, format_timestamp
-
-if TYPE_CHECKING:
-    from ._store import FragmentPool
 
 #: Columns of the store's table, in order.
 COLUMNS = (*(name for name in SCALARS if not name.endswith("_seconds")), *NESTED)
@@ -82,19 +80,9 @@ class Link:
     link_type: str
     iovox_number: str
     destination: str
-    #: Items of the lists in a response.
-    link_categories: list[dict[str, str]]
-    node_categories: list[dict[str, str]]
-
-
-class _Account(NamedTuple):
-    """What is drawn from a seed before the first call."""
-
-    links: list[Link]
-    #: Number, location, and index into `_CONTACTS` or None.
-    callers: list[tuple[str, str, int | None]]
-    #: Each with its weight.
-    conversations: list[tuple[_transcripts.Conversation, int]]
+    #: Fragment numbers.
+    link_categories: int
+    node_categories: int
 
 
 class _StoredConversation(NamedTuple):
@@ -108,13 +96,17 @@ class _StoredConversation(NamedTuple):
     call_outcomes: int
 
 
-class _StoredLink(NamedTuple):
-    """A link whose lists are replaced by their fragment numbers."""
+class _Account(NamedTuple):
+    """What is drawn from a seed before the first call."""
 
-    link: Link
-    link_categories: int
-    node_categories: int
-    forward_rule: str
+    fragments: FragmentPool
+    #: Each repeated according to its share of the calls.
+    links: list[Link]
+    conversations: list[_StoredConversation]
+    #: Number, location, and the fragment number of the contact's categories.
+    callers: list[tuple[str, str, int]]
+    #: The fragment number of a list with one tag.
+    manual_tag: int
 
 
 def _phone_number(prefix: str, number: int) -> str:
@@ -125,7 +117,7 @@ def _category(number: int | str, label: str, value: str) -> dict[str, str]:
     return {"category_id": str(number), "label": label, "value": value}
 
 
-def _draw_links(rng: random.Random) -> list[Link]:
+def _draw_links(rng: random.Random, fragments: FragmentPool) -> list[Link]:
     """Draws the links of all nodes; each is repeated according to its share of the calls."""
     links: list[Link] = []
     number = 0
@@ -150,8 +142,10 @@ def _draw_links(rng: random.Random) -> list[Link]:
                 link_type="default-type" if campaign != "Print" else "print",
                 iovox_number=_phone_number(_IOVOX_PREFIX, number * 7),
                 destination=_phone_number(_DESTINATION_PREFIX, index * 11 + 5),
-                link_categories=[_category(100 + _CAMPAIGNS.index(campaign), "Campaign", campaign)],
-                node_categories=node_categories,
+                link_categories=fragments.number(
+                    "link_categories", [_category(100 + _CAMPAIGNS.index(campaign), "Campaign", campaign)]
+                ),
+                node_categories=fragments.number("node_categories", node_categories),
             )
             links.extend([link] * (share * rng.randrange(1, 4)))
     return links
@@ -165,68 +159,53 @@ def _draw_callers(rng: random.Random) -> list[tuple[str, str]]:
     return callers
 
 
+def _store_conversation(
+    conversation: _transcripts.Conversation, fragments: FragmentPool
+) -> _StoredConversation:
+    categories = []
+    if name := conversation.category:
+        categories.append(_category(300 + _DEPARTMENTS.index(name), "Department", name))
+    return _StoredConversation(
+        conversation.talk_time,
+        fragments.number("call_categories", categories),
+        fragments.number("transcriptions", conversation.transcriptions),
+        fragments.number("tags", conversation.tags),
+        fragments.number("keyword_rules", conversation.keyword_rules),
+        fragments.number("call_outcomes", conversation.call_outcomes),
+    )
+
+
 @functools.lru_cache(maxsize=8)
 def _draw_account(seed: int) -> _Account:
     # Cached: it takes a tenth of a second, and a test suite makes hundreds of sandboxes with one seed.
-    rng = seeded_random("town", seed)
-    links = _draw_links(rng)
+    rng, fragments = seeded_random("town", seed), FragmentPool()
+    links = _draw_links(rng, fragments)
+    contacts = [
+        fragments.number("contact_categories", [_category(400 + index, *contact)])
+        for index, contact in enumerate(_CONTACTS)
+    ]
     callers = [
-        (*caller, rng.randrange(len(_CONTACTS)) if rng.random() < 0.15 else None)
+        (*caller, contacts[rng.randrange(len(contacts))] if rng.random() < 0.15 else 0)
         for caller in _draw_callers(rng)
     ]
     conversations = [
-        (_transcripts.draw_conversation(script, rng), script.weight)
+        stored
         for script in _transcripts.SCRIPTS
         for _ in range(_CONVERSATIONS_PER_SCRIPT)
+        for stored in [_store_conversation(_transcripts.draw_conversation(script, rng), fragments)]
+        * script.weight
     ]
-    return _Account(links, callers, conversations)
+    follow_up = {"text": "Follow up", "colour": "GOLD", "source_type": "user"}
+    return _Account(fragments, links, conversations, callers, fragments.number("tags", [follow_up]))
 
 
 class CallGenerator:
     """Generates the calls of one seed; lists inside calls are kept in `fragments`."""
 
-    def __init__(self, seed: int, fragments: FragmentPool) -> None:
-        account = _draw_account(seed)
-        self._fragment = fragments.number
-        self._links = [
-            _StoredLink(
-                link,
-                self._fragment("link_categories", link.link_categories),
-                self._fragment("node_categories", link.node_categories),
-                f"Forward call to: {link.destination}",
-            )
-            for link in account.links
-        ]
-        contacts = [
-            self._fragment("contact_categories", [_category(400 + index, *contact)])
-            for index, contact in enumerate(_CONTACTS)
-        ]
-        self._callers = [
-            (number, location, 0 if contact is None else contacts[contact])
-            for number, location, contact in account.callers
-        ]
-        self._conversations = [
-            stored
-            for conversation, weight in account.conversations
-            for stored in [self._store_conversation(conversation)] * weight
-        ]
-        self._manual_tag = self._fragment(
-            "tags", [{"text": "Follow up", "colour": "GOLD", "source_type": "user"}]
-        )
+    def __init__(self, seed: int) -> None:
+        fragments, self._links, self._conversations, self._callers, self._manual_tag = _draw_account(seed)
+        self.fragments = fragments.copy()
         self._overflow_ids = itertools.count(_ID_OVERFLOW)
-
-    def _store_conversation(self, conversation: _transcripts.Conversation) -> _StoredConversation:
-        categories = []
-        if name := conversation.category:
-            categories.append(_category(300 + _DEPARTMENTS.index(name), "Department", name))
-        return _StoredConversation(
-            conversation.talk_time,
-            self._fragment("call_categories", categories),
-            self._fragment("transcriptions", conversation.transcriptions),
-            self._fragment("tags", conversation.tags),
-            self._fragment("keyword_rules", conversation.keyword_rules),
-            self._fragment("call_outcomes", conversation.call_outcomes),
-        )
 
     def draw_calls(self, count: int, start: int, end: int, rng: random.Random) -> Iterator[Row]:
         """Draws `count` calls that start between `start` and `end`, both included, in order of time."""
@@ -247,13 +226,12 @@ class CallGenerator:
     def draw_call(self, timestamp: int, rng: random.Random) -> Row:
         """Draws a call that starts at `timestamp`, as the values of `COLUMNS`."""
         r = rng.random
-        stored = self._links[int(r() * len(self._links))]
-        link = stored.link
+        link = self._links[int(r() * len(self._links))]
         # Squared, so that the first callers in the list call repeatedly.
         caller, location, contact = self._callers[int(r() ** 2 * len(self._callers))]
         if r() < 0.03:
             caller = location = ""
-        result, rule, talk_time, recorded = self._draw_result(stored, rng)
+        result, rule, talk_time, recorded = self._draw_result(link, rng)
         categories = transcriptions = tags = keyword_rules = call_outcomes = comments = tasks = 0
         if result == "ANSWERED":
             if r() < _TRANSCRIBED:
@@ -264,9 +242,9 @@ class CallGenerator:
             elif r() < 0.05:
                 tags = self._manual_tag
             if r() < 0.05:
-                comments = self._fragment("comments", _draw_comments(timestamp, rng), shared=False)
+                comments = self.fragments.number("comments", _draw_comments(timestamp, rng), shared=False)
             if r() < 0.04:
-                tasks = self._fragment("tasks", _draw_tasks(timestamp, rng), shared=False)
+                tasks = self.fragments.number("tasks", _draw_tasks(timestamp, rng), shared=False)
         call_time = talk_time + 3 + int(r() * 22)
         if r() < 0.92:
             origin, destination, direction = caller, link.destination, "IN"
@@ -284,21 +262,21 @@ class CallGenerator:
             recorded,
             "FALSE" if talk_time else "TRUE",
             direction,
-            *(stored.link_categories, categories, stored.node_categories, contact),
+            *(link.link_categories, categories, link.node_categories, contact),
             *(comments, call_outcomes, transcriptions, tags, keyword_rules, tasks),
         ]
 
     @staticmethod
-    def _draw_result(link: _StoredLink, rng: random.Random) -> tuple[str, str, int, int]:
+    def _draw_result(link: Link, rng: random.Random) -> tuple[str, str, int, int]:
         """Draws the result, the rule result, the talk time in seconds, and whether the call was recorded."""
-        x = rng.random()
+        x, forward = rng.random(), f"Forward call to: {link.destination}"
         if x < 0.72:
-            rule = link.forward_rule if x < 0.66 else "Call to an Operator"
+            rule = forward if x < 0.66 else "Call to an Operator"
             return "ANSWERED", rule, 4 + int(rng.expovariate(1 / 95)), int(x > 0.1)
         if x < 0.84:
-            return "NO ANSWER", link.forward_rule, 0, 0
+            return "NO ANSWER", forward, 0, 0
         if x < 0.90:
-            return "BUSY", link.forward_rule, 0, 0
+            return "BUSY", forward, 0, 0
         if x < 0.97:
             return "VOICEMAIL", "Voicemail", 0, 1
         return "FAILED", "Hang up", 0, 0

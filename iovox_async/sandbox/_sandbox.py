@@ -84,8 +84,8 @@ class Sandbox:
         if calls < 0:
             raise ConfigurationError("calls", f"must be at least 0, got {calls}")
         self._state = SandboxState(seed, faults, username, key, now)
-        self._store = CallStore()
-        self._generator = CallGenerator(seed, self._store.fragments)
+        self._generator = CallGenerator(seed)
+        self._store = CallStore(self._generator.fragments)
         self._added = 0
         self._inserted: set[int] = set()
         self._deleted: set[int] = set()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from . import _columns
+from ._fragments import FragmentPool, to_json
 from ._generator import COLUMNS, Row
 
 if TYPE_CHECKING:
@@ -37,60 +38,6 @@ INSERT INTO fragments VALUES (0, NULL, '[]');
 #: Created after the first calls are inserted, which is faster.
 _INDEX = "CREATE INDEX IF NOT EXISTS calls_by_start ON calls (call_start)"
 _INSERT = f"INSERT INTO calls VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608 - question marks only
-#: The keys that lists can be filtered by.
-_FILTER_KEYS = {
-    **dict.fromkeys(
-        ("link_categories", "call_categories", "node_categories", "contact_categories"), ("category_id",)
-    ),
-    "tags": ("text", "colour"),
-    "keyword_rules": ("keyword_rule",),
-    "call_outcomes": ("call_outcome",),
-}
-
-
-@attrs.define
-class FragmentPool:
-    """Numbers the lists inside calls; new ones wait in `pending` until the store inserts them."""
-
-    _last: int = 0
-    _numbers: dict[tuple[str, str], int] = attrs.field(factory=dict)
-    #: (number, column, JSON)
-    pending: list[tuple[int, str, str]] = attrs.field(factory=list)
-    #: (key, value, number)
-    pending_values: list[tuple[str, str, int]] = attrs.field(factory=list)
-
-    def number(self, column: str, items: Any, *, shared: bool = True) -> int:
-        """Returns the number of a list in `column`; `shared=False` if no other call has the same.
-
-        Raises:
-            TypeError: the list cannot be written as JSON.
-            ValueError: the same, or it contains a lone surrogate.
-        """
-        if items == []:
-            return 0
-        text = _to_json(items)
-        # SQLite would reject a lone surrogate. Then the list would stay in `pending` and break every later change.
-        text.encode()
-        if shared and (column, text) in self._numbers:
-            return self._numbers[column, text]
-        self._last += 1
-        if shared:
-            self._numbers[column, text] = self._last
-        self.pending.append((self._last, column, text))
-        for key in _FILTER_KEYS.get(column, ()):
-            self.pending_values.extend((key, value, self._last) for value in _filter_values(items, key))
-        return self._last
-
-
-def _to_json(items: Any) -> str:
-    return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
-
-
-def _filter_values(items: Any, key: str) -> Iterable[str]:
-    for item in items if isinstance(items, list) else [items]:
-        # An empty id does not count as an id, so no list of ids matches it.
-        if isinstance(item, Mapping) and item.get(key):
-            yield str(item[key])
 
 
 def _select_keys(text: str, keys: frozenset[str]) -> str:
@@ -100,7 +47,7 @@ def _select_keys(text: str, keys: frozenset[str]) -> str:
         return {key: item[key] for key in item if key in keys} if isinstance(item, dict) else item
 
     items = json.loads(text)
-    return _to_json([select(item) for item in items] if isinstance(items, list) else select(items))
+    return to_json([select(item) for item in items] if isinstance(items, list) else select(items))
 
 
 @attrs.frozen
@@ -121,11 +68,11 @@ class StoredPage:
 class CallStore:
     """The sandbox's calls; safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, fragments: FragmentPool) -> None:
         self._lock = threading.RLock()
         self._sql = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._sql.executescript(_SCHEMA)
-        self.fragments: FragmentPool = FragmentPool()
+        self.fragments = fragments
         self._projections: dict[tuple[str, frozenset[str]], int] = {}
         self.close: weakref.finalize[[], CallStore] = weakref.finalize(self, self._sql.close)
 

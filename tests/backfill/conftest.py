@@ -135,7 +135,7 @@ def outage(_s3_endpoint):
 
     def start(after=0, requests=10**9):
         address = f"{_s3_endpoint}/outage?after={after}&requests={requests}"
-        return int(httpx.get(address, trust_env=False).text)
+        return int(httpx.get(address, trust_env=False, verify=False).text)
 
     yield start
     start(requests=0)

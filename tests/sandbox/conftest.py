@@ -31,7 +31,10 @@ def all_rows(sandbox):
 @pytest.fixture(scope="session")
 def client(sandbox):
     """A plain HTTP client for the served sandbox."""
-    with sandbox.serve() as base_url, httpx.Client(base_url=base_url, headers=CREDENTIALS) as client:
+    with (
+        sandbox.serve() as base_url,
+        httpx.Client(verify=False, base_url=base_url, headers=CREDENTIALS) as client,
+    ):
         yield client
 
 
@@ -84,7 +87,7 @@ def get(fault_url, set_faults):
     """Returns a function that sends one request to `fault_sandbox` on its own connection."""
 
     def get(path=PATH, **headers):
-        return httpx.get(fault_url + path, headers={**CREDENTIALS, **headers}, timeout=60)
+        return httpx.get(fault_url + path, headers={**CREDENTIALS, **headers}, timeout=60, verify=False)
 
     return get
 
@@ -93,6 +96,6 @@ def get(fault_url, set_faults):
 def valid_body(fault_sandbox, fault_url):
     """The body of a response of `fault_sandbox` without faults; sent before the faults of any test are set."""
     faults, fault_sandbox.faults = fault_sandbox.faults, Faults()
-    body = httpx.get(fault_url + PATH, headers=CREDENTIALS).content
+    body = httpx.get(fault_url + PATH, headers=CREDENTIALS, verify=False).content
     fault_sandbox.faults = faults
     return body

@@ -32,7 +32,7 @@ def test_given_a_schedule_when_requests_are_sent_then_exactly_those_fail(
 ):
     """Given conditions by number, when 12 requests are sent, then exactly the expected ones fail."""
     set_faults(**options)
-    with httpx.Client(headers=CREDENTIALS, base_url=fault_url) as client:
+    with httpx.Client(verify=False, headers=CREDENTIALS, base_url=fault_url) as client:
         for _ in range(12):
             client.get(PATH)
     assert [request.number for request in fault_sandbox.requests if request.outcome == "500"] == failing
@@ -61,7 +61,7 @@ def test_given_a_fault_when_a_request_is_invalid_then_it_gets_its_own_error(set_
     """Given a fault for all requests, when one is invalid, then it gets 400 or 401 instead."""
     set_faults(kinds="503", **ALWAYS)
     assert get(PATH + "&page=x").status_code == 400
-    assert httpx.get(fault_url + PATH).status_code == 401
+    assert httpx.get(fault_url + PATH, verify=False).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_given_keep_alive_when_a_connection_is_idle_for_longer_then_it_is_closed
 ):
     """Given `keep_alive`, when a connection is idle for longer, then it is closed."""
     set_faults(keep_alive=0.01)
-    with httpx.Client(headers=CREDENTIALS) as client:
+    with httpx.Client(verify=False, headers=CREDENTIALS) as client:
         client.get(fault_url + PATH)
         until_sync(lambda: not fault_sandbox.stats.connections)
 
@@ -180,7 +180,10 @@ def test_given_inserts_and_deletes_when_requests_are_sent_then_calls_change_befo
         faults = Faults(inserts_per_request=1.5, deletes_per_request=0.5, fail_at=[4])
         sandbox = Sandbox(calls=40, start="2024-01-01", end="2024-01-02", seed=3, faults=faults)
         before = sandbox.ids()
-        with sandbox.serve() as base_url, httpx.Client(base_url=base_url, headers=CREDENTIALS) as client:
+        with (
+            sandbox.serve() as base_url,
+            httpx.Client(verify=False, base_url=base_url, headers=CREDENTIALS) as client,
+        ):
             responses = [client.get(PATH) for _ in range(8)]
         counts = [len(response.json()) if response.status_code == 200 else 0 for response in responses]
         assert counts == [41, 42, 43, 0, 45, 46, 47, 48]

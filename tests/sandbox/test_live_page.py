@@ -26,7 +26,9 @@ async def page(sandbox, **options):
     """Serves a sandbox with a page, and returns a client for the page."""
     add_live_page(sandbox, **{"arrival_interval": 0.02, "poll_interval": 0.02, **options})
     async with sandbox.serve() as base_url:
-        async with httpx.AsyncClient(base_url=page_url(base_url), trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(
+            verify=False, base_url=page_url(base_url), trust_env=False, timeout=30
+        ) as client:
             yield client
 
 
@@ -175,7 +177,7 @@ async def test_given_an_open_page_when_the_sandbox_stops_then_it_stops_at_once()
     sandbox = Sandbox(calls=100, start=START, end=END)
     add_live_page(sandbox, arrival_interval=0.02, poll_interval=0.02)
     async with asyncio.timeout(20):
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(verify=False, trust_env=False, timeout=30) as client:
             async with sandbox.serve() as base_url:
                 request = client.build_request(
                     "GET", page_url(base_url) + "live/events", params={"since": "2024-03-11"}
@@ -208,7 +210,11 @@ async def test_given_two_servers_of_one_sandbox_when_counted_then_each_page_uses
     """Given two servers, when each page counts, then each uses a client of its own server."""
     sandbox = Sandbox(calls=40, start=START, end=END)
     add_live_page(sandbox)
-    async with sandbox.serve() as one, sandbox.serve() as two, httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        sandbox.serve() as one,
+        sandbox.serve() as two,
+        httpx.AsyncClient(verify=False, trust_env=False) as client,
+    ):
         for base_url in (one, two):
             response = await client.get(page_url(base_url) + "live/counts")
             assert json.loads(response.text.splitlines()[-1])["calls"] == 40
@@ -242,7 +248,7 @@ async def test_given_the_sandbox_command_when_started_then_it_prints_the_address
             while "in a browser" not in (line := (await process.stderr.readline()).decode()):
                 assert line, "the command ended without the address"
         url = next(word for word in line.split() if word.startswith("http"))
-        async with httpx.AsyncClient(trust_env=False, base_url=url) as client:
+        async with httpx.AsyncClient(verify=False, trust_env=False, base_url=url) as client:
             assert "<title>Live calls" in (await client.get("")).text
             head, *_, done = await counts(client)
     finally:
@@ -265,5 +271,5 @@ async def test_given_no_fastapi_when_the_command_serves_then_it_says_how_to_inst
     sandbox = Sandbox(calls=5, start=START, end=END)
     message = _add_live_page(sandbox, 1.0)("http://127.0.0.1:1/rest/v1")
     assert message == 'To see the calls in a browser, install: pip install "iovox-async[fastapi]"'
-    async with sandbox.serve() as base_url, httpx.AsyncClient(trust_env=False) as client:
+    async with sandbox.serve() as base_url, httpx.AsyncClient(verify=False, trust_env=False) as client:
         assert (await client.get(page_url(base_url))).status_code == 404

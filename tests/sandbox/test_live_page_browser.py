@@ -25,7 +25,9 @@ async def page(sandbox, **options):
     """Serves a sandbox with a page, and returns a client for the page."""
     add_live_page(sandbox, **{"arrival_interval": 0.02, "poll_interval": 0.02, **options})
     async with sandbox.serve() as base_url:
-        async with httpx.AsyncClient(base_url=page_url(base_url), trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(
+            verify=False, base_url=page_url(base_url), trust_env=False, timeout=30
+        ) as client:
             yield client
 
 

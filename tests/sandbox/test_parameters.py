@@ -160,7 +160,10 @@ def test_given_exclusive_end_when_requested_then_calls_of_the_last_second_are_le
     sandbox = Sandbox(calls=0)
     sandbox.add([{"call_start": f"2024-01-05 10:00:0{second}", "id": second + 1} for second in range(3)])
     query = {"start_date": "2024-01-05 10:00:00", "end_date": "2024-01-05 10:00:01"}
-    with sandbox.serve() as base_url, httpx.Client(base_url=base_url, headers=CREDENTIALS) as client:
+    with (
+        sandbox.serve() as base_url,
+        httpx.Client(verify=False, base_url=base_url, headers=CREDENTIALS) as client,
+    ):
         assert ids(client.get("/calls/insights", params=query).json()) == [2, 1]
         sandbox.faults = Faults(exclusive_end=True)
         assert ids(client.get("/calls/insights", params=query).json()) == [1]
@@ -176,7 +179,10 @@ def test_given_pages_when_read_in_order_then_they_are_the_complete_list(get_call
 def test_given_more_calls_than_a_page_when_requested_then_the_limit_is_10000_or_up_to_20000():
     """Given 20,100 calls, when no limit is given, then 10,000 are returned; 20,000 is the maximum."""
     sandbox = Sandbox(calls=20_100)
-    with sandbox.serve() as base_url, httpx.Client(base_url=base_url, headers=CREDENTIALS) as client:
+    with (
+        sandbox.serve() as base_url,
+        httpx.Client(verify=False, base_url=base_url, headers=CREDENTIALS) as client,
+    ):
         for limit, rows in ({}, 10_000), ({"limit": 20_000}, 20_000), ({"limit": 1}, 1):
             response = client.get("/calls/insights", params={**RANGE, "response_fields": "id", **limit})
             assert len(response.json()) == rows

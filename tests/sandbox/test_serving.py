@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 
 def client(base_url, **options):
-    return httpx.AsyncClient(base_url=base_url, headers=CREDENTIALS, **options)
+    return httpx.AsyncClient(verify=False, base_url=base_url, headers=CREDENTIALS, **options)
 
 
 # ------------------------------------------------------------------------------------------- coming and going
@@ -43,13 +43,13 @@ async def test_given_a_sandbox_when_served_then_it_answers_on_a_loopback_port_un
     assert len(response.json()) == 5
     assert before <= parsedate_to_datetime(response.headers["date"]).timestamp() <= time.time()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(base_url + PATH)
+        httpx.get(base_url + PATH, verify=False)
 
 
 def test_given_no_event_loop_when_served_with_with_then_it_answers():
     """Given a program without a loop, when it uses `with`, then the sandbox answers."""
     with Sandbox(calls=5).serve() as base_url:
-        assert len(httpx.get(base_url + PATH, headers=CREDENTIALS).json()) == 5
+        assert len(httpx.get(base_url + PATH, headers=CREDENTIALS, verify=False).json()) == 5
 
 
 async def test_given_several_requests_when_sent_then_one_connection_is_used():

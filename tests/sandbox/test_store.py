@@ -238,7 +238,10 @@ def test_given_a_writing_thread_when_requests_read_then_each_sees_whole_transact
         done.set()
 
     writer = threading.Thread(target=insert_pairs)
-    with sandbox.serve() as base_url, httpx.Client(base_url=base_url, headers=CREDENTIALS) as client:
+    with (
+        sandbox.serve() as base_url,
+        httpx.Client(verify=False, base_url=base_url, headers=CREDENTIALS) as client,
+    ):
         writer.start()
         counts = []
         while not done.is_set():

@@ -66,6 +66,7 @@ class Site:
         return httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}",
             trust_env=False,
+            verify=False,  # a context for TLS costs more than most tests
             limits=limits,
             **{"timeout": 60, **options},
         )
