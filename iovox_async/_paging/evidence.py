@@ -72,6 +72,7 @@ class Claim:
         limit: the limit it was requested with.
         bounds: the start and stop of its request, and the limit.
         until: where the time ends that the page claims to be empty, in the order of the page; at most the end of the window.
+        is_unreadable: no row of the page has a start that can be read. Perhaps they are errors instead of calls.
     """
 
     in_second: int
@@ -79,6 +80,7 @@ class Claim:
     limit: int
     bounds: tuple[datetime, datetime, int]
     until: datetime
+    is_unreadable: bool = False
 
     @classmethod
     def of(cls, page: Page, rest: Window) -> Claim:
@@ -86,7 +88,7 @@ class Claim:
         request = page.request
         until = max(rest.start, request.start + SECOND) if page.descending else min(rest.stop, request.stop)
         bounds = request.start, request.stop, request.limit
-        return cls(page.rows_of_rest(), len(page.starts), request.limit, bounds, until)
+        return cls(page.rows_of_rest(), len(page.starts), request.limit, bounds, until, page.is_unreadable)
 
 
 class Evidence:

@@ -45,6 +45,8 @@ class Window:
     claim: Claim | None = None
     #: Rows that an earlier page had in its first second, in the order of that page.
     rows_seen_before: int = 0
+    #: Pages in a row that have finished no second of it.
+    vain_pages: int = 0
     #: A one-second window that is requested in descending order, because the second before it fills a page.
     reverses_order: bool = False
 
@@ -92,6 +94,7 @@ class Window:
         parts = parts[::-1] if descending else parts
         # The attempts of a failing window count for the part that replaces it, not for the other.
         parts[0].attempts, parts[0].rows_seen_before = self.attempts, self.rows_seen_before
+        parts[0].vain_pages = self.vain_pages
         if self.claim is not None:
             until = max if descending else min
             parts[0].claim = evolve(self.claim, until=until(self.claim.until, middle))
@@ -158,6 +161,17 @@ class Page:
     def is_short(self) -> bool:
         """Whether the page has fewer rows than requested."""
         return len(self.starts) < self.request.limit
+
+    @property
+    def vain_pages(self) -> int:
+        """Pages in a row, up to this one, that have finished no second of the window."""
+        is_vain = self.last is None or self.complete[0] >= self.complete[1]
+        return self.window.vain_pages + 1 if is_vain else 0
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there are rows, of which none has a start that can be read."""
+        return bool(self.starts) and all(start is None for start in self.result.starts)
 
     @property
     def is_unit(self) -> bool:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .._params.account_time import UncutHours
+from .._wording import Wording
 from ..errors import PagingError
 from .early_page import EarlyPage
 from .early_tail import EarlyTail
@@ -56,6 +57,8 @@ __all__ = ["WindowPlan"]
 FIRST_PAGE_ROWS: Final = 250
 #: How often a window that keeps failing is split, at most, without a success in between.
 MAX_SPLITS: Final = 2
+#: Pages in a row that finish no second of a window, after which a PagingError is raised: they contradict each other.
+MAX_VAIN_PAGES: Final = 32
 
 
 class WindowPlan:
@@ -253,23 +256,29 @@ class WindowPlan:
             self._accept_second(index, request, result, starts)
             return
         own_starts = page.starts_in(window.start, window.stop)
-        if window.claim is not None:
+        unreadable, claim = page.is_unreadable, window.claim
+        if unreadable:
+            # A second request tells errors, which came instead of calls, from calls whose starts cannot be read.
+            accepted = claim is not None and claim.is_unreadable
+        elif claim is not None and not claim.is_unreadable:
             accepted = self._accept_check(page, own_starts)
             index = self._queue.windows.index(window)
         else:
             accepted = not self._is_doubtful(page, own_starts)
-        unreadable = bool(starts) and all(start is None for start in result.starts)
         claims_end = self.server_limit.claims_end(request, len(starts))
-        if page.reached_end or (claims_end and (accepted or unreadable)):
+        if page.reached_end or (claims_end and accepted):
             self._record(page, own_starts, page.bounds[1])
             self._queue.replace(index, [self._done(page, window.start, window.stop)])
             return
-        if unreadable and not page.is_unit:
+        if unreadable and not page.is_unit and accepted:
             raise PagingError(
                 f"no call_start can be read in the page for {request.start} .. {request.stop}, so it is unknown "
                 "where the page ends",
                 hint=PAGES_HINT,
             )
+        if unreadable and (claims_end or not page.is_unit):
+            self._request_again(index, page)
+            return
         if claims_end:
             self._record(page, own_starts, page.bounds[1], doubted=True)
             self._request_again(index, page)
@@ -280,7 +289,7 @@ class WindowPlan:
             rest = rest_of_truncated(page, self._descending, self.server_limit)
             if rest[-1].is_untouched:
                 self._queue.join_following(index, rest[-1], page)
-            self._queue.replace(index, [self._done(page, *page.complete), *rest])
+            self._keep_complete(index, page, rest)
 
     def _record(
         self,
@@ -310,7 +319,17 @@ class WindowPlan:
         rest = Window(*page.rest, reverses_order=page.window.reverses_order)
         self._queue.join_following(index, rest, page)
         rest.claim = Claim.of(page, rest)
-        self._queue.replace(index, [self._done(page, *page.complete), rest])
+        self._keep_complete(index, page, [rest])
+
+    def _keep_complete(self, index: int, page: Page, rest: list[Window]) -> None:
+        """Replaces the window of a page by the seconds that it finished, and the windows of those that it did not."""
+        if page.vain_pages > MAX_VAIN_PAGES:
+            raise PagingError(
+                f"the server contradicts itself: {page.vain_pages} responses for the calls of {page.first[0]} did not agree",
+                hint=Wording("Try again later, or with a smaller {page_size}."),
+            )
+        rest[0].vain_pages = page.vain_pages
+        self._queue.replace(index, [self._done(page, *page.complete), *rest])
 
     def _accept_check(self, page: Page, own_starts: list[datetime]) -> bool:
         """Compares a page with the claim that it checks; returns whether they agree."""

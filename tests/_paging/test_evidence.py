@@ -72,6 +72,36 @@ def test_one_short_response_loses_no_call(fault: str, concurrency: int, descendi
     assert total >= 30
 
 
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("rows", [1, 30])
+def test_one_list_of_errors_instead_of_calls_loses_no_call(rows: int, descending: bool):
+    """Given one response that lists errors, whichever it is, when calls are read, then all are delivered, and no error."""
+    seconds = smooth(random.Random(1), 600, 30)
+    number, total = 0, 1
+    while number < total:
+        number += 1
+        server = server_of(seconds, faults=once(number, lambda _: [Row(None, -1)] * rows))  # type: ignore[arg-type]
+        assert read(server, 30, descending=descending) == {row.id for row in server.live}, number
+        total = len(server.served)
+
+
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("wrong", [[], [Row(None, -1)]], ids=["empty", "errors"])  # type: ignore[arg-type]
+@pytest.mark.parametrize("calls", [1, 3, 9, 300])
+def test_a_server_that_contradicts_itself_for_ever_is_given_up(
+    calls: int, wrong: list[Row], descending: bool
+):
+    """Given a server of which each second response is wrong, when its calls are read, then all are delivered, or a PagingError ends the read."""
+    for first in (0, 1):
+        server = server_of(
+            smooth(random.Random(1), calls, 30),
+            faults=lambda request, rows, first=first: wrong if request % 2 == first else rows,
+        )
+        ids = read(server, 30, descending=descending)
+        assert ids is None or {row.id for row in server.live} <= ids
+        assert len(server.served) < 120
+
+
 @pytest.mark.parametrize("fault", ["empty", pytest.param("half", marks=pytest.mark.slow)])
 def test_one_short_response_loses_no_recent_call(fault: str):
     """Given a read of the latest calls first, of which most are so recent that others may still arrive, when a response is empty or cut, then all are delivered."""

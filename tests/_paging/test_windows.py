@@ -354,11 +354,14 @@ def test_rows_with_an_unreadable_start_are_delivered_with_their_neighbours(desce
 
 
 def test_a_truncated_page_without_a_readable_start_is_an_error():
-    """Given a page without a readable start, when it may be truncated, then a PagingError is raised; when it is the last, it is delivered."""
+    """Given two pages without a readable start, when they may be truncated, then a PagingError is raised; if not, they are delivered."""
     plan = WindowPlan(at(0), at(100), first_page_rows=2)
+    plan.accept(plan.next_request(), starts(None, None))
     with pytest.raises(PagingError, match=r'call_start.*paging="pages"'):
         plan.accept(plan.next_request(), starts(None, None))
     plan = WindowPlan(at(0), at(100), server_limit=ServerPageLimit(largest_page=3))
+    plan.accept(plan.next_request(), starts(None, None))
+    assert plan.next_rows() is None
     plan.accept(plan.next_request(), starts(None, None))
     assert list(plan.next_rows().rows) == [0, 1]
 
@@ -366,6 +369,7 @@ def test_a_truncated_page_without_a_readable_start_is_an_error():
 def test_a_window_of_one_second_needs_no_readable_start():
     """Given a page without a readable start, when its window is one second, then it is delivered; with two, a PagingError is raised."""
     plan = WindowPlan(at(0), at(2))
+    plan.accept(plan.next_request(), starts(None))
     with pytest.raises(PagingError, match="call_start"):
         plan.accept(plan.next_request(), starts(None))
     plan = WindowPlan(at(0), at(1))
