@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shlex
 import threading
 from contextlib import closing
@@ -165,6 +166,10 @@ def test_failed_run_keeps_the_old_file_and_is_resumed(run, sandbox, faults, tmp_
     assert first.exit_code == 3
     assert path.read_text() == "yesterday's"
     faults()
+    if ending == "jsonl":
+        refused = run(*args, "-o", path, "--resume", "--limit", 1)
+        assert refused.exit_code == 2
+        assert re.search(r"--limit must be at least \d+, got 1: so many calls", refused.stderr)
     rest = run(*resume_arguments(first.stderr))
     assert (rest.exit_code, rest.stderr) == (0, "")
     assert run(*args, "-o", whole).exit_code == 0

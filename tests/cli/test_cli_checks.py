@@ -193,6 +193,7 @@ def test_completion_prints_a_script(run, shell):
         ("calls --format", "p", {"parquet"}),
         ("summary --by", "week", {"weekday", "week"}),
         ("help", "exit", {"exit-codes"}),
+        ("docs", "ti", {"time"}),
     ],
 )
 def test_values_are_completed(words, incomplete, expected):

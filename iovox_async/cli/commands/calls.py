@@ -273,8 +273,12 @@ def calls(
             raise click.UsageError(f"--resume: the unfinished {output} is of another run.")
         destination.continues, destination.appends = True, form not in BINARY
         arguments["resume"] = resume = state["position"]
-        if arguments["max_calls"]:
-            arguments["max_calls"] -= state["written"]
+        if limit := arguments["max_calls"]:
+            if limit < state["written"]:
+                raise click.UsageError(
+                    f"--limit must be at least {state['written']}, got {limit}: so many calls are in the unfinished {output}."
+                )
+            arguments["max_calls"] = limit - state["written"]
     elif resume == "":
         raise click.UsageError("--resume needs the position that an earlier run printed, or -o FILE.")
     query = None if date_constant is None else InsightsQuery(date_constant=date_constant)

@@ -9,6 +9,7 @@ import rich_click as click
 
 from ..base import command, unknown_topic
 from ..console import is_terminal, stdout_screen
+from ..options import complete
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -28,7 +29,9 @@ def guides() -> dict[str, Traversable]:
     ("one guide", "iovox docs backfill"),
     ("page by page", "iovox docs exactness | less"),
 )
-@click.argument("topic", required=False, help="The guide to show.")
+@click.argument(
+    "topic", required=False, help="The guide to show.", shell_complete=complete(lambda: [*guides()])
+)
 def docs(topic: str | None) -> None:
     """Runs `iovox docs`.
 
