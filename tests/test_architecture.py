@@ -1,6 +1,7 @@
 """The structure of the package: import contracts, module docstrings, module sizes, and what an import loads."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import iovox_async
 ROOT = Path(iovox_async.__file__).parent
 PROJECT = Path(__file__).parents[1]
 MODULES = sorted(ROOT.rglob("*.py"))
+CLIENT = "from iovox_async import AsyncInsights, Call, InsightsQuery"
 OPTIONAL = {
     "aiohttp",
     "click",
@@ -70,16 +72,13 @@ def test_given_the_tree_in_contributing_when_compared_then_it_names_every_module
 def test_given_a_fresh_interpreter_when_the_package_is_imported_then_nothing_optional_is_loaded():
     """`import iovox_async` needs the core dependencies only."""
     # httpx itself loads click and rich where they are installed.
-    assert not OPTIONAL & (loaded_by("import iovox_async") - loaded_by("import httpx"))
-    assert not OPTIONAL & (
-        loaded_by("from iovox_async import AsyncInsights, Call, InsightsQuery") - loaded_by("import httpx")
-    )
+    assert not OPTIONAL & (loaded_by(CLIENT) - loaded_by("import httpx"))
 
 
 @pytest.mark.subprocess
 def test_given_a_fresh_interpreter_when_the_client_is_imported_then_nothing_that_only_some_calls_need_is_loaded():
     """The import is a part of every short program, so each name of this list has a call that imports it."""
-    modules = modules_loaded_by("from iovox_async import AsyncInsights")
+    modules = modules_loaded_by(CLIENT)
     seldom = [
         "arrow",
         "backfill",
@@ -123,6 +122,7 @@ def test_given_a_fresh_interpreter_when_the_help_is_printed_then_neither_the_cli
     }
 
 
+@functools.cache
 def modules_loaded_by(program):
     """The modules that a fresh interpreter has loaded after this program."""
     code = f"import sys\n{program}\nprint(*sorted(sys.modules))"

@@ -180,7 +180,7 @@ async def test_rows_in_the_pages_of_one_by_one_numbers_agree_too(open_session, s
             assert counts(stream) == counts(first)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(3)
 @pytest.mark.finding("A1")
 @pytest.mark.parametrize("order", [ASC, DESC])
 @pytest.mark.parametrize("server_of", [doubles, unreadable, starts, values, full_second])
@@ -330,7 +330,7 @@ async def test_the_query_is_hashed_once(open_session, monkeypatch):
 
 
 @pytest.mark.finding("B2")
-@pytest.mark.parametrize("reader", ["records", "pages", "arrow"])
+@pytest.mark.parametrize("reader", ["records", pytest.param("pages", marks=pytest.mark.slow), "arrow"])
 async def test_the_pages_of_a_full_second_are_counted(open_session, reader):
     """Given a second with the calls of 40 pages, when read, then the peak counts them, and no other page is kept beside them."""
     server = OddServer(cap=5)

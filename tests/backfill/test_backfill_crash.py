@@ -134,7 +134,7 @@ SCENES = ["new directory", "open day", "part of a day", "open day lost its calls
 @pytest.mark.parametrize(
     "stride",
     [
-        pytest.param(7, id="every seventh change"),
+        pytest.param(11, id="every eleventh change"),
         pytest.param(1, id="every change", marks=pytest.mark.slow),
     ],
 )
@@ -145,7 +145,7 @@ async def test_a_failure_at_any_change_of_the_disk_loses_nothing(
 ):
     """Given a failure at the n-th write, sync, rename or removal, the next run ends as if nothing had happened.
 
-    The slow sweep covers every n, the default one every seventh, from another first n for each scene and failure.
+    The slow sweep covers every n, the default one every eleventh, from another first n for each scene and failure.
     """
     kind, lasting, interval = DISK_FAILURES[failure]
     damaged = scene == "damaged files"  # the manifest calls them final until the repair begins

@@ -11,7 +11,6 @@ from iovox_async import ConfigurationError, Fields, QueryError, RetryPolicy, Tra
 from iovox_async.sandbox import Faults, Sandbox
 
 dask = pytest.importorskip("dask")
-distributed = pytest.importorskip("distributed")
 duckdb = pytest.importorskip("duckdb")
 pandas = pytest.importorskip("pandas")
 cloudpickle = pytest.importorskip("cloudpickle")
@@ -51,6 +50,7 @@ async def test_partitions_hold_every_call_once_in_order_with_known_divisions():
 @pytest.mark.subprocess
 async def test_a_cluster_reads_the_same_calls_within_the_limit_of_requests():
     """Given a cluster of two processes with four threads each, at most `concurrency` requests run at a time."""
+    distributed = pytest.importorskip("distributed")
     sandbox = Sandbox(calls=3_000, start=START, end=END, faults=Faults(latency=0.02))
     async with sandbox.serve() as base_url:
 

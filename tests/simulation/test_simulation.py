@@ -29,7 +29,7 @@ def violations(first, number, noise):
     return None
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("first", range(0, 4 * CHUNK, CHUNK))
 def test_given_fixed_seeds_when_they_run_then_every_invariant_holds(first, noise):
     assert violations(first, CHUNK, noise) is None
