@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .fields import Field
     from .models import Call
 
-__all__ = ["BINARY", "CallWriter"]
-
 #: Formats that take record batches.
 BINARY: Final = ("parquet", "arrow")
 

@@ -13,17 +13,6 @@ from ._wording import Wording
 from .errors import ConfigurationError, QueryError
 from .retry import seconds
 
-__all__ = [
-    "Secret",
-    "Sign",
-    "check_page_size",
-    "check_positive_integer",
-    "environment_flag",
-    "hide_key",
-    "make_signer",
-    "positive_seconds",
-]
-
 Sign = Callable[[], list[tuple[bytes, bytes]]]
 
 #: The largest integer argument: twice as much is still the size of something.

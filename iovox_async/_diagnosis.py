@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ._params.account_time import AccountTime
     from .client import AsyncInsights
 
-__all__ = ["Checks"]
-
 #: Seconds.
 _MAX_CLOCK_DIFFERENCE: Final = 60.0
 _PACKAGES: Final = ("httpx", "attrs", "cattrs", "msgspec", "pyarrow")

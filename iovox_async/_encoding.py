@@ -23,18 +23,6 @@ from ._parsing.compiled import requested_keys
 if TYPE_CHECKING:
     from .models import Call
 
-__all__ = [
-    "ENCODERS",
-    "CallEncoder",
-    "CsvEncoder",
-    "JsonLinesEncoder",
-    "csv_cell",
-    "encode_in_slices",
-    "encode_json",
-    "escape_formula",
-    "excel_cell",
-]
-
 #: Calls encoded at a time: enough to be fast, few enough that an event loop or a memory limit is not strained.
 _SLICE: Final = 500
 #: Spreadsheets take text that begins so for a formula, also in the full-width forms of Japanese input.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .client import AsyncInsights
     from .query import InsightsQuery
 
-__all__ = ["Estimate", "estimate"]
-
 #: Rows of the first request.
 _SAMPLE: Final = 500
 #: The requests of a stream as a multiple of those that full pages would need, and some more for each stream.

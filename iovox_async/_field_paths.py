@@ -9,8 +9,6 @@ from .models import ALIASES, Call, Categories, Model, item_type, types_of
 if TYPE_CHECKING:
     from .fields import Field
 
-__all__ = ["locate_field"]
-
 _CATEGORIES: Final = {
     f"{kind}_category": f"{kind}_categories" for kind in ("link", "call", "node", "contact")
 }

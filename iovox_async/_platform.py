@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-__all__ = [
-    "SIGNALS",
-    "add_signal_handler",
-    "is_running",
-    "lock_file",
-    "peak_memory",
-    "replace_file",
-    "share_freed_memory",
-    "sync_directory",
-    "sync_file",
-]
-
 #: The value of `sys.platform`: "win32", "darwin", "linux" or another.
 system: str = sys.platform
 

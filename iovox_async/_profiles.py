@@ -20,8 +20,6 @@ from .fields import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENTRIES", "Profile", "config_path", "load_profile", "load_profiles", "read_key"]
-
 #: Other names of entries.
 _ALIASES: Final = {"address": "url", "base_url": "url", "time_zone": "timezone"}
 _TEXTS: Final = ("username", "url", "timezone", "proxy", "ca_bundle", "secure_key_command", "secure_key")

@@ -22,8 +22,6 @@ from .models import Call, Model, item_type, types_of
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
-__all__ = ["schema_of"]
-
 _DESCRIPTION: Final = re.compile(r"^    (\w+): (.+(?:\n        .+)*)", re.MULTILINE)
 #: A row of the glossary's table of fields: where a field is in records, and what it means.
 _GLOSSARY_ROW: Final = re.compile(r"^\| `\w+` \| `([\w.\[\]]+)` \| (.+) \|$", re.MULTILINE)

@@ -19,17 +19,6 @@ from functools import cached_property
 from html.entities import html5
 from typing import Final, TypeAlias
 
-__all__ = [
-    "Redact",
-    "hide_credentials",
-    "hide_userinfo",
-    "make_redactor",
-    "mask_phone_number",
-    "redact",
-    "shorten",
-    "shorten_repr",
-]
-
 #: Masks everything in a text that must not be shown.
 Redact: TypeAlias = Callable[[str], str]
 

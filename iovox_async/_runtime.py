@@ -20,8 +20,6 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["Runtime", "current_runtime", "use_runtime"]
-
 
 def _utcnow() -> datetime:
     return datetime.now(UTC)

@@ -17,19 +17,6 @@ from .fields import Field
 if TYPE_CHECKING:
     from .arrow._summary import Group, GroupTotals, Summary
 
-__all__ = [
-    "FIGURES",
-    "Row",
-    "can_group_by",
-    "group_names",
-    "make_group",
-    "side_by_side",
-    "sorted_rows",
-    "to_csv",
-    "to_json",
-    "to_svg",
-]
-
 #: Parts of the start of a call; those with names are shown by them.
 _TIMES: Final = {
     "hour": "%H",

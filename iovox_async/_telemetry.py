@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .events import Observer, Outcome
     from .results import StreamStats
 
-__all__ = ["LOG_LEVELS", "Telemetry", "check_observer", "enable_logging", "logger"]
-
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 LOG_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}

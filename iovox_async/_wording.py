@@ -6,8 +6,6 @@ from collections.abc import Callable
 from string import Formatter
 from typing import Any, Final, Self
 
-__all__ = ["VARIABLES", "Wording", "format_bytes", "format_count"]
-
 #: The arguments that an environment variable can set instead.
 VARIABLES: Final = {
     "base_url": "IOVOX_URL",

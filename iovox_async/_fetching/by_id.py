@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ..query import InsightsQuery
     from .connection import Connection
 
-__all__ = ["fetch_by_id", "flatten_ids"]
-
 #: Bytes of ids in a query string. With the names of all fields the URL stays within 4 KiB, which every proxy accepts.
 IDS_BYTES: Final = 2_600
 #: Without dates the endpoint searches the current month only. No call is older than the service.

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from ..events import Observer
     from ..fields import Field
 
-__all__ = ["Connection", "PageSizeEstimator", "connect"]
-
 DEFAULT_BASE_URL: Final = "https://rest.iovox.com/rest/v1"
 
 #: Bytes of JSON to assume for a field of a call, and for its transcriptions, tags and the like, until a page has come.

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from ..results import StreamStats
     from .connection import Connection
 
-__all__ = ["PageFetcher"]
-
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Rows per page when reading by page numbers without a page size: moderate for every selection of fields.

@@ -11,8 +11,6 @@ import weakref
 from functools import partial
 from typing import Any, Protocol
 
-__all__ = ["TaskReference", "current_task", "end_with_current_task"]
-
 TaskReference = weakref.ref[asyncio.Task[Any]]
 
 

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .owner import TaskReference
 
-__all__ = ["StreamReader"]
-
 T = TypeVar("T")
 
 #: Seconds after the start of a stream, when its first request has been sent, and between the steps that prepare its decoder.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..retry import RetryPolicy
     from .connection import Connection
 
-__all__ = ["Session"]
-
 
 class Session:
     """A client without its requests: the base class of `AsyncInsights`."""

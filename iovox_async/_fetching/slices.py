@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .._parsing.page import RawPage
     from ..models import Call
 
-__all__ = ["MAX_JOINED", "decode_page", "raw_json"]
-
 #: Bytes of JSON that are joined in the event loop; more are joined in a thread.
 MAX_JOINED: Final = 1 << 20
 

@@ -23,8 +23,6 @@ from .dates import clock_changes, local_range
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["AccountTime", "ClockReading", "UncutHours", "parse_http_date"]
-
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Local times are at most this far ahead of UTC, and behind it.

@@ -29,18 +29,6 @@ from .validators import InvalidValue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "ClockChange",
-    "DateLike",
-    "as_end",
-    "as_start",
-    "as_utc",
-    "clock_changes",
-    "format_datetime",
-    "is_aware",
-    "local_range",
-]
-
 #: A date: `YYYY-MM-DD`, `... HH`, `... HH:MM`, `... HH:MM:SS` (with a blank or `T`), a date or a datetime.
 DateLike: TypeAlias = str | date
 

@@ -17,8 +17,6 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-__all__ = ["without_pytz", "zone_of"]
-
 _DAY: Final = timedelta(days=1)
 _HINT: Final = "Pass an IANA name such as 'Europe/London'."
 

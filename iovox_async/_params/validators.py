@@ -16,25 +16,6 @@ from typing import SupportsIndex, TypeAlias
 from .._redaction import shorten_repr
 from .._wording import Wording
 
-__all__ = [
-    "COLOURS",
-    "CommaList",
-    "Ids",
-    "InvalidValue",
-    "as_code",
-    "as_colours",
-    "as_constant",
-    "as_digits",
-    "as_ids",
-    "as_key",
-    "as_limit",
-    "as_list",
-    "as_page",
-    "as_text",
-    "items",
-    "within_64_bits",
-]
-
 #: A comma-separated list: any iterable, a single item, or a str in the endpoint's own form, `"A,B"`.
 CommaList: TypeAlias = Iterable[str | int] | str | int
 #: Ids of calls: integers or digits, in any form of a comma-separated list.

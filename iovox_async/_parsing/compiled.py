@@ -40,16 +40,6 @@ from msgspec import UNSET
 
 from ..models import ALIASES, Call, Categories, Model, item_type, types_of
 
-__all__ = [
-    "SORT_KEYS",
-    "CompiledDecoder",
-    "DecoderSpec",
-    "UnsupportedByFastPath",
-    "compile_decoder",
-    "requested_keys",
-    "response_keys",
-]
-
 #: Requested with every read, since rows are ordered by them; absent from records unless the user requests them too.
 SORT_KEYS: Final = ("id", "call_start")
 #: Prefixes of request fields, and the response key of the nested list or object that they are part of.

@@ -35,8 +35,6 @@ from .page import id_of
 from .repair import decode_utf8
 from .splitter import key_of
 
-__all__ = ["CallDecoder", "OnError", "checked_on_error"]
-
 #: Decoders compiled for unknown keys in one stream, at most, since each takes some 10 ms. More keys than that are data
 #: and no new fields, and their records are converted.
 _MAX_EXTENDED_SPECS: Final = 8

@@ -15,8 +15,6 @@ import msgspec
 
 from .._redaction import Redact, redact
 
-__all__ = ["ERROR_BYTES", "MAX_MESSAGES", "describe", "error_messages", "error_object_messages"]
-
 #: Bytes of an error body that are read.
 ERROR_BYTES: Final = 16 * 1024
 #: Messages of one error body, at most.

@@ -17,8 +17,6 @@ from ..errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["STEP_BYTES", "GzipDecoder"]
-
 #: Bytes decompressed in one step, at most: few enough that the event loop is not blocked for long.
 STEP_BYTES: Final = 128 * 1024
 

@@ -37,8 +37,6 @@ from ..errors import RecordError
 from ..models import ALIASES, Call, Categories, Model, item_type, types_of
 from .repair import list_keys
 
-__all__ = ["Hook", "LenientConverter", "make_converter"]
-
 #: A structure hook of cattrs: JSON data and the target type to a value.
 Hook = Callable[[Any, Any], Any]
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]

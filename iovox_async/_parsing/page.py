@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from .lenient import Hook
 
-__all__ = ["Block", "Blocks", "KeyRow", "PageBuilder", "PageFormat", "RawPage", "Segment", "id_of"]
-
 
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
 _decode_raw_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["decode_utf8", "list_keys", "repair"]
-
 #: What `repair` makes of a control character within a text: two bytes that no UTF-8 has.
 _CONTROL_CHARACTER: Final = rb"\xc0([\x80-\x9f])"
 #: The tokens in which a value can be repaired, or which are skipped as a whole.

@@ -31,8 +31,6 @@ from .repair import decode_utf8, list_keys, repair
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["PAGE_BYTES", "SEGMENT_BYTES", "SPLIT_PAGES", "PageSplitter", "key_of"]
-
 #: Bytes of JSON to aim at in a page: about 10,000 calls of the default fields, so that few requests are needed.
 PAGE_BYTES: Final = 3_300_000
 #: Bytes of JSON in one segment, at most: about 400 calls of the default fields, a millisecond of work.

@@ -11,8 +11,6 @@ from .report import PartitionChanges
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ChangedIds", "TableChanges", "compare_tables", "join_changes"]
-
 
 @frozen
 class TableChanges:

@@ -19,8 +19,6 @@ import msgspec
 if TYPE_CHECKING:
     from ..models import Call
 
-__all__ = ["ArrowChunk", "CallChunk", "Chunk", "IdChecksum", "SkippedIds", "find_start", "split_at"]
-
 _MASK: Final = (1 << 64) - 1
 #: The origin of Arrow timestamps. Columns without a time zone count from it in the account's local time.
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

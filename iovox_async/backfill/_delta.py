@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
     from .._runtime import Runtime
 
-__all__ = ["DeltaDirectory"]
-
 #: Calls and seconds after which finished days are committed.
 COMMIT_CALLS: Final = 1_000_000
 COMMIT_INTERVAL: Final = 60.0

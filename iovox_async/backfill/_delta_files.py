@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ._delta_table import DeltaCalls
     from ._manifest import ManifestEntry
 
-__all__ = ["DeltaFiles"]
-
 #: The beginnings of options of stores; other options are of the connection, or of `deltalake` alone.
 _STORE_OPTIONS: Final = ("aws_", "azure_", "google_")
 _CONNECTION_OPTIONS: Final = frozenset(

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from pyarrow.fs import FileSystem
 
-__all__ = ["read_transactions"]
-
 _LOG: Final = "_delta_log"
 
 

@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._manifest import ManifestEntry
 
-__all__ = [
-    "APP_ID",
-    "DROPPED_BEFORE",
-    "JOB",
-    "START",
-    "Lookup",
-    "days_between",
-    "decode_job",
-    "encode_job",
-    "final_days",
-    "load_certificate",
-    "state_of_days",
-]
-
 APP_ID: Final = "iovox_async"
 #: Table properties: the job, the earliest start that was loaded, and the day before which days were dropped.
 JOB: Final = "iovox_async.job"

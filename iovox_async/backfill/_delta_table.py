@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ._manifest import ManifestEntry
 
-__all__ = ["DELETED", "CommitConflictError", "DeltaCalls"]
-
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: A column of the rows to merge: whether the call is to be deleted.

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ._locks import Lock
     from ._storage import AtomicFile, Storage
 
-__all__ = ["MANIFEST_INTERVAL", "REPORT", "BackfillDirectory"]
-
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 REPORT: Final = f"{STATE_FOLDER}/report.json"

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from ._runner import Directory
 
-__all__ = ["BackfillPlan", "plan_run"]
-
 
 class BackfillPlan(Struct, frozen=True):
     """What a backfill would read.

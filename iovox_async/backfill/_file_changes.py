@@ -17,8 +17,6 @@ from ._file_ids import decode_id, decompressed, unlimited_fields
 if TYPE_CHECKING:
     from .report import PartitionChanges
 
-__all__ = ["compare_files"]
-
 #: Calls that are compared at a time.
 _BLOCK_ROWS: Final = 100_000
 

@@ -21,8 +21,6 @@ from ._storage import storage_errors
 if TYPE_CHECKING:
     from ._storage import Storage
 
-__all__ = ["decode_id", "decompressed", "ids_in_file", "unlimited_fields"]
-
 
 class _Id(msgspec.Struct):
     id: int

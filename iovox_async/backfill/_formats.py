@@ -18,8 +18,6 @@ from ..errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from ..models import Call
 
-__all__ = ["FORMATS", "FileFormat", "ParquetWriter", "get_format"]
-
 #: Rows of a Parquet row group: enough to compress well, few enough for parallel readers.
 ROW_GROUP_ROWS: Final = 1 << 17
 #: Bytes of a row group in memory; it exceeds this by at most one batch.

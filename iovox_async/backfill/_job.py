@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from ..query import InsightsQuery
 
-__all__ = ["Job", "describe_differences", "filter_checksums", "mismatch_error"]
-
 #: Field names that a message lists on each side; presets have dozens.
 _LISTED_FIELDS: Final = 3
 

@@ -22,8 +22,6 @@ from .._redaction import hide_userinfo
 from ..errors import BackfillError, BackfillLockedError
 from ._storage import STATE_FOLDER, storage_errors
 
-__all__ = ["LOCK_FILE", "DirectoryLock", "LeaseLock", "Lock"]
-
 LOCK_FILE: Final = f"{STATE_FOLDER}/lock"
 
 

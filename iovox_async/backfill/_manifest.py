@@ -23,8 +23,6 @@ from ._job import Job, describe_differences, mismatch_error
 from ._partitions import PartitionRange
 from ._storage import STATE_FOLDER
 
-__all__ = ["MANIFEST", "Manifest", "ManifestEntry"]
-
 T = TypeVar("T", bound=msgspec.Struct)
 
 #: Without the end `.jsonl`, so that a reader of `**/*.jsonl` does not take it for calls.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ._formats import FileFormat
     from ._storage import AtomicFile, Storage
 
-__all__ = ["PartitionWriter"]
-
 #: Bytes that are written at a time; the writers of formats write in small blocks.
 _BUFFER_SIZE: Final = 1 << 18
 

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from ..query import InsightsQuery
     from ._manifest import ManifestEntry
 
-__all__ = [
-    "PartitionRange",
-    "Partitioning",
-    "RequestedDates",
-    "adjacent_groups",
-    "check_partitioning",
-    "partition_path",
-    "partitions_in",
-    "partitions_to_read",
-    "total_seconds",
-]
-
 Partitioning = Literal["day", "month"]
 _DAY_NAME_LENGTH: Final = len("2024-01-31")
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..query import InsightsQuery
     from .report import RunCounters
 
-__all__ = ["KEYS", "PartitionReader"]
-
 #: The fields that a backfill needs of every call.
 KEYS: Final = (Field.ID, Field.CALL_START)
 

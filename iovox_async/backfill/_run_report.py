@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ._runner import Directory
     from .report import BackfillReport, RunCounters
 
-__all__ = ["end_run"]
-
 
 def end_run(directory: Directory, counters: RunCounters, account: str, error: BaseException | None) -> None:
     """Makes the report of a run that ends now, writes it if the run has opened the directory, and closes the directory.

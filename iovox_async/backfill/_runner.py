@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
     Directory: TypeAlias = BackfillDirectory | DeltaDirectory
 
-__all__ = ["Backfill"]
-
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: A century. A longer delay would reach back before the first date that datetime has.

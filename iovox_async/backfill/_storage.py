@@ -22,19 +22,6 @@ if TYPE_CHECKING:
 
     from ._locks import Lock
 
-__all__ = [
-    "STATE_FOLDER",
-    "TEMPORARY_SUFFIX",
-    "AtomicFile",
-    "StagedFile",
-    "Storage",
-    "is_url",
-    "location_of",
-    "open_storage",
-    "storage_errors",
-    "write_file",
-]
-
 #: The folder of everything that is no data: readers of tables skip folders whose names begin with `_`.
 STATE_FOLDER: Final = "_iovox"
 #: The end of the names of temporary files.

@@ -26,8 +26,6 @@ from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX, AtomicFile, storage_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FileSystem", "LocalStorage"]
-
 #: A file that is removed when the disk is full, so that the manifest can still be written.
 _RESERVE: Final = f"{STATE_FOLDER}/reserve"
 _MIN_RESERVE: Final = 1 << 15

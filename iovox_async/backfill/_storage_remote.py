@@ -15,8 +15,6 @@ from ..errors import BackfillError, MissingExtraError
 from ._locks import LOCK_FILE, LeaseLock
 from ._storage import STATE_FOLDER, AtomicFile, StagedFile, storage_errors, write_file
 
-__all__ = ["RemoteStorage"]
-
 _BLOCK_SIZE: Final = 1 << 20
 
 

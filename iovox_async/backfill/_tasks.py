@@ -8,8 +8,6 @@ from typing import Final, TypeVar
 
 import anyio
 
-__all__ = ["run_concurrently", "run_in_thread"]
-
 T = TypeVar("T")
 
 #: Functions that run at a time. Each reads a group of partitions, and may buffer `2 * concurrency + 1` pages.

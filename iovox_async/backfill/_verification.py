@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ._reading import PartitionReader
     from ._runner import Directory
 
-__all__ = ["verify_partitions"]
-
 
 async def verify_partitions(
     reader: PartitionReader, directory: Directory, ranges: list[PartitionRange]

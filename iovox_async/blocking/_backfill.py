@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ..backfill import BackfillProgress, BackfillReport
 
-__all__ = ["Backfill"]
-
 
 @documented_by(backfill.Backfill)
 class Backfill:

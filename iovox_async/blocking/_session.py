@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..models import Call
     from ..results import Page
 
-__all__ = ["Insights"]
-
 
 @documented_by(client.AsyncInsights)
 class Insights:

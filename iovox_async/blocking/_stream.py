@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..results import Page, StreamStats
     from ._thread import LoopThread
 
-__all__ = ["CallFollower", "CallStream"]
-
 T = TypeVar("T")
 
 

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from ..client import AsyncInsights
     from ._session import Insights
 
-__all__ = ["blocking_text", "documented_by", "like", "like_with_session"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -23,8 +23,6 @@ from .._http.tasks import caller_location
 from .._platform import system
 from ..errors import SessionError
 
-__all__ = ["LoopThread"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

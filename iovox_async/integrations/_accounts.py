@@ -9,8 +9,6 @@ from typing import TypeAlias
 from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError
 
-__all__ = ["Clients", "Makers", "open_clients", "select_client"]
-
 #: Creates the client of an application, or the client of each account.
 Makers: TypeAlias = Callable[[], AsyncInsights] | Mapping[str, Callable[[], AsyncInsights]]
 #: The open clients by the name of their account; None is the name of an application's only client.

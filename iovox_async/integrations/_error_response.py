@@ -33,8 +33,6 @@ from iovox_async.errors import (
 )
 from iovox_async.query import PHONE_PARAMETERS
 
-__all__ = ["ErrorResponse", "error_response"]
-
 logger: logging.Logger = logging.getLogger("iovox_async")
 
 #: Retry-After in seconds, if the endpoint sent none.

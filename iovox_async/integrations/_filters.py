@@ -8,8 +8,6 @@ from typing import Any, cast
 from iovox_async.errors import QueryError
 from iovox_async.query import Filters, InsightsQuery
 
-__all__ = ["LIST_FILTERS", "filters_in"]
-
 #: The filters that take several values.
 LIST_FILTERS = frozenset(
     name for name in Filters.__annotations__ if name.endswith("ids") or name == "tag_colour"

@@ -9,8 +9,6 @@ import msgspec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["nested_to_json"]
-
 
 def nested_to_json(table: pa.RecordBatch | pa.Table) -> pa.Table:
     """A table with the same columns, in which lists and structs are JSON."""

@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
     from iovox_async.models import Call
 
-__all__ = [
-    "HEADERS",
-    "NDJSON",
-    "SSE",
-    "Format",
-    "NDJSONFormat",
-    "SSEFormat",
-    "encode_error",
-    "stream_calls",
-]
-
 NDJSON: Final = "application/x-ndjson"
 SSE: Final = "text/event-stream"
 #: Calls are personal data, so nothing may store them; a proxy that buffers would defeat streaming.
