@@ -51,12 +51,9 @@ class DeliveryOrder:
     def slice(self, result: PageResult, starts: Sequence[datetime], rows: range) -> RowSlice:
         """These rows of a page, of which all start in the window; `starts` are those of the whole page."""
         seconds = starts[rows.start : rows.stop]
-        if result.ties is None or self.resume is not None:
-            if any(map(_microsecond, seconds)):
-                seconds = [start.replace(microsecond=0) for start in seconds]
-            groups = _equal_neighbours(seconds)
-        else:
-            groups = _tied(result.ties, rows)
+        if (result.ties is None or self.resume is not None) and any(map(_microsecond, seconds)):
+            seconds = [start.replace(microsecond=0) for start in seconds]
+        groups = _equal_neighbours(seconds) if result.ties is None else _tied(result.ties, rows)
         if self.resume is not None and self.resume[0] in seconds:
             first = seconds.index(self.resume[0])
             groups = sorted({*groups, (first, first + seconds.count(self.resume[0]))})
