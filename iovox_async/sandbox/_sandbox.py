@@ -80,7 +80,7 @@ class Sandbox:
         except (TypeError, ValueError) as error:
             raise ConfigurationError("start and end", f"{_DATE_FORMAT}; {error}") from error
         if self._last < self._first:
-            raise ConfigurationError(None, f"end ({end}) is before start ({start})")
+            raise ConfigurationError("end", f"({end}) must not be before the start ({start})")
         if calls < 0:
             raise ConfigurationError("calls", f"must be at least 0, got {calls}")
         self._state = SandboxState(seed, faults, username, key, now)

@@ -116,7 +116,10 @@ def test_errors_name_what_was_typed(command, error, message):
         (["sandbox", "--kind", "--gzip", "--port", "x"], "--kind"),
         (["sandbox", "--seed", " 5 "], "--seed"),
         (["sandbox", "--kind", "flood"], "--kind"),
-        (["sandbox", "--start", "2024-02-01", "--end", "2024-01-01"], "end"),
+        (
+            ["sandbox", "--start", "2024-02-01", "--end", "2024-01-01"],
+            "--end (2024-01-01) must not be before",
+        ),
         (["nonsense"], "nonsense"),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",

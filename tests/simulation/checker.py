@@ -37,7 +37,16 @@ __all__ = ["Got", "Pull", "check_end", "check_error", "check_pull"]
 
 @dataclass(slots=True)
 class Got:
-    """A call as a reader got it."""
+    """A call as a reader got it.
+
+    Attributes:
+        id: the call's id.
+        version: which version of the call it is; each update of a call makes a new one.
+        start: when the call began, as it was sent.
+        token: the number of the response that held it; 0 if it is unknown.
+        step: the step of the event loop in which it came.
+        segment: the number of the stream among those that resumed each other, from 1; 0 if it is unknown.
+    """
 
     id: int
     version: int
@@ -60,6 +69,7 @@ class Pull:
         until: where the range ends now: the latest time at which a call must have begun to be in it.
         limit: the most calls that were to come, or None.
         segments: first and last step of each stream.
+        counts: what each stream counted itself.
     """
 
     use: Use
