@@ -185,19 +185,7 @@ def connect(
 ) -> Connection:
     """Checks the arguments of `AsyncInsights`, and makes what its requests share; nothing is opened yet.
 
-    Args:
-        username: the API user.
-        secure_key: its key.
-        base_url: as of `AsyncInsights`, like the others.
-        concurrency: as above.
-        retry: as above.
-        timeout: as above.
-        max_page_bytes: as above.
-        timezone: as above.
-        headers: as above.
-        observer: as above.
-        allow_http: as above.
-        **network: the arguments of `Connections`.
+    `network` are the arguments of `Connections`.
 
     Raises:
         ConfigurationError: an argument or an environment variable is missing or invalid.
