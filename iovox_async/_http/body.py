@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponseBody", "check_response"]
 
+#: Blocks that are smaller are joined before they are decoded, up to so many: a server may send chunks of single bytes.
+_SMALL_BLOCK: Final = 4 * 1024
+_MOST_JOINED: Final = 64
 #: Numbers responses in the order in which they begin.
 _numbers: Final = count()
 
@@ -115,6 +119,21 @@ class ResponseBody:
         self.reading = False
         if self._gzip is not None:
             self._gzip.finish()
+
+    async def joined_blocks(self) -> AsyncGenerator[bytes]:
+        """The same, with small blocks joined."""
+        small: list[bytes] = []
+        async with aclosing(self.blocks()) as blocks:
+            async for block in blocks:
+                if len(block) >= _SMALL_BLOCK and not small:
+                    yield block
+                    continue
+                small.append(block)
+                if len(block) >= _SMALL_BLOCK or len(small) >= _MOST_JOINED:
+                    yield b"".join(small)
+                    small.clear()
+        if small:
+            yield b"".join(small)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

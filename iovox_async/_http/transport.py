@@ -260,13 +260,14 @@ class Endpoint:
             assert isinstance(error, ResponseError)
             error.headers = shown_headers
             raise failure
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in {"identity", "", "gzip", "x-gzip"}:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        codings = [coding for item in encoding.split(",") if (coding := item.strip()) not in {"identity", ""}]
+        if codings not in ([], ["gzip"], ["x-gzip"]):
             problem = f"the page has the encoding {self._mask(encoding)[:40]!r}, but only gzip was accepted"
             raise RetryableFailure(DecodeError(problem), max_attempts=1)
         builder = new_page()
         try:
-            async with contextlib.aclosing(body.blocks()) as blocks:
+            async with contextlib.aclosing(body.joined_blocks()) as blocks:
                 async for block in blocks:
                     await body.take_turn()
                     body.decode(builder.feed, block)

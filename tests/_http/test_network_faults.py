@@ -156,10 +156,11 @@ async def test_a_truncated_response_is_detected_and_retried(handler, open_sessio
 
 @pytest.mark.fault(8)
 @every_engine
-async def test_every_member_of_a_gzip_body_is_decoded(open_session):
-    """Given a gzip body of several members, when a page is requested, then all are decoded."""
+@pytest.mark.parametrize("encoding", [b"gzip", b"X-GZIP", b"identity, gzip"])
+async def test_every_member_of_a_gzip_body_is_decoded(encoding, open_session):
+    """Given a gzip body of several members, whichever name its encoding has, when a page is requested, then all are decoded."""
     body = b"".join(gzip.compress(PAGE[offset : offset + 7]) for offset in range(0, len(PAGE), 7))
-    response = http_answer(body, b"200 OK", b"content-encoding: gzip")
+    response = http_answer(body, b"200 OK", b"content-encoding: " + encoding)
     async with RawServer(answering(response)) as server, open_session(server.base_url) as insights:
         assert await page_ids(insights) == [CALL["id"]]
 

@@ -29,6 +29,7 @@ from iovox_async import (
     TransportError,
 )
 from iovox_async._http import network
+from iovox_async._http.body import ResponseBody
 from iovox_async._http.budgets import PageBudget
 from iovox_async.events import BaseObserver
 from iovox_async.sandbox import Sandbox
@@ -185,6 +186,24 @@ async def test_a_page_larger_than_max_page_bytes_is_a_clear_error(compressed, op
     assert len(transport.requests) == 1
     async with open_session(transport=transport, max_page_bytes=len(body)) as insights:
         assert len((await insights.page(START, END)).calls) >= 1
+
+
+async def test_single_bytes_are_joined_before_they_are_decoded(open_session, monkeypatch):
+    """Given a page that comes in chunks of one byte, when it is requested, then it takes few turns of the event loop to decode it."""
+    turns = []
+    take_turn = ResponseBody.take_turn
+
+    async def counted(self):
+        turns.append(self)
+        await take_turn(self)
+
+    monkeypatch.setattr(ResponseBody, "take_turn", counted)
+    data = json.dumps([CALL] * 5).encode()
+    blocks = [bytes([byte]) for byte in data]
+    transport = Answering(lambda _: httpx.Response(200, stream=Blocks(*blocks)))
+    async with open_session(transport=transport) as insights:
+        assert [call.id for call in (await insights.page(START, END)).calls] == [CALL["id"]] * 5
+    assert 1 <= len(turns) <= len(transport.requests) * (len(data) // 64 + 1)
 
 
 @pytest.mark.finding("B9")
