@@ -21,9 +21,10 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ._params.dates import as_end, as_start
+from ._params.dates import as_end, as_start, as_utc, is_aware
 from ._params.validators import InvalidValue
 from ._redaction import shorten_repr
+from ._wording import Wording
 from .errors import QueryError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def parse_range(
         there is none and where it names a period that has not ended.
 
     Raises:
-        QueryError: an expression is not a date, or the end is before the start.
+        QueryError: an expression is not a date, the end is before the start, or `now` is not a datetime.
     """
     first, last, is_period = _parse("start_date", start, now, as_start)
     if end is None:
@@ -79,6 +80,10 @@ def parse_range(
         _, end_of_range, is_period = _parse("end_date", end, now, as_end)
     if is_period and end_of_range is not None and end_of_range >= now.replace(tzinfo=None):
         end_of_range = None
+    if first is not None and end_of_range is not None and is_aware(first) == is_aware(end_of_range):
+        earliest, latest = as_utc(first), as_utc(end_of_range)
+        if earliest is not None and latest is not None and latest < earliest:
+            raise QueryError("end_date", Wording(f"({end_of_range}) is before {{start_date}} ({first})"))
     return first, end_of_range
 
 
@@ -103,6 +108,8 @@ def _parse(
     convert: Callable[[DateLike | None], datetime | None],
 ) -> tuple[datetime | None, datetime | None, bool]:
     """The first and last second of a value, and whether it names a period."""
+    if not isinstance(now, datetime):
+        raise QueryError("now", f"must be a datetime such as insights.now(), got {type(now).__name__}")
     try:
         if not isinstance(value, str):
             converted = convert(value)

@@ -102,6 +102,25 @@ def test_a_date_whose_year_is_last_has_no_offset(text):
         parse_start(text, now=NOW)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "now", "message"),
+    [
+        (
+            ("2024-02-01", "2024-01-01"),
+            NOW,
+            r"^end_date \(2024-01-01 23:59:59\) is before start_date \(2024-02-01",
+        ),
+        (("yesterday", "last-month"), NOW, "^end_date .* is before start_date"),
+        (("yesterday",), "now", r"^now must be a datetime such as insights\.now\(\), got str"),
+        (("yesterday",), date(2024, 3, 14), "^now must be a datetime .*, got date"),
+    ],
+)
+def test_reversed_ranges_and_other_values_of_now_are_errors(arguments, now, message):
+    """Given an end before the start, or no datetime as now, then the error names it."""
+    with pytest.raises(QueryError, match=message):
+        parse_range(*arguments, now=now)
+
+
 def test_hours_are_counted_in_real_time():
     """Given an aware now after clocks were set forward, then 12h ago is 12 hours ago, not 12 on the clock."""
     now = datetime(2024, 3, 31, 10, tzinfo=ZoneInfo("Europe/London"))
