@@ -16,7 +16,7 @@ import anyio.lowlevel
 import msgspec
 
 from iovox_async._encoding import encode_json
-from iovox_async.errors import IovoxError
+from iovox_async.errors import ConfigurationError, IovoxError
 
 from ._error_response import error_response
 
@@ -187,8 +187,15 @@ async def stream_calls(
         Whether everything was written.
 
     Raises:
+        ConfigurationError: `calls` is no async iterable.
         Exception: the error that ended the stream. If the response had started, the error was written to it.
     """
+    if not hasattr(calls, "__aiter__"):
+        raise ConfigurationError(
+            "calls",
+            f"must be a stream such as insights.stream(...), got {type(calls).__name__}",
+            "Pass the stream itself, without collect().",
+        )
     writer, error, complete = _CallWriter(calls, output_format), None, False
     try:
         if head:

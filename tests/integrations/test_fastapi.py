@@ -35,6 +35,14 @@ async def test_given_no_function_that_makes_a_client_when_the_application_starts
             pass
 
 
+async def test_given_a_list_of_calls_when_it_is_to_be_streamed_then_an_error_says_what_to_pass():
+    """Given a list in the place of a stream, when the response is sent, then an error of the package names what is needed."""
+    with pytest.raises(
+        ConfigurationError, match=r"^calls must be a stream .*, got list\. Pass the stream itself"
+    ):
+        await NDJSONResponse([])({"type": "http", "method": "GET"}, None, None)
+
+
 @pytest.mark.parametrize("position", ["inner", "outer"])
 async def test_given_another_lifespan_when_combined_then_both_states_reach_the_endpoints(position):
     """Given an application's own lifespan, when it runs inside or outside, then both states exist and both are closed."""
