@@ -91,6 +91,21 @@ def test_table_of_calls_cuts_no_time_or_number(sandbox, process_environment, wid
     assert (note in " ".join(output.split())) == (shown < 11)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", ["node_name", "node_name,call_result"])
+def test_summary_on_a_narrow_terminal_has_readable_groups_and_the_calls(process_environment, groups):
+    """Given a narrow terminal, when calls are counted, then figures are left out before names get too short, but not the calls."""
+    args = ("summary", START, START, "--by", groups, "--no-progress")
+    exit_code, output = Terminal(args, process_environment | {"COLUMNS": "30"}).finish()
+    titles, first, *_ = output.splitlines()
+    assert exit_code == 0
+    assert "calls" in titles.split()
+    assert max(map(len, output.splitlines())) <= 30
+    if groups == "node_name":
+        assert titles.startswith("node_name")
+        assert len(first.partition("  ")[0]) >= 12
+
+
 def test_program_of_the_demo_is_not_cut_off(process_environment):
     """Given a narrow terminal, when the demo ends, then every line of its program is printed in full."""
     exit_code, output = Terminal(["demo", "--calls", 100], process_environment | {"COLUMNS": "50"}).finish()

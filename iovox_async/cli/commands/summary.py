@@ -46,6 +46,8 @@ _COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
     "talk_time_mean": ("mean", format_duration),
 }
 _MIN_BAR: Final = 8
+#: Labels are not cut to less than this; some of the figures are left out instead.
+_MIN_LABEL: Final = 12
 
 
 def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[str]:
@@ -186,7 +188,9 @@ def _table(by: Sequence[str], rows: Sequence[Row]) -> str:
     for key, figures in rows:
         shown = [show(figures[name]) for name, (_, show) in _COLUMNS.items()]
         cells.append([*map(_cell, key), *shown])
-    widths = fit_columns(cells)
+    widths = fit_columns(cells, narrowest=_MIN_LABEL)
+    if len(widths) <= len(by):  # not even the number of calls
+        widths = fit_columns(cells)
     space = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths)
     bar_width = min(40, space) if is_terminal("stdout") else 0
     if bar_width >= _MIN_BAR:
