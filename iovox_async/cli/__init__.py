@@ -34,8 +34,12 @@ EXIT_CODES: Final = {
 }
 
 #: What our dependencies import if it is installed, and this process never uses: httpx's own command line with rich and
-#: pygments, and other event loops, for httpcore and tenacity. They take 50 ms each.
-_UNUSED_MODULES: Final = ("httpx._main", "trio", "tornado")
+#: pygments, and other event loops, for httpcore and tenacity, which take 50 ms each; cloudpickle and pyarrow's own stores (those
+#: of the extra `remote` are of fsspec), which take 10 ms together.
+_UNUSED_MODULES: Final = (
+    *("httpx._main", "trio", "tornado", "cloudpickle"),
+    *("pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs"),
+)
 #: New objects that may form cycles, after which the garbage collector runs: more than are imported, which all stay.
 _GC_THRESHOLD: Final = 300_000
 
