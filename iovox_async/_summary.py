@@ -55,11 +55,6 @@ def group_names() -> list[str]:
     return [*_TIMES, *_FIELDS, *_CATEGORIES, *fields]
 
 
-def can_group_by(name: str) -> bool:
-    """Whether calls can be grouped by a name."""
-    return name in group_names()
-
-
 def make_group(name: str) -> tuple[Group, tuple[Field, ...]]:
     """A group by its name, and the fields that it needs."""
     from .arrow._summary import Group
