@@ -52,9 +52,9 @@ _MIN_LABEL: Final = 12
 def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[str]:
     names = [name.lower().replace("-", "_") for name in options.split_commas(values)]
     for name in names:
-        if name not in (names := group_names()):
-            suggestion = did_you_mean(name, names)
-            others = [group for group in names if group not in [*Field]]
+        if name not in (groups := group_names()):
+            suggestion = did_you_mean(name, groups)
+            others = [group for group in groups if group not in [*Field]]
             raise click.BadParameter(
                 f"{name!r} is not a group{suggestion or '.'} Groups are {', '.join(others)}, "
                 "and the fields that iovox fields lists, except transcription_phrases."
