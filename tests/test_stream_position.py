@@ -92,9 +92,10 @@ async def test_a_position_is_rejected_by_another_query(open_session):
 async def test_a_position_that_another_thread_reads_is_never_ahead(open_session, monkeypatch):
     """Given a step that makes calls ready, when the position is read in between, then none of them counts as delivered."""
     sandbox, positions = Sandbox(calls=30, start=START, end=END), set()
+    set_attribute = StreamReader.__setattr__
 
     def set_and_read(reader, name, value):
-        object.__setattr__(reader, name, value)
+        set_attribute(reader, name, value)
         positions.add(reader.position())
 
     async with sandbox.serve() as base_url, open_session(base_url) as insights:
