@@ -22,6 +22,9 @@ __all__ = ["Page", "Window", "request_bounds", "second_before"]
 #: The first second that a date can name.
 FIRST_SECOND: Final = datetime.min  # noqa: DTZ901 - the endpoint's dates have no zone
 
+#: No server limits its pages to fewer rows.
+MANY_ROWS: Final = 20
+
 
 def second_before(second: datetime) -> datetime:
     """The second before, or the same one if there is none."""
@@ -172,6 +175,13 @@ class Page:
     def is_unreadable(self) -> bool:
         """Whether there are rows, of which none has a start that can be read."""
         return bool(self.starts) and all(start is None for start in self.result.starts)
+
+    @property
+    def may_end_in_first_unit(self) -> bool:
+        """Whether it has many rows and none after the first unit of its window, so that a lower page limit may have cut it there."""
+        if self.last is None or len(self.starts) < MANY_ROWS:
+            return False
+        return self.last[0] >= self.first[0] if self.descending else self.last[1] <= self.first[1]
 
     @property
     def is_unit(self) -> bool:

@@ -266,6 +266,9 @@ class WindowPlan:
         else:
             accepted = not self._is_doubtful(page, own_starts)
         claims_end = self.server_limit.claims_end(request, len(starts))
+        if claim is not None and accepted and page.may_end_in_first_unit:
+            # The check may have been cut in the same second as the page that it checks: both say nothing of what follows.
+            claims_end = False
         if page.reached_end or (claims_end and accepted):
             self._record(page, own_starts, page.bounds[1])
             self._queue.replace(index, [self._done(page, window.start, window.stop)])
@@ -317,7 +320,8 @@ class WindowPlan:
     def _request_again(self, index: int, page: Page) -> None:
         """Keeps the seconds that a page is certain to contain completely; the rest of its window is requested again, as a check."""
         rest = Window(*page.rest, reverses_order=page.window.reverses_order)
-        self._queue.join_following(index, rest, page)
+        if not page.may_end_in_first_unit:
+            self._queue.join_following(index, rest, page)
         rest.claim = Claim.of(page, rest)
         self._keep_complete(index, page, [rest])
 

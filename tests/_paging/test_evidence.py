@@ -167,6 +167,18 @@ def test_a_page_limit_that_sinks_loses_no_call(sinks_after: int, concurrency: in
 
 
 @pytest.mark.finding("A2")
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("busy", [90, 150])
+def test_a_page_limit_that_sinks_below_the_calls_of_a_second_loses_no_call(busy: int, descending: bool):
+    """Given a page limit that sinks below the calls of one second while they are read, whenever it does, then all are delivered."""
+    seconds = sorted([*smooth(random.Random(3), 300, 30), *[15 * DAY] * busy])
+    for sinks_after in range(1, 12):
+        cap = lambda request, rows, last=sinks_after: rows[: 100 if request <= last else 60]  # noqa: E731
+        server = server_of(seconds, faults=cap)
+        assert read(server, 30, limit=200, descending=descending) == {row.id for row in server.live}
+
+
+@pytest.mark.finding("A2")
 @pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("fewest", [90, 50])
 def test_a_page_limit_in_bytes_loses_no_call(fewest: int, concurrency: int):
