@@ -14,6 +14,7 @@ expected, or up to the end of the range while nothing reliable is expected. That
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -111,6 +112,8 @@ class Evidence:
         self._traffic = Traffic()
         self._overlap_rows: float = OVERLAP_ROWS
         self._rejected = 0
+        #: The bounds and limits of the requests whose pages were wrong.
+        self._wrong_requests: set[tuple[datetime, datetime, int]] = set()
 
     def record(
         self,
@@ -268,12 +271,21 @@ class Evidence:
         """Records a check that found nothing new: gaps are longer than assumed, so requests must reach further."""
         self._overlap_rows = min(2 * self._overlap_rows, MAX_PAGE_ROWS)
 
+    def unused_limit(self, claim: Claim | None, start: datetime, stop: datetime, limit: int) -> int:
+        """The limit of a request, or another one if a cache might answer it with a page that is doubted or was wrong."""
+        used = self._wrong_requests if claim is None else {*self._wrong_requests, claim.bounds}
+        # A check that is full would prove nothing.
+        lower = range(limit, limit - 1 if claim is None else claim.rows, -1)
+        limits = itertools.chain(lower, range(limit, MAX_PAGE_ROWS + 1), range(limit - 1, 0, -1))
+        return next((number for number in limits if (start, stop, number) not in used), limit)
+
     def reject(self, claim: Claim, new_rows: int) -> None:
         """Records a check that found `new_rows` rows which the page of `claim` left out.
 
         Raises:
             PagingError: this has happened too often.
         """
+        self._wrong_requests.add(claim.bounds)
         if new_rows < CLEAR_ROWS:
             return
         if claim.rows:

@@ -204,9 +204,7 @@ class WindowPlan:
         else:
             stop += min(beyond, max(0.0, (self._stop - stop) / SECOND)) * SECOND
         start, stop = self._hours.bound_before(start), self._hours.bound_after(stop)
-        if window.claim is not None and window.claim.bounds == (start, stop, limit):
-            # A cache must not answer the check with the page it checks; and a full page would prove nothing.
-            limit = limit - 1 if window.claim.rows < limit - 1 else min(limit + 1, MAX_PAGE_ROWS)
+        limit = self._evidence.unused_limit(window.claim, start, stop, limit)
         largest = self.server_limit.largest_page
         return PageRequest(start, stop, order, limit, attempts=window.attempts, largest_page=largest)
 

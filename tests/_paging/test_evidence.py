@@ -44,6 +44,19 @@ def once(number: int, change: Callable[[list[Row]], list[Row]]) -> Callable[[int
     return lambda request, rows: change(rows) if request == number else rows
 
 
+def remember_responses(server: Server) -> None:
+    """Puts a cache before a server, which returns the first response to equal requests for ever."""
+    serve, responses = server.serve, {}
+
+    def cached(request):
+        key = (request.start, request.stop, request.order, request.limit, request.page)
+        if key not in responses:
+            responses[key] = serve(request)
+        return responses[key]
+
+    server.serve = cached  # type: ignore[method-assign]
+
+
 FAULTS = {
     "empty": lambda rows: [],
     "three quarters": lambda rows: rows[: len(rows) * 3 // 4],
@@ -242,18 +255,23 @@ def test_a_cache_cannot_confirm_what_it_hides(descending: bool):
     seconds = smooth(random.Random(6), CALLS, 30)
     for number in range(1, 30):
         server = server_of(seconds, faults=once(number, FAULTS["empty"]))
-        serve, cache = server.serve, {}
-
-        def cached(request, serve=serve, cache=cache):
-            key = (request.start, request.stop, request.order, request.limit, request.page)
-            if key not in cache:
-                cache[key] = serve(request)
-            return cache[key]
-
-        server.serve = cached  # type: ignore[method-assign]
+        remember_responses(server)
         ids = read(server, 30, concurrency=4, descending=descending)
         assert ids is not None
         assert CALLS - len(ids) <= 1
+
+
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("calls", [1, 2, 5])
+def test_a_cached_empty_response_of_few_calls_is_not_requested_twice(calls: int, descending: bool):
+    """Given a cache that keeps a wrongly empty response, when few calls are read in pages as small, then all are delivered."""
+    for limit in range(1, calls + 2):
+        for number in range(1, 4 * calls):
+            server = server_of(range(0, 10 * calls, 10), faults=once(number, FAULTS["empty"]))
+            remember_responses(server)
+            ids = read(server, 1, limit=limit, descending=descending)
+            assert ids == {row.id for row in server.live}, (limit, number)
+            assert len(server.served) < 60
 
 
 @pytest.mark.finding("A9")

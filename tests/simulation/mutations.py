@@ -177,11 +177,11 @@ _ALL = (
     Mutation(
         "check-equals-claim",
         "The check of a page may be the same request, which a cache answers with the same page.",
-        f"{_PAGING}.windows",
+        f"{_PAGING}.evidence",
         (
             (
-                "        if window.claim is not None and window.claim.bounds == (start, stop, limit):\n",
-                "        if False:\n",
+                "        used = self._wrong_requests if claim is None else {*self._wrong_requests, claim.bounds}\n",
+                "        used = self._wrong_requests\n",
             ),
         ),
     ),

@@ -127,6 +127,10 @@ FOUND = {
         '{"seed": 593185947, "starts": [5.0, 5.0], "motions": ["swap"], "rate": 0.7, "outage": [0.0, 60.0], "latency": 20.0, '
         '"concurrency": 64, "timeout": 5.0, "first_page": 2, "uses": [{"end": 10}]}'
     ),
+    "a cache that repeats a wrongly empty response, of a request whose check is a full page": (
+        '{"seed": 821180521, "starts": [0], "slip": "empty-first", "cached": true, "concurrency": 1, "page_size": 2, '
+        '"uses": [{"end": 3}]}'
+    ),
     "a server that refuses connections after a response that was cancelled": (
         '{"seed": 620372853, "starts": [328678.0, 329358.0, 329781.0], "outage": [0.5, 60.5], "latency": 1.0, '
         '"concurrency": 1, "uses": [{"start": 285480, "end": 345600, "open": true, "fields": "default", '
