@@ -89,7 +89,9 @@ class Claim:
         request = page.request
         until = max(rest.start, request.start + SECOND) if page.descending else min(rest.stop, request.stop)
         bounds = request.start, request.stop, request.limit
-        return cls(page.rows_of_rest(), len(page.starts), request.limit, bounds, until, page.is_unreadable)
+        return cls(
+            page.rows_of_rest(), len(page.starts), request.limit, bounds, until, page.result.is_unreadable
+        )
 
 
 class Evidence:

@@ -71,6 +71,8 @@ class PagePlan:
         #: The first page that claims to be the last.
         self._claim: int | None = None
         self._contradictions = 0
+        #: The pages without a readable start, each of which was requested again.
+        self._unreadable: set[int] = set()
         self._requests: list[PageRequest] = []
         #: Requests in flight whose pages are requested again.
         self._stale: list[PageRequest] = []
@@ -147,9 +149,14 @@ class PagePlan:
             return
         self._requests = [other for other in self._requests if other is not request]
         rows = len(result.starts)
-        self.server_limit.record_page(result, request.limit)
         if self._last_page is not None and request.page > self._last_page:
             return
+        if result.is_unreadable and request.page not in self._unreadable:
+            # A second request tells errors, which came instead of calls, from calls whose starts cannot be read.
+            self._unreadable.add(request.page)
+            self._read_again_from(request.page)
+            return
+        self.server_limit.record_page(result, request.limit)
         claims_end = self.server_limit.claims_end(request, rows)
         ids = result.ids()
         # A call that is listed twice counts once: page 2 must not begin after more calls than page 1 contains.

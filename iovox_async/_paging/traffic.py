@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Traffic"]
 
 HOUR: Final = timedelta(hours=1)
+HOUR_SECONDS: Final = HOUR.total_seconds()
 WEEK: Final = timedelta(days=7)
 HOURS_OF_WEEK: Final = 7 * 24
 #: Hours of a page to measure, at most.
@@ -26,26 +27,25 @@ COMPARED_HOURS: Final = 12
 COMPARED_SECONDS: Final = 1_800
 
 
-def _hours(start: datetime, stop: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """Splits a time at full hours, from `start` on; backwards if `stop` is before it."""
-    full = start.replace(minute=0, second=0, microsecond=0)
+def _hours(start: datetime, stop: datetime) -> Iterator[tuple[int, float]]:
+    """Splits a time at full hours, from `start` on, backwards if `stop` is before it: the hours of the week, and seconds in each."""
+    left = abs((stop - start).total_seconds())
+    number, step = start.weekday() * 24 + start.hour, 1
+    seconds = start.minute * 60 + start.second + start.microsecond / 1e6
     if start < stop:
-        for _ in range(MAX_HOURS):
-            full += HOUR
-            if full >= stop:
-                yield start, stop
-                return
-            yield start, full
-            start = full
-    elif start > stop:
-        if full == start:
-            full -= HOUR
-        for _ in range(MAX_HOURS):
-            if full <= stop:
-                yield stop, start
-                return
-            yield full, start
-            start, full = full, full - HOUR
+        seconds = HOUR_SECONDS - seconds
+    else:
+        step = -1
+        if not seconds:
+            number, seconds = (number - 1) % HOURS_OF_WEEK, HOUR_SECONDS
+    for _ in range(MAX_HOURS):
+        if left <= seconds:
+            if left:
+                yield number, left
+            return
+        yield number, seconds
+        left -= seconds
+        number, seconds = (number + step) % HOURS_OF_WEEK, HOUR_SECONDS
 
 
 class Traffic:
@@ -53,7 +53,7 @@ class Traffic:
 
     def __init__(self) -> None:
         self._calls = 0
-        self._seconds = 0.0
+        self._seconds = self._average = 0.0
         self._by_hour = [(0, 0.0)] * 24
         self._by_weekly_hour = [(0, 0.0)] * HOURS_OF_WEEK
         #: Calls per second expected in an hour of the week, and calls expected in a week, until more is measured.
@@ -63,29 +63,27 @@ class Traffic:
         self._hours_compared = 0
         self._expected = self._squares = 0.0
 
-    @property
-    def average(self) -> float:
-        """Calls per second, of all times measured."""
-        return self._calls / max(1.0, self._seconds)
-
     def add(self, start: datetime, stop: datetime, starts: list[datetime]) -> None:
         """Adds the calls of `[start, stop)`, whose starts are in ascending order."""
         self._calls += len(starts)
         self._seconds += max(0.0, (stop - start) / SECOND)
+        self._average = self._calls / max(1.0, self._seconds)
         self._rates.clear()
         self._week = None
         index = bisect_left(starts, start)
-        for begin, end in _hours(start, stop):
+        end = start.replace(minute=0, second=0, microsecond=0)
+        for number, seconds in _hours(start, stop):
+            end = stop if stop - end <= HOUR else end + HOUR
             after = bisect_left(starts, end, index)
-            calls, seconds, hour = after - index, (end - begin) / SECOND, begin.hour
+            calls, hour = after - index, number % 24
             index = after
             if self._by_hour[hour][1] >= COMPARED_SECONDS:
-                expected = self.rate(begin) * seconds
+                expected = self._rate_of(number) * seconds
                 self._expected += expected
                 self._squares += (calls - expected) ** 2
                 self._hours_compared += 1
-            for bins, number in ((self._by_hour, hour), (self._by_weekly_hour, begin.weekday() * 24 + hour)):
-                bins[number] = (bins[number][0] + calls, bins[number][1] + seconds)
+            for bins, position in ((self._by_hour, hour), (self._by_weekly_hour, number)):
+                bins[position] = (bins[position][0] + calls, bins[position][1] + seconds)
             self._rates.clear()
 
     @property
@@ -94,26 +92,24 @@ class Traffic:
         is_measured = self._hours_compared >= COMPARED_HOURS and self._expected > 0
         return self._squares / self._expected if is_measured else None
 
-    def rate(self, at: datetime) -> float:
-        """Calls per second expected at a time."""
-        return self._rate_of(at.weekday() * 24 + at.hour)
-
     def _rate_of(self, number: int) -> float:
+        """Calls per second expected in an hour of the week."""
         if (rate := self._rates.get(number)) is None:
-            rate = self.average
-            if rate > 0:
-                for calls, seconds in (self._by_hour[number % 24], self._by_weekly_hour[number]):
-                    rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
+            rate = self._average
+            if rate:
+                calls, seconds = self._by_hour[number % 24]
+                rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
+                calls, seconds = self._by_weekly_hour[number]
+                rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
             self._rates[number] = rate
         return rate
 
     def measured_share(self, start: datetime, stop: datetime) -> float:
         """The share of `[start, stop)` in hours of the week that have been measured."""
         measured = total = 0.0
-        for begin, end in _hours(start, stop):
-            seconds = (end - begin).total_seconds()
+        for number, seconds in _hours(start, stop):
             total += seconds
-            if self._by_weekly_hour[begin.weekday() * 24 + begin.hour][1]:
+            if self._by_weekly_hour[number][1]:
                 measured += seconds
         return measured / total if total else 0.0
 
@@ -121,17 +117,17 @@ class Traffic:
         """Calls expected in `[start, stop)`."""
         if stop - start <= WEEK:
             hours = _hours(start, max(start, stop))
-            return sum([self.rate(begin) * (end - begin).total_seconds() for begin, end in hours])
+            return sum([self._rate_of(number) * seconds for number, seconds in hours])
         if self._week is None:
-            self._week = sum(map(self._rate_of, range(HOURS_OF_WEEK))) * HOUR.total_seconds()
+            self._week = sum(map(self._rate_of, range(HOURS_OF_WEEK))) * HOUR_SECONDS
         return (stop - start) / WEEK * self._week
 
     def time_of(self, calls: float, start: datetime, stop: datetime) -> float:
         """The seconds from `start`, but not beyond `stop`, in which so many calls are expected; backwards if `stop` is before."""
         total = abs(stop - start) / SECOND
         passed = expected = 0.0
-        for begin, end in _hours(start, stop):
-            seconds, rate = (end - begin).total_seconds(), self.rate(begin)
+        for number, seconds in _hours(start, stop):
+            rate = self._rate_of(number)
             if expected + rate * seconds >= calls:
                 return passed + (calls - expected) / rate
             expected += rate * seconds

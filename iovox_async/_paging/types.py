@@ -91,6 +91,11 @@ class PageResult:
     ids: Callable[[], Sequence[int | None]]
     ties: Sequence[int] | None = None
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there are rows, of which none has a start that can be read."""
+        return bool(self.starts) and all(start is None for start in self.starts)
+
     def count_calls(self) -> int:
         """The number of calls: fewer than the rows if the server has listed a call twice after it cut the page."""
         ids = self.ids()

@@ -172,11 +172,6 @@ class Page:
         return self.window.vain_pages + 1 if is_vain else 0
 
     @property
-    def is_unreadable(self) -> bool:
-        """Whether there are rows, of which none has a start that can be read."""
-        return bool(self.starts) and all(start is None for start in self.result.starts)
-
-    @property
     def may_end_in_first_unit(self) -> bool:
         """Whether it has many rows and none after the first unit of its window, so that a lower page limit may have cut it there."""
         if self.last is None or len(self.starts) < MANY_ROWS:

@@ -234,9 +234,8 @@ class WindowPlan:
             self._early_page.receive(result)
             return
         self._accept(request, result)
-        if taken := self._early_page.take_over(
-            self._queue.windows, is_full=len(result.starts) >= request.limit
-        ):
+        is_full = len(result.starts) >= request.limit
+        if taken := self._early_page.take_over(self._queue.windows, is_full=is_full):
             self._accept(*taken)
 
     def _accept(self, request: PageRequest, result: PageResult) -> None:
@@ -254,7 +253,7 @@ class WindowPlan:
             self._accept_second(index, request, result, starts)
             return
         own_starts = page.starts_in(window.start, window.stop)
-        unreadable, claim = page.is_unreadable, window.claim
+        unreadable, claim = result.is_unreadable, window.claim
         if unreadable:
             # A second request tells errors, which came instead of calls, from calls whose starts cannot be read.
             accepted = claim is not None and claim.is_unreadable

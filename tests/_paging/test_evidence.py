@@ -418,6 +418,17 @@ def test_one_short_page_loses_no_call_by_page_numbers(fault: str, concurrency: i
         assert ids is None or ids == sorted(row.id for row in server.live), number
 
 
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("rows", [1, 30])
+def test_one_list_of_errors_loses_no_call_by_page_numbers(rows: int, concurrency: int):
+    """Given one page that lists errors, when calls are read by page numbers, then all are delivered, or a PagingError is raised."""
+    for number in range(1, 10):
+        server = server_of(range(600), faults=once(number, lambda _: [Row(None, -1)] * rows))  # type: ignore[arg-type]
+        ids = read_pages(server, 600, concurrency=concurrency)
+        assert ids is not None
+        assert sorted(set(ids) - {-1}) == sorted(row.id for row in server.live), number
+
+
 @pytest.mark.finding("A2")
 def test_a_page_limit_that_sinks_is_an_error_by_page_numbers():
     """Given a page limit that sinks, when calls are read by page numbers, then a PagingError is raised: the numbers have lost their meaning."""
