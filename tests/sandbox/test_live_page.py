@@ -172,6 +172,31 @@ async def test_given_a_counting_page_when_it_closes_then_counting_ends(monkeypat
         assert sandbox.stats.abandoned
 
 
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+async def test_given_a_server_of_any_asgi_version_when_a_browser_disconnects_then_counting_ends(version):
+    """Given a server of any version of ASGI, when the browser disconnects while nothing is sent, then counting ends."""
+    ended, sent = asyncio.Event(), asyncio.Event()
+
+    async def lines():
+        try:
+            yield b"{}"
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def receive():
+        await sent.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message.get("body"):
+            sent.set()
+
+    scope = {"type": "http", "method": "GET", "asgi": {"version": "3.0", "spec_version": version}}
+    await page_module._CountsResponse(lines())(scope, receive, send)
+    assert ended.is_set()
+
+
 async def test_given_an_open_page_when_the_sandbox_stops_then_it_stops_at_once():
     """Given an open page, when the sandbox stops, then it does not wait for the page."""
     sandbox = Sandbox(calls=100, start=START, end=END)

@@ -23,6 +23,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
+import anyio
 import msgspec
 
 from iovox_async._encoding import encode_json
@@ -191,9 +192,18 @@ class _CountsResponse(StreamingResponse):
         super().__init__(lines, headers=HEADERS, media_type=NDJSON)
         self._lines = lines
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with contextlib.aclosing(self._lines):
-            await super().__call__(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as in ASGI
+        async def end_with_connection() -> None:
+            # Starlette does this only with servers of ASGI below 2.4. Others raise an OSError when the next line is sent.
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            tasks.cancel_scope.cancel()
+
+        async with contextlib.aclosing(self._lines), anyio.create_task_group() as tasks:
+            tasks.start_soon(end_with_connection)
+            with contextlib.suppress(OSError):
+                await self.stream_response(send)
+            tasks.cancel_scope.cancel()
 
 
 async def _get_live(connection: HTTPConnection) -> LiveState:
