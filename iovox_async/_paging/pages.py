@@ -17,7 +17,9 @@ Invariants:
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from .._params.account_time import UncutHours
@@ -71,8 +73,9 @@ class PagePlan:
         #: The first page that claims to be the last.
         self._claim: int | None = None
         self._contradictions = 0
-        #: The pages without a readable start, each of which was requested again.
+        #: The pages without a readable start that were requested again, and those of them whose request is still to be made.
         self._unreadable: set[int] = set()
+        self._again: list[int] = []
         self._requests: list[PageRequest] = []
         #: Requests in flight whose pages are requested again.
         self._stale: list[PageRequest] = []
@@ -110,12 +113,12 @@ class PagePlan:
         self._results.clear()
 
     def can_request(self, *, ahead: bool) -> bool:
-        page = self._requested + 1
+        page = self._again[0] if self._again else self._requested + 1
         if (self._last_page is not None and page > self._last_page) or (
             self._one_at_a_time and self._requests
         ):
             return False
-        if self._claim is not None:
+        if self._claim is not None and not self._again:
             # A page in flight may claim to be the last too: only the first that does is requested again.
             return not self._requests
         return page == self._delivered + 1 or (ahead and page <= self._delivered + self._max_ahead)
@@ -125,9 +128,12 @@ class PagePlan:
         return request not in self._requests[1:]
 
     def next_request(self) -> PageRequest:
-        if self._claim is None:
-            self._requested += 1
-        page = self._requested if self._claim is None else self._claim
+        if self._again:
+            page = self._again.pop(0)
+        elif self._claim is not None:
+            page = self._claim
+        else:
+            page = self._requested = self._requested + 1
         request = PageRequest(
             *self._bounds,
             self._order,
@@ -135,7 +141,7 @@ class PagePlan:
             page=page,
             largest_page=self.server_limit.largest_page,
         )
-        self._requests.append(request)
+        insort(self._requests, request, key=attrgetter("page"))
         return request
 
     def accept(self, request: PageRequest, result: PageResult) -> None:
@@ -154,7 +160,8 @@ class PagePlan:
         if result.is_unreadable and request.page not in self._unreadable:
             # A second request tells errors, which came instead of calls, from calls whose starts cannot be read.
             self._unreadable.add(request.page)
-            self._read_again_from(request.page)
+            if self._claim is None or request.page < self._claim:  # which is requested again anyway
+                insort(self._again, request.page)
             return
         self.server_limit.record_page(result, request.limit)
         claims_end = self.server_limit.claims_end(request, rows)
@@ -174,6 +181,7 @@ class PagePlan:
         self._results[request.page] = result.body, ids, in_range
         if claims_end:
             self._claim = min(request.page, self._claim or request.page)
+            self._again = [page for page in self._again if page < self._claim]
         if self._claim is None:
             return
         if any(ids for page, (_, ids, _) in self._results.items() if page > self._claim):
@@ -195,12 +203,13 @@ class PagePlan:
         self._stale += [request for request in self._requests if request.page >= page]
         self._requests = [request for request in self._requests if request.page < page]
         self._results = {other: value for other, value in self._results.items() if other < page}
+        self._again = [other for other in self._again if other < page]
         self._requested, self._claim = page - 1, None
         self._one_at_a_time = page == 1
 
     def _check_not_repeated(self, page: int, ids: tuple[int | None, ...]) -> None:
-        if None in ids:
-            # Rows without ids cannot be told apart.
+        if all(call_id is None for call_id in ids):
+            # Pages without ids cannot be told apart.
             return
         other = self._page_of_ids.setdefault(hash(ids), page)
         if other != page:

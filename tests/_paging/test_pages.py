@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from support.model_server import Motion, Row, Server, at, examples, pull
@@ -155,6 +156,30 @@ def test_pages_without_ids_are_not_compared():
     plan.accept(plan.next_request(), page())
     assert list(plan.next_rows().rows) == []
     assert plan.done
+
+
+@pytest.mark.fault(38)
+def test_pages_of_which_some_rows_have_ids_are_compared():
+    """Given a page that is answered with the one before it, when some of its rows have no id, then a PagingError is raised."""
+    plan = plan_of(3, 1)
+    plan.accept(plan.next_request(), page(1, None, 3))
+    with pytest.raises(PagingError, match="pages 1 and 2 are the same"):
+        plan.accept(plan.next_request(), page(1, None, 3))
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_pages_without_readable_starts_are_each_requested_twice(concurrency: int):
+    """Given calls whose starts cannot be read, when they are read by page numbers, then all come, and no page is requested more than twice."""
+    server = Server(random.Random(1), 1000)
+    server.fill(map(at, range(30)))
+    plan = plan_of(1, concurrency)
+    serve = server.serve
+    server.serve = lambda request: (  # type: ignore[method-assign]
+        evolve(result := serve(request), starts=[None] * len(result.starts))
+    )
+    result = pull(plan, server, concurrency=concurrency, patient=False)
+    assert [row.id for row in result.rows] == [1000 + number for number in range(30)]
+    assert result.requests <= 2 * 30 + 2 + concurrency
 
 
 def test_rows_with_a_repeated_id_are_dropped_and_counted():
