@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .deadline import NetworkDeadline
     from .engines import Engine
 
-__all__ = ["ResponseBody", "check_response"]
-
 #: Blocks that are smaller are joined before they are decoded, up to so many: a server may send chunks of single bytes.
 _SMALL_BLOCK: Final = 4 * 1024
 _MOST_JOINED: Final = 64

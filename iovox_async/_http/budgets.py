@@ -14,8 +14,6 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BUDGET_CAPACITY", "BUDGET_RESERVE", "BUDGET_SHARE", "STREAM_BYTES", "PageBudget", "RetryBudget"]
-
 #: Retries that a session may send before its first success.
 BUDGET_RESERVE: Final = 20
 #: Retries that each success adds.

@@ -19,8 +19,6 @@ from .urls import check_base_url, format_address, parse_proxy
 if TYPE_CHECKING:
     from .engines import Transport
 
-__all__ = ["Connections", "OpenConnections"]
-
 
 class OpenConnections(msgspec.Struct, frozen=True):
     """What requests need of an open session.

@@ -11,8 +11,6 @@ import anyio
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["NetworkDeadline"]
-
 #: What is not worth another timer: a share of the limit, at least these seconds.
 _TOLERANCE: Final = 0.05
 _SHORTEST: Final = 0.001

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from .sockets import AsyncioStream
 
-__all__ = ["DirectBody", "without_body"]
-
 _STATUS: Final = b"HTTP/1.1 200 "
 #: The end of a head, as h11 finds it.
 _END: Final = re.compile(rb"\n\r?\n")

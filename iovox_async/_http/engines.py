@@ -27,16 +27,6 @@ if TYPE_CHECKING:
     #: What sends one request.
     Transport: TypeAlias = httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport
 
-__all__ = [
-    "Engine",
-    "EngineName",
-    "check_engine",
-    "describe_type",
-    "is_installed",
-    "load_engine",
-    "load_pool_package",
-]
-
 EngineName: TypeAlias = Literal["httpx", "httpx2"]
 #: The package of the connection pool below each library.
 _POOL_PACKAGES: Final[dict[EngineName, str]] = {"httpx": "httpcore", "httpx2": "httpcore2"}

@@ -22,8 +22,6 @@ from .failures import RetryableFailure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CONNECTION_HINT", "convert_exception"]
-
 #: Characters of a library's message that are kept.
 MESSAGE_LENGTH: Final = 120
 CONNECTION_HINT: Final = Wording(

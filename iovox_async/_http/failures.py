@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..errors import RequestError
 
-__all__ = ["RetryableFailure", "is_splittable"]
-
 
 class RetryableFailure(Exception):
     """Carries an error that a retry may avoid, from `Endpoint` to `RequestThrottle`. Never leaves this package.

@@ -14,8 +14,6 @@ from .engines import describe_type
 if TYPE_CHECKING:
     from .engines import Engine
 
-__all__ = ["RequestHeaders", "ResponseHeaders", "check_headers", "secret_values", "user_agent"]
-
 #: Names and values as they are sent.
 RequestHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 

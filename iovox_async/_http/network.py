@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = [
-    "CLOSE_SECONDS",
-    "ConnectionLog",
-    "PoolTransport",
-    "TrackingBackend",
-    "close_quietly",
-    "with_tracked_connections",
-]
-
 #: Seconds that an idle connection is kept open.
 KEEPALIVE_SECONDS: Final = 30
 #: Seconds that closing a response or a connection may take.

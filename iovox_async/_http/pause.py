@@ -12,8 +12,6 @@ from ..errors import RequestError, RequestTimeout, ResponseError, TransportError
 if TYPE_CHECKING:
     from .failures import RetryableFailure
 
-__all__ = ["Pause"]
-
 
 class Pause(msgspec.Struct, eq=False):
     """All requests wait, because of a fault that concerns them all: the server is unreachable, or limits requests.

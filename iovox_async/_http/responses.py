@@ -21,8 +21,6 @@ from .failures import RetryableFailure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["error_for_status"]
-
 #: Status codes that are retried, besides 429. Source: the endpoint's table (500) and common practice (the others).
 RETRYABLE: Final = frozenset({408, 425, 500, 502, 503, 504, *range(520, 530)})
 #: Status codes that may be caused by the size of the request.

@@ -24,8 +24,6 @@ from .direct_body import without_body
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AsyncioBackend", "AsyncioStream"]
-
 #: Bytes waiting for the pool, beyond which no more are received; asyncio receives up to 256 KB at once.
 _MAX_WAITING: Final = 64 * 1024
 #: Seconds until the next address of a host is tried as well (RFC 8305).

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from types import FrameType
 
-__all__ = ["TaskSupervisor", "caller_location"]
-
 T = TypeVar("T")
 
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("iovox_async")
 
-__all__ = ["RequestThrottle"]
-
 #: Seconds after a 401 or 403 during which nothing is sent: many rejected requests might get the account locked.
 REFUSED_SECONDS: Final = 30.0
 #: The first back-off after 429 and 503 is longer than that after other faults, by this factor.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["ThrottleView"]
-
 
 class ThrottleView:
     """Lets fewer requests at a time through to another throttle, which limits and retries them together with all others.

@@ -26,8 +26,6 @@ from .engines import is_installed
 if TYPE_CHECKING:
     from .engines import Engine
 
-__all__ = ["Trust", "Verify", "check_verify", "create_context", "unused_context"]
-
 #: The values of the argument `verify`.
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
 

@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from .._parsing.page import PageBuilder, RawPage
     from .connections import Connections, OpenConnections
 
-__all__ = ["MAX_PAGE_BYTES", "Endpoint"]
-
 #: Bytes of the largest page accepted, as sent and as decoded, unless the session sets another limit.
 MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 #: Characters of a message about a page, at most. Messages are cut after they are masked.

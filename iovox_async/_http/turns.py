@@ -16,8 +16,6 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-__all__ = ["DECODING", "RECEIVING", "REQUESTING", "take_turn"]
-
 #: What comes first. Of responses that no reader waits for, the one that began first: its number is added.
 REQUESTING: Final = 0
 DECODING: Final = 1

@@ -14,8 +14,6 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-__all__ = ["check_base_url", "format_address", "format_origin", "parse_proxy"]
-
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 #: Characters that no host name has; the URL of a response may have any.
 _INVALID_HOST: Final = r"[\x00-\x20\x7f\"#%/<>?@\[\]\\^`{|}]"

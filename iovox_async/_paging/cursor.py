@@ -15,8 +15,6 @@ from attrs import frozen
 from .._redaction import shorten_repr
 from ..errors import QueryError
 
-__all__ = ["Cursor"]
-
 _FORMAT: Final = re.compile(
     r"1([ad])-(\d{8}T\d{6})-(\d{8}T\d{6})-(\d{8}T\d{6})-(-?\d{1,40})?-([0-9a-f]{10})", re.ASCII
 )

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from .types import PageRequest, PageResult
     from .window import Window
 
-__all__ = ["EarlyPage"]
-
 #: The rows of a full page, as a multiple of those of the small one, that are worth a request.
 MIN_RATIO: Final = 2
 

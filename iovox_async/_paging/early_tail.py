@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from .window import Window
 
-__all__ = ["EarlyTail"]
-
 
 @define(eq=False)
 class EarlyTail:

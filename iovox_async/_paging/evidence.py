@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from .window import Page, Window
 
-__all__ = ["CHECK_ROWS", "Claim", "Evidence"]
-
 #: Rows of a request that checks a claim: it is answered quickly, and differs from the request it checks.
 CHECK_ROWS: Final = 250
 #: A request reaches past its window by the time in which this many calls are expected. Simulated: with 20, smooth and daily

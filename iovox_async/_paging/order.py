@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from .types import PageResult
 
-__all__ = ["DeliveryOrder", "RowsOfPage", "last_listed", "rows_of_page"]
-
 T = TypeVar("T")
 #: Of a page its body, some of its rows, and their ids and, unless all are in one second, seconds.
 RowsOfPage = tuple[Any, "Sequence[int]", "Sequence[int | None]", "Sequence[datetime]"]

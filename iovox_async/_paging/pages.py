@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-__all__ = ["PagePlan"]
-
 #: How often pages are requested again because a later page contradicts one that claimed to be the last.
 MAX_CONTRADICTIONS: Final = 3
 

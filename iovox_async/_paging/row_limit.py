@@ -10,8 +10,6 @@ from typing import Final
 
 from .types import MAX_PAGE_ROWS
 
-__all__ = ["RowLimit"]
-
 #: Full pages after which the size is doubled, at least and at most.
 MIN_PAGES: Final = 16
 MAX_PAGES: Final = 1_024

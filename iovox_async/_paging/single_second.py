@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-__all__ = ["SingleSecondReader"]
-
 #: Rounds of step 2, and then passes of step 4, before giving up.
 MAX_ROUNDS: Final = 8
 #: Pages of one pass: more than any second holds, unless calls arrive as fast as they are read.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .._params.account_time import ClockReading
     from ..query import InsightsQuery
 
-__all__ = ["FINALITY_DELAY", "Paging", "ReadSpec", "add_fields", "resolve", "to_local_time"]
-
 #: How long after its start a call may still arrive or change: long calls, late delivery, transcription.
 FINALITY_DELAY: Final = timedelta(hours=2)
 

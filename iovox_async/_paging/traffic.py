@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-__all__ = ["Traffic"]
-
 HOUR: Final = timedelta(hours=1)
 HOUR_SECONDS: Final = HOUR.total_seconds()
 WEEK: Final = timedelta(days=7)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from .types import ServerPageLimit
 
-__all__ = ["rest_of_truncated"]
-
 
 def rest_of_truncated(page: Page, descending: bool, server_limit: ServerPageLimit) -> list[Window]:
     """The windows of the seconds that a page did not finish.

@@ -17,18 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-__all__ = [
-    "LAST_SECOND",
-    "MAX_PAGE_ROWS",
-    "SECOND",
-    "PageRequest",
-    "PageResult",
-    "RowSlice",
-    "ServerPageLimit",
-    "check_rows",
-    "fill_missing_starts",
-]
-
 SECOND: Final = timedelta(seconds=1)
 #: The last second that may be requested: one more second must follow it.
 LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .evidence import Claim
     from .single_second import SingleSecondReader
 
-__all__ = ["Page", "Window", "request_bounds", "second_before"]
-
 #: The first second that a date can name.
 FIRST_SECOND: Final = datetime.min  # noqa: DTZ901 - the endpoint's dates have no zone
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from .types import PageRequest, RowSlice
     from .window import Page, Window
 
-__all__ = ["WindowQueue"]
-
 
 @define(eq=False)
 class WindowQueue:

@@ -51,8 +51,6 @@ from .window_queue import WindowQueue
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["WindowPlan"]
-
 #: Rows of the very first request, which measures the traffic and is answered quickly.
 FIRST_PAGE_ROWS: Final = 250
 #: How often a window that keeps failing is split, at most, without a success in between.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["MEMORY_POOL", "call", "cast", "is_in", "take"]
-
 MEMORY_POOL: Final = pa.system_memory_pool()
 _WITHOUT_CHECK: Final = TakeOptions(boundscheck=False)
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .._parsing.page import PageBuilder, RawPage
     from ._batches import BatchReader
 
-__all__ = ["PAGE_BYTES", "LatePages"]
-
 #: Bytes of JSON to aim at in a page, more than for records: each request costs the event loop a millisecond or two, and columns take
 #: a third of the memory of their JSON.
 PAGE_BYTES: Final = 5_000_000

@@ -12,8 +12,6 @@ from attrs import define, field, frozen
 
 from ..errors import QueryError
 
-__all__ = ["Group", "GroupTotals", "Summary"]
-
 #: More groups than this, each a few hundred bytes, are refused.
 MAX_GROUPS: Final = 100_000
 ANSWERED: Final = "ANSWERED"
