@@ -10,11 +10,13 @@ The steps; each is taken only if the one before proved nothing:
    deleted in between, and a call of page 2 moved up. An empty page 2 proves nothing, because the server has more rows. A
    full page 2 that lists that call twice proves nothing either: a list that contains calls twice may go on after it.)
    After a page 1 of one or two rows, page 2 has none of them, so it is requested once more in the end: the rows of page 1
-   may have been deleted for the moment of page 2, and have come back.
+   may have been deleted for the moment of page 2, and have come back. So it is after a page 1 that is full or has so many
+   rows that the server may have a lower limit: page 2 may have been cut after its first row.
 3. Page 1 with the largest limit.
 4. Passes over all pages by `id`, which has no ties, until a pass contains every call of the pass before, of which no id
    was on two pages. (A call moves out of a pass only if one before it is deleted, and the deleted call is missing from
-   the next pass, unless it was inserted during the pass itself, which moves another id onto two pages.) Or until three
+   the next pass, unless it was inserted during the pass itself, which moves another id onto two pages. If it contains
+   others as well, the pass before may have been cut, so one more pass must contain all its calls.) Or until three
    passes list the same ids in the same order, each perhaps twice: the server's list contains them twice.
 
 All requests include the second before and the second after, so that it does not matter whether the bounds are inclusive.
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
 from .order import RowsOfPage, last_listed, rows_of_page
-from .types import LAST_SECOND, MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
+from .types import LAST_SECOND, MANY_ROWS, MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +94,8 @@ class SingleSecondReader:
             self._keep_first_page(result)
             self._step = SingleSecondReader._second_page
         self._rounds = 0
+        #: The latest page had no readable start, and is requested again.
+        self._was_unreadable = False
         #: Passes in a row that were given up because the page number had no effect.
         self._stuck_passes = 0
         #: Of the current pass: its rows of this second, the ids of all its rows, also in their order, and whether one of them was on
@@ -105,6 +109,8 @@ class SingleSecondReader:
         #: Of the pass before, if it counts; the ids only if no page repeated one.
         self._previous_sequence: list[Any] | None = None
         self._previous_ids: set[Any] | None = None
+        #: It has all ids of the pass before that and others: they are new, or that pass was cut.
+        self._has_grown = False
         #: Passes in a row with the same rows.
         self._equal_passes = 0
 
@@ -123,6 +129,11 @@ class SingleSecondReader:
         Raises:
             PagingError: the second cannot be read: its calls change too fast, or the server ignores page numbers.
         """
+        if result.is_unreadable and not self._was_unreadable:
+            # The same step again tells errors, which came instead of calls, from calls whose starts cannot be read.
+            self._was_unreadable = True
+            return None
+        self._was_unreadable = False
         if request.order == "id_ASC":
             return self._accept_pass_page(request, result, starts)
         if request.page == 1:
@@ -180,7 +191,7 @@ class SingleSecondReader:
         confirmed = self._step is SingleSecondReader._first_page_again and self._first_page <= Counter(ids)
         if has_later_rows or confirmed:
             rows = [rows_of_page(result, starts, ids, *self._owned)]
-            if has_later_rows or self._first_page_rows > LONE_ROWS:
+            if has_later_rows or LONE_ROWS < self._first_page_rows < min(self._limit, MANY_ROWS):
                 return rows
             self._rows, self._step = rows, SingleSecondReader._second_page_again
             return None
@@ -233,7 +244,9 @@ class SingleSecondReader:
         self._equal_passes = self._equal_passes + 1 if self._sequence == self._previous_sequence else 1
         if self._equal_passes >= EQUAL_PASSES:
             return True
-        return self._previous_ids is not None and self._previous_ids <= self._ids
+        agrees = self._previous_ids is not None and self._previous_ids <= self._ids
+        had_grown, self._has_grown = self._has_grown, agrees and self._previous_ids != self._ids
+        return agrees and (had_grown or not self._has_grown)
 
     def _start_next_pass(self, *, counts: bool) -> None:
         self._rounds += 1

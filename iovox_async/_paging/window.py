@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, evolve, field
 
-from .types import SECOND, PageRequest, PageResult, RowSlice
+from .types import MANY_ROWS, SECOND, PageRequest, PageResult, RowSlice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 #: The first second that a date can name.
 FIRST_SECOND: Final = datetime.min  # noqa: DTZ901 - the endpoint's dates have no zone
-
-#: No server limits its pages to fewer rows.
-MANY_ROWS: Final = 20
 
 
 def second_before(second: datetime) -> datetime:

@@ -254,7 +254,7 @@ class WindowPlan:
         unreadable, claim = result.is_unreadable, window.claim
         if unreadable:
             # A second request tells errors, which came instead of calls, from calls whose starts cannot be read.
-            accepted = claim is not None and claim.is_unreadable
+            accepted = claim is not None and claim.is_unreadable and len(starts) >= claim.rows
         elif claim is not None and not claim.is_unreadable:
             accepted = self._accept_check(page, own_starts)
             index = self._queue.windows.index(window)

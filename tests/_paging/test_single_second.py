@@ -79,7 +79,7 @@ ASC, ID = "call_start_ASC", "id_ASC"
 def test_a_page_2_of_one_row_and_an_unchanged_page_1_prove_a_second():
     """Given a second that just fills a page, when page 2 has only its last row and page 1 is unchanged, then it is complete."""
     reading = read(server_of(4), limit=4)
-    assert steps(reading) == [(ASC, 4, 1), (ASC, 3, 2), (ASC, 4, 1)]
+    assert steps(reading) == [(ASC, 4, 1), (ASC, 3, 2), (ASC, 4, 1), (ASC, 4, 2)]
     assert len(reading.rows) == 4
 
 
@@ -93,8 +93,29 @@ def test_a_fuller_second_is_requested_with_the_largest_limit():
     """Given rows in page 2, when the next request is made, then it has the largest limit."""
     reading = read(server_of(25), limit=10)
     assert steps(reading)[:3] == [(ASC, 10, 1), (ASC, 9, 2), (ASC, MAX_PAGE_ROWS, 1)]
-    assert steps(reading)[3:] == [(ASC, 24, 2), (ASC, MAX_PAGE_ROWS, 1)]
+    assert steps(reading)[3:] == [(ASC, 24, 2), (ASC, MAX_PAGE_ROWS, 1), (ASC, 25, 2)]
     assert len(reading.rows) == 25
+
+
+#: What one response may contain instead of its rows.
+WRONG_PAGES = {
+    "errors": lambda _: [Row(None, None)],  # type: ignore[arg-type]
+    "one row": lambda rows: rows[:1],
+    "cut": lambda rows: rows[: len(rows) * 2 // 3],
+    "empty": lambda _: [],
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_PAGES)
+@pytest.mark.parametrize(("limit", "cap"), [(10, 20), (100, 25), (10, None)])
+def test_one_wrong_response_loses_no_call(kind: str, limit: int, cap: int | None):
+    """Given one response that lists errors, or is cut or empty, while calls are deleted, when a second is read, then no call is lost."""
+    wrong = WRONG_PAGES[kind]
+    for number in range(2, 12):
+        server = server_of(130, cap=cap, motion=Motion(deletes=1, near=True, left=12))
+        server.faults = lambda request, rows, number=number: wrong(rows) if request == number else rows
+        rows = read(server, limit=limit).rows
+        assert {row.id for row in server.live} <= {row.id for row in rows}, number
 
 
 def test_a_row_of_the_next_second_proves_a_second():

@@ -373,10 +373,19 @@ def test_a_window_of_one_second_needs_no_readable_start():
     with pytest.raises(PagingError, match="call_start"):
         plan.accept(plan.next_request(), starts(None))
     plan = WindowPlan(at(0), at(1))
-    for reply in (starts(None), starts(), starts(None), starts()):
+    for reply in (starts(None), starts(), starts(None), starts(None), starts()):
         plan.accept(plan.next_request(), reply)
     assert list(plan.next_rows().rows) == [0]
     assert plan.done
+
+
+def test_a_list_of_errors_does_not_confirm_a_page_without_readable_starts():
+    """Given a page without a readable start, when it is requested again and a shorter list of errors comes, then none of it is dropped."""
+    plan = WindowPlan(at(0), at(100))
+    plan.accept(plan.next_request(), starts(None, None, None))
+    plan.accept(plan.next_request(), starts(None))
+    with pytest.raises(PagingError, match="call_start"):
+        plan.accept(plan.next_request(), starts(None, None, None))
 
 
 def test_a_call_listed_twice_in_a_page_does_not_affect_others():
