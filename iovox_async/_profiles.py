@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 #: Other names of entries.
 _ALIASES: Final = {"address": "url", "base_url": "url", "time_zone": "timezone"}
 _TEXTS: Final = ("username", "url", "timezone", "proxy", "ca_bundle", "secure_key_command", "secure_key")
-_NUMBERS: Final = ("concurrency", "page_size", "timeout")
+_NUMBERS: Final[Mapping[str, tuple[Any, str]]] = {
+    "concurrency": (int, "whole number"),
+    "page_size": (int, "whole number"),
+    "timeout": ((int, float), "number"),
+}
 #: All entries that a profile may have.
 ENTRIES: Final = (*_TEXTS, *_NUMBERS)
 #: Entries that are the defaults of options.
@@ -70,17 +74,17 @@ def config_path() -> Path:
     return Path(directory) / "iovox" / "config.toml"
 
 
-def load_profiles() -> tuple[dict[str, Profile], str]:
-    """The profiles by name, and the name of the one that is used by default.
+def load_profiles() -> tuple[dict[str, Profile], str | None]:
+    """The profiles by name, and the name in `default_profile`, if there is one; without it, "default" is used.
 
     Raises:
         ConfigurationError: the file is not what it should be, or others can read a key in it.
     """
     path = config_path()
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # editors on Windows write a byte order mark
     except FileNotFoundError:
-        return {}, "default"
+        return {}, None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             None, f"Cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}."
@@ -91,10 +95,18 @@ def load_profiles() -> tuple[dict[str, Profile], str]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(None, f"{path} is not TOML: {error}.") from None
-    default = data.pop("default_profile", "default")
+    except RecursionError:
+        raise ConfigurationError(None, f"{path} is nested too deeply. {_EXAMPLE}") from None
+    default = data.pop("default_profile", None)
+    if default is not None and not isinstance(default, str):
+        raise ConfigurationError(None, f"{path}: default_profile must be the name of a profile, as text.")
     tables = data.pop("profiles", {})
     if not isinstance(tables, dict):
         raise ConfigurationError(None, f"{path}: profiles must be tables such as [profiles.uk]. {_EXAMPLE}")
+    if twice := sorted(tables.keys() & data.keys()):
+        raise ConfigurationError(
+            None, f"{path} has the profile {twice[0]} twice: as [profiles.{twice[0]}] and as [{twice[0]}]."
+        )
     profiles = {
         name: Profile(name, _entries(path, name, table)) for name, table in (*tables.items(), *data.items())
     }
@@ -105,7 +117,7 @@ def load_profiles() -> tuple[dict[str, Profile], str]:
             f"{path} contains a key and others can read it. Run chmod 600 {shlex.quote(str(path))}, or use "
             "secure_key_command instead of secure_key.",
         )
-    return profiles, str(default)
+    return profiles, default
 
 
 def _entries(path: Path, profile: str, table: Any) -> dict[str, Any]:
@@ -120,11 +132,9 @@ def _entries(path: Path, profile: str, table: Any) -> dict[str, Any]:
             raise ConfigurationError(
                 None, f"{path}: {name} in {profile} is not an entry of a profile{suggestion} {_EXAMPLE}"
             )
-        types = str if name in _TEXTS else (int, float)
+        types, kind = (str, "text") if name in _TEXTS else _NUMBERS[name]
         if not isinstance(value, types) or isinstance(value, bool) or value == "":
-            raise ConfigurationError(
-                None, f"{path}: {name} in {profile} must be a {'text' if name in _TEXTS else 'number'}."
-            )
+            raise ConfigurationError(None, f"{path}: {name} in {profile} must be a {kind}.")
         if name == "secure_key_command" and not _split_command(str(value)):
             raise ConfigurationError(
                 None, f"{path}: {name} in {profile} must be a command, with every quotation mark closed."
@@ -147,13 +157,17 @@ def load_profile(name: str | None) -> Profile:
         ConfigurationError: there is no such profile, or the file is not what it should be.
     """
     profiles, default = load_profiles()
-    if name is None:
-        return profiles.get(default, Profile())
-    if name not in profiles:
-        suggestion = did_you_mean(name, profiles) or "."
+    if name is None and default is None:
+        return profiles.get("default", Profile())
+    used = name or default or ""
+    origin = ", its default_profile" if name is None else ""
+    if used not in profiles:
+        suggestion = did_you_mean(used, profiles) or "."
         names = ", ".join(sorted(profiles)) or "no profiles"
-        raise ConfigurationError(None, f"{config_path()} has no profile {name}{suggestion} It has {names}.")
-    return profiles[name]
+        raise ConfigurationError(
+            None, f"{config_path()} has no profile {used}{origin}{suggestion} It has {names}."
+        )
+    return profiles[used]
 
 
 def read_key(profile: Profile) -> str | None:

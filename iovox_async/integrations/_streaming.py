@@ -16,7 +16,7 @@ import anyio.lowlevel
 import msgspec
 
 from iovox_async._encoding import encode_json
-from iovox_async.errors import ConfigurationError, IovoxError
+from iovox_async.errors import ConfigurationError, IovoxError, SessionError
 
 from ._error_response import error_response
 
@@ -148,6 +148,10 @@ class _CallWriter:
                     await self._drained.wait()
         except Exception as error:  # noqa: BLE001 - raised by `run`, not in an exception group
             self._error = error
+        except asyncio.CancelledError:
+            # Not only by `aclose`: what the source waited for may have been cancelled, and the rest is missing then, too.
+            self._error = SessionError("the stream was cancelled while it was being read")
+            raise
         finally:
             try:
                 if close := getattr(self._calls, "aclose", None):

@@ -20,7 +20,7 @@ def configure(tmp_path, monkeypatch):
 
     def configure(text, mode=0o600):
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, "utf-8")
         path.chmod(mode)
         return path
 
@@ -80,6 +80,11 @@ def test_a_profile_key_is_not_used_with_another_user(run, sandbox, configure):
         ),
         ("[profiles.uk]\ntimezone = 1", [], "timezone in uk must be a text"),
         ("[profiles.uk", [], "is not TOML"),
+        ("x = " + 3_000 * "[", [], "is nested too deeply"),
+        ("[uk]\npage_size = 1.5", [], "page_size in uk must be a whole number"),
+        ("[uk]\ntimeout = '60'", [], "timeout in uk must be a number"),
+        ("[uk]\n[profiles.uk]", [], "has the profile uk twice"),
+        ("default_profile = 1", [], "default_profile must be the name of a profile"),
         ("uk = 1", [], "uk must be a table"),
         ("profiles = 1", [], "profiles must be tables such as [profiles.uk]"),
         ("[uk]\nsecure_key_command = ' '", [], "secure_key_command in uk must be a command"),
@@ -90,7 +95,21 @@ def test_a_profile_key_is_not_used_with_another_user(run, sandbox, configure):
             marks=pytest.mark.skipif(sys.platform == "win32", reason="there, ' is no quotation mark"),
         ),
     ],
-    ids=["name", "entry", "type", "syntax", "no table", "no tables", "no command", "open quotation mark"],
+    ids=[
+        "name",
+        "entry",
+        "type",
+        "syntax",
+        "depth",
+        "fraction",
+        "number as text",
+        "twice",
+        "default",
+        "no table",
+        "no tables",
+        "no command",
+        "open quotation mark",
+    ],
 )
 def test_a_wrong_file_is_a_usage_error(run, sandbox, configure, text, args, message):
     """Given a configuration file with a mistake, when a command runs, then it names file and mistake; nothing is sent."""
@@ -102,6 +121,23 @@ def test_a_wrong_file_is_a_usage_error(run, sandbox, configure, text, args, mess
     assert str(path) in result.stderr
     assert run("profiles").exit_code == (0 if "--profile" in args else 2)
     assert sandbox.stats.requests == 0
+
+
+def test_a_default_profile_that_does_not_exist_is_a_usage_error(run, sandbox, configure):
+    """Given `default_profile` with an unknown name, when no profile is named, then no other account is used instead."""
+    path = configure('default_profile = "us"\n' + profile(sandbox))
+    result = run("calls", START, START)
+    assert result.exit_code == 2
+    assert f"{path} has no profile us, its default_profile. It has uk." in result.stderr
+    assert sandbox.stats.requests == 0
+    assert run("calls", START, START, "--profile", "uk", env=NO_ENVIRONMENT).exit_code == 0
+    assert run("profiles").exit_code == 0
+
+
+def test_a_byte_order_mark_is_allowed(run, sandbox, configure):
+    """Given a file that an editor on Windows has written, when it begins with a byte order mark, then it is read."""
+    configure("\ufeff" + profile(sandbox, "default"))
+    assert run("calls", START, START, env=NO_ENVIRONMENT).exit_code == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")

@@ -86,16 +86,18 @@ async def test_given_a_head_request_when_answered_then_no_call_is_requested(fram
 async def test_given_an_async_generator_when_streamed_then_it_is_always_closed(framework, sandbox, base_url):
     """Given a generator of the application, when it ends, raises, or its client disconnects, then it is closed.
 
-    An error that is not ours leaves the response incomplete too.
+    An error that is not ours, or the cancellation of what it waits for, leaves the response incomplete too.
     """
     sandbox.faults = Faults(latency=0.01)
     async with serve(framework, base_url) as site, site.connect() as client:
         assert parse_lines((await client.get("/filtered")).text)
-        with pytest.raises(httpx.RemoteProtocolError):
-            await client.get("/filtered", params={"fail": "1"})
+        for fail in ("1", "cancel"):
+            text, incomplete = await read_broken(client, f"/filtered?fail={fail}")
+            assert incomplete
+            assert parse_lines(text)[-1]["error"] == "InternalError"
         async with client.stream("GET", "/filtered") as response:
             await anext(response.aiter_raw())
-        await until(lambda: site.closed_sources == 3)
+        await until(lambda: site.closed_sources == 4)
 
 
 # The integration modules.

@@ -1,7 +1,7 @@
 """One application with the same routes for FastAPI and aiohttp, each served on a socket in the test's event loop.
 
 Routes: `/calls` (NDJSON; start, end, size, resume), `/events` (server-sent events; Last-Event-ID), `/follow`, `/ids` (one page;
-order), `/filtered` (an async generator of the application; `fail` raises in it).
+order), `/filtered` (an async generator of the application; `fail` raises in it; `fail=cancel` as if what it waits for was cancelled).
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Site:
                 if call.talk_time:
                     yield call
                     if fail:
-                        raise ZeroDivisionError
+                        raise asyncio.CancelledError if fail == "cancel" else ZeroDivisionError
         finally:
             self.closed_sources += 1
 
@@ -125,7 +125,7 @@ def make_fastapi_app(site, base_url, **options):
 
     @app.get("/filtered")
     async def filtered(
-        insights: fastapi_integration.InsightsDep, fail: bool = False
+        insights: fastapi_integration.InsightsDep, fail: str = ""
     ) -> fastapi_integration.NDJSONResponse:
         return fastapi_integration.NDJSONResponse(site.filter_calls(insights, fail))
 
@@ -175,7 +175,7 @@ def make_aiohttp_app(site, base_url, **options):
 
     async def filtered(request):
         insights = aiohttp_integration.get_insights(request)
-        calls = site.filter_calls(insights, "fail" in request.query)
+        calls = site.filter_calls(insights, request.query.get("fail"))
         return await aiohttp_integration.ndjson_response(request, calls)
 
     app = web.Application(middlewares=[aiohttp_integration.error_middleware])

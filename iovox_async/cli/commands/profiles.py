@@ -23,7 +23,7 @@ def profiles() -> None:
     if not by_name:
         print_note(f"There are no profiles in {config_path()}. iovox help environment shows an example.")
         return
-    used = os.environ.get("IOVOX_PROFILE") or default
+    used = os.environ.get("IOVOX_PROFILE") or default or "default"
     rows: list[tuple[str, ...]] = [("profile", "username", "address", "time zone", "key")]
     for name, profile in sorted(by_name.items()):
         entries = [format_cell(profile.entries.get(key, "")) for key in ("username", "url", "timezone")]
