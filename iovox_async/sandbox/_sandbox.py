@@ -60,7 +60,7 @@ class Sandbox:
         now: returns the account's local time, for dates that a query leaves out.
 
     Raises:
-        ConfigurationError: `start` or `end` is not a date, `end` is before `start`, or `calls` is negative.
+        ConfigurationError: `start` or `end` is not a date, `end` is before `start`, or `calls` is no number of at least 0.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Sandbox:
             raise ConfigurationError("start and end", f"{_DATE_FORMAT}; {error}") from error
         if self._last < self._first:
             raise ConfigurationError("end", f"({end}) must not be before the start ({start})")
-        if calls < 0:
-            raise ConfigurationError("calls", f"must be at least 0, got {calls}")
+        if not isinstance(calls, int) or calls < 0:
+            raise ConfigurationError("calls", f"must be a whole number of at least 0, got {calls!r}")
         self._state = SandboxState(seed, faults, username, key, now)
         self._generator = CallGenerator(seed)
         self._store = CallStore(self._generator.fragments)
@@ -318,7 +318,11 @@ class Sandbox:
         Raises:
             QueryError: a field does not exist, a value is invalid, or an id is taken.
         """
+        if isinstance(calls, str | Mapping) or not isinstance(calls, int | Iterable):
+            raise QueryError("calls", f"must be a number or a list of dicts, got {type(calls).__name__}")
         values: list[Mapping[str, Any]] = [{}] * calls if isinstance(calls, int) else list(calls)
+        if wrong := [call for call in values if not isinstance(call, Mapping)]:
+            raise QueryError("calls", f"must be a list of dicts, got one of {type(wrong[0]).__name__}")
         with self._store.transaction():
             sources = [seeded_random("add", self.seed, self._added + n) for n in range(len(values))]
             ids = self._insert(zip(values, sources, strict=True))
