@@ -106,6 +106,9 @@ class SingleSecondReader:
         self._has_repeats = False
         self._pages_without_new = 0
         self._page = 1
+        #: The rows of its first page, and whether the pass before had too few rows to count.
+        self._rows_of_first = 0
+        self._was_short = False
         #: Of the pass before, if it counts; the ids only if no page repeated one.
         self._previous_sequence: list[Any] | None = None
         self._previous_ids: set[Any] | None = None
@@ -195,7 +198,8 @@ class SingleSecondReader:
                 return rows
             self._rows, self._step = rows, SingleSecondReader._second_page_again
             return None
-        if starts:
+        # A much shorter page may have been cut, unless the one before was a list of errors.
+        if 2 * len(starts) > self._first_page_rows or (starts and None in self._first_page):
             self._keep_first_page(result)
         self._next_round()
         return None
@@ -218,6 +222,8 @@ class SingleSecondReader:
         self, request: PageRequest, result: PageResult, starts: list[datetime]
     ) -> Rows | None:
         ids = list(result.ids())
+        if self._page == 1:
+            self._rows_of_first = len(ids)
         self._has_repeats = self._has_repeats or not self._ids.isdisjoint(ids)
         self._pages_without_new = self._pages_without_new + 1 if self._ids.issuperset(ids) else 0
         is_first_again = self._page == 2 and ids == self._sequence and len(set(ids)) > 1
@@ -232,9 +238,14 @@ class SingleSecondReader:
             return None
         self._stuck_passes = self._stuck_passes + 1 if is_stuck else 0
         counts = is_last
-        if counts and len(self._ids) < self._fewest_rows:
-            # Fewer rows than page 1 alone: perhaps the server returns smaller pages now.
-            counts, self._fewest_rows, self._first_page_rows = False, len(self._ids), max(1, len(starts))
+        rows = len(last_listed(self._sequence))
+        if is_short := counts and rows < self._fewest_rows:
+            # Fewer rows than page 1 alone: calls were deleted, the server returns smaller pages now, or, if a pass has far fewer rows
+            # and the next one has not, page 1 was cut. Pages of so few rows would take a thousand requests.
+            counts = False
+            if self._was_short or 2 * rows > self._fewest_rows:
+                self._fewest_rows, self._first_page_rows = rows, self._rows_of_first or self._first_page_rows
+        self._was_short = is_short
         if counts and self._agrees_with_earlier_passes():
             return self._rows
         self._start_next_pass(counts=counts)
