@@ -65,26 +65,34 @@ class PollRange:
     _latest_now: datetime = field(init=False)
     #: Monotonic seconds at which the latter was computed.
     _read_at: float = field(init=False)
-    #: The earliest time at the beginning of the last complete poll that read from a look-back before it.
+    #: The earliest time, and monotonic seconds, at the beginning of the current poll.
+    _began: tuple[datetime, float] = field(init=False)
+    #: The same of the last complete poll that read from a look-back before it.
     _checked_until: datetime = field(init=False)
+    _checked_at: float = field(init=False)
     _checks: bool = field(default=True, init=False)
     #: How far the latest new calls started after the earliest time it may have been.
     _leads: deque[timedelta] = field(factory=lambda: deque(maxlen=LEADS), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.latest = self.since
+        self.latest, self._checked_until = self.since, datetime.min  # noqa: DTZ901 - of the account
         self._read_clocks()
-        self._checked_until = self._earliest_now
+        self._checked_until, self._checked_at = self._earliest_now, self._read_at
 
     def _read_clocks(self) -> None:
         reading = self.time.read()
         self._earliest_now = self.time.earliest_now(reading)
         self._latest_now = self.time.latest_now(reading, by=min)
         self._read_at = reading.seconds
+        if self._checked_until > self._earliest_now:
+            # That was the time of the machine's clock, which is ahead of the server's, as a response has shown since then.
+            self._checked_until = self._earliest_now - timedelta(seconds=self._read_at - self._checked_at)
+            self.latest = max(self.since, min(self.latest, self._latest_now))
 
     def begin_poll(self) -> datetime:
         """The first second of the poll that begins now."""
         self._read_clocks()
+        self._began = self._earliest_now, self._read_at
         certain, position = min(self.latest, self._checked_until), min(self.latest, self._estimated_now())
         unchecked = self._earliest_now - self._checked_until
         is_due = not timedelta(0) <= unchecked <= self.lookback / 2
@@ -95,7 +103,7 @@ class PollRange:
     def end_poll(self) -> None:
         """Notes that the current poll is complete."""
         if self._checks:
-            self._checked_until = self._earliest_now
+            self._checked_until, self._checked_at = self._began
 
     def add(self, start: datetime, *, is_new: bool) -> None:
         """Notes the start of a call that a poll has read."""
@@ -111,6 +119,7 @@ class PollRange:
 
     def oldest_needed(self) -> datetime:
         """The first second that a later poll may read again."""
+        self._read_clocks()
         return self._look_back(min(self.latest, self._checked_until))
 
     def _look_back(self, position: datetime) -> datetime:

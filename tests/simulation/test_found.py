@@ -127,6 +127,10 @@ FOUND = {
         '{"seed": 593185947, "starts": [5.0, 5.0], "motions": ["swap"], "rate": 0.7, "outage": [0.0, 60.0], "latency": 20.0, '
         '"concurrency": 64, "timeout": 5.0, "first_page": 2, "uses": [{"end": 10}]}'
     ),
+    "a follower whose first poll begins by a clock that is days ahead, and reads a call of the future": (
+        '{"seed": 173977859, "starts": [89832], "skew": 518400.0, "outage": [0.0, 240.0], "slip": "future", '
+        '"concurrency": 1, "uses": [{"kind": "follow", "leave_at": 50}]}'
+    ),
     "a cache that repeats a wrongly empty response, of a request whose check is a full page": (
         '{"seed": 821180521, "starts": [0], "slip": "empty-first", "cached": true, "concurrency": 1, "page_size": 2, '
         '"uses": [{"end": 3}]}'
