@@ -28,7 +28,7 @@ ESCAPES = {
     "percent": lambda text: quote(text, safe=""),
     "percent, few": quote,
     "percent, plus": quote_plus,
-    "percent, lower case": lambda text: "".join(f"%{ord(c):02x}" for c in text),
+    "percent, lower case": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
     "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
     "percent of JavaScript": lambda text: "".join(f"%u{ord(c):04x}" for c in text),
     "JSON": lambda text: json.dumps(text)[1:-1],

@@ -9,6 +9,8 @@ from attrs import define
 from .types import SECOND
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .._params.account_time import UncutHours
     from .types import PageRequest, RowSlice
     from .window import Page, Window
@@ -22,11 +24,13 @@ class WindowQueue:
         windows: the windows, in the order of delivery.
         descending: the latest calls are delivered first.
         hours: the hours that must not be cut.
+        complete_second: the start of the latest second (or hour) that was read by page numbers, and its rows.
     """
 
     windows: list[Window]
     descending: bool
     hours: UncutHours
+    complete_second: tuple[datetime, int] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -109,6 +113,14 @@ class WindowQueue:
             if window.start < window.stop and (window.state != "done" or window.rows):
                 kept.append(window)
         self.windows[index : index + 1] = kept
+
+    def may_be_cut(self, page: Page) -> bool:
+        """Whether a lower page limit may have cut a page in the first second of its window, or before."""
+        if self.complete_second is not None and page.last is not None:
+            second, rows = self.complete_second
+            if page.last[0] == second and len(page.rows_in(*page.last)) >= rows:
+                return False
+        return page.may_end_in_first_unit
 
     def drop_empty(self, page: Page) -> None:
         """Drops the windows that a check has shown to be empty, as an earlier page claimed."""

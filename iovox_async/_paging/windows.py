@@ -261,7 +261,7 @@ class WindowPlan:
         else:
             accepted = not self._is_doubtful(page, own_starts)
         claims_end = self.server_limit.claims_end(request, len(starts))
-        if claim is not None and accepted and page.may_end_in_first_unit:
+        if claim is not None and accepted and self._queue.may_be_cut(page):
             # The check may have been cut in the same second as the page that it checks: both say nothing of what follows.
             claims_end = False
         if page.reached_end or (claims_end and accepted):
@@ -315,7 +315,7 @@ class WindowPlan:
     def _request_again(self, index: int, page: Page) -> None:
         """Keeps the seconds that a page is certain to contain completely; the rest of its window is requested again, as a check."""
         rest = Window(*page.rest, reverses_order=page.window.reverses_order)
-        if not page.may_end_in_first_unit:
+        if not self._queue.may_be_cut(page):
             self._queue.join_following(index, rest, page)
         rest.claim = Claim.of(page, rest)
         self._keep_complete(index, page, [rest])
@@ -355,6 +355,7 @@ class WindowPlan:
         assert window.second_reader is not None
         pages = window.second_reader.accept(request, result, starts)
         if pages is not None:
+            self._queue.complete_second = window.start, sum(len(rows) for _, rows, _, _ in pages)
             rows = self._delivery.slices_of_second(window.start, pages)
             self._queue.replace(index, [Window(window.start, window.stop, "done", rows=rows)])
 
