@@ -194,7 +194,9 @@ def _change_clock(schedule: Schedule, rng: random.Random) -> None:
     for use in schedule.uses:
         if use.kind == "stream":
             bounds = sorted((second(), second()))
-            use.start, use.end = rng.choice(((0, 10_800), (0, bounds[1]), (bounds[0], 10_800), tuple(bounds)))
+            use.start, use.end = rng.choice(
+                ((0, 10_800), (0, bounds[1]), (bounds[0], max(10_800, bounds[0])), tuple(bounds))
+            )
 
 
 def _add_caches(schedule: Schedule, rng: random.Random, span: int) -> None:
