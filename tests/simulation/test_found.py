@@ -131,6 +131,10 @@ FOUND = {
         '{"seed": 173977859, "starts": [89832], "skew": 518400.0, "outage": [0.0, 240.0], "slip": "future", '
         '"concurrency": 1, "uses": [{"kind": "follow", "leave_at": 50}]}'
     ),
+    "an empty list that comes as slowly as an attempt may take": (
+        '{"seed": 823475603, "starts": [9.0], "motions": ["grow"], "rate": 0.1, "faults": {"0": "drip"}, "slip": '
+        '"empty-first", "concurrency": 1, "timeout": 5.0, "attempts": 1, "uses": [{"end": 10, "paging": "pages", "leave_at": 2}]}'
+    ),
     "a cache that repeats a wrongly empty response, of a request whose check is a full page": (
         '{"seed": 821180521, "starts": [0], "slip": "empty-first", "cached": true, "concurrency": 1, "page_size": 2, '
         '"uses": [{"end": 3}]}'

@@ -212,7 +212,8 @@ class _Body(httpx.AsyncByteStream, httpx2.AsyncByteStream):
 
     def __init__(self, world, exchange, body, error, *, drip=False, when_read=None):
         self.world, self.exchange, self.error, self.when_read = world, exchange, error, when_read
-        self.wait = world.schedule.timeout / 3 if drip else None
+        # Longer than the timeout in all, even for the two bytes of an empty list.
+        self.wait = world.schedule.timeout / 2.9 if drip else None
         size = max(1, -(-len(body) // (6 if drip else world.rng.choice((1, 1, 2, 3)))))
         self.chunks = [body[at : at + size] for at in range(0, len(body), size)][::-1]
 
