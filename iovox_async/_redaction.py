@@ -48,7 +48,8 @@ _ESCAPE: Final = _Pattern(
     r"(?P<percent>%[0-7][0-9a-f]|%[c-f][0-9a-f](?:%[89ab][0-9a-f]){1,3})|%u(?P<wide>[0-9a-f]{4})"
     r"|&\#x0*(?P<hexadecimal>[0-9a-f]{1,6});?|&\#0*(?P<decimal>[0-9]{1,7});?"
     r"|&(?:(?P<name>[a-z]{2,8}\d*);|(?P<bare>amp|lt|gt|quot|apos|nbsp))"
-    r"|\\+(?:u\{?(?P<unicode>[0-9a-f]{4})\}?|x(?P<byte>[0-9a-f]{2}))?"
+    # A backslash before something invisible may be that of an escape.
+    r"|\\+(?:u\{?(?P<unicode>[0-9a-f]{4})\}?|x(?P<byte>[0-9a-f]{2})|(?![\0\u00ad\u200b\u200c\u200d\u2060\ufeff]))"
     # Compatibility forms, such as full-width characters; blanks and hyphens of all kinds; what is not visible.
     r"|(?P<other>[\0\x80-\U0010ffff])",
     re.IGNORECASE,

@@ -36,7 +36,7 @@ ESCAPES = {
     "JSON, slashes": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
     "JSON, all": lambda text: "".join(f"\\u{ord(c):04x}" for c in text),
     "repr": lambda text: repr(text)[1:-1],
-    "bytes": lambda text: "".join(f"\\x{ord(c):02x}" for c in text),
+    "bytes": lambda text: "".join(f"\\x{ord(c):02x}" if ord(c) < 256 else c for c in text),
     "HTML in JSON": lambda text: json.dumps(html.escape(text))[1:-1],
     "percent in HTML": lambda text: html.escape(quote(text)),
     "upper case": str.upper,
@@ -128,6 +128,8 @@ def test_a_part_of_the_key_is_masked(escape, length):
 )
 @example(key="%41%42%43%44%45%46", before="", after="", escapes=["percent"])
 @example(key="&lt;&lt;&lt;&lt;&lt;", before="", after="", escapes=["HTML"])
+@example(key="000000000000", before="", after="", escapes=["bytes", "NUL bytes between"])
+@example(key="000000000000", before="", after="", escapes=["JSON, all", "invisible characters between"])
 def test_any_key_is_masked_in_any_escapes(key, before, after, escapes):
     """Given any key in two escapes within any text, then no run of eight of its characters is left."""
     if len(key) < 12:
