@@ -157,17 +157,18 @@ def load_profile(name: str | None) -> Profile:
         ConfigurationError: there is no such profile, or the file is not what it should be.
     """
     profiles, default = load_profiles()
-    if name is None and default is None:
-        return profiles.get("default", Profile())
-    used = name or default or ""
-    origin = ", its default_profile" if name is None else ""
-    if used not in profiles:
-        suggestion = did_you_mean(used, profiles) or "."
+    origin = ""
+    if name is None:
+        if default is None:
+            return profiles.get("default", Profile())
+        name, origin = default, ", its default_profile"
+    if name not in profiles:
+        suggestion = did_you_mean(name, profiles) or "."
         names = ", ".join(sorted(profiles)) or "no profiles"
         raise ConfigurationError(
-            None, f"{config_path()} has no profile {used}{origin}{suggestion} It has {names}."
+            None, f"{config_path()} has no profile {name}{origin}{suggestion} It has {names}."
         )
-    return profiles[used]
+    return profiles[name]
 
 
 def read_key(profile: Profile) -> str | None:

@@ -109,9 +109,8 @@ def _labelling(group: str) -> Callable[[str], str]:
         return lambda value: _WEEKDAYS[int(value) - 1]
     value_type = locate_field(Field(group))[1] if group in [*Field] else "str"
     if value_type == "datetime":
-        return lambda value: value[
-            : len("2024-01-31 09:30:00")
-        ]  # without microseconds and the offset of the zone
+        # Without microseconds and the offset of the zone.
+        return lambda value: value[: len("2024-01-31 09:30:00")]
     return str.upper if value_type == "bool" else str
 
 

@@ -68,14 +68,14 @@ class PollRange:
     #: The earliest time, and monotonic seconds, at the beginning of the current poll.
     _began: tuple[datetime, float] = field(init=False)
     #: The same of the last complete poll that read from a look-back before it.
-    _checked_until: datetime = field(init=False)
+    _checked_until: datetime = field(default=datetime.min, init=False)  # noqa: DTZ901 - of the account
     _checked_at: float = field(init=False)
     _checks: bool = field(default=True, init=False)
     #: How far the latest new calls started after the earliest time it may have been.
     _leads: deque[timedelta] = field(factory=lambda: deque(maxlen=LEADS), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.latest, self._checked_until = self.since, datetime.min  # noqa: DTZ901 - of the account
+        self.latest = self.since
         self._read_clocks()
         self._checked_until, self._checked_at = self._earliest_now, self._read_at
 
@@ -119,6 +119,7 @@ class PollRange:
 
     def oldest_needed(self) -> datetime:
         """The first second that a later poll may read again."""
+        # A response may have shown meanwhile that the machine's clock is ahead.
         self._read_clocks()
         return self._look_back(min(self.latest, self._checked_until))
 

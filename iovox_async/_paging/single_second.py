@@ -34,7 +34,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PagingError
 from .order import RowsOfPage, last_listed, rows_of_page
-from .types import LAST_SECOND, MANY_ROWS, MAX_PAGE_ROWS, SECOND, PageRequest, PageResult, ServerPageLimit
+from .types import (
+    LAST_SECOND,
+    MAX_PAGE_ROWS,
+    SECOND,
+    SMALLEST_PAGE_LIMIT,
+    PageRequest,
+    PageResult,
+    ServerPageLimit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,7 +202,7 @@ class SingleSecondReader:
         confirmed = self._step is SingleSecondReader._first_page_again and self._first_page <= Counter(ids)
         if has_later_rows or confirmed:
             rows = [rows_of_page(result, starts, ids, *self._owned)]
-            if has_later_rows or LONE_ROWS < self._first_page_rows < min(self._limit, MANY_ROWS):
+            if has_later_rows or LONE_ROWS < self._first_page_rows < min(self._limit, SMALLEST_PAGE_LIMIT):
                 return rows
             self._rows, self._step = rows, SingleSecondReader._second_page_again
             return None

@@ -95,10 +95,8 @@ class Traffic:
         if (rate := self._rates.get(number)) is None:
             rate = self._average
             if rate:
-                calls, seconds = self._by_hour[number % 24]
-                rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
-                calls, seconds = self._by_weekly_hour[number]
-                rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
+                for calls, seconds in (self._by_hour[number % 24], self._by_weekly_hour[number]):
+                    rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
             self._rates[number] = rate
         return rate
 

@@ -22,8 +22,8 @@ SECOND: Final = timedelta(seconds=1)
 LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 58)  # noqa: DTZ001 - the endpoint's dates have no zone
 #: The endpoint's largest page.
 MAX_PAGE_ROWS: Final = 20_000
-#: No server limits its pages to fewer rows.
-MANY_ROWS: Final = 20
+#: Servers are assumed not to limit their pages to fewer rows.
+SMALLEST_PAGE_LIMIT: Final = 20
 PAGES_HINT: Final = Wording("Pass {paging=pages} to read by page numbers.")
 
 
@@ -127,8 +127,9 @@ class ServerPageLimit:
     truncated: tuple[int, int] | None = None
 
     def record_page(self, result: PageResult, limit: int) -> None:
-        """Updates the observation with a page that was requested with `limit`; perhaps it lists errors instead of calls."""
+        """Updates the observation with a page that was requested with `limit`."""
         if result.is_unreadable:
+            # Perhaps it lists errors instead of calls.
             return
         rows = len(result.starts)
         # Calls that are listed twice make a page longer than the server's own limit.

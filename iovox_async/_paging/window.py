@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import define, evolve, field
 
-from .types import MANY_ROWS, SECOND, PageRequest, PageResult, RowSlice
+from .types import SECOND, SMALLEST_PAGE_LIMIT, PageRequest, PageResult, RowSlice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Window:
     #: Rows that an earlier page had in its first second, in the order of that page.
     rows_seen_before: int = 0
     #: Pages in a row that have finished no second of it.
-    vain_pages: int = 0
+    pages_without_progress: int = 0
     #: A one-second window that is requested in descending order, because the second before it fills a page.
     reverses_order: bool = False
 
@@ -92,7 +92,7 @@ class Window:
         parts = parts[::-1] if descending else parts
         # The attempts of a failing window count for the part that replaces it, not for the other.
         parts[0].attempts, parts[0].rows_seen_before = self.attempts, self.rows_seen_before
-        parts[0].vain_pages = self.vain_pages
+        parts[0].pages_without_progress = self.pages_without_progress
         if self.claim is not None:
             until = max if descending else min
             parts[0].claim = evolve(self.claim, until=until(self.claim.until, middle))
@@ -161,15 +161,15 @@ class Page:
         return len(self.starts) < self.request.limit
 
     @property
-    def vain_pages(self) -> int:
+    def pages_without_progress(self) -> int:
         """Pages in a row, up to this one, that have finished no second of the window."""
-        is_vain = self.last is None or self.complete[0] >= self.complete[1]
-        return self.window.vain_pages + 1 if is_vain else 0
+        has_no_progress = self.last is None or self.complete[0] >= self.complete[1]
+        return self.window.pages_without_progress + 1 if has_no_progress else 0
 
     @property
     def may_end_in_first_unit(self) -> bool:
         """Whether it has many rows and none after the first unit of its window, so that a lower page limit may have cut it there."""
-        if self.last is None or len(self.starts) < MANY_ROWS:
+        if self.last is None or len(self.starts) < SMALLEST_PAGE_LIMIT:
             return False
         return self.last[0] >= self.first[0] if self.descending else self.last[1] <= self.first[1]
 

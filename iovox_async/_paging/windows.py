@@ -56,7 +56,7 @@ FIRST_PAGE_ROWS: Final = 250
 #: How often a window that keeps failing is split, at most, without a success in between.
 MAX_SPLITS: Final = 2
 #: Pages in a row that finish no second of a window, after which a PagingError is raised: they contradict each other.
-MAX_VAIN_PAGES: Final = 32
+MAX_PAGES_WITHOUT_PROGRESS: Final = 32
 
 
 class WindowPlan:
@@ -322,12 +322,12 @@ class WindowPlan:
 
     def _keep_complete(self, index: int, page: Page, rest: list[Window]) -> None:
         """Replaces the window of a page by the seconds that it finished, and the windows of those that it did not."""
-        if page.vain_pages > MAX_VAIN_PAGES:
+        if page.pages_without_progress > MAX_PAGES_WITHOUT_PROGRESS:
             raise PagingError(
-                f"the server contradicts itself: {page.vain_pages} responses for the calls of {page.first[0]} did not agree",
+                f"the server contradicts itself: {page.pages_without_progress} responses for the calls of {page.first[0]} did not agree",
                 hint=Wording("Try again later, or with a smaller {page_size}."),
             )
-        rest[0].vain_pages = page.vain_pages
+        rest[0].pages_without_progress = page.pages_without_progress
         self._queue.replace(index, [self._done(page, *page.complete), *rest])
 
     def _accept_check(self, page: Page, own_starts: list[datetime]) -> bool:
