@@ -13,7 +13,7 @@ from ..errors import ConfigurationError
 from .engines import Engine, EngineName, check_engine, load_engine, load_pool_package
 from .headers import user_agent
 from .network import PoolTransport, close_quietly
-from .tls import Verify, check_verify, create_context, unused_context
+from .tls import Verify, check_verify, create_context
 from .urls import check_base_url, format_address, parse_proxy
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Connections:
             engine.library,
             load_pool_package(engine.name),
             concurrency=self._concurrency,
-            ssl_context=create_context(engine, self._trust) if self._uses_tls() else unused_context(),
+            ssl_context=create_context(engine, self._trust) if self._uses_tls() else None,
             proxy=proxy,
         )
 

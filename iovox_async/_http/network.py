@@ -78,7 +78,7 @@ class PoolTransport:
         library: the module `httpx` or `httpx2`.
         pool_package: the module `httpcore` or `httpcore2`, which belongs to it.
         concurrency: maximum number of connections.
-        ssl_context: for the server and the proxy.
+        ssl_context: for the server and the proxy; None without TLS.
         proxy: the proxy, or None.
     """
 
@@ -88,7 +88,7 @@ class PoolTransport:
         pool_package: Any,
         *,
         concurrency: int,
-        ssl_context: ssl.SSLContext,
+        ssl_context: ssl.SSLContext | None,
         proxy: httpx.Proxy | None,
     ) -> None:
         self._new_request = pool_package.Request
@@ -136,7 +136,7 @@ class PoolTransport:
         await self._pool.aclose()
 
 
-def _proxy(pool_package: Any, proxy: httpx.Proxy, ssl_context: ssl.SSLContext) -> Any:
+def _proxy(pool_package: Any, proxy: httpx.Proxy, ssl_context: ssl.SSLContext | None) -> Any:
     if proxy.url.scheme.startswith("socks5"):
         try:
             importlib.import_module("socksio")  # httpcore imports it at the first connection

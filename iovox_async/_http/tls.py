@@ -138,11 +138,6 @@ def create_context(engine: Engine, trust: Trust) -> ssl.SSLContext:
     return context
 
 
-def unused_context() -> ssl.SSLContext:
-    """A context for connections without TLS, without which the connection pool would read certificates."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
 def _default(engine: Engine) -> ssl.SSLContext:
     try:
         import certifi

@@ -10,7 +10,6 @@ from support.faults import CALL, PAGE, RawServer, answering, http_answer
 from iovox_async import AsyncInsights, RetryPolicy
 from iovox_async._http.direct_body import without_body
 from iovox_async._http.network import PoolTransport
-from iovox_async._http.tls import unused_context
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 #: Larger than what is received at once.
@@ -62,7 +61,7 @@ def test_the_pool_gets_a_response_that_may_mean_something_else(head):
 
 @pytest.fixture(params=[httpcore, httpcore2], ids=lambda module: module.__name__)
 async def transport(request):
-    transport = PoolTransport(httpx, request.param, concurrency=1, ssl_context=unused_context(), proxy=None)
+    transport = PoolTransport(httpx, request.param, concurrency=1, ssl_context=None, proxy=None)
     yield transport
     await transport.aclose()
 
