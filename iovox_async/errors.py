@@ -220,8 +220,16 @@ class TLSError(TransportError):
     """The server's certificate cannot be verified. Never retried."""
 
 
+#: What to do about a response that reports success and is not accepted as a page: its status is neither 200 nor 204.
+_UNUSABLE_PAGES: dict[int, str] = {
+    203: "A proxy has changed this response; let it pass the endpoint's responses as they are.",
+    206: "It is a part of a page, which was not requested: a proxy or cache before the endpoint is at fault.",
+}
+_NO_PAGE = Wording("Check {base_url}: the endpoint sends pages with the status 200.")
+
+
 class ResponseError(RequestError):
-    """The server sent an error status.
+    """The server sent a status other than 200 and 204: in most cases that of an error.
 
     Attributes:
         status_code: the HTTP status code.
@@ -251,6 +259,8 @@ class ResponseError(RequestError):
         elif self.retry_after is not None:
             length = f"{self.retry_after:,.0f}" if self.retry_after > 1e5 else f"{self.retry_after:g}"
             self.hint = f"Wait {length} seconds before trying again, as the server requests (Retry-After)."
+        elif 200 <= self.status_code < 300:
+            self.hint = _UNUSABLE_PAGES.get(self.status_code, _NO_PAGE)
 
 
 #: The endpoint's table of 400 responses: how the message begins, the parameter, the resolution.

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from .._redaction import Redact, redact
+from .._wording import format_count
 
 #: Bytes of an error body that are read.
 ERROR_BYTES: Final = 16 * 1024
@@ -39,6 +40,7 @@ def error_messages(body: bytes, mask: Redact = redact) -> tuple[str, ...]:
         body: the body, or its beginning. With NUL bytes, as in UTF-16, it is not read.
         mask: masks what must not be shown.
     """
+    is_long = len(body) >= ERROR_BYTES
     body = body[:ERROR_BYTES].strip()
     if b"\0" in body:
         return ()
@@ -48,7 +50,7 @@ def error_messages(body: bytes, mask: Redact = redact) -> tuple[str, ...]:
         # A character that was cut at the end; else one of the encodings of Western Europe, or no text at all.
         is_cut = error.end == len(body) and error.start > len(body) - 4
         text = body[: error.start].decode() if is_cut else body.decode("latin-1")
-    messages = _xml_messages(text) or _json_messages(text)
+    messages = xml_messages(text) or _json_messages(text, is_long=is_long)
     if not messages:
         # Masked before markup is removed, which may stand within a key, and again after that.
         messages = [re.sub(r"<[^<>]*>", " ", mask(text))]
@@ -56,7 +58,8 @@ def error_messages(body: bytes, mask: Redact = redact) -> tuple[str, ...]:
     return tuple(message for message in shortened if message)[:MAX_MESSAGES]
 
 
-def _xml_messages(text: str) -> list[str]:
+def xml_messages(text: str) -> list[str]:
+    """The messages of an error in XML, as the endpoint documents it; none of any other text."""
     # A document type may define entity bombs, and the endpoint's errors have none.
     if not text.startswith("<") or "<!" in text:
         return []
@@ -73,13 +76,14 @@ def _xml_messages(text: str) -> list[str]:
     ]
 
 
-def _json_messages(text: str) -> list[str]:
+def _json_messages(text: str, *, is_long: bool) -> list[str]:
     if not text.startswith(("{", "[", '"')):
         return []
     try:
         data = msgspec.json.decode(text)
     except (ValueError, RecursionError):  # perhaps cut
-        return [match[1] for match in re.finditer(_MESSAGE, text)] or ["JSON that cannot be read"]
+        shape = f"JSON of more than {ERROR_BYTES // 1024} KiB" if is_long else "JSON that cannot be read"
+        return [match[1] for match in re.finditer(_MESSAGE, text)] or [shape]
     return _strings(data) or [describe(data)]
 
 
@@ -113,9 +117,9 @@ def describe(data: object) -> str:
         # Keys may be data too: numbers, or names of people.
         names = [redact(key) for key in data if re.fullmatch(_KEY, key)][:_MAX_KEYS]
         if not names:
-            return f"an object with {len(data)} keys"
+            return f"an object with {format_count(len(data), 'key')}"
         others = len(data) - len(names)
         return f"an object with the keys {', '.join(names)}" + (f" and {others} others" if others else "")
     if isinstance(data, list):
-        return f"a list of {len(data)} items"
+        return f"a list of {format_count(len(data), 'item')}"
     return "a text" if isinstance(data, str) else "no object and no list"

@@ -24,7 +24,7 @@ import msgspec
 from .._redaction import redact
 from .._wording import Wording
 from ..errors import DecodeError
-from .error_body import describe, error_object_messages
+from .error_body import ERROR_BYTES, describe, error_object_messages, xml_messages
 from .page import KeyRow, PageFormat, RawPage, Segment, id_of
 from .repair import decode_utf8, list_keys, repair
 
@@ -310,8 +310,12 @@ def _as_list(body: bytes) -> bytes:
             hint="A proxy or the server has removed the header Content-Encoding: gzip.",
         )
     if body.startswith(b"<"):
+        text = body[:ERROR_BYTES].decode(errors="replace")
+        if messages := xml_messages(text):
+            raise DecodeError(f"the page is XML and not a list of calls: {redact('; '.join(messages))}")
+        markup = "HTML" if re.search("(?i)<html|<!doctype html", text) else "XML or HTML"
         raise DecodeError(
-            "the page is HTML, as gateways, proxies and login pages send it", hint=_ADDRESS_HINT
+            f"the page is {markup}, as gateways, proxies and login pages send it", hint=_ADDRESS_HINT
         )
     raise DecodeError("the page is not a list of calls", hint=_ADDRESS_HINT)
 

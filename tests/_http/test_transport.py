@@ -107,6 +107,25 @@ async def test_204_is_no_calls(endpoint, open_session):
         assert (await insights.page()).calls == []
 
 
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (201, r"HTTP 201: a list of 1 item. Check base_url= .*status 200"),
+        (203, "HTTP 203: a list of 1 item. A proxy has changed this response"),
+        (206, "HTTP 206: a list of 1 item. It is a part of a page, which was not requested"),
+    ],
+)
+async def test_a_success_that_is_no_whole_page_is_an_error_that_says_what_came(
+    status, message, endpoint, open_session
+):
+    """Given calls with the status of a partial or changed response, when a page is requested, then it is not accepted."""
+    endpoint.respond(status, json=[CALL])
+    async with open_session() as insights:
+        with pytest.raises(ResponseError, match=message) as caught:
+            await insights.page()
+    assert caught.value.attempts == 1
+
+
 @pytest.mark.fault(27)
 async def test_a_single_object_is_a_list_of_one_call(endpoint, open_session):
     """Given a single object instead of a list, when a page is requested, then it has one call."""

@@ -66,6 +66,7 @@ from iovox_async._redaction import make_redactor
             b'{"id": 1, "name": "Ann"}', ("an object with the keys id, name",), id="a single record"
         ),
         pytest.param(b'[{"id": 1, "name": "Ann', ("JSON that cannot be read",), id="a cut page"),
+        pytest.param(b'[{"id": 1}' + b" " * ERROR_BYTES, ("JSON of more than 16 KiB",), id="a long page"),
         pytest.param(b'{"code": 5, "error": "cut', ("cut",), id="cut JSON"),
         pytest.param(b"Internal Server Error\n", ("Internal Server Error",), id="text"),
         pytest.param(b"<html><h1>502</h1>Bad <b>Gateway</b></html>", ("502 Bad Gateway",), id="HTML"),

@@ -127,6 +127,15 @@ def test_a_start_that_is_not_read_here_is_an_error_of_its_record(start, zone):
         pytest.param(b"", "empty", id="nothing"),
         pytest.param(b" \n ", "empty", id="white space"),
         pytest.param(b"<html><body>Log in</body></html>", "HTML", id="HTML"),
+        pytest.param(
+            b'<?xml version="1.0"?><!DOCTYPE html><html><body/></html>', "the page is HTML", id="XHTML"
+        ),
+        pytest.param(
+            b'<errors><error status="401">HTTP 401: Unauthorized</error></errors>',
+            "the page is XML and not a list of calls: HTTP 401: Unauthorized",
+            id="the endpoint's errors in XML",
+        ),
+        pytest.param(b"<calls><call/></calls>", "the page is XML or HTML", id="XML"),
         pytest.param(b'{"error": "Retry later"}', "Retry later", id="an error object"),
         pytest.param(
             b'{"error": "Retry later", "code": 5, "data": []}', "Retry later", id="an error object, no data"
