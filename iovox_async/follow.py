@@ -18,6 +18,7 @@ import msgspec
 from attrs import define, field
 
 from ._fetching.owner import current_task, end_with_current_task
+from ._fetching.session import OfOneSession
 from .errors import TRANSIENT_ERRORS, RecordError, SessionError
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def _digest(call: Call) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(call.to_dict()), digest_size=12).digest()
 
 
-class _FollowIterator:
+class _FollowIterator(OfOneSession):
     """The calls that polls deliver."""
 
     __slots__ = ("__weakref__", "_state")
@@ -325,7 +326,7 @@ class _FollowIterator:
         await self._state.close()
 
 
-class CallFollower:
+class CallFollower(OfOneSession):
     """An endless async iterator over new calls.
 
     ::

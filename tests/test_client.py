@@ -22,6 +22,7 @@ from iovox_async import (
     RetryPolicy,
     SessionError,
 )
+from iovox_async.blocking import Insights
 from iovox_async.events import BaseObserver
 from iovox_async.sandbox import Sandbox
 
@@ -121,6 +122,21 @@ def test_the_key_appears_in_no_repr_of_a_session():
     for escape in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(ConfigurationError, match="pickled"):
             escape(insights)
+
+
+@pytest.mark.parametrize("escape", [pickle.dumps, copy.copy, copy.deepcopy])
+async def test_streams_cannot_be_pickled_or_copied(escape):
+    """Given what reads by a session, when it is pickled or copied, then an error says what to keep instead."""
+    with Insights("demo", "demo-key") as blocking:
+        async with AsyncInsights("demo", "demo-key") as insights:
+            for session in (insights, blocking):
+                stream, follower = session.stream("2024-01-01"), session.follow("2024-01-01")
+                things = [stream, follower]
+                if session is insights:
+                    things += [aiter(stream), aiter(follower), insights.stream("2024-01-01").pages()]
+                for thing in things:
+                    with pytest.raises(SessionError, match=r"pickled.*Keep the position"):
+                        escape(thing)
 
 
 async def test_no_log_shows_the_key_or_a_phone_number(caplog):

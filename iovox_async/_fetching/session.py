@@ -1,4 +1,7 @@
-"""What a client has besides its requests: views with other options, opening and closing, its account and clock."""
+"""What a client has besides its requests: views with other options, opening and closing, its account and clock.
+
+And `OfOneSession`, the base class of all that reads by a session.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from .._config import check_page_size
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +18,18 @@ if TYPE_CHECKING:
 
     from ..retry import RetryPolicy
     from .connection import Connection
+
+
+class OfOneSession:
+    """A stream, a follower, or another thing of one session: it cannot be pickled or copied."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        raise SessionError(
+            "streams and backfills cannot be pickled or copied, because they belong to a session",
+            hint="Keep the position of a stream, or the latest_call_start of a follower, and continue there in the other process.",
+        )
 
 
 class Session:

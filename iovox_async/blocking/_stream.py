@@ -8,6 +8,7 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .. import follow, stream
+from .._fetching.session import OfOneSession
 from ..errors import SessionError
 from ._surface import like
 
@@ -34,7 +35,7 @@ def _next_item(
         return ready.popleft()
 
 
-class CallStream:
+class CallStream(OfOneSession):
     """An iterator over the calls of a query. Leaving it early is safe.
 
     ::
@@ -190,7 +191,7 @@ class CallStream:
         return repr(self._stream)
 
 
-class CallFollower:
+class CallFollower(OfOneSession):
     """An endless iterator over new calls.
 
     ::

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import Future
 from typing import Any, Final, ParamSpec, TypeVar
 
+from .._fetching.session import OfOneSession
 from .._http.tasks import caller_location
 from .._platform import system
 from ..errors import SessionError
@@ -78,7 +79,7 @@ class _Loop:
             self.loop.call_soon_threadsafe(function, *args)
 
 
-class LoopThread:
+class LoopThread(OfOneSession):
     """An event loop in a thread of its own, which starts with the first work and ends with `close`.
 
     Args:
