@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import field, frozen
+import msgspec
 
 from . import _platform
 from .errors import ConfigurationError
@@ -35,8 +35,7 @@ _OPTIONS: Final = ("timezone", "proxy", "ca_bundle", *_NUMBERS)
 _EXAMPLE: Final = "iovox help environment shows an example."
 
 
-@frozen
-class Profile:
+class Profile(msgspec.Struct, frozen=True):
     """The entries of one profile; all are empty where no profile is used.
 
     Attributes:
@@ -45,7 +44,10 @@ class Profile:
     """
 
     name: str | None = None
-    entries: Mapping[str, Any] = field(factory=dict, repr=False)
+    entries: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Profile(name={self.name!r})"  # the entries may hold the key
 
     @property
     def url(self) -> str | None:

@@ -10,7 +10,7 @@ import re
 from datetime import datetime
 from typing import Final, Self
 
-from attrs import frozen
+import msgspec
 
 from .._redaction import shorten_repr
 from ..errors import QueryError
@@ -28,8 +28,7 @@ def _format_datetime(value: datetime) -> str:
     return value.isoformat("T", "seconds").replace("-", "").replace(":", "")
 
 
-@frozen
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     """A position in a range of calls.
 
     Attributes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, evolve, field
+import msgspec
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 MIN_RATIO: Final = 2
 
 
-@define(eq=False)
-class EarlyPage:
+class EarlyPage(msgspec.Struct, eq=False):
     """The request for the full page, and its page, until a window takes them over.
 
     Attributes:
@@ -33,9 +33,9 @@ class EarlyPage:
     """
 
     may_request: bool
-    request: PageRequest | None = field(default=None, init=False)
-    result: PageResult | None = field(default=None, init=False)
-    _dropped: bool = field(default=False, init=False)
+    request: PageRequest | None = None
+    result: PageResult | None = None
+    _dropped: bool = False
 
     @property
     def in_flight(self) -> bool:
@@ -56,7 +56,7 @@ class EarlyPage:
         """Makes the request."""
         assert windows[0].request is not None
         self.may_request = False
-        self.request = evolve(windows[0].request, limit=limit)
+        self.request = replace(windows[0].request, limit=limit)
         return self.request
 
     def receive(self, result: PageResult) -> None:
@@ -66,7 +66,7 @@ class EarlyPage:
         else:
             # The page forgets its ids after this call.
             ids = result.ids()
-            self.result = evolve(result, ids=lambda: ids)
+            self.result = replace(result, ids=lambda: ids)
 
     def take_over(self, windows: Sequence[Window], *, is_full: bool) -> tuple[PageRequest, PageResult] | None:
         """Makes the request that of the first pending window. To be called after the small page was accepted.

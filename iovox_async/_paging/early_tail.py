@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from .window import Window
 
 
-@define(eq=False)
-class EarlyTail:
+class EarlyTail(msgspec.Struct, eq=False):
     """The window at the end of the range that is read before those in front of it.
 
     Attributes:
@@ -28,7 +27,7 @@ class EarlyTail:
     """
 
     may_request: bool
-    _bounds: tuple[datetime, datetime] | None = field(default=None, init=False)
+    _bounds: tuple[datetime, datetime] | None = None
 
     def may_start(self, windows: Sequence[Window], index: int) -> bool:
         """Whether it may be split off a window: off the last one, while the rows to deliver next are on their way."""

@@ -18,7 +18,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+import msgspec
 
 from .._wording import Wording
 from ..errors import PagingError
@@ -61,8 +61,7 @@ UNCERTAIN_PAGES: Final = 3.0
 PAGE_SHARES: Final = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)
 
 
-@frozen
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A page that claimed that no calls follow the second where the window now begins.
 
     Attributes:

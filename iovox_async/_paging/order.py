@@ -18,7 +18,7 @@ from itertools import compress, count, islice, repeat
 from operator import attrgetter, eq
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define
+import msgspec
 
 from .types import SECOND, RowSlice
 
@@ -34,8 +34,7 @@ RowsOfPage = tuple[Any, "Sequence[int]", "Sequence[int | None]", "Sequence[datet
 _microsecond = attrgetter("microsecond")
 
 
-@define
-class DeliveryOrder:
+class DeliveryOrder(msgspec.Struct):
     """The order of delivery of one stream.
 
     Attributes:

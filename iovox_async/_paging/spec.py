@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final, Literal
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from .._params.dates import is_aware, local_range
 from .._params.validators import InvalidValue
@@ -28,8 +29,7 @@ FINALITY_DELAY: Final = timedelta(hours=2)
 Paging = Literal["auto", "windows", "pages"]
 
 
-@frozen(kw_only=True)
-class ReadSpec:
+class ReadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a stream reads. All datetimes are naive, in the account's local time.
 
     Attributes:

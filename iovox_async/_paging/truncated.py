@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from .single_second import SingleSecondReader
 from .window import Page, Window, request_bounds
@@ -54,7 +54,7 @@ def _single_unit(unit: tuple[datetime, datetime], page: Page, server_limit: Serv
     # that there are more, which a larger page may contain at once.
     if page.is_unit or page.is_short:
         start, stop = request_bounds(window.start, window.stop, page.hours)
-        own_request = evolve(page.request, start=start, stop=stop, order="call_start_ASC")
+        own_request = replace(page.request, start=start, stop=stop, order="call_start_ASC")
         is_first_page = not page.descending or not page.is_unit
         window.second_reader = SingleSecondReader(
             own_request,

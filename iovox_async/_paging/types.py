@@ -8,7 +8,7 @@ from itertools import islice
 from operator import lt
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from attrs import define, frozen
+import msgspec
 
 from .._wording import Wording
 from ..errors import PagingError
@@ -27,8 +27,7 @@ SMALLEST_PAGE_LIMIT: Final = 20
 PAGES_HINT: Final = Wording("Pass {paging=pages} to read by page numbers.")
 
 
-@frozen
-class PageRequest:
+class PageRequest(msgspec.Struct, frozen=True):
     """One request for a page.
 
     Attributes:
@@ -64,8 +63,7 @@ class PageRequest:
         return self.start, self.stop
 
 
-@frozen
-class PageResult:
+class PageResult(msgspec.Struct, frozen=True):
     """The part of a received page that a plan needs.
 
     Attributes:
@@ -95,8 +93,7 @@ class PageResult:
         return len(calls) if None not in calls else len(calls) - 1 + ids.count(None)
 
 
-@frozen
-class RowSlice:
+class RowSlice(msgspec.Struct, frozen=True):
     """Rows of one page that are ready for delivery.
 
     Attributes:
@@ -110,8 +107,7 @@ class RowSlice:
     duplicates: int = 0
 
 
-@define
-class ServerPageLimit:
+class ServerPageLimit(msgspec.Struct):
     """The number of rows the server returns per page at most, as observed; shared by all streams of the same fields.
 
     Attributes:

@@ -6,7 +6,8 @@ from bisect import bisect_left
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from attrs import define, evolve, field
+import msgspec
+from msgspec.structs import replace
 
 from .types import SECOND, SMALLEST_PAGE_LIMIT, PageRequest, PageResult, RowSlice
 
@@ -26,15 +27,14 @@ def second_before(second: datetime) -> datetime:
     return second - SECOND if second - FIRST_SECOND >= SECOND else second
 
 
-@define(eq=False)
-class Window:
+class Window(msgspec.Struct, eq=False):
     """The seconds `[start, stop)` and their state."""
 
     start: datetime
     stop: datetime
     state: Literal["pending", "in flight", "done"] = "pending"
     request: PageRequest | None = None
-    rows: list[RowSlice] = field(factory=list)
+    rows: list[RowSlice] = msgspec.field(default_factory=list)
     #: Reads a one-second window that one page did not prove complete.
     second_reader: SingleSecondReader | None = None
     #: Attempts already made for a larger window that this one replaces part of.
@@ -95,7 +95,7 @@ class Window:
         parts[0].pages_without_progress = self.pages_without_progress
         if self.claim is not None:
             until = max if descending else min
-            parts[0].claim = evolve(self.claim, until=until(self.claim.until, middle))
+            parts[0].claim = replace(self.claim, until=until(self.claim.until, middle))
         return parts
 
 

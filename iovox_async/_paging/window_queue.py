@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define
+import msgspec
 
 from .types import SECOND
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from .window import Page, Window
 
 
-@define(eq=False)
-class WindowQueue:
+class WindowQueue(msgspec.Struct, eq=False):
     """The windows that cover what is not delivered yet, without gap or overlap.
 
     Attributes:

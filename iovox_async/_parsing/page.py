@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import msgspec
-from attrs import field, frozen
 
 from .._params.validators import InvalidValue
 from .lenient import LenientConverter
@@ -33,15 +32,17 @@ class KeyRow(msgspec.Struct, gc=False):
     call_start: _LocalTime | None = None
 
 
-@frozen(eq=False, repr=False)
-class Segment:
+class Segment(msgspec.Struct, frozen=True, eq=False):
     """Some rows of a page: a JSON array, with the bytes of each row as the server sent them."""
 
     #: A run of rows that is shorter than this share is cut out of the segment instead of decoding all of it.
     min_share: ClassVar[float] = 1 / 8
 
-    data: bytes = field(repr=False)
+    data: bytes
     rows: int
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.rows} rows>"
 
     def split(self) -> list[bytes]:
         """The bytes of each row."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
-from attrs import frozen
 
 from .._parsing.compiled import response_keys
 from .._parsing.page import Block, Blocks, PageFormat, RawPage, Segment
@@ -51,8 +50,7 @@ SortKey = tuple[datetime | None, int | None]
 DecodedRows = tuple[pa.RecordBatch, SortKey, bool]
 
 
-@frozen
-class ColumnSegment(Segment):
+class ColumnSegment(Segment, frozen=True, eq=False):
     """Rows that were decoded to columns when they arrived, in a third of the memory of their JSON."""
 
     min_share: ClassVar[float] = 0.0

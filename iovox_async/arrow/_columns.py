@@ -14,9 +14,9 @@ from datetime import timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
-from attrs import frozen
 
 from .._params.validators import InvalidValue
 from .._parsing.compiled import UnsupportedByFastPath
@@ -42,8 +42,7 @@ FAST_PATH_ERRORS: Final = (UnsupportedByFastPath, RecursionError, pa.ArrowExcept
 MarkCoerced = Callable[[pa.Array], None]
 
 
-@frozen
-class Columns:
+class Columns(msgspec.Struct, frozen=True):
     """Decoded rows.
 
     Attributes:

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from attrs import field, frozen
 
 from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
@@ -55,8 +55,7 @@ _MIN_BYTES: Final = len(b'[{"id":1}]')
 _MAX_SKIPPED: Final = 63
 
 
-@frozen
-class RowLayout:
+class RowLayout(msgspec.Struct, frozen=True, dict=True):
     """Where the values of a row are, relative to its delimiters.
 
     Attributes:
@@ -74,11 +73,10 @@ class RowLayout:
     values: tuple[tuple[str, bool], ...]
     ends: tuple[tuple[int, int], ...]
     literals: tuple[bytes, ...]
-    #: The size of the literal before each value, one to a row.
-    sizes_before: npt.NDArray[np.int64] = field(init=False, eq=False)
 
-    @sizes_before.default
-    def _sizes_before(self) -> npt.NDArray[np.int64]:
+    @cached_property
+    def sizes_before(self) -> npt.NDArray[np.int64]:
+        """The size of the literal before each value, one to a row."""
         return np.array([[len(literal)] for literal in (self.literals[-1], *self.literals[:-1])])
 
     @property

@@ -13,9 +13,9 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
-from attrs import field, frozen
 
 from ._timezones import MICROSECOND
 
@@ -78,8 +78,7 @@ class PageBytes:
         return self.at(offsets, 8).view(WORD)
 
 
-@frozen(eq=False)
-class Values:
+class Values(msgspec.Struct, eq=False):
     """The values of a key in all rows.
 
     Attributes:
@@ -95,16 +94,11 @@ class Values:
     starts: Integers
     stops: Integers
     widths: Integers
-    narrowest: int = field(init=False)
-    widest: int = field(init=False)
+    narrowest: int = 0
+    widest: int = 0
 
-    @narrowest.default
-    def _narrowest(self) -> int:
-        return int(self.widths.min())
-
-    @widest.default
-    def _widest(self) -> int:
-        return int(self.widths.max())
+    def __post_init__(self) -> None:
+        self.narrowest, self.widest = int(self.widths.min()), int(self.widths.max())
 
     @property
     def width(self) -> int | None:

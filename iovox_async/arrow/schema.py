@@ -29,8 +29,8 @@ from datetime import datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+import msgspec
 import pyarrow as pa
-from attrs import frozen
 
 from .._params.timezones import zone_of
 from .._params.validators import InvalidValue
@@ -48,8 +48,7 @@ ColumnKind: TypeAlias = Literal[
 ]
 
 
-@frozen
-class ColumnType:
+class ColumnType(msgspec.Struct, frozen=True):
     """The type of a column.
 
     Attributes:

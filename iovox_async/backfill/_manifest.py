@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 import msgspec
-from attrs import define, field
 
 from ..errors import BackfillError
 from ._job import Job, describe_differences, mismatch_error
@@ -87,8 +86,7 @@ class _Footer(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
 
 
-@define
-class Manifest:
+class Manifest(msgspec.Struct):
     """The contents of a manifest.
 
     Attributes:
@@ -100,8 +98,8 @@ class Manifest:
 
     job: Job
     start: datetime
-    entries: dict[str, ManifestEntry] = field(factory=dict)
-    damage: list[str] = field(factory=list)
+    entries: dict[str, ManifestEntry] = msgspec.field(default_factory=dict)
+    damage: list[str] = msgspec.field(default_factory=list)
 
     def dump(self) -> bytes:
         """The manifest as the bytes of a file."""

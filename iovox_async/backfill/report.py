@@ -7,7 +7,7 @@ import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, field, frozen
+from attrs import asdict, frozen
 
 from .._runtime import Runtime, current_runtime
 from .._wording import format_bytes, format_count
@@ -209,31 +209,28 @@ class BackfillReport:
 _STREAM_COUNTERS = ("calls", "bytes_received", "requests", "retries", "window_splits", "skipped")
 
 
-@define
 class RunCounters:
     """The counters of a running backfill, which starts when they are made."""
 
-    runtime: Runtime = field(factory=current_runtime)
-    started_at: float = field(init=False)
-    started: datetime = field(init=False)
-    run_id: str = field(factory=lambda: secrets.token_hex(4))
-    partitions_total: int = 0
-    partitions_skipped: int = 0
-    seconds_to_read: float = 0.0
-    partitions: int = 0
-    calls_written: int = 0
-    last_partition: str | None = None
-    finished: bool = False
-    verified: int = 0
-    certificates: list[Certificate] = field(factory=list)
-    final_report: BackfillReport | None = None
-    _closed_streams: dict[str, int] = field(factory=lambda: dict.fromkeys(_STREAM_COUNTERS, 0))
-    _closed_seconds: float = 0.0
-    _open_streams: dict[CallStream, float] = field(factory=dict)
-    _mutex: threading.Lock = field(factory=threading.Lock)
-
-    def __attrs_post_init__(self) -> None:
-        self.started_at, self.started = self.runtime.clock(), self.runtime.utcnow()
+    def __init__(self, runtime: Runtime | None = None) -> None:
+        self.runtime: Runtime = runtime or current_runtime()
+        self.started_at: float = self.runtime.clock()
+        self.started: datetime = self.runtime.utcnow()
+        self.run_id: str = secrets.token_hex(4)
+        self.partitions_total: int = 0
+        self.partitions_skipped: int = 0
+        self.seconds_to_read: float = 0.0
+        self.partitions: int = 0
+        self.calls_written: int = 0
+        self.last_partition: str | None = None
+        self.finished: bool = False
+        self.verified: int = 0
+        self.certificates: list[Certificate] = []
+        self.final_report: BackfillReport | None = None
+        self._closed_streams = dict.fromkeys(_STREAM_COUNTERS, 0)
+        self._closed_seconds = 0.0
+        self._open_streams: dict[CallStream, float] = {}
+        self._mutex = threading.Lock()
 
     def add_partitions_to_read(self, ranges: Sequence[PartitionRange]) -> None:
         self.partitions_total += len(ranges)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import attrs
+import msgspec
 import rich_click as click
 
 from iovox_async import ConfigurationError, Field
@@ -90,8 +90,7 @@ class FloatRange(click.FloatRange):
 _PROMPTS: Final = {"username": "Username", "secure_key": "Secure key"}
 
 
-@attrs.frozen
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """How to connect to the endpoint; no attribute is in the repr, as a proxy's URL may contain a password.
 
     Attributes:
@@ -99,8 +98,11 @@ class Account:
         profile: the name of the profile in use, or None.
     """
 
-    arguments: dict[str, Any] = attrs.field(repr=False)
+    arguments: dict[str, Any]
     profile: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Account(profile={self.profile!r})"
 
     def client(self, **arguments: Any) -> AsyncInsights:
         """A client, with these further arguments of `AsyncInsights`.
@@ -274,8 +276,7 @@ _FULL_DATE: Final = re.compile(r"[\d-]{10}", re.ASCII)
 output_option: Final = functools.partial(click.option, panel="Output", show_envvar=True)
 
 
-@attrs.frozen
-class TypedRange:
+class TypedRange(msgspec.Struct, frozen=True):
     """A range as it was typed; what was left out is None."""
 
     start: str | None

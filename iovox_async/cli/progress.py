@@ -61,8 +61,7 @@ def _is_pipe(stream: Any) -> bool:
         return False
 
 
-@attrs.frozen
-class RateEstimator:
+class RateEstimator(msgspec.Struct, frozen=True):
     """The current rate of a stream or backfill, and the time it will still take, from its recent samples.
 
     Attributes:
@@ -70,7 +69,7 @@ class RateEstimator:
     """
 
     period: float
-    _samples: deque[tuple[float, int, float]] = attrs.field(factory=deque, init=False)
+    _samples: deque[tuple[float, int, float]] = msgspec.field(default_factory=deque)
 
     def add(self, figures: Figures, now: float | None = None) -> None:
         """Adds a sample."""

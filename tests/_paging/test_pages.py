@@ -6,9 +6,9 @@ import math
 import random
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.model_server import Motion, Row, Server, at, examples, pull
 
 from iovox_async._paging import MAX_PAGE_ROWS, PagePlan, PageRequest, PageResult, ServerPageLimit, WindowPlan
@@ -175,7 +175,7 @@ def test_pages_without_readable_starts_are_each_requested_twice(concurrency: int
     plan = plan_of(1, concurrency)
     serve = server.serve
     server.serve = lambda request: (  # type: ignore[method-assign]
-        evolve(result := serve(request), starts=[None] * len(result.starts))
+        replace(result := serve(request), starts=[None] * len(result.starts))
     )
     result = pull(plan, server, concurrency=concurrency, patient=False)
     assert [row.id for row in result.rows] == [1000 + number for number in range(30)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
-import attrs
+import msgspec
 import rich_click as click
 from click.exceptions import Exit
 
@@ -39,8 +39,7 @@ FORMATS = ("parquet", "delta", "jsonl", "jsonl.zst", "csv")
 _LINE_INTERVAL, _RATE_PERIOD = 5.0, 20.0
 
 
-@attrs.frozen(repr=False)
-class BackfillCommand:
+class BackfillCommand(msgspec.Struct, frozen=True):
     """One run of the command.
 
     Attributes:
@@ -58,6 +57,8 @@ class BackfillCommand:
     out: str
     verify: bool
     log_format: Literal["text", "json"]
+
+    __repr__ = object.__repr__  # arguments may contain phone numbers
 
     async def run(self, **arguments: Any) -> None:
         """Downloads what is missing; the arguments are those of `Backfill.run`."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import rich_click as click
 from click.core import ParameterSource
 from click.exceptions import Exit
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from iovox_async import CallStream
 
 
-@attrs.define(repr=False)
-class CallsCommand:
+class CallsCommand(msgspec.Struct):
     """One run of the command.
 
     Attributes:
@@ -57,6 +56,8 @@ class CallsCommand:
     position: str | None = None
     written: int = 0
     kept: bool = False
+
+    __repr__ = object.__repr__  # arguments may contain phone numbers
 
     async def run(self) -> None:
         """Reads and writes all calls."""
