@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .types import SECOND
+from .window import request_bounds
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -120,6 +121,21 @@ class WindowQueue(msgspec.Struct, eq=False):
             if page.last[0] == second and len(page.rows_in(*page.last)) >= rows:
                 return False
         return page.may_end_in_first_unit
+
+    def request_bounds(self, window: Window) -> tuple[datetime, datetime]:
+        """The bounds of a request for a window: with the second before and the second after.
+
+        A check leaves out a second that was read by page numbers: its calls may have filled the page that is checked.
+        """
+        start, stop = request_bounds(window.start, window.stop, self.hours)
+        if window.is_check and self.complete_second is not None:
+            second = self.complete_second[0]
+            is_whole = self.hours.unit(second) == (second, second + SECOND)
+            if is_whole and self.descending and window.stop == second:
+                return start, second - SECOND
+            if is_whole and not self.descending and window.start == second + SECOND:
+                return window.start, stop
+        return start, stop
 
     def drop_empty(self, page: Page) -> None:
         """Drops the windows that a check has shown to be empty, as an earlier page claimed."""

@@ -45,7 +45,7 @@ from .types import (
     check_rows,
     fill_missing_starts,
 )
-from .window import Page, Window, request_bounds, second_before
+from .window import Page, Window, second_before
 from .window_queue import WindowQueue
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class WindowPlan:
         # The calls of one unit are put in order when they are delivered, so it can be read from either side.
         if window.stop <= self._hours.unit(window.start)[1]:
             order = "call_start_DESC" if window.reverses_order else "call_start_ASC"
-        start, stop = request_bounds(window.start, window.stop, self._hours)
+        start, stop = self._queue.request_bounds(window)
         earliest = second_before(self._start)
         beyond = (self._stop - earliest) / SECOND
         if window.claim is None:
@@ -259,7 +259,7 @@ class WindowPlan:
             accepted = self._accept_check(page, own_starts)
             index = self._queue.windows.index(window)
         else:
-            accepted = not self._is_doubtful(page, own_starts)
+            accepted = not (page.may_end_in_first_unit or self._is_doubtful(page, own_starts))
         claims_end = self.server_limit.claims_end(request, len(starts))
         if claim is not None and accepted and self._queue.may_be_cut(page):
             # The check may have been cut in the same second as the page that it checks: both say nothing of what follows.
@@ -344,7 +344,8 @@ class WindowPlan:
             self._evidence.confirm()
         if until != end:
             return not self._is_doubtful(page, own_starts)
-        if page.reached_end or self.server_limit.claims_end(page.request, len(page.starts)):
+        claims_end = self.server_limit.claims_end(page.request, len(page.starts))
+        if page.reached_end or (claims_end and not self._queue.may_be_cut(page)):
             self._queue.drop_empty(page)
         return True
 

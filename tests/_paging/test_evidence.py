@@ -12,7 +12,7 @@ from support.evidence_costs import READS, BelievingPlan, count
 from support.model_server import Row, Server, at, examples, pull
 from support.traffic import DAY, PATTERNS, smooth
 
-from iovox_async._paging import PagePlan, WindowPlan
+from iovox_async._paging import PagePlan, ServerPageLimit, WindowPlan
 from iovox_async.errors import PagingError
 
 if TYPE_CHECKING:
@@ -189,6 +189,51 @@ def test_a_page_limit_that_sinks_below_the_calls_of_a_second_loses_no_call(busy:
         cap = lambda request, rows, last=sinks_after: rows[: 100 if request <= last else 60]  # noqa: E731
         server = server_of(seconds, faults=cap)
         assert read(server, 30, limit=200, descending=descending) == {row.id for row in server.live}
+
+
+@pytest.mark.finding("A2")
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("concurrency", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "sinks_after", [*range(1, 12, 5), *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 40, 3))]
+)
+def test_a_page_limit_that_sinks_to_the_calls_of_each_second_loses_no_call(
+    sinks_after: int, concurrency: int, descending: bool
+):
+    """Given 17 calls a second and a page limit that sinks from 40 to 20, when several pages are read at a time, then all come."""
+    seconds = sorted(random.Random(5).choices(range(16), k=16 * 17))
+    cap = lambda request, rows: rows[: 40 if request <= sinks_after else 20]  # noqa: E731
+    server = server_of(seconds, faults=cap)
+    plan = WindowPlan(at(0), at(16), limit=1_000, descending=descending)
+    ids = [row.id for row in pull(plan, server, concurrency=concurrency, patient=False).rows]
+    assert sorted(ids) == sorted(row.id for row in server.live)
+
+
+@pytest.mark.finding("A2")
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("after", [1, 2, 3_000])
+def test_a_page_limit_that_is_the_number_of_calls_of_a_second_loses_no_call(after: int, descending: bool):
+    """Given 20 calls in a second, and others later, when pages are limited to these 20, then the others are delivered, too."""
+    seconds = [10] * 20 + [10 + after] * 3
+    server = server_of([13 - s for s in seconds] if descending else seconds, faults=lambda _, rows: rows[:20])
+    start, stop = (at(-5_000), at(5_000))
+    plan = WindowPlan(start, stop, limit=100, descending=descending, server_limit=ServerPageLimit(40))
+    rows = pull(plan, server, concurrency=1).rows
+    assert sorted(row.id for row in rows) == sorted(row.id for row in server.live)
+
+
+@pytest.mark.finding("A2")
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("own", [0, 1, 5])
+def test_a_first_page_that_is_cut_after_the_second_before_the_range_is_no_end(own: int, descending: bool):
+    """Given 20 rows, nearly all of the second before the range, when a page limit of 20 cuts there, then no call is lost."""
+    start, beside = (11, 10) if not descending else (10, 11)
+    server = server_of([beside] * (20 - own) + [21 - beside] * 80, faults=lambda _, rows: rows[:20])
+    plan = WindowPlan(
+        at(start), at(start + 1), limit=100, descending=descending, server_limit=ServerPageLimit(40)
+    )
+    rows = pull(plan, server, patient=False).rows
+    assert sum(row.start == at(start) for row in rows) == len(rows) == 80
 
 
 @pytest.mark.finding("A2")
