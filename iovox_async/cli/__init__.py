@@ -13,6 +13,7 @@ import atexit
 import gc
 import os
 import sys
+from importlib.util import find_spec
 from typing import Final
 
 DONE: Final = 0
@@ -56,14 +57,12 @@ def main() -> None:
         # None makes its import fail.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the documentation of `sys.modules` says
     try:
-        from .app import iovox
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in {"click", "rich", "rich_click"}:
-            raise
-        from iovox_async.errors import MissingExtraError
+        if not all(map(_is_installed, ("click", "rich", "rich_click"))):
+            from iovox_async.errors import MissingExtraError
 
-        print(MissingExtraError("the command iovox", "cli"), file=sys.stderr)
-        sys.exit(FAILED)
+            print(MissingExtraError("the command iovox", "cli"), file=sys.stderr)
+            sys.exit(FAILED)
+        from .app import iovox
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     try:
@@ -72,6 +71,14 @@ def main() -> None:
         if isinstance(end.code, int):
             status.append(end.code)
         raise
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # None in `sys.modules`
+        return False
 
 
 def _end_process(status: list[int]) -> None:

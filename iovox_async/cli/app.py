@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-import rich_click as click
-from click.exceptions import Exit
+import click
+from click.exceptions import Exit, NoArgsIsHelpError
 
 from iovox_async import __version__
 
@@ -20,7 +20,6 @@ from . import DONE, EXIT_CODES, FAILED, INTERRUPTED
 from .base import BaseCommand
 from .commands import COMMANDS
 from .console import (
-    HELP_CONFIG,
     discard_stdout,
     is_terminal,
     prepare_streams,
@@ -45,7 +44,7 @@ def load_command(name: str) -> click.Command:
     return command
 
 
-class RootCommand(BaseCommand, click.RichGroup):  # type: ignore[misc] # as rich_click combines its own classes
+class RootCommand(BaseCommand, click.Group):
     """The group of all commands; turns usage errors, interruptions, closed pipes and failed writes into exit codes."""
 
     further_panels: ClassVar[Mapping[str, list[tuple[str, str]]]] = {"Commands": list(COMMANDS.items())}
@@ -81,6 +80,9 @@ def _exit_codes() -> Iterator[None]:
     except BrokenPipeError:  # the reader of a pipe (`| head`) has closed it: not a failure
         discard_stdout()
         raise Exit(DONE) from None
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        raise Exit(error.exit_code) from None
     except click.UsageError as error:
         from .errors import format_error
 
@@ -101,12 +103,8 @@ def _exit_codes() -> Iterator[None]:
 @click.group(
     cls=RootCommand,
     # What `iovox --help` needs of them; `resolve_command` loads the rest.
-    commands=[click.RichCommand(name=name, help=text) for name, text in COMMANDS.items()],
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "show_default": True,
-        "rich_help_config": HELP_CONFIG,
-    },
+    commands=[click.Command(name=name, help=text) for name, text in COMMANDS.items()],
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     help=with_examples(
         "Read the call records of an iovox account: every call of a date range, exactly once.",
         ("try it without an account", "iovox demo"),

@@ -8,14 +8,34 @@ import shutil
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Final
 
-import click as plain_click
-import rich_click as click
+import click
 
 from .commands import COMMANDS
 from .console import is_terminal, start_log, switched_off, with_examples, without_markup
 
 ARGUMENTS_KEY: Final = "iovox.arguments"
 _LEVEL_KEY: Final = "iovox.log_level"
+
+
+class _Parameter(click.Parameter):
+    """A parameter; `panel` is the title of its section in the help."""
+
+    def __init__(self, *args: Any, panel: str | None = None, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.panel = panel
+
+
+class _Option(_Parameter, click.Option):
+    """An option."""
+
+
+class _Argument(_Parameter, click.Argument):
+    """An argument."""
+
+
+#: Decorators that add an option or an argument to a command.
+option: Final = functools.partial(click.option, cls=_Option)
+argument: Final = functools.partial(click.argument, cls=_Argument)
 
 
 def _set_log_level(ctx: click.Context, _option: click.Parameter, level: str | None) -> None:
@@ -26,16 +46,16 @@ def _set_log_level(ctx: click.Context, _option: click.Parameter, level: str | No
 def _common_options(*, root: bool) -> list[click.Option]:
     """The options that work before and after the name of a command."""
     environment: dict[str, Any] = {"envvar": "IOVOX_LOG", "show_envvar": True} if root else {}
-    option = functools.partial(click.RichOption, expose_value=False, panel="General")
+    new_option = functools.partial(_Option, expose_value=False, panel="General")
     return [
-        option(
+        new_option(
             ["--log-level"],
             type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
             callback=_set_log_level,
             help="Level of the log on stderr: retries are logged at info, pages at debug. Default: warning.",
             **environment,
         ),
-        option(
+        new_option(
             ["-q", "--quiet"],
             is_flag=True,
             callback=lambda _ctx, _option, is_set: switched_off.update(
@@ -43,7 +63,7 @@ def _common_options(*, root: bool) -> list[click.Option]:
             ),
             help="Print nothing on stderr unless something is wrong.",
         ),
-        option(
+        new_option(
             ["--no-progress"],
             is_flag=True,
             callback=lambda _ctx, _option, is_set: switched_off.update({"progress"} if is_set else ()),
@@ -52,7 +72,7 @@ def _common_options(*, root: bool) -> list[click.Option]:
     ]
 
 
-class BaseCommand(click.RichCommand):
+class BaseCommand(click.Command):
     """A command or the group of them: options that all have, and help that is drawn on a terminal, and plain text elsewhere.
 
     Attributes:
@@ -67,17 +87,19 @@ class BaseCommand(click.RichCommand):
 
     def get_help(self, ctx: click.Context) -> str:
         if is_terminal("stdout"):
-            return super().get_help(ctx)
+            from .rich_help import draw_help
+
+            return draw_help(ctx)
         width = max(40, min(100, shutil.get_terminal_size().columns))
-        formatter = plain_click.HelpFormatter(width=width)
+        formatter = click.HelpFormatter(width=width)
         formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)))
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(without_markup(self.help or ""))
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            if isinstance(parameter, plain_click.Option):
-                record = plain_click.Option.get_help_record(parameter, ctx)
+            if isinstance(parameter, click.Option):
+                record = parameter.get_help_record(ctx)
             else:
                 record = parameter.make_metavar(ctx), str(getattr(parameter, "help", None) or "")
             if record is not None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-import rich_click as click
+import click
 from click.exceptions import Exit
 
 from . import DONE
@@ -31,17 +31,6 @@ if TYPE_CHECKING:
 _UNLIMITED = 10_000
 #: Control characters but the line break, surrogates, and what changes the direction of the text after it.
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-
-#: How help is rendered, for all commands.
-HELP_CONFIG = click.RichHelpConfiguration(
-    text_markup="rich",
-    text_paragraph_linebreaks="\n\n",
-    padding_helptext_first_line=(0, 0, 1, 0),
-    style_helptext="",
-    max_width=100,
-    style_options_panel_border="dim",
-    style_commands_panel_border="dim",
-)
 
 #: The console that currently shows a progress bar, if any.
 _progress_screens: list[Console] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-import rich_click as click
+import click
 
 from iovox_async._wording import format_bytes, format_count
 

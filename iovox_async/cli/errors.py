@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-import rich_click as click
+import click
 from click.exceptions import Exit
 
 from iovox_async import (

@@ -10,13 +10,14 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
 
-import rich_click as click
+import click
 
 from iovox_async import Field, Filters
 from iovox_async._params.validators import COLOURS
 from iovox_async._redaction import mask_phone_number, redact
 from iovox_async.query import PHONE_PARAMETERS
 
+from .base import option
 from .console import print_note
 from .errors import option_name
 from .options import collect_options, complete, split_commas, value_variable
@@ -85,7 +86,7 @@ def _single_value(ctx: click.Context, option: click.Parameter, values: Sequence[
 
 def _filter_option(name: str, *, multiple: bool) -> Callable[[Any], Any]:
     metavar, help_text = _FILTER_HELP[name]
-    return click.option(
+    return option(
         option_name(name),
         name,
         metavar=f"{metavar},..." if multiple else metavar,

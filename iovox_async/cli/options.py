@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import click
 import msgspec
-import rich_click as click
 
 from iovox_async import ConfigurationError, Field
 from iovox_async._params.validators import InvalidValue
@@ -25,6 +25,7 @@ from iovox_async.dates import parse_range
 from iovox_async.fields import PRESETS, as_fields
 
 from . import CREDENTIALS
+from .base import argument, option
 from .console import is_terminal, print_note, print_warning
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def collect_options(
             values = {name: arguments.pop(name) for name in names}
             return command(*args, **arguments, **collect(values))
 
-        for option in reversed(options):
-            collecting = option(collecting)
+        for add_option in reversed(options):
+            collecting = add_option(collecting)
         return collecting  # type: ignore[return-value] # click passes options by name, whatever the signature
 
     return decorate
@@ -216,7 +217,7 @@ def _zones() -> list[str]:
     return sorted(zoneinfo.available_timezones())
 
 
-_connection_option: Final = functools.partial(click.option, panel="Connection", show_envvar=True)
+_connection_option: Final = functools.partial(option, panel="Connection", show_envvar=True)
 #: Adds the options of a connection; the command gets `account`. Prompts before any event loop runs: in a loop, Ctrl-C
 #: at the prompt would wait for an input line.
 account_options: Final = collect_options(
@@ -271,9 +272,9 @@ account_options: Final = collect_options(
 # What to read.
 
 READ_PANEL: Final = "Calls to read"
-read_option: Final = functools.partial(click.option, panel=READ_PANEL)
+read_option: Final = functools.partial(option, panel=READ_PANEL)
 _FULL_DATE: Final = re.compile(r"[\d-]{10}", re.ASCII)
-output_option: Final = functools.partial(click.option, panel="Output", show_envvar=True)
+output_option: Final = functools.partial(option, panel="Output", show_envvar=True)
 
 
 class TypedRange(msgspec.Struct, frozen=True):
@@ -303,13 +304,15 @@ def range_options(default: str, *, start: str = "--start", end: bool = True) -> 
     """
     words = "2024-01-31, '2024-01-31 18:00', yesterday, 7d, last-month, 2024-02 (iovox help dates)"
     ends = "Last second, inclusive; a day, week or month means its last second. Default: now, or the end of START if that is a word."
-    argument = functools.partial(click.argument, required=False, panel=READ_PANEL)
-    option = functools.partial(read_option, metavar="DATE")
+    date_argument = functools.partial(argument, required=False, panel=READ_PANEL)
+    date_option = functools.partial(read_option, metavar="DATE")
     by_name = {
-        "start": argument("start", help=f"First second: {words}. Default: {default}."),
-        "end": argument("end", help=ends),
-        "start_option": option(*dict.fromkeys((start, "--start")), "start_option", help="The same as START."),
-        "end_option": option("--end", "end_option", help="The same as END."),
+        "start": date_argument("start", help=f"First second: {words}. Default: {default}."),
+        "end": date_argument("end", help=ends),
+        "start_option": date_option(
+            *dict.fromkeys((start, "--start")), "start_option", help="The same as START."
+        ),
+        "end_option": date_option("--end", "end_option", help="The same as END."),
     }
     if not end:
         del by_name["end"], by_name["end_option"]
@@ -347,7 +350,7 @@ def _complete_fields(_ctx: click.Context, _option: click.Parameter, text: str) -
 
 #: Adds an option of response fields; the command gets a tuple.
 field_names_option: Final = functools.partial(
-    click.option, metavar="FIELDS", multiple=True, callback=_parse_fields, shell_complete=_complete_fields
+    option, metavar="FIELDS", multiple=True, callback=_parse_fields, shell_complete=_complete_fields
 )
 
 

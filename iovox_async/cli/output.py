@@ -25,8 +25,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path, PurePath
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
+import click
 import msgspec
-import rich_click as click
 
 from iovox_async._platform import replace_file, sync_directory, sync_file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 
-import rich_click as click
+import click
 
 from iovox_async._redaction import hide_credentials, redact
 from iovox_async.query import PHONE_PARAMETERS

@@ -2,8 +2,8 @@
 
 import re
 
+import click
 import pytest
-import rich_click as click
 from support.cli import parse_lines
 
 from iovox_async import BackfillError, ConfigurationError, QueryError, RecordError, TransportError

@@ -2,8 +2,8 @@
 
 import re
 
+import click
 import pytest
-import rich_click as click
 from support.cli import parse_lines, resume_arguments
 
 from iovox_async import Filters, InsightsQuery, QueryError

@@ -3,11 +3,12 @@
 import re
 
 import attrs
+import click
 import pytest
-import rich_click as click
 
 from iovox_async import Filters
 from iovox_async.backfill._formats import FORMATS as BACKFILL_FORMATS
+from iovox_async.cli import USAGE
 from iovox_async.cli.app import iovox, load_command
 from iovox_async.cli.commands.backfill import FORMATS
 from iovox_async.cli.errors import option_name
@@ -32,8 +33,10 @@ def test_root_help_names_commands_credentials_and_exit_codes(run):
 
 
 def test_no_arguments_show_the_help(run):
-    """Given no arguments, when `iovox` runs, then it prints its help."""
-    assert "Usage: iovox" in run().output
+    """Given no arguments, when `iovox` runs, then it prints its help, and no error."""
+    result = run()
+    assert result.output.startswith("Usage: iovox")
+    assert result.exit_code == USAGE
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -104,3 +107,16 @@ def test_completion_completes_the_last_field_or_preset():
     assert completions == ["id,call_start"]
     assert [item.value for item in fields.shell_complete(context, "in")] == ["insights"]
     assert set(PRESETS) == {"default", "call", "categories", "insights", "all"}
+
+
+@pytest.mark.parametrize("name", [None, "backfill", "completion"])
+def test_help_on_a_terminal_is_drawn_with_the_same_parameters(run, monkeypatch, name):
+    """Given a terminal, when help is printed, then boxes hold every option, in the sections of the plain text."""
+    arguments = [*filter(None, [name]), "--help"]
+    plain = run(*arguments).stdout
+    monkeypatch.setattr("iovox_async.cli.base.is_terminal", lambda _: True)
+    drawn = run(*arguments).stdout
+    options = set(re.findall(r"(?<= )--[a-z-]+", plain))
+    assert options <= set(re.findall(r"(?<= )--[a-z-]+", drawn))
+    sections = set(re.findall(r"^(\w[^:\n]*):$", plain, re.MULTILINE))
+    assert sections <= set(re.findall(r"^╭─+ (.+?) ─+╮$", drawn, re.MULTILINE)) | {"Arguments"}

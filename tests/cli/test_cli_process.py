@@ -215,7 +215,7 @@ print(*(slow & set(sys.modules)))
 @pytest.mark.parametrize(
     ("args", "module"),
     [
-        (("--help",), "rich_click"),
+        (("--help",), "click"),
         (("calls", START, END), "iovox_async.cli.commands.calls"),
         (("calls", START, END), "httpx"),
     ],

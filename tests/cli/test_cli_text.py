@@ -2,8 +2,8 @@
 
 import os
 
+import click
 import pytest
-import rich_click as click
 
 from iovox_async import Call, StreamStats, make_converter
 from iovox_async._wording import format_bytes, format_count

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
 import msgspec
-import rich_click as click
 from click.exceptions import Exit
 
 from iovox_async import InsightsQuery, IovoxError, QueryError, RecordError, TLSError
@@ -209,7 +209,7 @@ class BackfillCommand(msgspec.Struct, frozen=True):
 @options.account_options
 @click.pass_context
 def backfill(
-    ctx: click.RichContext,
+    ctx: click.Context,
     /,
     *,
     account: options.Account,

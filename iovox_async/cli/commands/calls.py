@@ -10,8 +10,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+import click
 import msgspec
-import rich_click as click
 from click.core import ParameterSource
 from click.exceptions import Exit
 
@@ -230,7 +230,7 @@ class CallsCommand(msgspec.Struct):
 @options.account_options
 @click.pass_context
 def calls(
-    ctx: click.RichContext,
+    ctx: click.Context,
     /,
     *,
     account: options.Account,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
+import click
 import msgspec
-import rich_click as click
 
 from iovox_async.dates import parse_start
 
-from ..base import command
+from ..base import argument, command, option
 from ..console import print_note
 from ..options import IntRange
 
@@ -19,16 +19,16 @@ from ..options import IntRange
     ("what has changed since February", "iovox changes calls/ --since 2024-02-01"),
     ("the ids of deleted calls", "iovox changes calls/ | jq 'select(.change == \"delete\").call.id'"),
 )
-@click.argument(
+@argument(
     "table", envvar="IOVOX_OUT", required=True, help="The directory or URL of the table.", panel="Table"
 )
-@click.option(
+@option(
     "--since",
     metavar="DATE",
     help="Changes that were committed at or after this time, in UTC: 2024-01-31, yesterday, 12h (iovox help dates).",
     panel="Table",
 )
-@click.option(
+@option(
     "--since-version",
     type=IntRange(min=0),
     help="Changes from this version of the table on.",

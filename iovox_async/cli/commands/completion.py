@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import rich_click as click
+import click
 from click.shell_completion import get_completion_class
 
 from ..base import command
@@ -18,7 +18,7 @@ from ..base import command
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish", "powershell"]), help="The shell.")
 @click.pass_context
-def completion(ctx: click.RichContext, /, *, shell: str) -> None:
+def completion(ctx: click.Context, /, *, shell: str) -> None:
     """Runs `iovox completion`.
 
     Put the line into the start-up file of your shell.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 from rich.syntax import Syntax
 from rich.table import Table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-import rich_click as click
+import click
 
 from ..base import command, unknown_topic
 from ..console import is_terminal, stdout_screen

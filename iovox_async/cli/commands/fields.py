@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import rich_click as click
+import click
 from rich.table import Table
 from rich.text import Text
 

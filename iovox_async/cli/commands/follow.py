@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 from click.exceptions import Exit
 
 from iovox_async._encoding import encode_json
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 @options.account_options
 @click.pass_context
 def follow(
-    ctx: click.RichContext,
+    ctx: click.Context,
     /,
     *,
     account: options.Account,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-import rich_click as click
+import click
 
 from .. import EXIT_CODES
 from ..app import load_command
@@ -23,7 +23,7 @@ _TOPICS = ("dates", "environment", "exit-codes", "formats")
     shell_complete=complete(lambda: [*_TOPICS, *COMMANDS]),
 )
 @click.pass_context
-def help(ctx: click.RichContext, /, *, topic: str | None) -> None:  # noqa: A001 - the name of the command
+def help(ctx: click.Context, /, *, topic: str | None) -> None:  # noqa: A001 - the name of the command
     """Runs `iovox help`.
 
     Topics: dates, environment, exit-codes, formats.

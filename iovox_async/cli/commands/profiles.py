@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-import rich_click as click
+import click
 
 from iovox_async._profiles import config_path, load_profiles
 

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-import rich_click as click
+import click
 
 from iovox_async import MissingExtraError
 from iovox_async._wording import format_count
 from iovox_async.dates import parse_end, parse_start
 from iovox_async.sandbox import KEY, USERNAME, Faults, Sandbox
 
-from ..base import command
+from ..base import command, option
 from ..console import is_terminal, print_note, print_warning
 from ..errors import option_name, run
 from ..options import FloatRange, IntRange, collect_options
@@ -45,7 +45,7 @@ def _fault_option(name: str) -> Callable[[Any], Any]:
         value_type = _TYPES[first]
     if first is float and "seconds" not in help_text.lower():
         metavar = "N"
-    return click.option(
+    return option(
         option_name(name),
         name,
         type=value_type,
@@ -69,7 +69,7 @@ fault_options: Final = collect_options(
 _LOOPBACK: Final = re.compile(r"localhost|::1|127\.[\d.]+", re.ASCII)
 _PERIOD: Final = timedelta(days=90)
 _UNCHANGED: Final = "they do not change; --arrival-interval 2 lets new ones arrive"
-_calls_option: Final = functools.partial(click.option, panel="Calls")
+_calls_option: Final = functools.partial(option, panel="Calls")
 
 
 @command(

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 import msgspec
-import rich_click as click
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from iovox_async import Fields
 
-from ..base import command
+from ..base import argument, command, option
 from ..console import escape_controls, format_duration, print_page
 from ..errors import run
 from ..options import Account, account_options
@@ -40,10 +40,8 @@ def _only_id(ctx: click.Context, _argument: click.Parameter, ids: tuple[str, ...
 
 
 @command(("an id from iovox calls", "iovox show 30683207599876"))
-@click.argument(
-    "id", metavar="ID", nargs=-1, required=True, callback=_only_id, help="The call's id.", panel="Call"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.", panel="Call")
+@argument("id", metavar="ID", nargs=-1, required=True, callback=_only_id, help="The call's id.", panel="Call")
+@option("--json", "as_json", is_flag=True, help="Print one JSON document instead.", panel="Call")
 @account_options
 def show(id: int, *, as_json: bool, account: Account) -> None:  # noqa: A002 - the endpoint's own word
     """Runs `iovox show`."""

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import rich_click as click
+import click
 
 from iovox_async import Field
 from iovox_async._summary import (
