@@ -43,6 +43,8 @@ _UNUSED_MODULES: Final = (
 )
 #: New objects that may form cycles, after which the garbage collector runs: more than are imported, which all stay.
 _GC_THRESHOLD: Final = 300_000
+#: The values for which the frame of `main` reserves space, each of 8 bytes.
+_STACK_SIZE: Final = 16_384
 
 
 def main() -> None:
@@ -71,6 +73,11 @@ def main() -> None:
         if isinstance(end.code, int):
             status.append(end.code)
         raise
+
+
+# Python keeps the frames of calls in blocks of 16 KB. A call that does not fit into a block takes another one from the system
+# and gives it back when it returns: thousands of times while modules import each other. Beside this frame all others have room.
+main.__code__ = main.__code__.replace(co_stacksize=_STACK_SIZE)
 
 
 def _is_installed(package: str) -> bool:
