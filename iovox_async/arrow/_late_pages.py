@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Bytes of JSON to aim at in a page, more than for records: each request costs the event loop a millisecond or two, and columns take
 #: a third of the memory of their JSON.
-PAGE_BYTES: Final = 5_000_000
+PAGE_BYTES: Final = 6_000_000
 #: Seconds after which the first request has been sent. An import delays whatever else the program does.
 _SENT_SECONDS: Final = 0.004
 
