@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -133,11 +132,18 @@ class ProgramError(RuntimeError):
 
 
 class Server:
-    """The server process; `facts` describes the calls it serves."""
+    """The server process.
 
-    def __init__(self, process: subprocess.Popen[str], facts: dict[str, Any]) -> None:
+    Attributes:
+        facts: what calls it serves.
+        folder: for the files of the programs. They are kept until the server ends: for half a minute after files were deleted,
+            ext4 takes longer to create others, so a program would pay for the files of the runs before it.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], facts: dict[str, Any], folder: str) -> None:
         self._process = process
         self.facts = facts
+        self.folder = folder
         self.origin = f"http://127.0.0.1:{facts['port']}"
 
     def request(self, path: str, **settings: Any) -> dict[str, Any]:
@@ -163,12 +169,12 @@ def server(calls: int, *, shape: str = "daily", kind: str = "default") -> Iterat
         command += ["--core", str(core)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    with process.stdout:
+    with process.stdout, tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         try:
             line = process.stdout.readline()
             if not line:
                 raise ProgramError(f"the benchmark server did not start (exit code {process.wait()})")
-            yield Server(process, json.loads(line))
+            yield Server(process, json.loads(line), folder)
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -179,7 +185,7 @@ def run(
 ) -> Run:
     """Run one program once in a fresh process; its figures and those that the server counted."""
     facts = service.facts
-    folder = Path(tempfile.mkdtemp(prefix="benchmark-")) if program.writes else None
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=service.folder)) if program.writes else None
     order = {
         "program": program.name,
         "base_url": f"{service.origin}/rest/v1",
@@ -191,24 +197,20 @@ def run(
         **job,
     }
     service.request("reset", **settings)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.measure", json.dumps(order | {"launched": time.time()})],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        if done.returncode:
-            raise ProgramError(f"{program.name} failed:\n{done.stderr[-4000:]}")
-        figures: Run = json.loads(done.stdout.splitlines()[-1])
-        if folder is not None:
-            figures |= count_files(folder)
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.measure", json.dumps(order | {"launched": time.time()})],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if done.returncode:
+        raise ProgramError(f"{program.name} failed:\n{done.stderr[-4000:]}")
+    figures: Run = json.loads(done.stdout.splitlines()[-1])
+    if folder is not None:
+        figures |= count_files(folder)
     stats = service.request("stats")
     figures |= {name: stats[name] for name in ("requests", "rows", "bytes", "skipped", "max_in_flight")}
     whole = program.name != "httpx_page"
