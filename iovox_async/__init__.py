@@ -52,6 +52,9 @@ else:
         collects_garbage = gc.isenabled()
         gc.disable()
         try:
+            if name == "AsyncInsights":
+                # Otherwise the first record would import cattrs, which stops the event loop.
+                importlib.import_module("._parsing.lenient", __name__)
             value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
         finally:
             if collects_garbage:

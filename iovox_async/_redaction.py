@@ -16,7 +16,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from html.entities import html5
 from typing import Final, TypeAlias
 
 #: Masks everything in a text that must not be shown.
@@ -167,6 +166,8 @@ def _layers(text: str) -> Iterator[tuple[str, Sequence[int]]]:
 
 def _resolve(match: re.Match[str]) -> str:
     if name := match["name"] or match["bare"]:
+        from html.entities import html5  # takes a millisecond to import
+
         return html5.get(f"{name};") or html5.get(f"{name.lower()};") or match[0]
     if other := match["other"]:
         return "" if other in _INVISIBLE else unicodedata.normalize("NFKC", other)

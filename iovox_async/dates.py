@@ -39,12 +39,10 @@ _HINT: Final = (
 )
 _OFFSET_HINT: Final = "Write the account's local time, without an offset."
 _DATE: Final = re.compile(r"(\d{4})-(\d\d?)-(\d\d?)(?:[ T](\d\d?(?::\d\d){0,2}))?", re.ASCII)
-_DAY: Final = re.compile(r"(today|yesterday)(?:[ T@](\d\d?(?::\d\d){0,2}))?", re.ASCII | re.IGNORECASE)
-_AGO: Final = re.compile(r"(\d{1,6}) ?(min|h|d|w)", re.ASCII | re.IGNORECASE)
-_NAMED: Final = re.compile(r"(this|last)[- _](day|week|month|quarter|year)", re.ASCII | re.IGNORECASE)
-_YEAR: Final = re.compile(
-    r"(\d{4})(?:-(\d\d?)|-?Q([1-4])|-?W(\d\d?)(?:-?([1-7]))?)?", re.ASCII | re.IGNORECASE
-)
+_DAY: Final = r"(?ai)(today|yesterday)(?:[ T@](\d\d?(?::\d\d){0,2}))?"
+_AGO: Final = r"(?ai)(\d{1,6}) ?(min|h|d|w)"
+_NAMED: Final = r"(?ai)(this|last)[- _](day|week|month|quarter|year)"
+_YEAR: Final = r"(?ai)(\d{4})(?:-(\d\d?)|-?Q([1-4])|-?W(\d\d?)(?:-?([1-7]))?)?"
 _SECOND: Final = timedelta(seconds=1)
 _UNITS: Final = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
@@ -117,7 +115,7 @@ def _parse(
         text = value.strip()
         if match := _DATE.fullmatch(text):
             return *_on_day("-".join([match[1], match[2].zfill(2), match[3].zfill(2)]), match[4]), False
-        if match := _DAY.fullmatch(text):
+        if match := re.fullmatch(_DAY, text):
             day = now.date() - timedelta(days=match[1].lower() == "yesterday")
             return *_on_day(day.isoformat(), match[2]), match[2] is None
         first, last = _period(text, now)
@@ -139,7 +137,7 @@ def _period(text: str, now: datetime) -> tuple[datetime, datetime]:
     local = now.replace(microsecond=0, tzinfo=None, fold=0)
     if text.lower() == "now":
         return local, local
-    if match := _AGO.fullmatch(text):
+    if match := re.fullmatch(_AGO, text):
         unit = match[2].lower()
         ago = timedelta(**{_UNITS[unit]: int(match[1])})
         if now.tzinfo is not None and unit in {"h", "min"}:
@@ -149,7 +147,7 @@ def _period(text: str, now: datetime) -> tuple[datetime, datetime]:
         else:
             second = local - ago
         return second, second
-    if match := _NAMED.fullmatch(text):
+    if match := re.fullmatch(_NAMED, text):
         unit, is_last = match[2].lower(), match[1].lower() == "last"
         if unit in _MONTHS:
             months = _MONTHS[unit]
@@ -158,7 +156,7 @@ def _period(text: str, now: datetime) -> tuple[datetime, datetime]:
         length = 7 if unit == "week" else 1
         monday = local.date() - timedelta(days=local.weekday() if unit == "week" else 0)
         return _days(monday - timedelta(days=length * is_last), length)
-    if match := _YEAR.fullmatch(text):
+    if match := re.fullmatch(_YEAR, text):
         year, month, quarter, week, weekday = (
             None if group is None else int(group) for group in match.groups()
         )

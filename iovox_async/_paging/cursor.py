@@ -15,9 +15,7 @@ import msgspec
 from .._redaction import shorten_repr
 from ..errors import QueryError
 
-_FORMAT: Final = re.compile(
-    r"1([ad])-(\d{8}T\d{6})-(\d{8}T\d{6})-(\d{8}T\d{6})-(-?\d{1,40})?-([0-9a-f]{10})", re.ASCII
-)
+_FORMAT: Final = r"(?a)1([ad])-(\d{8}T\d{6})-(\d{8}T\d{6})-(\d{8}T\d{6})-(-?\d{1,40})?-([0-9a-f]{10})"
 
 #: The largest id of a call.
 MAX_ID: Final = 2**63 - 1
@@ -61,7 +59,7 @@ class Cursor(msgspec.Struct, frozen=True):
         Raises:
             QueryError: the string is not a cursor.
         """
-        match = _FORMAT.fullmatch(text) if isinstance(text, str) else None
+        match = re.fullmatch(_FORMAT, text) if isinstance(text, str) else None
         if match is None:
             raise QueryError("resume", f"must be the position of an earlier run, got {shorten_repr(text)}")
         direction, *datetimes, call_id, fingerprint = match.groups()

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, tzinfo
 from functools import lru_cache, partial
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -30,10 +30,12 @@ from .compiled import (
     compile_decoder,
     response_keys,
 )
-from .lenient import Hook, LenientConverter
 from .page import id_of
 from .repair import decode_utf8
 from .splitter import key_of
+
+if TYPE_CHECKING:
+    from .lenient import Hook, LenientConverter
 
 #: Decoders compiled for unknown keys in one stream, at most, since each takes some 10 ms. More keys than that are data
 #: and no new fields, and their records are converted.
@@ -67,6 +69,8 @@ class _Rows(list[Any]):
 @lru_cache(maxsize=64)
 def _compiled_hook(spec: DecoderSpec, timezone: tzinfo | None) -> tuple[CompiledDecoder, Hook]:
     """A compiled decoder, and its function that makes calls as a structure hook of the cattrs converter."""
+    from .lenient import LenientConverter  # imports cattrs, which Arrow does not need
+
     decoder = compile_decoder(spec)
     converter = LenientConverter(timezone, spec.required).converter
     converter.register_structure_hook(_Rows, lambda rows, _: decoder.make(rows, timezone))
@@ -206,6 +210,8 @@ class CallDecoder:
             # Raised here, because the decoder's exception may hold the bytes: it must not become the context.
             raise RecordError(index, f"$[{index}]", f"cannot be decoded ({problem})")
         if self._lenient is None:  # made here, since most streams do not need it and it takes milliseconds
+            from .lenient import LenientConverter
+
             self._lenient = LenientConverter(self._timezone, self._spec.required)
         coerced_before = self._lenient.coerced
         call = self._lenient.record(data, index)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 import msgspec
 
 from .._params.validators import InvalidValue
-from .lenient import LenientConverter
 from .repair import decode_utf8
 
 if TYPE_CHECKING:
@@ -224,4 +223,6 @@ def id_of(value: Any) -> int | None:
 @lru_cache(maxsize=1)
 def _id_hook() -> Hook:
     # Made at first use, since most servers send numbers and it takes milliseconds.
+    from .lenient import LenientConverter
+
     return LenientConverter().converter.get_structure_hook(int)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta, tzinfo
-from functools import lru_cache
-from typing import Any, Final
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -20,13 +20,15 @@ import pyarrow as pa
 
 from .._params.validators import InvalidValue
 from .._parsing.compiled import UnsupportedByFastPath
-from .._parsing.lenient import LenientConverter
 from ..models import Call
 from ._arrays import bool_array, int_array, int_scalar, int_values, str_scalar, text_buffers
 from ._kernels import MEMORY_POOL, call, cast, is_in
 from ._plain_values import CLOCK_LENGTH, WORD, clock_seconds, int64_array
 from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
+
+if TYPE_CHECKING:
+    from .._parsing.lenient import LenientConverter
 
 #: The sort keys of rows, in columns after those of the schema: the start in local time, in microseconds from 1970, and the id.
 SORT_KEYS: Final = ("\0start", "\0id")
@@ -92,12 +94,6 @@ class ColumnConverter:
         self._types = column_types(Call)
         self._datetime = ColumnType("datetime").arrow_type(None if zone is None else zone_name(zone))
         self._offsets = None if zone is None else OffsetTable(zone)
-        self._lenient = LenientConverter()
-        get_hook = self._lenient.converter.get_structure_hook
-        self._hooks: dict[ColumnKind, Callable[[Any, Any], Any]] = {
-            "duration": get_hook(timedelta | None),
-            "bool": get_hook(bool | None),
-        }
         #: Pages are decoded in the event loop and in a thread, and the lenient converter counts what it coerces.
         self._mutex = threading.Lock()
         self._parse = lru_cache(_MAX_CACHED_VALUES)(self._parse_uncached)
@@ -165,6 +161,18 @@ class ColumnConverter:
             mark(call("indices_nonzero", is_in(encoded.indices, codes)))
         distinct = bool_array(values) if column.kind == "bool" else int_array(values)
         return call("take", distinct, encoded.indices)
+
+    @cached_property
+    def _lenient(self) -> LenientConverter:
+        # Made at first use, since most pages need none and its import takes milliseconds.
+        from .._parsing.lenient import LenientConverter
+
+        return LenientConverter()
+
+    @cached_property
+    def _hooks(self) -> dict[ColumnKind, Callable[[Any, Any], Any]]:
+        get_hook = self._lenient.converter.get_structure_hook
+        return {"duration": get_hook(timedelta | None), "bool": get_hook(bool | None)}
 
     def _parse_uncached(self, kind: ColumnKind, text: str | None) -> tuple[Any, bool]:
         """Reads a value as records do; also returns whether it was coerced."""

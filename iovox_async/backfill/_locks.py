@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import socket
 import time
 from pathlib import Path
@@ -132,7 +131,7 @@ class LeaseLock:
 
     def acquire(self) -> None:
         with storage_errors("acquire the lock", Exception):
-            self._token = secrets.token_hex(16)
+            self._token = os.urandom(16).hex()
             _held_tokens.add(self._token)
             try:
                 holder = self._read()

@@ -30,12 +30,12 @@ TEMPORARY_SUFFIX: Final = ".tmp"
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
 
 #: What `deltalake` puts between the parts of a message: line breaks, colours and arrows.
-_BREAKS: Final = re.compile(r"(?:\s|\x1b\[[\d;]*m|\u21b3)+")
+_BREAKS: Final = r"(?:\s|\x1b\[[\d;]*m|\u21b3)+"
 #: Where the document of a store begins, and what is shown of it; the rest may contain a signature.
-_DOCUMENT: Final = re.compile(r"<\?xml|<Error>")
-_DETAIL: Final = re.compile(r"<(?:Code|Message)>([^<]*)")
+_DOCUMENT: Final = r"<\?xml|<Error>"
+_DETAIL: Final = r"<(?:Code|Message)>([^<]*)"
 #: The query of a URL, which may be a signature.
-_URL_QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s?]+=\S*")
+_URL_QUERY: Final = r"(?<=[^\s?])\?[^\s?]+=\S*"
 
 
 @contextlib.contextmanager
@@ -55,10 +55,10 @@ def storage_errors(action: str, errors: type[Exception] = OSError) -> Iterator[N
 def _reason(error: Exception) -> str:
     """The message of an error in one line, without credentials: of a document that a store sent, its code and message alone."""
     text = str(getattr(error, "strerror", None) or error)
-    text = _BREAKS.sub(" ", text.partition("\n\n")[0])
-    text, *document = _DOCUMENT.split(text, maxsplit=1)
-    details = [detail for part in document for detail in _DETAIL.findall(part)]
-    text = _URL_QUERY.sub("", " ".join([text.rstrip(" :"), *details]))
+    text = re.sub(_BREAKS, " ", text.partition("\n\n")[0])
+    text, *document = re.split(_DOCUMENT, text, maxsplit=1)
+    details = [detail for part in document for detail in re.findall(_DETAIL, part)]
+    text = re.sub(_URL_QUERY, "", " ".join([text.rstrip(" :"), *details]))
     return hide_userinfo(text)[:400].strip(" .") or type(error).__name__
 
 

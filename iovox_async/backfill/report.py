@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -216,7 +216,7 @@ class RunCounters:
         self.runtime: Runtime = runtime or current_runtime()
         self.started_at: float = self.runtime.clock()
         self.started: datetime = self.runtime.utcnow()
-        self.run_id: str = secrets.token_hex(4)
+        self.run_id: str = os.urandom(4).hex()
         self.partitions_total: int = 0
         self.partitions_skipped: int = 0
         self.seconds_to_read: float = 0.0

@@ -111,7 +111,7 @@ class Account(msgspec.Struct, frozen=True):
         Raises:
             ConfigurationError: an option, variable or entry of the profile is invalid.
         """
-        from iovox_async import AsyncInsights  # a slow import, and `--help` does not need it
+        from iovox_async.client import AsyncInsights  # a slow import, and `--help` does not need it
 
         return AsyncInsights(**self.arguments, **arguments)
 

@@ -15,7 +15,6 @@ import contextlib
 import io
 import os
 import re
-import secrets
 import shlex
 import stat
 import sys
@@ -239,7 +238,7 @@ class FileOutput(Output):
         self._path = path
         self._mode = mode
         # A random part, so that two processes that write the same file do not write the same temporary one.
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
         #: What an interrupted run has left: its data, and the state that `keep` was called with.
         self.unfinished: Path = path.with_name(f".{path.name}.part")
         self._state = path.with_name(f".{path.name}.part.json")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeAlias
 
-from iovox_async.client import AsyncInsights
+from iovox_async import AsyncInsights
 from iovox_async.errors import ConfigurationError
 
 #: Creates the client of an application, or the client of each account.

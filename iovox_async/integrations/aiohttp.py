@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
-from iovox_async.client import AsyncInsights
+from iovox_async import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
 from iovox_async.models import Call
 from iovox_async.query import Filters

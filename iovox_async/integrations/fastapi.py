@@ -15,8 +15,8 @@
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
+from iovox_async import AsyncInsights
 from iovox_async._encoding import encode_json
-from iovox_async.client import AsyncInsights
 from iovox_async.errors import ConfigurationError, MissingExtraError, QueryError
 from iovox_async.models import Call, Model
 from iovox_async.query import Filters, InsightsQuery

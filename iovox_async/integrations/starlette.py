@@ -17,7 +17,7 @@ import functools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from iovox_async.client import AsyncInsights
+from iovox_async import AsyncInsights
 from iovox_async.errors import ConfigurationError, IovoxError, MissingExtraError
 from iovox_async.models import Call
 from iovox_async.query import Filters
