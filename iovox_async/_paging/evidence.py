@@ -26,6 +26,7 @@ from .traffic import Traffic
 from .types import MAX_PAGE_ROWS, SECOND, ServerPageLimit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from .window import Page, Window
@@ -116,7 +117,7 @@ class Evidence:
 
     def record(
         self,
-        starts: list[datetime],
+        starts: Sequence[datetime],
         first: datetime,
         end: datetime,
         *,
@@ -235,7 +236,7 @@ class Evidence:
 
     def is_doubtful(
         self,
-        rows: list[datetime],
+        rows: Sequence[datetime],
         gap: tuple[datetime, datetime],
         read: tuple[datetime, datetime, int] | None,
     ) -> bool:

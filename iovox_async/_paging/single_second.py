@@ -45,7 +45,7 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
 #: Rounds of step 2, and then passes of step 4, before giving up.
@@ -134,7 +134,7 @@ class SingleSecondReader:
         """The next request."""
         return self._step(self)
 
-    def accept(self, request: PageRequest, result: PageResult, starts: list[datetime]) -> Rows | None:
+    def accept(self, request: PageRequest, result: PageResult, starts: Sequence[datetime]) -> Rows | None:
         """Adds a page, and returns the rows of the second once they are proven complete.
 
         Raises:
@@ -196,7 +196,7 @@ class SingleSecondReader:
         self._limit = MAX_PAGE_ROWS
         return self._first_page_of_limit()
 
-    def _accept_first_page(self, result: PageResult, starts: list[datetime]) -> Rows | None:
+    def _accept_first_page(self, result: PageResult, starts: Sequence[datetime]) -> Rows | None:
         ids = result.ids()
         has_later_rows = any(start >= self._complete_at for start in starts)
         confirmed = self._step is SingleSecondReader._first_page_again and self._first_page <= Counter(ids)
@@ -227,7 +227,7 @@ class SingleSecondReader:
         return self._request("id_ASC", max(1, self._first_page_rows - self._rounds % 2), self._page)
 
     def _accept_pass_page(
-        self, request: PageRequest, result: PageResult, starts: list[datetime]
+        self, request: PageRequest, result: PageResult, starts: Sequence[datetime]
     ) -> Rows | None:
         ids = list(result.ids())
         if self._page == 1:

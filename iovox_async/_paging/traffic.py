@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from .starts import first_from
 from .types import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
 HOUR: Final = timedelta(hours=1)
@@ -61,18 +61,18 @@ class Traffic:
         self._hours_compared = 0
         self._expected = self._squares = 0.0
 
-    def add(self, start: datetime, stop: datetime, starts: list[datetime]) -> None:
+    def add(self, start: datetime, stop: datetime, starts: Sequence[datetime]) -> None:
         """Adds the calls of `[start, stop)`, whose starts are in ascending order."""
         self._calls += len(starts)
         self._seconds += max(0.0, (stop - start) / SECOND)
         self._average = self._calls / max(1.0, self._seconds)
         self._rates.clear()
         self._week = None
-        index = bisect_left(starts, start)
+        index = first_from(starts, start)
         end = start.replace(minute=0, second=0, microsecond=0)
         for number, seconds in _hours(start, stop):
             end = stop if stop - end <= HOUR else end + HOUR
-            after = bisect_left(starts, end, index)
+            after = first_from(starts, end, index)
             calls, hour = after - index, number % 24
             index = after
             if self._by_hour[hour][1] >= COMPARED_SECONDS:

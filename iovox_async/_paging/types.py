@@ -12,6 +12,7 @@ import msgspec
 
 from .._wording import Wording
 from ..errors import PagingError
+from .starts import AscendingStarts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,12 +159,14 @@ class ServerPageLimit(msgspec.Struct):
 
 def fill_missing_starts(
     starts: Sequence[datetime | None], request: PageRequest, first: datetime | None = None
-) -> list[datetime]:
+) -> Sequence[datetime]:
     """Replaces each unreadable start by that of the row before it; decoding the row reports the error later.
 
     Rows before all readable ones get `first`, the first second of the window in the order of the page (by default of the
     request), unless the first readable row belongs to the second before the window. So they are never dropped with it.
     """
+    if isinstance(starts, AscendingStarts) and request.order == "call_start_ASC":
+        return starts
     if all(starts):
         return cast("list[datetime]", list(starts))
     previous = request.start if first is None else first
@@ -179,7 +182,7 @@ def fill_missing_starts(
     return filled
 
 
-def check_rows(starts: list[datetime], request: PageRequest) -> None:
+def check_rows(starts: Sequence[datetime], request: PageRequest) -> None:
     """Checks that the server filtered and ordered the rows as requested.
 
     Raises:
@@ -189,7 +192,7 @@ def check_rows(starts: list[datetime], request: PageRequest) -> None:
         return
     # In an ordered page the first and last row are the extremes, which saves thousands of comparisons.
     descending = request.order == "call_start_DESC"
-    in_order = starts == sorted(starts, reverse=descending)
+    in_order = isinstance(starts, AscendingStarts) or starts == sorted(starts, reverse=descending)
     extremes = (starts[0], starts[-1]) if in_order else starts
     # A server may show starts rounded to the second, but compare them exactly: up to a second more is no sign of a wrong
     # filter. Such rows are outside the window, and dropped.

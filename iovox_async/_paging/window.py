@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
+from .starts import first_from
 from .types import SECOND, SMALLEST_PAGE_LIMIT, PageRequest, PageResult, RowSlice
 
 if TYPE_CHECKING:
@@ -125,12 +126,12 @@ class Page:
         window: Window,
         request: PageRequest,
         result: PageResult,
-        starts: list[datetime],
+        starts: Sequence[datetime],
         hours: UncutHours,
     ) -> None:
         self.window, self.request, self.result = window, request, result
         self.starts, self.hours = starts, hours
-        self.keys: list[datetime] = hours.in_order(starts, request.start, request.stop + SECOND)
+        self.keys: Sequence[datetime] = hours.in_order(starts, request.start, request.stop + SECOND)
         self.descending: bool = request.order == "call_start_DESC"
         self.first: tuple[datetime, datetime] = self._unit(
             window.stop - SECOND if self.descending else window.start
@@ -224,7 +225,7 @@ class Page:
             count = range(len(starts))
             first = bisect_left(count, True, key=lambda row: starts[row] < stop)
             return range(first, bisect_left(count, True, key=lambda row: starts[row] < start))
-        return range(bisect_left(starts, start), bisect_left(starts, stop))
+        return range(first_from(starts, start), first_from(starts, stop))
 
     def shows_empty(self, window: Window) -> bool:
         """Whether a check shows that another window is empty, as the page that it checks did."""
@@ -232,7 +233,7 @@ class Page:
         is_claimed = window.state == "pending" and window.is_claimed_empty and window is not self.window
         return is_claimed and start <= window.start and window.stop <= stop
 
-    def starts_in(self, start: datetime, stop: datetime) -> list[datetime]:
+    def starts_in(self, start: datetime, stop: datetime) -> Sequence[datetime]:
         """The starts in `[start, stop)`, in the order of the page."""
         rows = self.rows_in(start, stop)
         if isinstance(rows, range):

@@ -1,11 +1,10 @@
 """Reads a range of seconds as windows, so that each call is delivered exactly once however the data changes.
 
 A window covers the seconds `[start, stop)`. Its request also covers the second before it and at least the second after it, whose
-rows are dropped. So each second belongs to one window, and it does not matter whether the server treats the bounds as
-inclusive, or shows starts rounded to the second.
-If a page may be truncated, only its complete seconds are kept; the last, possibly partial, second is requested again. So
-each second comes from one page, and calls that are inserted, deleted or reordered between two requests are neither lost
-nor repeated. `evidence` decides whether a page is accepted as the end of its window.
+rows are dropped. So each second belongs to one window, and it does not matter whether the server treats the bounds as inclusive,
+or shows starts rounded to the second. If a page may be truncated, only its complete seconds are kept; the last, possibly partial,
+second is requested again. So each second comes from one page, and calls that are inserted, deleted or reordered between two
+requests are neither lost nor repeated. `evidence` decides whether a page is accepted as the end of its window.
 
 A *claim* is what a page says by being short: that no calls follow it in its window. A *check* is a second, different request that
 confirms a claim or refutes it. A *unit* is what is read as a whole: a second, or an hour that occurs twice. The *tail* is the end
@@ -49,6 +48,7 @@ from .window import Page, Window, second_before
 from .window_queue import WindowQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 #: Rows of the very first request, which measures the traffic and is answered quickly.
@@ -292,7 +292,7 @@ class WindowPlan:
     def _record(
         self,
         page: Page,
-        starts: list[datetime],
+        starts: Sequence[datetime],
         until: datetime,
         *,
         doubted: bool = False,
@@ -302,7 +302,7 @@ class WindowPlan:
         if not self._early_tail.covers(page.window):
             self._evidence.record(starts, page.bounds[0], until, doubted=doubted, measures=measures)
 
-    def _is_doubtful(self, page: Page, own_starts: list[datetime]) -> bool:
+    def _is_doubtful(self, page: Page, own_starts: Sequence[datetime]) -> bool:
         """Whether the claim of a page, whose rows in its window are `own_starts`, must be checked."""
         # The full page, if it is on its way, is the check.
         if self._early_page.is_coming or page.rows_of_first_unit() < page.window.rows_seen_before:
@@ -330,7 +330,7 @@ class WindowPlan:
         rest[0].pages_without_progress = page.pages_without_progress
         self._queue.replace(index, [self._done(page, *page.complete), *rest])
 
-    def _accept_check(self, page: Page, own_starts: list[datetime]) -> bool:
+    def _accept_check(self, page: Page, own_starts: Sequence[datetime]) -> bool:
         """Compares a page with the claim that it checks; returns whether they agree."""
         claim = page.window.claim
         assert claim is not None
@@ -350,7 +350,7 @@ class WindowPlan:
         return True
 
     def _accept_second(
-        self, index: int, request: PageRequest, result: PageResult, starts: list[datetime]
+        self, index: int, request: PageRequest, result: PageResult, starts: Sequence[datetime]
     ) -> None:
         window = self._queue.windows[index]
         assert window.second_reader is not None

@@ -187,8 +187,10 @@ class UncutHours(msgspec.Struct, frozen=True):
         second = second.replace(microsecond=0)
         return second, second + timedelta(seconds=1)
 
-    def in_order(self, starts: list[datetime], earliest: datetime, latest: datetime) -> list[datetime]:
-        """The starts with the first second of such an hour instead of those within it; the same list if there are none.
+    def in_order(
+        self, starts: Sequence[datetime], earliest: datetime, latest: datetime
+    ) -> Sequence[datetime]:
+        """The starts with the first second of such an hour instead of those within it; the same sequence if there are none.
 
         Args:
             starts: the starts in a page.

@@ -95,7 +95,7 @@ class RawPage(msgspec.Struct, eq=False, weakref=True):
     """
 
     segments: tuple[Segment, ...]
-    starts: list[datetime | None]
+    starts: Sequence[datetime | None]
     ids: Sequence[int | None]
     size: int
     wire_bytes: int

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
 
+from .._paging.starts import AscendingStarts
 from .._parsing.compiled import response_keys
 from .._parsing.page import Block, Blocks, PageFormat, RawPage, Segment
 from .._parsing.splitter import PageSplitter
@@ -68,11 +69,13 @@ class ColumnPageBuilder:
         self._buffered = 0
         self._size = 0
         self._segments: list[Segment] = []
-        self._starts: list[datetime | None] = []
+        #: The sort keys of all rows; the starts of each segment are in microseconds.
+        self._starts: list[npt.NDArray[np.int64]] = []
         self._ids = array("q")
-        #: The rows that start in the same second as the row before, and the second of the last row.
+        #: The rows that start in the same second as the row before.
         self._ties = array("q")
-        self._last_second: int | None = None
+        self._rows = 0
+        self._is_ascending = True
         #: Takes the remaining bytes, once there are other rows.
         self._splitter: PageSplitter | None = None
 
@@ -99,12 +102,17 @@ class ColumnPageBuilder:
         """
         if self._splitter is None:
             self._decode(last=True)
-        segments, starts = tuple(self._segments), self._starts
+        segments = tuple(self._segments)
         if self._splitter is None:
-            return RawPage(segments, starts, self._ids, self._size, wire_bytes, self._ties)
+            return RawPage(segments, self._join_starts(), self._ids, self._size, wire_bytes, self._ties)
         rest = self._splitter.build()
+        starts = [start for keys in self._starts for start in keys.view("M8[us]").tolist()]
         ids = [*self._ids, *rest.ids]
-        return RawPage(segments + rest.segments, starts + rest.starts, ids, self._size, wire_bytes)
+        return RawPage(segments + rest.segments, [*starts, *rest.starts], ids, self._size, wire_bytes)
+
+    def _join_starts(self) -> Sequence[datetime]:
+        starts = np.concatenate(self._starts)
+        return AscendingStarts(starts) if self._is_ascending else starts.view("M8[us]").tolist()
 
     def _decode(self, *, last: bool) -> None:
         first, parts = not self._segments, self._parts
@@ -120,18 +128,19 @@ class ColumnPageBuilder:
         batch = columns.batch
         self._segments.append(ColumnSegment(b"", batch.num_rows, columns))
         start_keys, ids = (int_values(batch.column(name)) for name in SORT_KEYS)
-        self._add_ties(start_keys // MICROSECONDS)
-        self._starts += start_keys.view("M8[us]").tolist()
+        self._add_starts(start_keys)
         self._ids.frombytes(ids.view("u1").data)
 
-    def _add_ties(self, seconds: npt.NDArray[np.int64]) -> None:
-        row = len(self._starts)
-        if len(seconds) and seconds[0] == self._last_second:
-            self._ties.append(row)
+    def _add_starts(self, starts: npt.NDArray[np.int64]) -> None:
+        # With the start before them, if there is one, so that each has one to be compared with.
+        following = np.concatenate((self._starts[-1][-1:], starts)) if self._starts else starts
+        self._is_ascending = self._is_ascending and bool((following[1:] >= following[:-1]).all())
+        seconds = following // MICROSECONDS
         ties = np.flatnonzero(seconds[1:] == seconds[:-1])
-        ties += row + 1
+        ties += self._rows - len(following) + len(starts) + 1
         self._ties.frombytes(ties.view("u1").data)
-        self._last_second = int(seconds[-1])
+        self._starts.append(starts)
+        self._rows += len(starts)
 
 
 class BatchReader:
