@@ -53,6 +53,7 @@ class Connections:
         base_url: without a trailing slash.
         proxy: the proxy's URL, or None.
         address: `host:port` of the server and of the proxy, for messages.
+        through_proxy: `through the proxy host:port`, or nothing.
         own_pool: there is no transport of the user's.
 
     Raises:
@@ -80,8 +81,9 @@ class Connections:
                 )
         self.proxy: str | None = parse_proxy(proxy, self.base_url, allow_http=allow_http)
         self.address: str = format_address(self.base_url)
-        if self.proxy is not None:
-            self.address += f" through the proxy {format_address(self.proxy)}"
+        self.through_proxy: str = "" if self.proxy is None else f"through the proxy {format_address(self.proxy)}"
+        if self.through_proxy:
+            self.address += f" {self.through_proxy}"
         self._concurrency = concurrency
         self._transport: Any = transport
         self._trust = check_verify(verify)

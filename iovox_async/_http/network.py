@@ -1,7 +1,7 @@
 """The connection pool: a transport over httpcore, and what is recorded of the connections of each request.
 
-httpcore's pool forgets connections whose handshake (TLS, SOCKS) is cancelled. A request that fails or is cancelled therefore
-closes the connections that it opened.
+httpcore's pool leaves connections open whose handshake (TLS, SOCKS) fails or is cancelled, and counts them for ever. A request that
+fails or is cancelled therefore closes the connections that it opened, and ends the one that it used.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -94,7 +95,7 @@ class PoolTransport:
         self._new_request = pool_package.Request
         self._new_url = pool_package.URL
         self._new_response = library.Response
-        self._pool = pool_package.AsyncConnectionPool(
+        self._pool = _pool_class(pool_package)(
             ssl_context,
             None if proxy is None else _proxy(pool_package, proxy, ssl_context),
             max_connections=concurrency,
@@ -149,6 +150,44 @@ def _proxy(pool_package: Any, proxy: httpx.Proxy, ssl_context: ssl.SSLContext | 
         headers=proxy.headers.raw,
         ssl_context=ssl_context if proxy.url.scheme == "https" else None,
     )
+
+
+@cache
+def _pool_class(pool_package: Any) -> Any:
+    """The pool of a package, with connections that end with a request that fails."""
+
+    class Pool(pool_package.AsyncConnectionPool):  # type: ignore[misc]  # either package's
+        def create_connection(self, origin: Any) -> _EndingConnection:
+            return _EndingConnection(super().create_connection(origin), pool_package.ConnectionNotAvailable)
+
+    return Pool
+
+
+class _EndingConnection:
+    """A connection that is closed, for its pool, as soon as a request has failed on it.
+
+    Args:
+        connection: httpcore's connection.
+        unavailable: httpcore's exception for a request that was not sent, since another one uses the connection.
+    """
+
+    def __init__(self, connection: Any, unavailable: type[Exception]) -> None:
+        self._connection = connection
+        self._unavailable = unavailable
+        self._has_failed = False
+
+    async def handle_async_request(self, request: Any) -> Any:
+        try:
+            return await self._connection.handle_async_request(request)
+        except BaseException as error:
+            self._has_failed = not isinstance(error, self._unavailable)
+            raise
+
+    def is_closed(self) -> bool:
+        return self._has_failed or self._connection.is_closed()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
 
 
 class TrackingBackend:

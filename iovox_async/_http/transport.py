@@ -26,7 +26,7 @@ from .._parsing.error_body import ERROR_BYTES, error_messages
 from .._parsing.splitter import PageSplitter
 from .._redaction import make_redactor
 from .._wording import Wording
-from ..errors import DecodeError, RequestError, RequestTimeout, ResponseError
+from ..errors import DecodeError, RequestError, RequestTimeout, ResponseError, TransportError
 from .body import ResponseBody, check_response
 from .deadline import NetworkDeadline
 from .exceptions import CONNECTION_HINT, convert_exception
@@ -103,6 +103,7 @@ class Endpoint:
         self.base_url: str = connections.base_url
         self._url = f"{connections.base_url}/calls/insights"
         self._address = connections.address
+        self._through_proxy = connections.through_proxy
         self._own_pool = connections.own_pool
         self._sign = sign
         self._timeout = timeout
@@ -171,7 +172,7 @@ class Endpoint:
                 )
                 return await self._request(opened, params, new_page, make_body, log)
         except (RetryableFailure, RequestError) as error:
-            self._mask_key_in(error.error if isinstance(error, RetryableFailure) else error)
+            self._complete(error.error if isinstance(error, RetryableFailure) else error)
             # Remove the traceback: the variables of its frames hold the page and the query.
             raise error.with_traceback(None)  # noqa: B904 - it is the same error
         if log.unreachable:
@@ -181,10 +182,13 @@ class Endpoint:
             f"no complete response within {limit:g} seconds",
             hint=Wording("Raise {timeout} if pages take that long."),
         )
+        self._complete(timed_out)
         raise RetryableFailure(timed_out, overload=True, splittable=True)
 
-    def _mask_key_in(self, error: BaseException | None) -> None:
-        """Masks the key in the messages of an error and its causes, whatever wrote them."""
+    def _complete(self, error: BaseException | None) -> None:
+        """Names the proxy in an error of the network, and masks the key in its message and its causes, whatever wrote them."""
+        if isinstance(error, TransportError) and self._through_proxy not in error.args[0]:
+            error.args = (f"{error.args[0]} ({self._through_proxy})",)
         while error is not None:
             error.args = tuple(self._mask_key(arg) if isinstance(arg, str) else arg for arg in error.args)
             error = error.__cause__

@@ -307,6 +307,55 @@ async def test_a_proxy_error_is_raised_for_407_and_retried_for_502(
             assert all(b"demo-key" not in head for head in proxy.inbox)
 
 
+async def _end(connection):
+    """Closes the connection."""
+
+
+async def _wait(connection):
+    """Says nothing until the client closes the connection."""
+    await connection.reader.read()
+
+
+#: What a proxy does with a connection, or after it has agreed to open one to the server; and what the error says.
+FAILING_PROXIES = {
+    "closes": (b"", _end, "closed the connection without a response"),
+    "no HTTP": (b"Welcome\r\n\r\n", _end, "the response is not HTTP"),
+    "closes the tunnel": (b"HTTP/1.1 200 OK\r\n\r\n", _end, "cannot connect to the server"),
+    "a silent tunnel": (b"HTTP/1.1 200 OK\r\n\r\n", _wait, "no complete response within 0.05 seconds"),
+}
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize(("answer", "then", "message"), FAILING_PROXIES.values(), ids=FAILING_PROXIES.keys())
+async def test_a_proxy_that_fails_is_named_and_takes_no_connection_of_the_session(
+    answer, then, message, scheme, open_session
+):
+    """Given a proxy that ends or ignores its connections, when pages are requested, then each attempt reaches it, and errors name it."""
+
+    async def fails(connection):
+        if scheme == "socks5":
+            await connection.reader.readexactly(3)
+            await connection.send(b"\x05\x00" if answer.startswith(b"HTTP") else answer)
+            if answer.startswith(b"HTTP"):
+                await connection.reader.readexactly(10)
+        else:
+            await connection.reader.readuntil(b"\r\n\r\n")
+            await connection.send(answer)
+        await then(connection)
+
+    retry = RetryPolicy(max_attempts=1)
+    async with RawServer(fails) as proxy:
+        url = f"{scheme}://127.0.0.1:{proxy.port}"
+        options = {"proxy": url, "retry": retry, "concurrency": 1, "timeout": 0.05 if then is _wait else 60}
+        async with open_session("https://nowhere.invalid/rest/v1", **options) as insights:
+            for number in (1, 2, 3):
+                with pytest.raises(TransportError, match=message if scheme == "http" else None) as caught:
+                    await insights.page()
+                assert f"through the proxy 127.0.0.1:{proxy.port}" in str(caught.value)
+                assert proxy.connections == number
+
+
 def test_a_remote_proxy_requires_https():
     """Given a base_url with http, when a client is created with a remote proxy, then ConfigurationError is raised."""
     for proxy in ("http://proxy.example:3128", "socks5://10.0.0.1", "https://proxy.example"):
