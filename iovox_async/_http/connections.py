@@ -81,7 +81,9 @@ class Connections:
                 )
         self.proxy: str | None = parse_proxy(proxy, self.base_url, allow_http=allow_http)
         self.address: str = format_address(self.base_url)
-        self.through_proxy: str = "" if self.proxy is None else f"through the proxy {format_address(self.proxy)}"
+        self.through_proxy: str = (
+            "" if self.proxy is None else f"through the proxy {format_address(self.proxy)}"
+        )
         if self.through_proxy:
             self.address += f" {self.through_proxy}"
         self._concurrency = concurrency

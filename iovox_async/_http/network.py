@@ -1,7 +1,7 @@
 """The connection pool: a transport over httpcore, and what is recorded of the connections of each request.
 
 httpcore's pool leaves connections open whose handshake (TLS, SOCKS) fails or is cancelled, and counts them for ever. A request that
-fails or is cancelled therefore closes the connections that it opened, and ends the one that it used.
+fails or is cancelled therefore closes the connections that it opened, and the pool forgets them.
 """
 
 from __future__ import annotations
@@ -154,17 +154,17 @@ def _proxy(pool_package: Any, proxy: httpx.Proxy, ssl_context: ssl.SSLContext | 
 
 @cache
 def _pool_class(pool_package: Any) -> Any:
-    """The pool of a package, with connections that end with a request that fails."""
+    """The pool of a package, with connections that it forgets when they cannot be opened."""
 
     class Pool(pool_package.AsyncConnectionPool):  # type: ignore[misc]  # either package's
-        def create_connection(self, origin: Any) -> _EndingConnection:
-            return _EndingConnection(super().create_connection(origin), pool_package.ConnectionNotAvailable)
+        def create_connection(self, origin: Any) -> _NewConnection:
+            return _NewConnection(super().create_connection(origin), pool_package.ConnectionNotAvailable)
 
     return Pool
 
 
-class _EndingConnection:
-    """A connection that is closed, for its pool, as soon as a request has failed on it.
+class _NewConnection:
+    """A connection that is closed, for its pool, when the request has failed that opened it.
 
     Args:
         connection: httpcore's connection.
@@ -174,14 +174,17 @@ class _EndingConnection:
     def __init__(self, connection: Any, unavailable: type[Exception]) -> None:
         self._connection = connection
         self._unavailable = unavailable
+        self._is_new = True
         self._has_failed = False
 
     async def handle_async_request(self, request: Any) -> Any:
         try:
-            return await self._connection.handle_async_request(request)
+            response = await self._connection.handle_async_request(request)
         except BaseException as error:
-            self._has_failed = not isinstance(error, self._unavailable)
+            self._has_failed = self._is_new and not isinstance(error, self._unavailable)
             raise
+        self._is_new = False
+        return response
 
     def is_closed(self) -> bool:
         return self._has_failed or self._connection.is_closed()
