@@ -21,9 +21,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ._params.dates import as_end, as_start, as_utc, is_aware
+from ._params.dates import as_end, as_start, as_utc, is_aware, show_date
 from ._params.validators import InvalidValue
-from ._redaction import shorten_repr
 from ._wording import Wording
 from .errors import QueryError
 
@@ -122,7 +121,7 @@ def _parse(
     except InvalidValue as error:
         raise QueryError(parameter, str(error), error.hint) from None
     except (ValueError, OverflowError):
-        raise QueryError(parameter, f"must be a date, got {shorten_repr(str(value))}", _HINT) from None
+        raise QueryError(parameter, f"must be a date, got {show_date(str(value))}", _HINT) from None
     return first, last, first != last
 
 
@@ -168,7 +167,7 @@ def _period(text: str, now: datetime) -> tuple[datetime, datetime]:
         if month is None or 1 <= month <= 12:
             return _months(year * 12 + (month or 1) - 1, 12 if month is None else 1)
     has_offset = re.search(r"(\dZ|[T ]\d.*[+-]\d\d:?\d\d)$", text)
-    raise InvalidValue(f"must be a date, got {shorten_repr(text)}", _OFFSET_HINT if has_offset else _HINT)
+    raise InvalidValue(f"must be a date, got {show_date(text)}", _OFFSET_HINT if has_offset else _HINT)
 
 
 def _months(first: int, count: int) -> tuple[datetime, datetime]:

@@ -16,7 +16,9 @@ local time that covers every second of it:
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 DateLike: TypeAlias = str | date
 
 _DATE = r"(?a)(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d))?)?)?"
+#: What is written as a date elsewhere: `20240131`, `1/31/2024`, `31.1.2024 18:00`.
+_OTHER_FORM = r"(?a)(\d{8}|\d{1,4}([-/.])\d\d?\2\d{1,4})(?:[ T]?\d\d(?::?\d\d){0,2}(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?"
 _FORM_HINT = "Write YYYY-MM-DD HH:MM:SS (time optional), or pass a date or datetime."
 _SECOND = timedelta(seconds=1)
 #: Offsets are less than a day, so clocks set back farther away from an end than this do not affect it.
@@ -171,6 +175,17 @@ def _as_datetime(value: object, default_time: tuple[int, int, int]) -> datetime:
     return result
 
 
+def show_date(text: str) -> str:
+    """The `repr` of a text that was given as a date; masked, unless it is a date in another form and no phone number."""
+    match = re.fullmatch(_OTHER_FORM, text.strip())
+    day = re.sub("[/.]", "-", match[1]) if match else ""
+    for form in ("%Y%m%d", "%Y-%m-%d", "%d-%m-%Y", "%m-%d-%Y"):
+        with contextlib.suppress(ValueError):
+            if 1900 <= time.strptime(day, form).tm_year < 2200:
+                return repr(text)
+    return shorten_repr(text)
+
+
 def _without_subclass(value: datetime) -> datetime:
     result = datetime(value.year, value.month, value.day, value.hour, value.minute, value.second)  # noqa: DTZ001 - zone follows
     # A tzinfo without an offset leaves a datetime naive, by Python's definition.
@@ -186,7 +201,7 @@ def _parse(text: str, default_time: tuple[int, int, int]) -> datetime:
     if match is None:
         has_offset = re.search(r"\d(Z|[+-]\d\d:?\d\d)$", text)
         hint = "Pass a datetime with tzinfo for a date with a time zone." if has_offset else _FORM_HINT
-        raise InvalidValue(f"must be a date, got {shorten_repr(text)}", hint)
+        raise InvalidValue(f"must be a date, got {show_date(text)}", hint)
     year, month, day = (int(group) for group in match.groups()[:3])
     hour, minute, second = (
         default if group is None else int(group)

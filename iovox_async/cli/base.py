@@ -147,11 +147,9 @@ def command(*examples: tuple[str, str]) -> Callable[[Callable[..., Any]], click.
     return decorate
 
 
-def unknown_topic(topic: str, topics: Collection[str]) -> click.BadParameter:
+def unknown_topic(topic: str, topics: Collection[str]) -> click.UsageError:
     """The error for an argument TOPIC that is none of the topics."""
     from iovox_async.fields import did_you_mean
 
     suggestion = did_you_mean(topic, topics)
-    return click.BadParameter(
-        f"must be one of {', '.join(topics)}, got {topic!r}{suggestion}", param_hint="TOPIC"
-    )
+    return click.UsageError(f"TOPIC must be one of {', '.join(topics)}, got {topic!r}{suggestion}")

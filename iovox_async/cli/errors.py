@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from iovox_async import (
     QueryError,
 )
 from iovox_async._platform import SIGNALS, add_signal_handler
+from iovox_async._redaction import redact
 from iovox_async._wording import VARIABLES, Wording
 
 from . import CREDENTIALS, FAILED, INTERRUPTED, LOCKED
@@ -46,6 +48,15 @@ _OPTION_NAMES = {
 
 def format_error(error: IovoxError | click.ClickException) -> str:
     """An error's message and hint in the words of the running command."""
+    if (
+        isinstance(error, click.BadParameter)
+        and error.param
+        and not isinstance(error, click.MissingParameter)
+    ):
+        name = error.param.opts[0] if isinstance(error.param, click.Option) else error.param.opts[0].upper()
+        # click writes: 'x' is not one of 'a', 'b'.
+        refused = re.fullmatch(r"(.+?) is not (.+?)\.?", error.message, re.DOTALL)
+        return f"{name} " + (f"must be {refused[2]}, got {redact(refused[1])}" if refused else error.message)
     if isinstance(error, click.ClickException):
         # click puts each possible value of an argument on a line of its own, after a tab.
         return error.format_message().replace("\n\t", " ")

@@ -165,9 +165,10 @@ def test_wrong_words_are_answered_with_the_right_ones(run):
     """Given a missing or a misspelt word, when run, then the message is one line with the possible words."""
     assert run("completion").stderr.endswith(" Choose from: bash, zsh, fish, powershell\n")
     assert (
-        " is not a group; did you mean 'node_id'? Groups are hour, " in run("summary", "--by", "node").stderr
+        "--by must be a group, got 'node'; did you mean 'node_id'? Groups are hour, "
+        in run("summary", "--by", "node").stderr
     )
-    assert " is not a group. Groups are hour, " in run("summary", "--by", "qqq").stderr
+    assert "--by must be a group, got 'qqq'. Groups are hour, " in run("summary", "--by", "qqq").stderr
     phrases = run("summary", "--by", "transcription_phrases").stderr
     assert "did you mean 'transcription_phrases'" not in phrases
     assert phrases.endswith("and the fields that iovox fields lists, except transcription_phrases.\n")

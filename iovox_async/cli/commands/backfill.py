@@ -6,6 +6,7 @@ Invariant: the same command, run again, continues; however a run ends, the comma
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -13,6 +14,7 @@ import msgspec
 from click.exceptions import Exit
 
 from iovox_async import InsightsQuery, IovoxError, QueryError, RecordError, TLSError
+from iovox_async._params.dates import show_date
 from iovox_async._platform import share_freed_memory
 from iovox_async._redaction import hide_credentials
 from iovox_async._wording import format_count
@@ -142,6 +144,15 @@ class BackfillCommand(msgspec.Struct, frozen=True):
             print_resume_command(self.ctx, f"{reason}{finished}", new, without=replaced)
 
 
+def _parse_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise QueryError(
+            "drop_before", f"must be a day, got {show_date(text)}", "Write it as 2024-01-31."
+        ) from None
+
+
 @command(
     ("two years", "iovox backfill --start 2022-01-01 --end 2023-12-31 --out calls"),
     (
@@ -189,8 +200,7 @@ class BackfillCommand(msgspec.Struct, frozen=True):
 @options.output_option(
     "--drop-before",
     metavar="DATE",
-    type=click.DateTime(["%Y-%m-%d"]),
-    callback=lambda _ctx, _option, day: day and day.date(),
+    callback=lambda _ctx, _option, day: day if day is None else _parse_day(day),
     help="Afterwards, delete the partitions that ended before this day; they are not downloaded again.",
 )
 @options.output_option(

@@ -56,7 +56,7 @@ def _parse_groups(_ctx: click.Context, _option: click.Parameter, values: Sequenc
             suggestion = did_you_mean(name, groups)
             others = [group for group in groups if group not in [*Field]]
             raise click.BadParameter(
-                f"{name!r} is not a group{suggestion or '.'} Groups are {', '.join(others)}, "
+                f"must be a group, got {name!r}{suggestion or '.'} Groups are {', '.join(others)}, "
                 "and the fields that iovox fields lists, except transcription_phrases."
             )
     return list(dict.fromkeys(names))
