@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import deque
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -33,6 +35,21 @@ def _next_item(
         if not ready:
             thread.run(step)
         return ready.popleft()
+
+
+#: What may be inherited by a fork.
+_iterables: weakref.WeakSet[CallStream | CallFollower] = weakref.WeakSet()
+
+
+def _drop_inherited() -> None:
+    """Drops, in a process made by a fork, the items that wait for delivery: its parent delivers them."""
+    for iterable in list(_iterables):
+        iterable._lock = threading.Lock()  # noqa: SLF001 - of this module; another thread may have held it
+        iterable._drop_items()  # noqa: SLF001 - as above
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_inherited)
 
 
 class CallStream(OfOneSession):
@@ -67,6 +84,11 @@ class CallStream(OfOneSession):
         self._stream = stream
         self._lock = threading.Lock()
         self._items_ready: deque[Any] = deque()
+        _iterables.add(self)
+
+    def _drop_items(self) -> None:
+        self._items_ready.clear()
+        self._stream._reader._count_ready()  # noqa: SLF001 - of this package
 
     def __iter__(self) -> Iterator[Call]:
         self._stream._set_mode("calls")  # noqa: SLF001 - of this package
@@ -211,6 +233,11 @@ class CallFollower(OfOneSession):
         self._follower = follower
         self._lock = threading.Lock()
         self._calls_ready: deque[Call] = deque()
+        _iterables.add(self)
+
+    def _drop_items(self) -> None:
+        self._calls_ready.clear()
+        self._follower._state.closed = True  # noqa: SLF001 - of this package
 
     def __iter__(self) -> Iterator[Call]:
         self._follower._state.check_open()  # noqa: SLF001 - of this package

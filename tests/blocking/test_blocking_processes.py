@@ -39,10 +39,21 @@ insights = Insights("demo", "demo-key")
 calls = insights.stream("2024-01-01", "2024-03-31", page_size=50)
 reading = iter(calls)
 read = 1 if next(reading) else 0
+paging = insights.stream("2024-01-01", "2024-03-31", page_size=50).pages()
+following = iter(insights.follow("2024-01-01"))
+pages, followed = [next(paging)], next(following)
 unused = Insights("demo", "demo-key")
 child = os.fork()
 if not child:
-    for use in (lambda: list(calls), lambda: insights.page(), insights.close, lambda: list(insights.follow())):
+    for use in (
+        lambda: next(reading),
+        lambda: next(paging),
+        lambda: next(following),
+        lambda: list(calls),
+        lambda: insights.page(),
+        insights.close,
+        lambda: list(insights.follow()),
+    ):
         try:
             use()
         except SessionError as error:
@@ -51,11 +62,13 @@ if not child:
             raise AssertionError("no error")
     assert unused.page("2024-01-01", "2024-03-31", page_size=5).calls
     unused.close()
-    del insights, calls, reading, use
+    del insights, calls, reading, paging, following, use
     gc.collect()
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
 print(read + sum(1 for _ in reading))
+assert sum(len(page.calls) for page in [*pages, *paging]) == 1000
+assert len({followed.id, *(next(following).id for _ in range(999))}) == 1000
 insights.close()
 """
 

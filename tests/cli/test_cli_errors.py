@@ -186,6 +186,13 @@ def test_wrong_key_is_explained_and_not_shown(run):
     assert "canary-key" not in result.output
 
 
+def test_follow_says_that_its_start_is_in_the_future(run):
+    """Given a start that has not come yet, when calls are followed, then a note says so; else none does."""
+    for start, notes in (("9000-01-01", 1), (START, 0)):
+        result = run("follow", start, env={"IOVOX_SECURE_KEY": "wrong"})
+        assert result.stderr.count("The start (9000-01-01 00:00:00) is in the future") == notes
+
+
 def test_errors_are_wrapped_between_words_on_a_narrow_terminal(run, monkeypatch):
     """Given a terminal of 50 columns, when an error is printed, then no line is longer and no word is broken."""
     monkeypatch.setattr("iovox_async.cli.console.is_terminal", lambda name: name == "stderr")

@@ -91,8 +91,13 @@ def follow(
         arguments.update(filters, since=since)
         async with account.client() as insights, insights.follow(**arguments) as follower:
             try:
+                since_text = f"{follower.latest_call_start:%Y-%m-%d %H:%M:%S}"
+                if typed.start and follower.latest_call_start > (now := insights.now()):
+                    print_warning(
+                        f"The start ({since_text}) is in the future, as it is {now:%Y-%m-%d %H:%M}: nothing is written until then.",
+                        style="yellow",
+                    )
                 if is_terminal("stderr"):
-                    since_text = f"{follower.latest_call_start:%Y-%m-%d %H:%M:%S}"
                     print_note(f"Writing new calls since {since_text}. Press Ctrl-C to stop.", style="dim")
                 async with (
                     background_task(_report_outages(follower, arguments["interval"])),
