@@ -53,8 +53,9 @@ else:
         gc.disable()
         try:
             if name == "AsyncInsights":
-                # Otherwise the first record would import cattrs, which stops the event loop.
+                # Otherwise the first record would import cattrs, and the first retry tenacity, which stops the event loop.
                 importlib.import_module("._parsing.lenient", __name__)
+                importlib.import_module("tenacity")
             value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
         finally:
             if collects_garbage:

@@ -124,11 +124,11 @@ def test_given_a_fresh_interpreter_when_the_help_is_printed_then_neither_the_cli
 
 @pytest.mark.slow
 @pytest.mark.subprocess
-def test_given_a_fresh_interpreter_when_a_backfill_is_prepared_then_the_converter_of_records_is_not_loaded():
-    """Arrow batches are made without cattrs; only the import of the public client loads it, for the first record."""
+def test_given_a_fresh_interpreter_when_a_backfill_is_prepared_then_neither_cattrs_nor_tenacity_is_loaded():
+    """Arrow batches and first attempts need neither; the import of the public client loads them, so that no loop has to."""
     backfill = "import iovox_async.client, iovox_async.backfill, iovox_async.arrow._batches"
-    assert not modules_loaded_by(backfill) & {"cattrs", "iovox_async._parsing.lenient"}
-    assert "cattrs" in modules_loaded_by(CLIENT)
+    assert not modules_loaded_by(backfill) & {"cattrs", "tenacity"}
+    assert {"cattrs", "tenacity"} <= modules_loaded_by(CLIENT)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ requests is halved on overload and grows by one after a full round of successes,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import anyio
 import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from ..errors import AuthenticationError, DecodeError, PermissionDeniedError, RequestError, ResponseError
 from .budgets import RetryBudget
@@ -27,6 +27,8 @@ from .failures import RetryableFailure
 from .pause import Pause
 
 if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
     from ..retry import RetryPolicy
 
 T = TypeVar("T")
@@ -156,15 +158,16 @@ class RequestThrottle:
         """
         self.requests += not previous_attempts
         request = _Request(self, send, policy, previous_attempts, split_after, on_retry)
-        retrying = AsyncRetrying(
-            sleep=self.sleep,
-            stop=request.should_stop,
-            wait=request.backoff,
-            retry=retry_if_exception_type(RetryableFailure),
-            reraise=True,
-        )
         try:
-            return await retrying(request.attempt)
+            with contextlib.suppress(RetryableFailure):
+                return await request.attempt()
+            from tenacity import AsyncRetrying, retry_if_exception_type  # a slow import; few requests need it
+
+            retry = retry_if_exception_type(RetryableFailure)
+            retrying = AsyncRetrying(
+                sleep=self.sleep, stop=request.should_stop, wait=request.backoff, retry=retry, reraise=True
+            )
+            return await retrying(request.retry)
         except RetryableFailure as exception:
             failure = exception
         except RequestError as error:
@@ -304,9 +307,8 @@ class RequestThrottle:
             self.pause = None
             pause.notify()
             if pause.unreachable:
-                logger.warning(
-                    "the server can be reached again, after %.1f seconds", self.clock() - pause.began
-                )
+                outage = self.clock() - pause.began
+                logger.warning("the server can be reached again, after %.1f seconds", outage)
 
 
 class _Request(msgspec.Struct, Generic[T], eq=False):
@@ -330,6 +332,8 @@ class _Request(msgspec.Struct, Generic[T], eq=False):
     #: The budget had no retry left.
     exhausted: bool = False
     stale_connection_seen: bool = False
+    #: tenacity has been given the failure of the first attempt.
+    retrying: bool = False
 
     def __post_init__(self) -> None:
         self.sent = self.attempts
@@ -361,6 +365,13 @@ class _Request(msgspec.Struct, Generic[T], eq=False):
             self.attempts -= 1
             self.sent -= 1
 
+    async def retry(self) -> T:
+        """The failure of the first attempt, at the first call; then another attempt."""
+        if not self.retrying and self.last_failure is not None:
+            self.retrying = True
+            raise self.last_failure
+        return await self.attempt()
+
     def backoff(self, _state: RetryCallState) -> float:
         return self.delay
 
@@ -369,11 +380,8 @@ class _Request(msgspec.Struct, Generic[T], eq=False):
         assert failure is not None
         if self.exhausted or (failure.retry_after or 0) > policy.max_retry_after:
             return True
-        limits = [policy.max_attempts]
-        if failure.max_attempts is not None:
-            limits.append(failure.max_attempts)
-        if failure.splittable and self.split_after is not None:
-            limits.append(self.split_after)
+        split_after = self.split_after if failure.splittable else None
+        limits = [n for n in (policy.max_attempts, failure.max_attempts, split_after) if n is not None]
         if failure.unreachable:
             # Not by the wait, which is short too where the pause of an earlier failure is nearly over.
             deadline = self.throttle.deadline_of(self, refused=failure.refused)
@@ -387,7 +395,6 @@ class _Request(msgspec.Struct, Generic[T], eq=False):
         if self.on_retry is not None:
             self.on_retry(self.sent, self.delay, failure.error)
         if not failure.unreachable:
-            logger.info(
-                "retry %d of %d: %s", self.attempts, policy.max_attempts - 1, type(failure.error).__name__
-            )
+            kind = type(failure.error).__name__
+            logger.info("retry %d of %d: %s", self.attempts, policy.max_attempts - 1, kind)
         return False
