@@ -71,8 +71,9 @@ class PagePlan:
         #: The first page that claims to be the last.
         self._claim: int | None = None
         self._contradictions = 0
-        #: The pages without a readable start that were requested again, and those of them whose request is still to be made.
-        self._unreadable: set[int] = set()
+        #: The pages that were requested again, as they had no readable start or the calls of another page, and those of them whose
+        #: request is still to be made.
+        self._doubted: set[int] = set()
         self._again: list[int] = []
         self._requests: list[PageRequest] = []
         #: Requests in flight whose pages are requested again.
@@ -155,15 +156,15 @@ class PagePlan:
         rows = len(result.starts)
         if self._last_page is not None and request.page > self._last_page:
             return
-        if result.is_unreadable and request.page not in self._unreadable:
+        if result.is_unreadable and request.page not in self._doubted:
             # A second request tells errors, which came instead of calls, from calls whose starts cannot be read.
-            self._unreadable.add(request.page)
-            if self._claim is None or request.page < self._claim:  # which is requested again anyway
-                insort(self._again, request.page)
+            self._request_again(request.page)
             return
         self.server_limit.record_page(result, request.limit)
         claims_end = self.server_limit.claims_end(request, rows)
         ids = result.ids()
+        if rows and self._is_repeated(request.page, tuple(ids)):
+            return
         # A call that is listed twice counts once: page 2 must not begin after more calls than page 1 contains.
         calls = len(last_listed(ids)) if request.page == 1 else rows
         if request.page == 1 and 0 < calls < self.limit:
@@ -171,8 +172,6 @@ class PagePlan:
         elif rows or request.page > 1:
             # Either page 1 was full, or page 2 has shown whether page 1 was the last.
             self._one_at_a_time = False
-        if rows:
-            self._check_not_repeated(request.page, tuple(ids))
         first, stop = self._start, self._end + SECOND
         in_range = [start is None or first <= start < stop for start in result.starts]
         claimed_rows = len(self._results[request.page][1]) if request.page == self._claim else None
@@ -205,18 +204,34 @@ class PagePlan:
         self._requested, self._claim = page - 1, None
         self._one_at_a_time = page == 1
 
-    def _check_not_repeated(self, page: int, ids: tuple[int | None, ...]) -> None:
-        if all(call_id is None for call_id in ids):
-            # Pages without ids cannot be told apart.
-            return
+    def _request_again(self, page: int) -> None:
+        self._doubted.add(page)
+        if self._claim is None or page < self._claim:  # which is requested again anyway
+            self._results.pop(page, None)
+            insort(self._again, page)
+
+    def _is_repeated(self, page: int, ids: tuple[int | None, ...]) -> bool:
+        """Whether a page has the calls of another one; both are requested again, as a cache may have answered for either."""
+        if all(call_id is None for call_id in ids) or (self._claim is not None and page > self._claim):
+            # Pages without ids cannot be told apart, and those after the last are requested again anyway.
+            return False
         other = self._page_of_ids.setdefault(hash(ids), page)
-        if other != page:
+        if other == page:
+            return False
+        if page in self._doubted:
             raise PagingError(
                 f"pages {min(other, page)} and {max(other, page)} are the same: the server ignores the page number",
                 hint=Wording(
                     "Pass {paging=windows} (for an order by call_start) to read without page numbers."
                 ),
             )
+        self._request_again(page)
+        # The limit of all requests comes from page 1.
+        if other > max(1, self._delivered):
+            del self._page_of_ids[hash(ids)]
+            if other in self._results:
+                self._request_again(other)
+        return True
 
     def splits_left(self, request: PageRequest) -> int:  # noqa: ARG002 - a smaller limit would move every later page
         return 0

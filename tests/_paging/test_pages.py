@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -162,9 +163,35 @@ def test_pages_without_ids_are_not_compared():
 def test_pages_of_which_some_rows_have_ids_are_compared():
     """Given a page that is answered with the one before it, when some of its rows have no id, then a PagingError is raised."""
     plan = plan_of(3, 1)
-    plan.accept(plan.next_request(), page(1, None, 3))
+    for _ in range(2):
+        plan.accept(plan.next_request(), page(1, None, 3))
     with pytest.raises(PagingError, match="pages 1 and 2 are the same"):
         plan.accept(plan.next_request(), page(1, None, 3))
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+def test_a_page_that_is_answered_once_with_another_one_is_requested_again(concurrency: int):
+    """Given one response of another page, when pages are read, then all calls come, unless it was delivered before its own page came."""
+    for number, other in itertools.permutations(range(1, 6), 2):
+        server = Server(random.Random(concurrency), 1000)
+        server.fill(map(at, range(13)))
+        serve, wrong = server.serve, [number]
+
+        def serve_once_wrong(request: PageRequest, serve=serve, wrong=wrong, other=other) -> PageResult:
+            if request.page in wrong:
+                wrong.clear()
+                request = replace(request, page=other)
+            return serve(request)
+
+        server.serve = serve_once_wrong  # type: ignore[method-assign]
+        plan = plan_of(3, concurrency)
+        try:
+            result = pull(plan, server, concurrency=concurrency, patient=concurrency == 3)
+        except PagingError:
+            assert number < other
+        else:
+            assert [row.id for row in result.rows] == [1000 + row for row in range(13)]
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
