@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .types import SECOND
-from .window import request_bounds
 
 if TYPE_CHECKING:
-    from datetime import datetime
 
     from .._params.account_time import UncutHours
     from .types import PageRequest, RowSlice
@@ -24,13 +22,11 @@ class WindowQueue(msgspec.Struct, eq=False):
         windows: the windows, in the order of delivery.
         descending: the latest calls are delivered first.
         hours: the hours that must not be cut.
-        complete_second: the start of the latest second (or hour) that was read by page numbers, and its rows.
     """
 
     windows: list[Window]
     descending: bool
     hours: UncutHours
-    complete_second: tuple[datetime, int] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -113,29 +109,6 @@ class WindowQueue(msgspec.Struct, eq=False):
             if window.start < window.stop and (window.state != "done" or window.rows):
                 kept.append(window)
         self.windows[index : index + 1] = kept
-
-    def may_be_cut(self, page: Page) -> bool:
-        """Whether a lower page limit may have cut a page in the first second of its window, or before."""
-        if self.complete_second is not None and page.last is not None:
-            second, rows = self.complete_second
-            if page.last[0] == second and len(page.rows_in(*page.last)) >= rows:
-                return False
-        return page.may_end_in_first_unit
-
-    def request_bounds(self, window: Window) -> tuple[datetime, datetime]:
-        """The bounds of a request for a window: with the second before and the second after.
-
-        A check leaves out a second that was read by page numbers: its calls may have filled the page that is checked.
-        """
-        start, stop = request_bounds(window.start, window.stop, self.hours)
-        if window.is_check and self.complete_second is not None:
-            second = self.complete_second[0]
-            is_whole = self.hours.unit(second) == (second, second + SECOND)
-            if is_whole and self.descending and window.stop == second:
-                return start, second - SECOND
-            if is_whole and not self.descending and window.start == second + SECOND:
-                return window.start, stop
-        return start, stop
 
     def drop_empty(self, page: Page) -> None:
         """Drops the windows that a check has shown to be empty, as an earlier page claimed."""

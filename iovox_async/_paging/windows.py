@@ -44,7 +44,7 @@ from .types import (
     check_rows,
     fill_missing_starts,
 )
-from .window import Page, Window, second_before
+from .window import Page, Window, request_bounds, second_before
 from .window_queue import WindowQueue
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class WindowPlan:
         # The calls of one unit are put in order when they are delivered, so it can be read from either side.
         if window.stop <= self._hours.unit(window.start)[1]:
             order = "call_start_DESC" if window.reverses_order else "call_start_ASC"
-        start, stop = self._queue.request_bounds(window)
+        start, stop = request_bounds(window.start, window.stop, self._hours)
         earliest = second_before(self._start)
         beyond = (self._stop - earliest) / SECOND
         if window.claim is None:
@@ -261,7 +261,7 @@ class WindowPlan:
         else:
             accepted = not (page.may_end_in_first_unit or self._is_doubtful(page, own_starts))
         claims_end = self.server_limit.claims_end(request, len(starts))
-        if claim is not None and accepted and self._queue.may_be_cut(page):
+        if claim is not None and accepted and page.may_end_in_first_unit:
             # The check may have been cut in the same second as the page that it checks: both say nothing of what follows.
             claims_end = False
         if page.reached_end or (claims_end and accepted):
@@ -315,7 +315,7 @@ class WindowPlan:
     def _request_again(self, index: int, page: Page) -> None:
         """Keeps the seconds that a page is certain to contain completely; the rest of its window is requested again, as a check."""
         rest = Window(*page.rest, reverses_order=page.window.reverses_order)
-        if not self._queue.may_be_cut(page):
+        if not page.may_end_in_first_unit:
             self._queue.join_following(index, rest, page)
         rest.claim = Claim.of(page, rest)
         self._keep_complete(index, page, [rest])
@@ -345,7 +345,7 @@ class WindowPlan:
         if until != end:
             return not self._is_doubtful(page, own_starts)
         claims_end = self.server_limit.claims_end(page.request, len(page.starts))
-        if page.reached_end or (claims_end and not self._queue.may_be_cut(page)):
+        if page.reached_end or (claims_end and not page.may_end_in_first_unit):
             self._queue.drop_empty(page)
         return True
 
@@ -356,7 +356,6 @@ class WindowPlan:
         assert window.second_reader is not None
         pages = window.second_reader.accept(request, result, starts)
         if pages is not None:
-            self._queue.complete_second = window.start, sum(len(rows) for _, rows, _, _ in pages)
             rows = self._delivery.slices_of_second(window.start, pages)
             self._queue.replace(index, [Window(window.start, window.stop, "done", rows=rows)])
 
