@@ -83,7 +83,9 @@ class PageResult(msgspec.Struct, frozen=True):
     @property
     def is_unreadable(self) -> bool:
         """Whether there are rows, of which none has a start that can be read."""
-        return bool(self.starts) and all(start is None for start in self.starts)
+        starts = self.starts
+        # Nearly always the first one decides; reading on would make all of them.
+        return bool(starts) and starts[0] is None and all(start is None for start in starts)
 
     def count_calls(self) -> int:
         """The number of calls: fewer than the rows if the server has listed a call twice after it cut the page."""
