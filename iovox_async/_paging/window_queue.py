@@ -9,7 +9,6 @@ import msgspec
 from .types import SECOND
 
 if TYPE_CHECKING:
-
     from .._params.account_time import UncutHours
     from .types import PageRequest, RowSlice
     from .window import Page, Window

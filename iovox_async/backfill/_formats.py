@@ -6,12 +6,11 @@ A writer buffers at most one row group.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from .._encoding import CallEncoder, CsvEncoder, JsonLinesEncoder, encode_in_slices
 from ..arrow import _require_pyarrow
 from ..errors import ConfigurationError, MissingExtraError
 
@@ -122,12 +121,16 @@ def in_utc(schema: Any) -> Any:
 class TextWriter:
     """A text format; takes calls."""
 
-    def __init__(self, file: Any, encoder: CallEncoder) -> None:
+    def __init__(self, file: Any, fields: Sequence[str], encoder: str = "jsonl") -> None:
+        from .._encoding import ENCODERS  # Parquet does not need it
+
         self._file = file
-        self._encoder = encoder
-        file.write(encoder.header())
+        self._encoder = ENCODERS[encoder](fields)
+        file.write(self._encoder.header())
 
     def write(self, data: Sequence[Call]) -> None:
+        from .._encoding import encode_in_slices
+
         for text in encode_in_slices(self._encoder, data):
             self._file.write(text)
 
@@ -138,11 +141,11 @@ class TextWriter:
 class ZstdTextWriter(TextWriter):
     """A text format, compressed with zstd; takes calls."""
 
-    def __init__(self, file: Any, encoder: CallEncoder) -> None:
+    def __init__(self, file: Any, fields: Sequence[str]) -> None:
         import pyarrow as pa
 
         self._stream = pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd")
-        super().__init__(self._stream, encoder)
+        super().__init__(self._stream, fields)
 
     def finish(self) -> None:
         self._stream.close()
@@ -174,14 +177,9 @@ FORMATS: Final = {
     for file_format in (
         FileFormat("parquet", ".parquet", ParquetWriter, arrow=True, needs_arrow=True),
         FileFormat("delta", ".parquet", DeltaParquetWriter, arrow=True, needs_arrow=True),
-        FileFormat("jsonl", ".jsonl", lambda file, fields: TextWriter(file, JsonLinesEncoder(fields))),
-        FileFormat(
-            "jsonl.zst",
-            ".jsonl.zst",
-            lambda file, fields: ZstdTextWriter(file, JsonLinesEncoder(fields)),
-            needs_arrow=True,
-        ),
-        FileFormat("csv", ".csv", lambda file, fields: TextWriter(file, CsvEncoder(fields))),
+        FileFormat("jsonl", ".jsonl", TextWriter),
+        FileFormat("jsonl.zst", ".jsonl.zst", ZstdTextWriter, needs_arrow=True),
+        FileFormat("csv", ".csv", partial(TextWriter, encoder="csv")),
     )
 }
 
