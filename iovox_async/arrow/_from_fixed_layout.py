@@ -273,10 +273,12 @@ def _split_rows(
     for index, (number, distance) in enumerate([before_row, *in_row]):
         np.add(positions[number::step][:rows], distance, out=ends[index])
     starts, stops = ends[:-1] + layout.sizes_before, ends[1:]
-    page = PageBytes(data)
-    values = [Values(page, first, stop, stop - first) for first, stop in zip(starts, stops, strict=True)]
-    if any(value.narrowest < 0 for value in values):
+    widths = stops - starts
+    narrowest, widest = widths.min(axis=1).tolist(), widths.max(axis=1).tolist()
+    if min(narrowest) < 0:
         raise UnsupportedByFastPath
+    page = PageBytes(data)
+    values = [Values(page, *value) for value in zip(starts, stops, widths, narrowest, widest, strict=True)]
     for stop, literal in zip(stops, layout.literals, strict=True):
         _check_literal(page, stop, literal)
     return _read_columns(layout, page, values, types)

@@ -94,11 +94,8 @@ class Values(msgspec.Struct, eq=False):
     starts: Integers
     stops: Integers
     widths: Integers
-    narrowest: int = 0
-    widest: int = 0
-
-    def __post_init__(self) -> None:
-        self.narrowest, self.widest = int(self.widths.min()), int(self.widths.max())
+    narrowest: int
+    widest: int
 
     @property
     def width(self) -> int | None:
