@@ -216,6 +216,11 @@ class Page:
         window = self.window
         return (window.stop, window.start) if self.descending else (window.start, window.stop)
 
+    def ends_range(self, start: datetime, stop: datetime, *, descending: bool) -> bool:
+        """Whether the window is the last of a range; its first second, read from the other side, is not."""
+        ends = (stop, start) if self.descending else (start, stop)
+        return self.bounds == ends or (self.bounds[1] == ends[1] and self.descending == descending)
+
     def rows_in(self, start: datetime, stop: datetime) -> Sequence[int]:
         """The rows that start in `[start, stop)`."""
         starts = self.starts

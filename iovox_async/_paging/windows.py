@@ -307,7 +307,7 @@ class WindowPlan:
         # The full page, if it is on its way, is the check.
         if self._early_page.is_coming or page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
-        is_last = page.bounds[1] == (self._start if page.descending else self._stop)
+        is_last = page.ends_range(self._start, self._stop, descending=self._descending)
         is_read = is_last and not self._early_tail.covers(page.window)
         read = (self._start, self._stop, min(self.limit, self._row_limit.rows)) if is_read else None
         return self._evidence.is_doubtful(own_starts, page.gap, read)

@@ -237,6 +237,20 @@ def test_what_follows_a_full_second_is_complete_if_bounds_are_exclusive(limit: i
 
 @pytest.mark.finding("A2")
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_full_first_second_that_is_cut_once_is_complete(fault: str, descending: bool):
+    """Given a full second before the range, when any response for its first second, read from the other side, is cut, then all come."""
+    bounds = ("exclusive", "inclusive") if descending else ("inclusive", "exclusive")
+    seconds = [second for second in range(6) for _ in range(30)]
+    for number in range(1, 7):
+        server = server_of(seconds, begin=bounds[0], end=bounds[1], faults=once(number, FAULTS[fault]))
+        plan = WindowPlan(at(1), at(5), limit=20, descending=descending)
+        rows = pull(plan, server, concurrency=1).rows
+        assert sorted(row.id for row in rows) == sorted(row.id for row in server.within(at(1), at(5))), number
+
+
+@pytest.mark.finding("A2")
+@pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("own", [0, 1, 5])
 def test_a_first_page_that_is_cut_after_the_second_before_the_range_is_no_end(own: int, descending: bool):
     """Given 20 rows, nearly all of the second before the range, when a page limit of 20 cuts there, then no call is lost."""
