@@ -61,7 +61,8 @@ class AsyncInsights(Session):
         secure_key: its key; by default IOVOX_SECURE_KEY. No repr, log, error or file contains it.
         base_url: by default IOVOX_URL, else the address of the service. https, or http to this machine; see `allow_http`.
         concurrency: the number of requests in flight, at most, over all streams of the session.
-        page_size: rows per request, 1 to 20,000; None: chosen by the size of the records (about 3.3 MB per page).
+        page_size: rows per request, 1 to 20,000; None: chosen by the size of the records (about 3.3 MB per page). Small
+            pages take many requests, and pages of one row several for each call.
         retry: how often and how long a request is retried.
         timeout: seconds or a timedelta for one attempt, from its start to the last byte. Time in which this program computes
             does not count.
@@ -216,7 +217,9 @@ class AsyncInsights(Session):
         on_error: OnError = "raise",
         **filters: Unpack[Filters],
     ) -> Page:
-        """Requests one page and returns it, with the endpoint's own defaults.
+        """Requests one page and returns it as the server sends it, with the endpoint's own defaults.
+
+        A call that the server lists twice is in it twice; streams deliver it once.
 
         Args:
             start: an `InsightsQuery`, or the first second; None: the first of this month.

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: How often pages are requested again because a later page contradicts one that claimed to be the last.
 MAX_CONTRADICTIONS: Final = 3
+#: Pages in a row without ids and with the same starts, after which the server is taken to ignore the page number.
+MAX_ALIKE: Final = 32
 
 
 class PagePlan:
@@ -84,6 +86,9 @@ class PagePlan:
         self._delivered_ids: set[int | None] = set()
         self._recent_ids: deque[list[int | None]] = deque()
         self._page_of_ids: dict[int, int] = {}
+        #: How many pages in a row without ids had the same starts, and these.
+        self._alike = 0
+        self._alike_starts: Sequence[datetime | None] = ()
         self._one_at_a_time = True
 
     @property
@@ -163,7 +168,7 @@ class PagePlan:
         self.server_limit.record_page(result, request.limit)
         claims_end = self.server_limit.claims_end(request, rows)
         ids = result.ids()
-        if rows and self._is_repeated(request.page, tuple(ids)):
+        if rows and self._is_repeated(request.page, tuple(ids), result.starts):
             return
         # A call that is listed twice counts once: page 2 must not begin after more calls than page 1 contains.
         calls = len(last_listed(ids)) if request.page == 1 else rows
@@ -210,15 +215,19 @@ class PagePlan:
             self._results.pop(page, None)
             insort(self._again, page)
 
-    def _is_repeated(self, page: int, ids: tuple[int | None, ...]) -> bool:
+    def _is_repeated(self, page: int, ids: tuple[int | None, ...], starts: Sequence[datetime | None]) -> bool:
         """Whether a page has the calls of another one; both are requested again, as a cache may have answered for either."""
-        if all(call_id is None for call_id in ids) or (self._claim is not None and page > self._claim):
-            # Pages without ids cannot be told apart, and those after the last are requested again anyway.
+        if self._claim is not None and page > self._claim:  # is requested again anyway
             return False
-        other = self._page_of_ids.setdefault(hash(ids), page)
-        if other == page:
+        if all(call_id is None for call_id in ids):
+            # Such pages cannot be told apart.
+            self._alike = self._alike + 1 if starts == self._alike_starts else 0
+            self._alike_starts, other = starts, page - 1
+            if self._alike < MAX_ALIKE:
+                return False
+        elif (other := self._page_of_ids.setdefault(hash(ids), page)) == page:
             return False
-        if page in self._doubted:
+        if page in self._doubted or self._alike >= MAX_ALIKE:
             raise PagingError(
                 f"pages {min(other, page)} and {max(other, page)} are the same: the server ignores the page number",
                 hint=Wording(

@@ -26,6 +26,9 @@ MAX_PAGE_ROWS: Final = 20_000
 #: Servers are assumed not to limit their pages to fewer rows.
 SMALLEST_PAGE_LIMIT: Final = 20
 PAGES_HINT: Final = Wording("Pass {paging=pages} to read by page numbers.")
+UNREADABLE_HINT: Final = Wording(
+    f"{PAGES_HINT.template} Its errors say what cannot be read; {{on_error=skip}} leaves such rows out."
+)
 
 
 class PageRequest(msgspec.Struct, frozen=True):

@@ -35,8 +35,8 @@ from .row_limit import RowLimit
 from .truncated import rest_of_truncated
 from .types import (
     MAX_PAGE_ROWS,
-    PAGES_HINT,
     SECOND,
+    UNREADABLE_HINT,
     PageRequest,
     PageResult,
     RowSlice,
@@ -272,7 +272,7 @@ class WindowPlan:
             raise PagingError(
                 f"no call_start can be read in the page for {request.start} .. {request.stop}, so it is unknown "
                 "where the page ends",
-                hint=PAGES_HINT,
+                hint=UNREADABLE_HINT,
             )
         if unreadable and (claims_end or not page.is_unit):
             self._request_again(index, page)

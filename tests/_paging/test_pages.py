@@ -160,6 +160,16 @@ def test_pages_without_ids_are_not_compared():
 
 
 @pytest.mark.fault(38)
+@pytest.mark.parametrize("starts", [[None], [at(0)]], ids=["unreadable", "readable"])
+def test_endless_pages_that_look_the_same_are_an_error(starts):
+    """Given a server that answers every page with the same row without an id, then a PagingError is raised, and no endless read."""
+    plan = plan_of(5, 1)
+    with pytest.raises(PagingError, match="the server ignores the page number"):
+        for _ in range(200):
+            plan.accept(plan.next_request(), PageResult(starts, [], lambda: [None]))
+
+
+@pytest.mark.fault(38)
 def test_pages_of_which_some_rows_have_ids_are_compared():
     """Given a page that is answered with the one before it, when some of its rows have no id, then a PagingError is raised."""
     plan = plan_of(3, 1)
