@@ -344,6 +344,16 @@ async def test_ignored_page_numbers_or_dates_are_an_error(open_session):
             await insights.stream("2024-02-01", "2024-02-02").collect()
 
 
+@pytest.mark.parametrize(("order", "warns"), [("call_result_ASC", True), ("id_ASC", False)])
+async def test_calls_that_move_between_page_numbers_are_a_warning(order, warns, open_session, caplog):
+    """Given ties in a random order, when a stream reads by page numbers, then it warns once that calls may be missing."""
+    sandbox = Sandbox(calls=200, start=START, end=END, faults=Faults(shuffle_ties=True))
+    async with sandbox.serve() as base_url, open_session(base_url) as insights:
+        calls = await insights.stream(START, END, order=order, page_size=20).collect()
+    assert (len({call.id for call in calls}) < 200) == warns
+    assert ["others may be missing" in record.message for record in caplog.records] == [True] * warns
+
+
 @pytest.mark.fault(50)
 async def test_a_stream_has_one_mode(quarter, open_session):
     """Given a stream read as calls, when it is read as pages, then a SessionError is raised."""

@@ -102,7 +102,7 @@ class PageFetcher:
         self._may_request = asyncio.Event()
         self._has_result = asyncio.Event()
         self._error: Exception | None = None
-        self._stopped = False
+        self._stopped = self._warned = False
         self._task, self._scope = connection.supervisor.start_task(self._run)
         self._task.add_done_callback(lambda _task: self._has_result.set())
 
@@ -155,6 +155,13 @@ class PageFetcher:
             await self._has_result.wait()
         self._may_request.set()
         self._may_receive.set()
+        if not self._warned and isinstance(self.plan, PagePlan) and self.plan.has_moved_calls:
+            self._warned = True
+            logger.warning(
+                "a call was on two pages, so others may be missing: the data, or the order of calls with the same value of "
+                "%s, changes while it is read by page numbers; an order by call_start, read by windows, is exact",
+                self.plan.order.rpartition("_")[0],
+            )
         return rows
 
     def abandon(self, stats: StreamStats) -> None:

@@ -12,7 +12,7 @@ Invariants:
 - Pages are delivered in order.
 - A call is delivered at most once, unless changing data moves it by more than `max_ahead` pages while they are read: the ids
   of more pages are not kept.
-- The result is exact only while the data and the server's page limit do not change.
+- The result is exact only while the data, the server's page limit and its order of calls with equal values do not change.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PagePlan:
     ) -> None:
         self.limit: int = limit
         self.server_limit: ServerPageLimit = server_limit or ServerPageLimit()
-        self._start, self._end, self._order, self._max_ahead = start, end, order, max_ahead
+        self._start, self._end, self.order, self._max_ahead = start, end, order, max_ahead
         self._bounds = request_bounds(start, end + SECOND, hours)
         self._requested = 0
         self._delivered = 0
@@ -90,6 +90,8 @@ class PagePlan:
         self._alike = 0
         self._alike_starts: Sequence[datetime | None] = ()
         self._one_at_a_time = True
+        #: A call was on two pages: calls move between pages, so others may be on none.
+        self.has_moved_calls = False
 
     @property
     def done(self) -> bool:
@@ -140,7 +142,7 @@ class PagePlan:
             page = self._requested = self._requested + 1
         request = PageRequest(
             *self._bounds,
-            self._order,
+            self.order,
             self.limit,
             page=page,
             largest_page=self.server_limit.largest_page,
@@ -258,6 +260,7 @@ class PagePlan:
         self._delivered += 1
         rows = [row for row in last_listed(ids) if in_range[row] and ids[row] not in self._delivered_ids]
         duplicates = sum(in_range) - len(rows)
+        self.has_moved_calls = self.has_moved_calls or not self._delivered_ids.isdisjoint(ids)
         new_ids = [ids[row] for row in rows if ids[row] is not None]
         self._delivered_ids.update(new_ids)
         self._recent_ids.append(new_ids)
