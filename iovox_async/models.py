@@ -8,8 +8,8 @@ this version does not define.
 the items of `call_outcomes`, so they stay plain JSON.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: the types of the fields are read when a program starts, and texts would be
+# compiled one by one then.
 import importlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
