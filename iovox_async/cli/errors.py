@@ -19,13 +19,7 @@ from typing import Any, TypeVar
 import click
 from click.exceptions import Exit
 
-from iovox_async import (
-    AuthenticationError,
-    BackfillLockedError,
-    ConfigurationError,
-    IovoxError,
-    QueryError,
-)
+from iovox_async import AuthenticationError, BackfillLockedError, ConfigurationError, IovoxError, QueryError
 from iovox_async._platform import SIGNALS, add_signal_handler
 from iovox_async._redaction import redact
 from iovox_async._wording import VARIABLES, Wording

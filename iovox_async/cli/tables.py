@@ -86,9 +86,7 @@ class TableEncoder:
     """
 
     def __init__(self, fields: Sequence[str]) -> None:
-        from iovox_async._parsing.compiled import (
-            requested_keys,  # a slow import, and other tables do not need it
-        )
+        from iovox_async._parsing.compiled import requested_keys  # a slow import, seldom needed
 
         self.columns: Sequence[str] = requested_keys(fields)
         self.widths: list[int] = []

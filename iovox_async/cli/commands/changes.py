@@ -29,10 +29,7 @@ from ..options import IntRange
     panel="Table",
 )
 @option(
-    "--since-version",
-    type=IntRange(min=0),
-    help="Changes from this version of the table on.",
-    panel="Table",
+    "--since-version", type=IntRange(min=0), help="Changes from this version of the table on.", panel="Table"
 )
 def changes(table: str, since: str | None, since_version: int | None) -> None:
     """Runs `iovox changes`.

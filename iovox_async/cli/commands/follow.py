@@ -33,17 +33,11 @@ if TYPE_CHECKING:
 
 @command(
     ("watch new calls", "iovox follow --fields call"),
-    (
-        "feed a program",
-        'iovox follow --since "2024-03-31 08:00" --include-updates --fields all | ./consumer',
-    ),
+    ("feed a program", 'iovox follow --since "2024-03-31 08:00" --include-updates --fields all | ./consumer'),
 )
 @options.range_options("now (without --timezone: UTC-12)", start="--since", end=False)
 @options.read_option(
-    "--interval",
-    type=options.FloatRange(min=0, min_open=True),
-    default=60.0,
-    help="Seconds between polls.",
+    "--interval", type=options.FloatRange(min=0, min_open=True), default=60.0, help="Seconds between polls."
 )
 @options.read_option(
     "--lookback",

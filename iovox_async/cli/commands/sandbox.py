@@ -85,12 +85,7 @@ _calls_option: Final = functools.partial(option, panel="Calls")
     default="127.0.0.1",
     help="Address to listen on. Other machines can connect to any but the default.",
 )
-@_calls_option(
-    "--port",
-    type=IntRange(0, 65535),
-    default=0,
-    help="Port to listen on; 0 chooses a free one.",
-)
+@_calls_option("--port", type=IntRange(0, 65535), default=0, help="Port to listen on; 0 chooses a free one.")
 @_calls_option(
     "--calls", metavar="N", type=IntRange(min=0), default=10_000, help="Number of calls to generate."
 )
@@ -103,10 +98,7 @@ _calls_option: Final = functools.partial(option, panel="Calls")
     help="Last day of the calls, inclusive. Default: now, so that every command finds calls.",
 )
 @_calls_option(
-    "--seed",
-    type=IntRange(min=0),
-    default=0,
-    help="The same seed gives the same calls and faults.",
+    "--seed", type=IntRange(min=0), default=0, help="The same seed gives the same calls and faults."
 )
 @_calls_option(
     "--arrival-interval",
