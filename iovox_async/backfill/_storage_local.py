@@ -77,7 +77,7 @@ class _LocalAtomicFile(AtomicFile):
         self._target = storage.root / path
         # Not beside its target, so that readers never see an incomplete file.
         name = path.removeprefix(f"{STATE_FOLDER}/").replace("/", ".")
-        self._temporary = storage.root / STATE_FOLDER / f"{name}{TEMPORARY_SUFFIX}"
+        self._temporary = storage.state_folder / f"{name}{TEMPORARY_SUFFIX}"
         storage.prepare()
         self.local_path = self._temporary
         with storage_errors(f"write {path}"):
@@ -89,17 +89,18 @@ class _LocalAtomicFile(AtomicFile):
     def _commit(self) -> None:
         self._file_system.sync(self._file)
         self._file.close()
-        is_state = self._target.parent == self._root / STATE_FOLDER
+        folder = self._target.parent
+        is_state = folder == self._storage.state_folder
         if is_state:
             self._storage.sync_names()
-        parents = [self._target.parent]
+        parents = [folder]
         while parents[-1] != self._root and not parents[-1].exists():
             parents.append(parents[-1].parent)
         for directory in reversed(parents[:-1]):
             self._file_system.make_directory(directory)
             self._storage.unsynced.add(directory.parent)
         self._file_system.rename(self._temporary, self._target)
-        self._storage.unsynced.add(self._target.parent)
+        self._storage.unsynced.add(folder)
         if is_state:
             self._storage.sync_names()
 
@@ -113,12 +114,14 @@ class LocalStorage:
 
     Attributes:
         root: the directory.
+        state_folder: the folder of what is not data.
         file_system: makes the changes to the disk.
         unsynced: directories with names that are not on the disk yet.
     """
 
     def __init__(self, root: Path, file_system: FileSystem | None = None) -> None:
         self.root = root
+        self.state_folder: Path = root / STATE_FOLDER
         self.file_system: FileSystem = file_system or FileSystem()
         self.unsynced: set[Path] = set()
         #: The size of the file that keeps space for `replace`.
@@ -129,9 +132,9 @@ class LocalStorage:
 
     def prepare(self) -> None:
         with storage_errors(f"create the directory {self}"):
-            if not (self.root / STATE_FOLDER).is_dir():
+            if not self.state_folder.is_dir():
                 self.root.mkdir(parents=True, exist_ok=True)
-                self.file_system.make_directory(self.root / STATE_FOLDER)
+                self.file_system.make_directory(self.state_folder)
                 self.file_system.sync_directory(self.root)
 
     def sync_names(self) -> None:
@@ -206,7 +209,7 @@ class LocalStorage:
         with storage_errors(f"remove {path}"):
             with contextlib.suppress(FileNotFoundError):
                 self.file_system.unlink(target)
-            if target.parent not in {self.root, self.root / STATE_FOLDER}:
+            if target.parent not in {self.root, self.state_folder}:
                 with contextlib.suppress(OSError):  # it holds other files
                     self.file_system.remove_directory(target.parent)
 
