@@ -908,8 +908,8 @@ _ALL = (
         "iovox_async.backfill._storage_local",
         (
             (
-                "        self._storage.unsynced.add(self._target.parent)\n        if is_state:\n            self._storage.sync_names()\n",
-                "        self._storage.unsynced.add(self._target.parent)\n",
+                "        self._storage.unsynced.add(folder)\n        if is_state:\n            self._storage.sync_names()\n",
+                "        self._storage.unsynced.add(folder)\n",
             ),
         ),
     ),
