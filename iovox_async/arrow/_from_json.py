@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pyarrow as pa
-from pyarrow import json as pa_json
 
 from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
@@ -92,6 +91,8 @@ class JsonColumnDecoder:
     def _read(
         self, segments: Sequence[bytes], rows: int, types: dict[str, pa.DataType]
     ) -> dict[str, pa.Array]:
+        from pyarrow import json as pa_json  # pages of a fixed layout do not need it
+
         document = self._join(segments)
         table = pa_json.read_json(
             pa.BufferReader(document),
