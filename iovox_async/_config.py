@@ -112,6 +112,14 @@ def check_positive_integer(name: str, value: int) -> int:
     return value
 
 
+def check_flag(
+    name: str, value: object, error: type[ConfigurationError | QueryError] = ConfigurationError
+) -> None:
+    """Checks an argument that is True or False: "no" would be true."""
+    if not isinstance(value, bool):
+        raise error(name, f"must be True or False, got {shorten_repr(value)}")
+
+
 def environment_flag(name: str) -> bool:
     """Whether an environment variable is 1 or true; it may also be 0, false or empty.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, SupportsIndex, Unpack
 
 from attrs import evolve
 
-from ._config import Secret, check_page_size, positive_seconds
+from ._config import Secret, check_flag, check_page_size, positive_seconds
 from ._fetching.by_id import fetch_by_id, flatten_ids
 from ._fetching.connection import connect
 from ._fetching.reader import StreamReader
@@ -186,6 +186,7 @@ class AsyncInsights(Session):
             default_fields=Fields.DEFAULT,
             **filters,
         )
+        check_flag("ordered", ordered, QueryError)
         page_size = self._page_size if page_size is None else check_page_size(page_size, QueryError)
         if page_size is None and query is not None:
             page_size = query.limit
@@ -320,12 +321,13 @@ class AsyncInsights(Session):
 
         Raises:
             QueryError: the endpoint would reject or misinterpret an argument.
-            ConfigurationError: `interval` or `lookback` is invalid.
+            ConfigurationError: `interval`, `lookback` or `include_updates` is invalid.
         """
         from .follow import CallFollower, PollRange, PollState  # takes milliseconds, and few programs use it
 
         query = InsightsQuery.from_arguments(since, fields=fields, **check_filter_names(filters))
         query = to_local_time(query, self.timezone)
+        check_flag("include_updates", include_updates)
         all_fields, added_fields = add_fields(query.fields)
         stream_query = evolve(query, start_date=None, fields=all_fields)
 

@@ -200,6 +200,7 @@ async def test_dates_left_out_mean_this_month_until_now(open_session):
         ({"order": "call_start"}, "order"),
         ({"fields": ["id", "nonsense"]}, "response_fields"),
         ({"call_results": "ANSWERED"}, "call_result"),
+        ({"ordered": "no"}, "ordered must be True or False, got 'no'"),
     ],
     ids=lambda value: str(value)[:30],
 )

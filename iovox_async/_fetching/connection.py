@@ -10,6 +10,7 @@ import msgspec
 
 from .._config import (
     Secret,
+    check_flag,
     check_positive_integer,
     environment_flag,
     make_signer,
@@ -25,7 +26,6 @@ from .._http.transport import Endpoint
 from .._paging import MAX_PAGE_ROWS, ServerPageLimit
 from .._params.account_time import AccountTime
 from .._params.timezones import zone_of
-from .._redaction import shorten_repr
 from .._runtime import current_runtime
 from .._telemetry import Telemetry, check_observer
 from ..errors import ConfigurationError
@@ -194,8 +194,7 @@ def connect(
     concurrency = check_positive_integer("concurrency", concurrency)
     attempt_seconds = positive_seconds("timeout", timeout)
     retry = _check_retry(retry)
-    if not isinstance(allow_http, bool):  # "no" would be true
-        raise ConfigurationError("allow_http", f"must be True or False, got {shorten_repr(allow_http)}")
+    check_flag("allow_http", allow_http)
     connections = Connections(
         base_url or os.environ.get("IOVOX_URL") or DEFAULT_BASE_URL,
         concurrency=concurrency,

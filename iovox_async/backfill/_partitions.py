@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
@@ -46,6 +46,19 @@ def check_partitioning(value: str) -> Partitioning:
     if value not in get_args(Partitioning):
         raise ConfigurationError("partition", f'must be "day" or "month", got {value!r}')
     return value  # type: ignore[return-value] # checked above
+
+
+def start_of_day(drop_before: object) -> datetime | None:
+    """The first second of a day; None of none.
+
+    Raises:
+        ConfigurationError: it is no date.
+    """
+    if drop_before is None:
+        return None
+    if not isinstance(drop_before, date):
+        raise ConfigurationError("drop_before", f"must be a date, got {type(drop_before).__name__}")
+    return datetime.combine(drop_before, time.min)
 
 
 class RequestedDates(msgspec.Struct, frozen=True):

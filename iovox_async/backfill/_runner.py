@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 import msgspec
 from attrs import evolve
 
+from .._config import check_flag
 from .._paging.spec import FINALITY_DELAY
 from .._params.account_time import AccountTime, ClockReading
 from .._parsing.decoder import OnError, checked_on_error
@@ -38,6 +39,7 @@ from ._partitions import (
     check_partitioning,
     partitions_in,
     partitions_to_read,
+    start_of_day,
 )
 from ._reading import KEYS, PartitionReader
 from ._run_report import end_run
@@ -206,14 +208,16 @@ class Backfill:
             drop_before: afterwards, delete the partitions that ended before this day. They are not read again.
 
         Raises:
+            ConfigurationError: an argument is invalid.
             BackfillLockedError: another process is writing to the directory.
             BackfillMismatchError: the directory belongs to another backfill.
             ManifestCorruptedError: the manifest or a file is damaged, and `repair` is not set.
             BackfillError: the directory cannot be written.
             IovoxError: reading from the endpoint failed. Finished partitions are safe; the next run continues after them.
         """
-        day = None if drop_before is None else datetime.combine(drop_before, datetime.min.time())
-        work = partial(self._read_missing, refresh=refresh, drop_before=day)
+        check_flag("repair", repair)
+        check_flag("refresh", refresh)
+        work = partial(self._read_missing, refresh=refresh, drop_before=start_of_day(drop_before))
         return await self._run_in_directory(work, repair=repair)
 
     async def verify(self) -> BackfillReport:

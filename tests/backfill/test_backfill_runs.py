@@ -156,6 +156,19 @@ class TestRange:
         with pytest.raises(error, match=message):
             job(**options)
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"repair": "no"}, "repair must be True or False, got 'no'"),
+            ({"refresh": 1}, "refresh must be True or False, got 1"),
+            ({"drop_before": "2024-01-01"}, "drop_before must be a date, got str"),
+        ],
+    )
+    async def test_an_invalid_argument_of_a_run_is_an_error(self, job, options, message):
+        """Given an invalid argument of `run`, then an error that names it is raised, and nothing is written."""
+        with pytest.raises(ConfigurationError, match=message):
+            await job().run(**options)
+
     def test_something_else_than_a_session_is_refused(self, out):
         """Given no session of the async client, the constructor raises an error that names what it needs."""
         with pytest.raises(ConfigurationError, match="insights must be an AsyncInsights, got str"):
