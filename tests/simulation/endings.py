@@ -47,7 +47,9 @@ def check_outage(world: World, error: BaseException, waited: float) -> None:
         # It is given up when the next probe would come too late, and each probe takes a latency. A response that was
         # cancelled, or that another stream is just taking, shows the client nothing.
         known = any(exchange.read and exchange.ended_at < now - 2 * LAG for exchange in world.exchanges)
-        if refused_first and not known and waited > _names.FIRST_CONTACT - 1 - schedule.latency:
+        # Another stream that began later may have set the next probe, at most half of its own time away.
+        earliest = _names.FIRST_CONTACT / (1 if len(schedule.uses) == 1 else 2)
+        if refused_first and not known and waited > earliest - 1 - schedule.latency:
             return
         world.violated("outage", f"an outage of {length:g} s ended the stream: {error}")
 

@@ -148,6 +148,10 @@ FOUND = {
         '{"seed": 521324137, "starts": [1.0, 1.0, 1.0, 1.0, 1.0], "skew": 60.0, "motions": ["swap"], "rate": 0.7, '
         '"outage": [0.0, 60.0], "latency": 1.0, "lag": 0.02, "uses": [{"end": 9}, {"end": 5, "leave_at": 395}]}'
     ),
+    "a server that refuses connections, given up by the stream whose time ends before the next probe of another one": (
+        '{"seed": 459064009, "starts": [86168, 86270, 87888], "outage": [0.0, 240.0], "latency": 1.0, "timeout": 5.0, '
+        '"uses": [{"end": 89999, "mode": "arrow", "leave_at": 368}, {"end": 89999, "leave": "close", "leave_at": 55}]}'
+    ),
 }
 
 
