@@ -51,6 +51,17 @@ def test_run_ends_with_a_report_on_stderr(run, tmp_path):
     assert second == ["5 partitions already complete, nothing to download", total]
 
 
+def test_drop_before_deletes_old_days_and_says_so(run, tmp_path):
+    """Given days of a directory, when old ones are dropped, then their files are gone, and the last line says it."""
+    run(*RANGE, "--format", "jsonl")
+    notes = run(*RANGE, "--format", "jsonl", "--drop-before", "2024-01-04").stderr.splitlines()
+    assert notes[-1] == "the partitions that ended before 2024-01-04 are deleted"
+    assert sorted(path.name for path in (tmp_path / "out").glob("date=*")) == [
+        "date=2024-01-04",
+        "date=2024-01-05",
+    ]
+
+
 def test_verify_reports_and_repairs_mismatches(run, sandbox):
     """Given a call that arrived later, when verified, then its partition is downloaded again and named."""
     run(*RANGE)

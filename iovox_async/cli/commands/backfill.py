@@ -68,6 +68,8 @@ class BackfillCommand(msgspec.Struct, frozen=True):
             async with self._show_progress():
                 report = await self.job.run(**arguments)
             self._print_report(report, "done")
+            if (day := arguments["drop_before"]) and self.log_format == "text":
+                print_note(f"the partitions that ended before {day} are deleted")
             if self.verify:
                 async with self._show_progress():
                     report = await self.job.verify()
