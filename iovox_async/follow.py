@@ -143,7 +143,7 @@ class PollState:
         read: opens a stream from a second on.
         added_fields: sort keys that the caller did not request; they are removed before delivery.
         range: from which second polls read.
-        delivered: start and content digest of the calls that a later poll may read again, by id.
+        delivered: start, content digest and last poll of the calls that a later poll may read again, by id.
         clock: seconds of a clock that never goes back.
         closed: nothing more is delivered.
         last_task: the task that made the latest step.
@@ -157,7 +157,7 @@ class PollState:
     max_retry_after: float
     include_updates: bool
     added_fields: tuple[str, ...]
-    delivered: dict[int, tuple[datetime, bytes]] = field(factory=dict, init=False)
+    delivered: dict[int, tuple[datetime, bytes, int]] = field(factory=dict, init=False)
     polls: int = field(default=0, init=False)
     failed_polls: int = field(default=0, init=False)
     closed: bool = field(default=False, init=False)
@@ -174,10 +174,13 @@ class PollState:
     def should_deliver(self, call: Call) -> bool:
         """Records a call, and returns whether it is new (or updated)."""
         start = call.call_start.replace(tzinfo=None)
-        digest = _digest(call) if self.include_updates else b""
         previous = self.delivered.get(call.id)
-        self.delivered[call.id] = (start, digest)
         self.range.add(start, is_new=previous is None and self.polls > 0)
+        if previous is not None and previous[2] == self.polls:
+            # A call that moves during a poll may be read twice, the older state last. The next poll reads what is true.
+            return False
+        digest = _digest(call) if self.include_updates else b""
+        self.delivered[call.id] = (start, digest, self.polls)
         if len(self.delivered) >= self._forget_at:
             self.forget_old_calls()
         return previous is None or previous[1] != digest

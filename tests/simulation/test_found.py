@@ -152,6 +152,11 @@ FOUND = {
         '{"seed": 459064009, "starts": [86168, 86270, 87888], "outage": [0.0, 240.0], "latency": 1.0, "timeout": 5.0, '
         '"uses": [{"end": 89999, "mode": "arrow", "leave_at": 368}, {"end": 89999, "leave": "close", "leave_at": 55}]}'
     ),
+    "a call that moves during a poll, read in its new state and then in its old one": (
+        '{"seed": 459080095, "empty": null, "ahead": -12, "motion": 3, "motions": ["grow", "move", "vanish", "insert"], '
+        '"rate": 0.1, "outage": [2.0, 62.0], "latency": 1.0, "concurrency": 8, "attempts": 1, '
+        '"uses": [{"kind": "follow", "updates": true, "leave_at": 321}]}'
+    ),
 }
 
 
