@@ -100,7 +100,8 @@ def _goals(results: Results) -> str:
         for title, goal in _judged(result):
             peer = PROGRAMS[goal["peer"]].label
             what = f"{_MEASURES[goal['measure']]} of {PROGRAMS[goal['ours']].label.removeprefix('iovox_async: ')}"
-            rows.append((what, f"{peer}{title}", f"{goal['ratio']:.3g}", f"{goal['most']:g}"))
+            floor = f" (latency alone: {goal['latency_alone']:.3g})" if "latency_alone" in goal else ""
+            rows.append((what, f"{peer}{title}", f"{goal['ratio']:.3g}", f"{goal['most']:g}{floor}"))
     for pair in results.get("startup", {}).get("pairs", []):
         peer = next((one.peer_title for one in PAIRS if one.title == pair["title"]), "")
         rows.append((f"CPU of {pair['title']}", peer, f"{pair['ratio']:.2f}", f"{pair['goal']:g}"))

@@ -106,8 +106,13 @@ class Comparison:
         judged = []
         for goal in goals:
             ratio = self.ratio(goal.ours, goal.peer, goal.measure)
-            if ratio is not None:
-                judged.append({**goal._asdict(), "ratio": ratio, "met": ratio <= goal.most})
+            if ratio is None:
+                continue
+            result = {**goal._asdict(), "ratio": ratio, "met": ratio <= goal.most}
+            if goal.measure == "first_record" and self.setting["latency"]:
+                # The least that any client can reach.
+                result["latency_alone"] = self.setting["latency"] / self.median(goal.peer, goal.measure)
+            judged.append(result)
         return judged
 
     def to_dict(self, goals: tuple[Goal, ...] = ()) -> dict[str, Any]:

@@ -55,9 +55,10 @@ def verdicts(comparison: Comparison, goals: tuple[Goal, ...]) -> str:
     lines = []
     for judged in comparison.judged(goals):
         word = "met" if judged["met"] else "MISSED"
+        floor = f"; latency alone: {judged['latency_alone']:.3f}" if "latency_alone" in judged else ""
         lines.append(
             f"{word:>6}  {judged['measure']} of {judged['ours']} is {judged['ratio']:.3f} of {judged['peer']} "
-            f"(goal: at most {judged['most']:g})"
+            f"(goal: at most {judged['most']:g}{floor})"
         )
     return "\n".join(lines)
 

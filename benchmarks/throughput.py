@@ -15,7 +15,6 @@ GOALS = (
     Goal("stream", "httpx_pages", "wall", 0.22),
     Goal("stream", "httpx_gather", "peak_mb", 0.22),
     Goal("stream", "httpx_gather", "stall_ms", 0.012),
-    Goal("stream", "httpx_pages", "first_record", 0.20),
     Goal("arrow", "httpx_gather", "cpu", 0.15),
 )
 
