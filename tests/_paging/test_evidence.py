@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.evidence_costs import READS, BelievingPlan, count
-from support.model_server import Row, Server, at, examples, pull
+from support.model_server import Motion, Row, Server, at, examples, pull
 from support.traffic import DAY, PATTERNS, smooth
 
 from iovox_async._paging import PagePlan, ServerPageLimit, WindowPlan
@@ -261,6 +261,38 @@ def test_a_first_page_that_is_cut_after_the_second_before_the_range_is_no_end(ow
     )
     rows = pull(plan, server, patient=False).rows
     assert sum(row.start == at(start) for row in rows) == len(rows) == 80
+
+
+@pytest.mark.slow
+@pytest.mark.finding("A2")
+@pytest.mark.parametrize("busy", [5, 17, 20, 21, 60])
+@pytest.mark.parametrize("span", [2, 5, 40, DAY])
+def test_any_page_limit_of_20_rows_or_more_loses_no_call(span: int, busy: int):
+    """Given seconds as full as a page, when the page limit sinks while calls change, then all that stay come once, or an error does."""
+    for seed in range(30):
+        rng = random.Random(f"{span} {busy} {seed}")
+        low = rng.choice((20, 20, 25, 40))
+        high, sinks_after = low + rng.choice((0, 1, 5, 20, 400)), rng.randrange(60)
+        begin, end = rng.choice(("inclusive", "exclusive")), rng.choice(("inclusive", "exclusive", "second"))
+        server = server_of([], seed, begin=begin, end=end, offset=rng.choice(("limit", "cap")))
+        server.span = span
+        server.motion = Motion(rng.randrange(2), rng.randrange(2), near=rng.random() < 0.7, left=20)
+        bursts = range(span) if span < DAY else [rng.randrange(span) for _ in range(30)]
+        server.fill(at(second) for second in bursts for _ in range(rng.randint(1, 2 * busy)))
+        before = set(server.live)
+
+        def sink(server: Server = server, low: int = low, high: int = high, last: int = sinks_after) -> None:
+            server.cap = high if len(server.served) < last else low
+
+        descending, limit = rng.random() < 0.5, rng.choice((low, high, 50, 1_000))
+        plan = WindowPlan(at(0), at(span), limit=limit, descending=descending)
+        concurrency = rng.choice((1, 2, 8))
+        try:
+            rows = pull(plan, server, concurrency=concurrency, before_request=sink).rows
+        except PagingError:
+            continue
+        assert len(set(rows)) == len(rows), seed
+        assert before & set(server.live) <= set(rows), seed
 
 
 @pytest.mark.finding("A2")
