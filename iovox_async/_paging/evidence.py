@@ -115,6 +115,11 @@ class Evidence:
         #: The bounds and limits of the requests whose pages were wrong.
         self._wrong_requests: set[tuple[datetime, datetime, int]] = set()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no row has been recorded, so that nothing is known of the traffic."""
+        return not self._rows
+
     def record(
         self,
         starts: Sequence[datetime],

@@ -259,7 +259,7 @@ class WindowPlan:
             accepted = self._accept_check(page, own_starts)
             index = self._queue.windows.index(window)
         else:
-            accepted = not (page.may_end_in_first_unit or self._is_doubtful(page, own_starts))
+            accepted = not self._is_doubtful(page, own_starts)
         claims_end = self.server_limit.claims_end(request, len(starts))
         if claim is not None and accepted and page.may_end_in_first_unit:
             # The check may have been cut in the same second as the page that it checks: both say nothing of what follows.
@@ -305,7 +305,8 @@ class WindowPlan:
     def _is_doubtful(self, page: Page, own_starts: Sequence[datetime]) -> bool:
         """Whether the claim of a page, whose rows in its window are `own_starts`, must be checked."""
         # The full page, if it is on its way, is the check.
-        if self._early_page.is_coming or page.rows_of_first_unit() < page.window.rows_seen_before:
+        is_unsure = self._early_page.is_coming or (page.may_end_in_first_unit and self._evidence.is_new)
+        if is_unsure or page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
         is_last = page.ends_range(self._start, self._stop, descending=self._descending)
         is_read = is_last and not self._early_tail.covers(page.window)

@@ -114,7 +114,7 @@ _ALL = (
         f"{_PAGING}.windows",
         (
             (
-                "            accepted = not (page.may_end_in_first_unit or self._is_doubtful(page, own_starts))\n",
+                "            accepted = not self._is_doubtful(page, own_starts)\n",
                 "            accepted = True\n",
             ),
         ),
