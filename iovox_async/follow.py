@@ -160,6 +160,8 @@ class PollState:
     delivered: dict[int, tuple[datetime, bytes, int]] = field(factory=dict, init=False)
     polls: int = field(default=0, init=False)
     failed_polls: int = field(default=0, init=False)
+    #: Polls that have begun, also those that ended with an error.
+    _begun: int = field(default=0, init=False)
     closed: bool = field(default=False, init=False)
     last_task: TaskReference | None = field(default=None, init=False)
     _is_stepping: bool = field(default=False, init=False)
@@ -176,11 +178,12 @@ class PollState:
         start = call.call_start.replace(tzinfo=None)
         previous = self.delivered.get(call.id)
         self.range.add(start, is_new=previous is None and self.polls > 0)
-        if previous is not None and previous[2] == self.polls:
+        if previous is not None and previous[2] == self._begun:
             # A call that moves during a poll may be read twice, the older state last. The next poll reads what is true.
+            self.delivered[call.id] = (max(start, previous[0]), *previous[1:])
             return False
         digest = _digest(call) if self.include_updates else b""
-        self.delivered[call.id] = (start, digest, self.polls)
+        self.delivered[call.id] = (start, digest, self._begun)
         if len(self.delivered) >= self._forget_at:
             self.forget_old_calls()
         return previous is None or previous[1] != digest
@@ -241,6 +244,7 @@ class PollState:
             if self._stream is None:
                 await self._rest()
                 self._stream = self.read(self.range.begin_poll())
+                self._begun += 1
             self._pause = self.interval
             try:
                 self._stream._set_mode("calls")  # noqa: SLF001 - a step may run in a task of its own

@@ -7,7 +7,7 @@ import pytest
 from support.sessions import open_tasks
 from support.waiting import until
 
-from iovox_async import AuthenticationError, QueryError, RetryPolicy, SessionError
+from iovox_async import AuthenticationError, QueryError, RecordError, RetryPolicy, SessionError
 from iovox_async.sandbox import Faults, Sandbox
 
 DAY = "2024-05-06"
@@ -280,3 +280,21 @@ async def test_an_invalid_filter_is_an_error(open_session):
     """Given an unknown filter, when following starts, then a QueryError is raised before any request."""
     with pytest.raises(QueryError, match="call_result"):
         open_session().follow(call_results="ANSWERED")
+
+
+async def test_changes_are_delivered_also_before_a_call_that_cannot_be_read(sandbox, open_session):
+    """Given a call that no poll can read, when one before it changes, then the change is delivered by the next poll."""
+    changed, broken = sandbox.add(at("10:00:00", "10:01:00"))
+    sandbox.update(broken, tags="no list")
+    rounds = Rounds(lambda: None, lambda: None)
+    fields = ["id", "call_start", "node_name", "tag_text"]
+    options = {"include_updates": True, "fields": fields}
+    async with sandbox.serve() as base_url, open_session(base_url, sleep=rounds) as insights:
+        async with insights.follow(f"{DAY} 09:00", **options) as follow:
+            names = []
+            for name in ("first", "second"):
+                sandbox.update(changed, node_name=name)
+                names += [call.node_name for call in await take(follow, 1)]
+                with pytest.raises(RecordError):
+                    await take(follow, 1)
+    assert names == ["first", "second"]

@@ -253,3 +253,17 @@ def test_an_interval_must_be_positive(interval, open_session):
     """Given an interval of no time, when following starts, then a ConfigurationError names it."""
     with pytest.raises(ConfigurationError, match=r"interval must be"):
         open_session().follow(interval=interval)
+
+
+async def test_a_call_that_moves_to_a_later_second_during_a_poll_is_delivered_once(open_session):
+    """Given a call that is read before and after it moves, when its first start gets old, then it is still known."""
+    world = World()
+    moved, *others = [world.call(HOUR * (number / 30 - 2)) for number in range(60)]
+
+    def respond(response):
+        world.sandbox.update(moved, call_start="2024-05-06 08:59:00")
+        return response
+
+    arguments = {"since": "2024-05-06 06:00", "lookback": HOUR, "timezone": "UTC", "respond": respond}
+    ids, _ = await world.follow(open_session, 3, options={"page_size": 25, "concurrency": 1}, **arguments)
+    assert sorted(ids) == sorted([moved, *others])
