@@ -49,6 +49,9 @@ class Profile(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Profile(name={self.name!r})"  # the entries may hold the key
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name)]
+
     @property
     def url(self) -> str | None:
         """The base URL."""

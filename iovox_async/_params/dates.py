@@ -36,7 +36,11 @@ DateLike: TypeAlias = str | date
 
 _DATE = r"(?a)(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d))?)?)?"
 #: What is written as a date elsewhere: `20240131`, `1/31/2024`, `31.1.2024 18:00`.
-_OTHER_FORM = r"(?a)(\d{8}|\d{1,4}([-/.])\d\d?\2\d{1,4})(?:[ T]?\d\d(?::?\d\d){0,2}(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?"
+_OTHER_FORM = (
+    r"(?a)(\d{8}|\d{1,4}([-/.])\d\d?\2\d{1,4})"
+    # Ten or twelve digits in a row may be a phone number.
+    r"(?:(?:[ T][0-2]?\d(?::[0-5]\d(?::\d\d(?:\.\d{1,9})?)?)?|T[0-2]\d[0-5]\d|[ T]?[0-2]\d[0-5]\d{3})(?:Z|[+-]\d\d:?\d\d)?)?"
+)
 _FORM_HINT = "Write YYYY-MM-DD HH:MM:SS (time optional), or pass a date or datetime."
 _SECOND = timedelta(seconds=1)
 #: Offsets are less than a day, so clocks set back farther away from an end than this do not affect it.

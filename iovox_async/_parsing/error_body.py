@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
@@ -54,6 +55,11 @@ def error_messages(body: bytes, mask: Redact = redact) -> tuple[str, ...]:
     if not messages:
         # Masked before markup is removed, which may stand within a key, and again after that.
         messages = [re.sub(r"<[^<>]*>", " ", mask(text))]
+    return shorten_messages(messages, mask)
+
+
+def shorten_messages(messages: Iterable[str], mask: Redact = redact) -> tuple[str, ...]:
+    """The first messages, each masked, in one line, and with a limited length."""
     shortened = (" ".join(mask(message).split())[:_MESSAGE_LENGTH] for message in messages)
     return tuple(message for message in shortened if message)[:MAX_MESSAGES]
 

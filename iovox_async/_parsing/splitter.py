@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from .._redaction import redact
 from .._wording import Wording
 from ..errors import DecodeError
-from .error_body import ERROR_BYTES, describe, error_object_messages, xml_messages
+from .error_body import ERROR_BYTES, describe, error_object_messages, shorten_messages, xml_messages
 from .page import KeyRow, PageFormat, RawPage, Segment, id_of
 from .repair import decode_utf8, list_keys, repair
 
@@ -311,8 +310,8 @@ def _as_list(body: bytes) -> bytes:
         )
     if body.startswith(b"<"):
         text = body[:ERROR_BYTES].decode(errors="replace")
-        if messages := xml_messages(text):
-            raise DecodeError(f"the page is XML and not a list of calls: {redact('; '.join(messages))}")
+        if messages := shorten_messages(xml_messages(text)):
+            raise DecodeError(f"the page is XML and not a list of calls: {'; '.join(messages)}")
         markup = "HTML" if re.search("(?i)<html|<!doctype html", text) else "XML or HTML"
         raise DecodeError(
             f"the page is {markup}, as gateways, proxies and login pages send it", hint=_ADDRESS_HINT
@@ -332,4 +331,4 @@ def _object_problem(keys: dict[str, msgspec.Raw]) -> str:
     data: dict[str, Any] = {}
     with contextlib.suppress(ValueError, RecursionError):
         data = {key: _decode_json(decode_utf8(bytes(raw))) for key, raw in keys.items()}
-    return redact("; ".join(error_object_messages(data))) or describe(keys)
+    return "; ".join(shorten_messages(error_object_messages(data))) or describe(keys)

@@ -49,7 +49,7 @@ def format_error(error: IovoxError | click.ClickException) -> str:
     ):
         name = error.param.opts[0] if isinstance(error.param, click.Option) else error.param.opts[0].upper()
         # click writes: 'x' is not one of 'a', 'b'.
-        refused = re.fullmatch(r"(.+?) is not (.+?)\.?", error.message, re.DOTALL)
+        refused = re.fullmatch(r"('.*'|\".*\"|\S+) is not (.+?)\.?", error.message, re.DOTALL)
         return f"{name} " + (f"must be {refused[2]}, got {redact(refused[1])}" if refused else error.message)
     if isinstance(error, click.ClickException):
         # click puts each possible value of an argument on a line of its own, after a tab.

@@ -105,6 +105,9 @@ class Account(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Account(profile={self.profile!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("profile", self.profile)]
+
     def client(self, **arguments: Any) -> AsyncInsights:
         """A client, with these further arguments of `AsyncInsights`.
 

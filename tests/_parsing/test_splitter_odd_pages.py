@@ -135,6 +135,12 @@ def test_a_start_that_is_not_read_here_is_an_error_of_its_record(start, zone):
             "the page is XML and not a list of calls: HTTP 401: Unauthorized",
             id="the endpoint's errors in XML",
         ),
+        pytest.param(
+            b"<errors><error>" + b"a\n" * 1000 + b"</error></errors>",
+            "^the page is XML and not a list of calls: (a ){99}a $",
+            id="a long error in XML",
+        ),
+        pytest.param(b'{"error": "' + b"a\\n" * 1000 + b'"}', "call: (a ){99}a $", id="a long error object"),
         pytest.param(b"<calls><call/></calls>", "the page is XML or HTML", id="XML"),
         pytest.param(b'{"error": "Retry later"}', "Retry later", id="an error object"),
         pytest.param(

@@ -107,6 +107,8 @@ def test_errors_name_what_was_typed(command, error, message):
         (["calls", "--date-constant", "YESTERDY"], "--date-constant must be 'yesterday', got 'YESTERDY'"),
         (["calls", START, "--format", "xml"], "--format must be one of 'jsonl', 'csv', "),
         (["calls", START, "--limit", "447966111222x"], "--limit must be a whole number, got '…222x'"),
+        (["calls", START, "--limit", "x is not y"], "--limit must be a whole number, got 'x is not y'"),
+        (["summary", START, "--by", "x is not y"], "--by must be a group, got 'x is not y'"),
         (
             ["backfill", START, "--out", "x", "--drop-before", "tomorrow"],
             "--drop-before must be a day, got 'tomorrow'",

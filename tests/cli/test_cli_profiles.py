@@ -3,8 +3,11 @@
 import sys
 
 import pytest
+from rich.pretty import pretty_repr
 from support.cli import parse_lines
 
+from iovox_async._profiles import Profile
+from iovox_async.cli.options import Account
 from iovox_async.sandbox import KEY, USERNAME
 
 START = "2024-01-01"
@@ -184,3 +187,12 @@ def test_json_of_show_with_a_profile(run, sandbox, configure):
     call_id = sandbox.ids()[0]
     result = run("show", call_id, "--json", "--profile", "uk", env=NO_ENVIRONMENT)
     assert parse_lines(result.stdout)[0]["id"] == call_id
+
+
+def test_no_drawing_of_a_profile_or_an_account_shows_its_key():
+    """Given a profile and an account, when rich draws them, as in its tracebacks, then their entries are left out."""
+    entries = {"secure_key": KEY}
+    assert [pretty_repr(thing) for thing in (Profile("uk", entries), Account(entries, "uk"))] == [
+        "Profile(name='uk')",
+        "Account(profile='uk')",
+    ]
