@@ -208,6 +208,7 @@ class PagePlan:
         self._requests = [request for request in self._requests if request.page < page]
         self._results = {other: value for other, value in self._results.items() if other < page}
         self._again = [other for other in self._again if other < page]
+        self._page_of_ids = {ids: other for ids, other in self._page_of_ids.items() if other < page}
         self._requested, self._claim = page - 1, None
         self._one_at_a_time = page == 1
 

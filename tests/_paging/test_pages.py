@@ -119,6 +119,23 @@ def test_pages_after_the_last_are_dropped():
     assert plan.buffered == plan.in_flight == 0
 
 
+@pytest.mark.fault(29)
+def test_a_page_that_was_read_again_may_have_come_in_place_of_another_one():
+    """Given page 3 instead of page 2, when page 2 was read again and is delivered, then page 3 is no repetition."""
+    plan = plan_of(2, 4)
+    plan.accept(plan.next_request(), page(1, 2))
+    requests_sent = [plan.next_request() for _ in range(2)]
+    for request in requests_sent:
+        plan.accept(request, page(5))
+    pages, rows = {2: (3, 4), 3: (5,)}, []
+    while not plan.done:
+        request = plan.next_request()
+        plan.accept(request, page(*pages.get(request.page, ())))
+        while (rows_slice := plan.next_rows()) is not None:
+            rows += [rows_slice.body[row].id for row in rows_slice.rows]
+    assert rows == [1, 2, 3, 4, 5]
+
+
 def test_only_the_next_page_may_start_when_the_buffer_is_full():
     """Given a full buffer, when a request may start, then it is only the one for the next page to deliver."""
     plan = plan_of(1, 2)
