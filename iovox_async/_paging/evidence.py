@@ -255,7 +255,8 @@ class Evidence:
         if not rows and not self._rows:
             return True
         start, stop = gap
-        if read is None:
+        # After a wrong page, others may be wrong as well.
+        if read is None or self._wrong_requests:
             return start < stop
         if self._expected_until is not None:
             stop = min(stop, self._expected_until)

@@ -109,6 +109,10 @@ class WindowQueue(msgspec.Struct, eq=False):
                 kept.append(window)
         self.windows[index : index + 1] = kept
 
+    def has_claim(self, window: Window) -> bool:
+        """Whether the page of another window is in doubt: a lower page limit may have cut it, and other pages as well."""
+        return any(other.claim is not None for other in self.windows if other is not window)
+
     def drop_empty(self, page: Page) -> None:
         """Drops the windows that a check has shown to be empty, as an earlier page claimed."""
         self.windows = [window for window in self.windows if not page.shows_empty(window)]

@@ -309,7 +309,7 @@ class WindowPlan:
         if is_unsure or page.rows_of_first_unit() < page.window.rows_seen_before:
             return True
         is_last = page.ends_range(self._start, self._stop, descending=self._descending)
-        is_read = is_last and not self._early_tail.covers(page.window)
+        is_read = is_last and not (self._early_tail.covers(page.window) or self._queue.has_claim(page.window))
         read = (self._start, self._stop, min(self.limit, self._row_limit.rows)) if is_read else None
         return self._evidence.is_doubtful(own_starts, page.gap, read)
 

@@ -180,6 +180,22 @@ def test_a_page_limit_that_sinks_loses_no_call(sinks_after: int, concurrency: in
 
 
 @pytest.mark.finding("A2")
+@pytest.mark.parametrize("seed", [39, 45, 101, 142])
+def test_the_end_of_a_short_read_is_checked_while_another_page_is_in_doubt(seed: int):
+    """Given a page limit that sinks during a short read, when a page in doubt came before that of the end, then that is checked, too."""
+    rng = random.Random(seed)
+    seconds = [rng.uniform(0, 3_945) for _ in range(340)] + [rng.uniform(3_950, 3_999) for _ in range(12)]
+    sinks_after = {39: 4, 45: 3, 101: 2, 142: 3}[seed]
+    server = server_of(
+        sorted(seconds[:340]) + seconds[340:],
+        seed,
+        faults=lambda n, rows: rows[: 60 if n <= sinks_after else 45],
+    )
+    rows = pull(WindowPlan(at(0), at(4_000), limit=60), server, concurrency=8, patient=False).rows
+    assert {row.id for row in rows} == {row.id for row in server.live}
+
+
+@pytest.mark.finding("A2")
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("busy", [90, 150])
 def test_a_page_limit_that_sinks_below_the_calls_of_a_second_loses_no_call(busy: int, descending: bool):

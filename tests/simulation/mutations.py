@@ -809,8 +809,8 @@ _ALL = (
         f"{_PAGING}.evidence",
         (
             (
-                "        if read is None:\n            return start < stop\n",
-                "        if read is None:\n            return False\n",
+                "        if read is None or self._wrong_requests:\n            return start < stop\n",
+                "        if read is None or self._wrong_requests:\n            return False\n",
             ),
         ),
     ),
