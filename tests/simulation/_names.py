@@ -44,6 +44,8 @@ LOGGER = logging.getLogger("iovox_async")
 BUDGET_SHARE, BUDGET_RESERVE, BUDGET_CAPACITY = 0.2, 20, 100
 #: Seconds for which a server is waited for that refuses connections and has never been reached.
 FIRST_CONTACT = 10.0
+#: Seconds after which a failure is forgotten.
+FORGET = 60.0
 #: Seconds after a 401 or 403 in which nothing is sent.
 LOCKED_OUT = 30.0
 #: Whether sessions have `with_options`.

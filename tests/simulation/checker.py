@@ -26,6 +26,7 @@ from .loop import LAG
 from .world import FINAL, KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from .endpoint import Version
@@ -304,15 +305,33 @@ def _check_probes(world: World, pulls: list[Pull]) -> None:
     if schedule.attempts == 1 or not tries or schedule.latency > schedule.timeout:
         # A request that times out does not show that the server cannot be reached.
         return
-    # What was sent before the first one failed, or just then, fails by itself.
-    first_response_at = min(exchange.ended_at for exchange in tries) + 2 * LAG
-    probes = [exchange for exchange in tries if exchange.time > first_response_at]
-    for probe, other in pairwise(probes):
-        if probe.ended is None or probe.ended > other.began:
-            world.violated(
-                "probes", f"requests #{probe.number} and #{other.number} both try to reach the server"
-            )
-            return
+    for phase in _phases(tries):
+        # What was sent before the first one failed, or just then, fails by itself.
+        first_response_at = min(exchange.ended_at for exchange in phase) + 2 * LAG
+        probes = [exchange for exchange in phase if exchange.time > first_response_at]
+        for probe, other in pairwise(probes):
+            if probe.ended is None or probe.ended > other.began:
+                numbers = f"#{probe.number} and #{other.number}"
+                world.violated("probes", f"requests {numbers} both try to reach the server")
+                return
+
+
+def _phases(tries: list[Exchange]) -> Iterator[list[Exchange]]:
+    """Divides requests where the failures before them are forgotten, so that a stream begins anew."""
+    phase: list[Exchange] = []
+    failed_at = tries[0].time
+    for exchange in tries:
+        if phase and exchange.time - failed_at > _names.FORGET:
+            yield phase
+            phase = []
+        phase.append(exchange)
+        failed_at = max(
+            [
+                failed_at,
+                *(one.ended_at for one in phase if not one.was_cancelled and one.ended_at <= exchange.time),
+            ]
+        )
+    yield phase
 
 
 def _check_attempts(world: World, pulls: list[Pull]) -> None:

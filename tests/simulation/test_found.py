@@ -152,6 +152,11 @@ FOUND = {
         '{"seed": 459064009, "starts": [86168, 86270, 87888], "outage": [0.0, 240.0], "latency": 1.0, "timeout": 5.0, '
         '"uses": [{"end": 89999, "mode": "arrow", "leave_at": 368}, {"end": 89999, "leave": "close", "leave_at": 55}]}'
     ),
+    "a backfill that begins anew with two requests, after the failures before it were forgotten": (
+        '{"seed": 257427729, "starts": [183282, 243382], "motions": ["delete"], "outage": [0.0, 240.0], "latency": 20.0, '
+        '"first_page": 2, "uses": [{"kind": "backfill", "end": 259199, "leave_at": 3, "crash": "kill", "crash_at": 2, '
+        '"crash_after": "rename"}]}'
+    ),
     "a call that moves during a poll, read in its new state and then in its old one": (
         '{"seed": 459080095, "empty": null, "ahead": -12, "motion": 3, "motions": ["grow", "move", "vanish", "insert"], '
         '"rate": 0.1, "outage": [2.0, 62.0], "latency": 1.0, "concurrency": 8, "attempts": 1, '

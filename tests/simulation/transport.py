@@ -53,6 +53,7 @@ class _Transport:
         try:
             return await self._respond(exchange)
         except BaseException as error:
+            exchange.was_cancelled = isinstance(error, asyncio.CancelledError)
             world.trace("failed", f"#{exchange.number} {type(error).__name__}")
             world.end(exchange)
             raise

@@ -68,6 +68,8 @@ class Exchange:
     #: The step at which nothing of it was open any more, and the time.
     ended: int | None = None
     ended_at: float = 0.0
+    #: The client gave the request up before there was a response or an error.
+    was_cancelled: bool = False
 
 
 class World:
