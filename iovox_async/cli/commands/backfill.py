@@ -60,7 +60,8 @@ class BackfillCommand(msgspec.Struct, frozen=True):
     verify: bool
     log_format: Literal["text", "json"]
 
-    __repr__ = object.__repr__  # arguments may contain phone numbers
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # arguments may contain phone numbers
 
     async def run(self, **arguments: Any) -> None:
         """Downloads what is missing; the arguments are those of `Backfill.run`."""

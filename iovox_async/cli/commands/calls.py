@@ -57,7 +57,8 @@ class CallsCommand(msgspec.Struct):
     written: int = 0
     kept: bool = False
 
-    __repr__ = object.__repr__  # arguments may contain phone numbers
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # arguments may contain phone numbers
 
     async def run(self) -> None:
         """Reads and writes all calls."""
