@@ -18,7 +18,7 @@ import msgspec
 from attrs import define, field
 
 from ._fetching.owner import current_task, end_with_current_task
-from ._fetching.session import OfOneSession
+from ._fetching.session import SessionBound
 from .errors import TRANSIENT_ERRORS, RecordError, SessionError
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def _digest(call: Call) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(call.to_dict()), digest_size=12).digest()
 
 
-class _FollowIterator(OfOneSession):
+class _FollowIterator(SessionBound):
     """The calls that polls deliver."""
 
     __slots__ = ("__weakref__", "_state")
@@ -333,7 +333,7 @@ class _FollowIterator(OfOneSession):
         await self._state.close()
 
 
-class CallFollower(OfOneSession):
+class CallFollower(SessionBound):
     """An endless async iterator over new calls.
 
     ::

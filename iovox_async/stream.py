@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from ._fetching.owner import end_with_current_task
-from ._fetching.session import OfOneSession
+from ._fetching.session import SessionBound
 from .errors import IovoxError, SessionError
 from .fields import Fields
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 # `async for` would leave the requests running until the garbage collector runs.
 
 
-class _CallIterator(OfOneSession):
+class _CallIterator(SessionBound):
     """The calls of a stream."""
 
     __slots__ = ("__weakref__", "_reader")
@@ -53,7 +53,7 @@ class _CallIterator(OfOneSession):
         await self._reader.close()
 
 
-class _ItemIterator(OfOneSession, Generic[T]):
+class _ItemIterator(SessionBound, Generic[T]):
     """The pages or record batches of a stream."""
 
     __slots__ = ("__weakref__", "_next_item", "_reader")
@@ -76,7 +76,7 @@ class _ItemIterator(OfOneSession, Generic[T]):
         await self._reader.close()
 
 
-class CallStream(OfOneSession):
+class CallStream(SessionBound):
     """An async iterator over the calls of a query. Leaving it early is safe.
 
     ::

@@ -1,6 +1,6 @@
 """What a client has besides its requests: views with other options, opening and closing, its account and clock.
 
-And `OfOneSession`, the base class of all that reads by a session.
+And `SessionBound`, the base class of streams, followers and their iterators.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 
-class OfOneSession:
-    """A stream, a follower, or another thing of one session: it cannot be pickled or copied."""
+class SessionBound:
+    """An object that works only with the session that made it, so it cannot be pickled or copied."""
 
     __slots__ = ()
 

@@ -366,7 +366,7 @@ class _Request(msgspec.Struct, Generic[T], eq=False):
             self.sent -= 1
 
     async def retry(self) -> T:
-        """The failure of the first attempt, at the first call; then another attempt."""
+        """Raises the failure of the first attempt when called first, so that tenacity waits; then makes one attempt at each call."""
         if not self.retrying and self.last_failure is not None:
             self.retrying = True
             raise self.last_failure

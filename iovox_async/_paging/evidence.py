@@ -5,8 +5,8 @@ it returns no calls while it restarts, cuts a list, or lowers its page limit. So
 
 - the page contains a row beyond the window: then no row of the window can be missing at its end; or
 - a second, different request from the last row's second on finds nothing new; or
-- the window is the last of a short read, and by the traffic so far, hardly any calls are expected between the last row and the
-  end of the range.
+- the window is the last of a short read in which no page was wrong or is in doubt, and by the traffic so far, hardly any calls are
+  expected between the last row and the end of the range.
 
 To have such rows beyond the window, the range of a request is longer than its window: by the time in which some calls are
 expected, or up to the end of the range while nothing reliable is expected. That costs a few rows, but no request.
@@ -250,7 +250,8 @@ class Evidence:
         Args:
             rows: the starts of its rows in the window.
             gap: the time from its last row to the end of its request.
-            read: the window is the last of this range, which is read with this limit; None: others follow it.
+            read: the window is the last of this range, which is read with this limit; None: others follow it, or another page is
+                in doubt.
         """
         if not rows and not self._rows:
             return True

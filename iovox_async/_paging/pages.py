@@ -73,9 +73,9 @@ class PagePlan:
         #: The first page that claims to be the last.
         self._claim: int | None = None
         self._contradictions = 0
-        #: The pages that were requested again, as they had no readable start or the calls of another page, and those of them whose
-        #: request is still to be made.
+        #: The pages that were requested again, because they had no readable start, or the calls of another page.
         self._doubted: set[int] = set()
+        #: Those of them whose request is still to be made.
         self._again: list[int] = []
         self._requests: list[PageRequest] = []
         #: Requests in flight whose pages are requested again.
@@ -220,7 +220,7 @@ class PagePlan:
 
     def _is_repeated(self, page: int, ids: tuple[int | None, ...], starts: Sequence[datetime | None]) -> bool:
         """Whether a page has the calls of another one; both are requested again, as a cache may have answered for either."""
-        if self._claim is not None and page > self._claim:  # is requested again anyway
+        if self._claim is not None and page > self._claim:  # it is requested again anyway
             return False
         if all(call_id is None for call_id in ids):
             # Such pages cannot be told apart.

@@ -22,7 +22,7 @@ class AscendingStarts(Sequence[datetime]):
 
     def __init__(self, microseconds: Any) -> None:
         self._microseconds = microseconds
-        #: The same memory: NumPy makes the datetimes, and this makes the integers faster than NumPy.
+        # Both share the memory of the array: one makes datetimes of it, the other integers, which takes NumPy longer.
         self._times = microseconds.view("M8[us]")
         self._numbers = memoryview(microseconds)
 

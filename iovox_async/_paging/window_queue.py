@@ -110,7 +110,7 @@ class WindowQueue(msgspec.Struct, eq=False):
         self.windows[index : index + 1] = kept
 
     def has_claim(self, window: Window) -> bool:
-        """Whether the page of another window is in doubt: a lower page limit may have cut it, and other pages as well."""
+        """Whether another window has a claim to check. A lower page limit may have cut its page, and then also the others."""
         return any(other.claim is not None for other in self.windows if other is not window)
 
     def drop_empty(self, page: Page) -> None:

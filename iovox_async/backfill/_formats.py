@@ -122,16 +122,15 @@ class TextWriter:
     """A text format; takes calls."""
 
     def __init__(self, file: Any, fields: Sequence[str], encoder: str = "jsonl") -> None:
-        from .._encoding import ENCODERS  # Parquet does not need it
+        from .._encoding import ENCODERS, encode_in_slices  # Parquet does not need it
 
+        call_encoder = ENCODERS[encoder](fields)
         self._file = file
-        self._encoder = ENCODERS[encoder](fields)
-        file.write(self._encoder.header())
+        self._encode = partial(encode_in_slices, call_encoder)
+        file.write(call_encoder.header())
 
     def write(self, data: Sequence[Call]) -> None:
-        from .._encoding import encode_in_slices
-
-        for text in encode_in_slices(self._encoder, data):
+        for text in self._encode(data):
             self._file.write(text)
 
     def finish(self) -> None:

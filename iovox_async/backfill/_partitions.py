@@ -49,7 +49,7 @@ def check_partitioning(value: str) -> Partitioning:
 
 
 def start_of_day(drop_before: object) -> datetime | None:
-    """The first second of a day; None of none.
+    """The first second of the day `drop_before`, or None if there is none.
 
     Raises:
         ConfigurationError: it is no date.

@@ -10,7 +10,7 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .. import follow, stream
-from .._fetching.session import OfOneSession
+from .._fetching.session import SessionBound
 from ..errors import SessionError
 from ._surface import like
 
@@ -52,7 +52,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_inherited)
 
 
-class CallStream(OfOneSession):
+class CallStream(SessionBound):
     """An iterator over the calls of a query. Leaving it early is safe.
 
     ::
@@ -213,7 +213,7 @@ class CallStream(OfOneSession):
         return repr(self._stream)
 
 
-class CallFollower(OfOneSession):
+class CallFollower(SessionBound):
     """An endless iterator over new calls.
 
     ::

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import Future
 from typing import Any, Final, ParamSpec, TypeVar
 
-from .._fetching.session import OfOneSession
+from .._fetching.session import SessionBound
 from .._http.tasks import caller_location
 from .._platform import system
 from ..errors import SessionError
@@ -79,7 +79,7 @@ class _Loop:
             self.loop.call_soon_threadsafe(function, *args)
 
 
-class LoopThread(OfOneSession):
+class LoopThread(SessionBound):
     """An event loop in a thread of its own, which starts with the first work and ends with `close`.
 
     Args:

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 # Python keeps the frames of calls in blocks of 16 KB. A call that does not fit into a block takes another one from the system
-# and gives it back when it returns: thousands of times while modules import each other. Into the block of this frame all others fit.
+# and gives it back when it returns: thousands of times while modules import each other. The block of this frame holds them all.
 main.__code__ = main.__code__.replace(co_stacksize=_STACK_SIZE)
 
 

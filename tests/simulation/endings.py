@@ -46,10 +46,12 @@ def check_outage(world: World, error: BaseException, waited: float) -> None:
         length = schedule.outage[1] - schedule.outage[0]
         # It is given up when the next probe would come too late, and each probe takes a latency. A response that was
         # cancelled, or that another stream is just taking, shows the client nothing.
-        known = any(exchange.read and exchange.ended_at < now - 2 * LAG for exchange in world.exchanges)
+        has_answered = any(
+            exchange.read and exchange.ended_at < now - 2 * LAG for exchange in world.exchanges
+        )
         # Another stream that began later may have set the next probe, at most half of its own time away.
         earliest = _names.FIRST_CONTACT / (1 if len(schedule.uses) == 1 else 2)
-        if refused_first and not known and waited > earliest - 1 - schedule.latency:
+        if refused_first and not has_answered and waited > earliest - 1 - schedule.latency:
             return
         world.violated("outage", f"an outage of {length:g} s ended the stream: {error}")
 
