@@ -328,7 +328,7 @@ class PageFetcher:
         )
         if self._adjusts_limit:
             self.plan.limit = self._page_sizes.rows_for(self._page_format.target_bytes)
-        self.plan.accept(request, PageResult(page.starts, page, lambda: page.ids, page.ties))
+        self.plan.accept(request, PageResult(page.starts, page, lambda: page.ids, page.ties, page.ids_ascend))
         page.forget_keys()
         self.telemetry.page_accepted(
             request.window, request.page, attempts=attempts - request.attempts, response=page

@@ -78,8 +78,10 @@ class StreamReader(Struct, eq=False, weakref=True):
     #: Calls delivered before `ready`, and the start and id of the last of them.
     _calls: int = 0
     _last: tuple[Any, Any] = (None, None)
-    #: `ready`, and the start and id of its calls (callers may change these): one value, since any thread may read the position.
-    _made_ready: tuple[Iterator[Call], list[tuple[Any, Any]]] = field(default_factory=lambda: (iter(()), []))
+    #: `ready`, and the starts and the ids of its calls (callers may change these): one value, since any thread may read the position.
+    _made_ready: tuple[Iterator[Call], list[Any], list[Any]] = field(
+        default_factory=lambda: (iter(()), [], [])
+    )
     #: Rows of the slices delivered so far that were left out because their call came twice.
     _duplicates: int = 0
     _error: IovoxError | None = None
@@ -163,9 +165,9 @@ class StreamReader(Struct, eq=False, weakref=True):
                 continue
             calls = self.decoder.batch(block.segment.data, block.index, block.rows)
             if calls:
-                keys = [(call.call_start, call.id) for call in calls]
+                starts, ids = [call.call_start for call in calls], [call.id for call in calls]
                 self._remove_added_fields(calls)
-                self._made_ready = iter(calls), keys
+                self._made_ready = iter(calls), starts, ids
                 self.ready = self._made_ready[0]
                 return True
             await self._pause()
@@ -289,20 +291,20 @@ class StreamReader(Struct, eq=False, weakref=True):
     @property
     def calls(self) -> int:
         """The number of calls delivered."""
-        ready, keys = self._made_ready
-        return self._calls + len(keys) - length_hint(ready)
+        ready, starts, _ = self._made_ready
+        return self._calls + len(starts) - length_hint(ready)
 
     @property
     def last(self) -> tuple[Any, Any]:
         """The start and id of the last call delivered."""
-        ready, keys = self._made_ready
-        delivered = len(keys) - length_hint(ready)
-        return keys[delivered - 1] if delivered else self._last
+        ready, starts, ids = self._made_ready
+        delivered = len(starts) - length_hint(ready)
+        return (starts[delivered - 1], ids[delivered - 1]) if delivered else self._last
 
     def _count_ready(self) -> None:
         """Counts the delivered calls of `ready`, and drops the others."""
         self._calls, self._last = self.calls, self.last
-        self._made_ready = iter(()), []
+        self._made_ready = iter(()), [], []
         self.ready = self._made_ready[0]
 
     def position(self) -> str | None:

@@ -46,6 +46,12 @@ def _hours(start: datetime, stop: datetime) -> Iterator[tuple[int, float]]:
         number, seconds = (number + step) % HOURS_OF_WEEK, HOUR_SECONDS
 
 
+def _rate(measured: tuple[int, float], usual: float) -> float:
+    """Calls per second by calls and the seconds in which they came; the usual rate counts as if a few calls had shown it."""
+    calls, seconds = measured
+    return (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / usual) if usual else 0.0
+
+
 class Traffic:
     """Calls per second: on average, by hour of the day, and by hour of the week."""
 
@@ -54,9 +60,8 @@ class Traffic:
         self._seconds = self._average = 0.0
         self._by_hour = [(0, 0.0)] * 24
         self._by_weekly_hour = [(0, 0.0)] * HOURS_OF_WEEK
-        #: Calls per second expected in an hour of the week, and calls expected in a week, until more is measured.
-        self._rates: dict[int, float] = {}
-        self._week: float | None = None
+        #: Calls per second expected in each hour of the week; empty until they are computed.
+        self._rates: list[float] = []
         #: Hours that had been measured on another day before: their number, the calls expected, and the squares of the differences.
         self._hours_compared = 0
         self._expected = self._squares = 0.0
@@ -66,8 +71,7 @@ class Traffic:
         self._calls += len(starts)
         self._seconds += max(0.0, (stop - start) / SECOND)
         self._average = self._calls / max(1.0, self._seconds)
-        self._rates.clear()
-        self._week = None
+        self._rates = []
         index = first_from(starts, start)
         end = start.replace(minute=0, second=0, microsecond=0)
         for number, seconds in _hours(start, stop):
@@ -75,14 +79,14 @@ class Traffic:
             after = first_from(starts, end, index)
             calls, hour = after - index, number % 24
             index = after
-            if self._by_hour[hour][1] >= COMPARED_SECONDS:
-                expected = self._rate_of(number) * seconds
+            daily, weekly = self._by_hour[hour], self._by_weekly_hour[number]
+            if daily[1] >= COMPARED_SECONDS:
+                expected = _rate(weekly, _rate(daily, self._average)) * seconds
                 self._expected += expected
                 self._squares += (calls - expected) ** 2
                 self._hours_compared += 1
-            for bins, position in ((self._by_hour, hour), (self._by_weekly_hour, number)):
-                bins[position] = (bins[position][0] + calls, bins[position][1] + seconds)
-            self._rates.clear()
+            self._by_hour[hour] = (daily[0] + calls, daily[1] + seconds)
+            self._by_weekly_hour[number] = (weekly[0] + calls, weekly[1] + seconds)
 
     @property
     def dispersion(self) -> float | None:
@@ -90,15 +94,14 @@ class Traffic:
         is_measured = self._hours_compared >= COMPARED_HOURS and self._expected > 0
         return self._squares / self._expected if is_measured else None
 
-    def _rate_of(self, number: int) -> float:
-        """Calls per second expected in an hour of the week."""
-        if (rate := self._rates.get(number)) is None:
-            rate = self._average
-            if rate:
-                for calls, seconds in (self._by_hour[number % 24], self._by_weekly_hour[number]):
-                    rate = (calls + PRIOR_CALLS) / (seconds + PRIOR_CALLS / rate)
-            self._rates[number] = rate
-        return rate
+    def _weekly_rates(self) -> list[float]:
+        """Calls per second expected in each hour of the week."""
+        if not self._rates:
+            daily = [_rate(measured, self._average) for measured in self._by_hour]
+            self._rates = [
+                _rate(measured, daily[number % 24]) for number, measured in enumerate(self._by_weekly_hour)
+            ]
+        return self._rates
 
     def measured_share(self, start: datetime, stop: datetime) -> float:
         """The share of `[start, stop)` in hours of the week that have been measured."""
@@ -111,19 +114,18 @@ class Traffic:
 
     def expected(self, start: datetime, stop: datetime) -> float:
         """Calls expected in `[start, stop)`."""
-        if stop - start <= WEEK:
-            hours = _hours(start, max(start, stop))
-            return sum([self._rate_of(number) * seconds for number, seconds in hours])
-        if self._week is None:
-            self._week = sum(map(self._rate_of, range(HOURS_OF_WEEK))) * HOUR_SECONDS
-        return (stop - start) / WEEK * self._week
+        rates = self._weekly_rates()
+        if stop - start > WEEK:
+            return (stop - start) / WEEK * sum(rates) * HOUR_SECONDS
+        return sum([rates[number] * seconds for number, seconds in _hours(start, max(start, stop))])
 
     def time_of(self, calls: float, start: datetime, stop: datetime) -> float:
         """The seconds from `start`, but not beyond `stop`, in which so many calls are expected; backwards if `stop` is before."""
         total = abs(stop - start) / SECOND
+        rates = self._weekly_rates()
         passed = expected = 0.0
         for number, seconds in _hours(start, stop):
-            rate = self._rate_of(number)
+            rate = rates[number]
             if expected + rate * seconds >= calls:
                 return passed + (calls - expected) / rate
             expected += rate * seconds

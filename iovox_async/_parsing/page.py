@@ -89,6 +89,7 @@ class RawPage(msgspec.Struct, eq=False, weakref=True):
         size: bytes of JSON.
         wire_bytes: bytes of the body as they were sent, perhaps compressed.
         ties: the rows that start in the same second as the row before; None: they were not compared.
+        ids_ascend: the id of each row is a number above that of the row before; False: it is not, or it was not compared.
         status_code: the status of the response.
         headers: the headers of the response.
         attempts: how many times the request was sent.
@@ -100,6 +101,7 @@ class RawPage(msgspec.Struct, eq=False, weakref=True):
     size: int
     wire_bytes: int
     ties: Sequence[int] | None = None
+    ids_ascend: bool = False
     status_code: int = 200
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     attempts: int = 1

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from array import array
 from datetime import datetime
 from itertools import chain
+from operator import lt
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -47,11 +47,19 @@ _SHORT_DATES: Final = {10: " 00:00:00", 13: ":00:00", 16: ":00"}
 _LocalTime = Annotated[datetime, msgspec.Meta(tz=False)]
 
 
+class _NumberedRow(msgspec.Struct, gc=False):
+    """The sort keys of a row as nearly all servers send them."""
+
+    id: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    call_start: _LocalTime | None = None
+
+
 class _LooseRow(msgspec.Struct, gc=False):
     id: msgspec.Raw = msgspec.Raw()
     call_start: msgspec.Raw = msgspec.Raw()
 
 
+_decode_numbered = msgspec.json.Decoder(list[_NumberedRow]).decode
 _decode_keys = msgspec.json.Decoder(list[KeyRow]).decode
 _decode_key = msgspec.json.Decoder(KeyRow).decode
 _decode_loose_key = msgspec.json.Decoder(_LooseRow).decode
@@ -82,8 +90,9 @@ class PageSplitter(msgspec.Struct):
     _threshold: int = SEGMENT_BYTES
     _segments: list[Segment] = msgspec.field(default_factory=list)
     _starts: list[datetime | None] = msgspec.field(default_factory=list)
-    #: 64-bit integers; a list once there is another id.
-    _ids: array[int] | list[int | None] = msgspec.field(default_factory=lambda: array("q"))
+    _ids: list[int | None] = msgspec.field(default_factory=list)
+    #: Each id so far is a number above the one before.
+    _ids_ascend: bool = True
     #: Bytes of JSON so far.
     size: int = 0
     _in_list: bool = False
@@ -124,9 +133,13 @@ class PageSplitter(msgspec.Struct):
             if not body.endswith(b"]"):
                 raise DecodeError("the page is truncated: its list does not end")
             self._add_segment(b"[" + body)
-        size = self.size
         return RawPage(
-            tuple(self._segments), self._starts, self._ids, size, size if wire_bytes is None else wire_bytes
+            tuple(self._segments),
+            self._starts,
+            self._ids,
+            self.size,
+            self.size if wire_bytes is None else wire_bytes,
+            ids_ascend=self._ids_ascend,
         )
 
     async def finish(self, wire_bytes: int) -> RawPage:
@@ -184,36 +197,45 @@ class PageSplitter(msgspec.Struct):
         self._threshold = threshold
 
     def _add_segment(self, data: bytes) -> None:
-        keys, problem = _read_keys(data)
+        starts, ids, problem = _read_keys(data)
         if problem and re.search(_TEXT_PROBLEM, problem) and (repaired := repair(data)) != data:
             data = repaired
-            keys, problem = _read_keys(data)
+            starts, ids, problem = _read_keys(data)
         if problem:
             raise DecodeError(f"the page is not JSON ({problem})")
-        if keys:
-            self._segments.append(Segment(data, len(keys)))
-            self._starts += [key.call_start for key in keys]
-            self._add_ids([key.id for key in keys])
-
-    def _add_ids(self, ids: list[int | str | None]) -> None:
-        if isinstance(self._ids, array):
-            try:
-                self._ids += array("q", ids)  # type: ignore[arg-type]  # checked by the array
-            except (TypeError, OverflowError):
-                self._ids = list(self._ids)
-        if isinstance(self._ids, list):
-            self._ids += map(id_of, ids)
+        if starts:
+            self._segments.append(Segment(data, len(starts)))
+            self._ids_ascend = self._ids_ascend and _ascend(self._ids[-1:] + ids)
+            self._starts += starts
+            self._ids += ids
 
 
-def _read_keys(data: bytes) -> tuple[list[KeyRow], str]:
-    """The sort keys of each row; or the problem, without the decoder's exception, which may hold bytes of the page."""
+def _ascend(ids: list[int | None]) -> bool:
+    """Whether each id is a number above the one before."""
+    try:
+        return all(map(lt, ids, ids[1:]))  # type: ignore[arg-type]  # None is handled below
+    except TypeError:  # an id that cannot be read
+        return False
+
+
+def _read_keys(data: bytes) -> tuple[list[datetime | None], list[int | None], str]:
+    """The start and the id of each row; or the problem, without the decoder's exception, which may hold bytes of the page."""
     try:
         try:
-            return _decode_keys(data), ""
+            numbered = _decode_numbered(data)
+            return [row.call_start for row in numbered], [row.id for row in numbered], ""
         except (msgspec.ValidationError, UnicodeDecodeError):
-            return [key_of(raw) for raw in _decode_raw_rows(data)], ""
+            keys = _read_unusual_keys(data)
+            return [key.call_start for key in keys], [id_of(key.id) for key in keys], ""
     except (ValueError, RecursionError) as error:
-        return [], str(error)
+        return [], [], str(error)
+
+
+def _read_unusual_keys(data: bytes) -> list[KeyRow]:
+    try:
+        return _decode_keys(data)
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        return [key_of(raw) for raw in _decode_raw_rows(data)]
 
 
 #: Pages that are split into segments of JSON while they arrive.

@@ -204,6 +204,33 @@ def test_the_work_is_in_proportion_to_the_bytes(head: bytes):
         splitter.build()
 
 
+@pytest.mark.parametrize(
+    ("ids", "ascend"),
+    [
+        ([], True),
+        ([1], True),
+        ([1, 2, 5], True),
+        ([-(2**63), 2**63 - 1], True),
+        ([1, 1], False),
+        ([2, 1], False),
+        ([1, None, 2], False),
+        ([None, 1], False),
+        (["1", "2"], True),
+        (["9", "10"], True),
+        (["10", "9"], False),
+        ([1, "x"], False),
+        ([1, 2**63], False),
+        ([1, 2.5], False),
+    ],
+)
+@pytest.mark.parametrize("filler", [0, SEGMENT_BYTES], ids=["one segment", "one each"])
+def test_it_is_known_whether_ids_ascend(ids, ascend: bool, filler: int):
+    """Given ids in a page of one or more segments, then it is known whether they are numbers of which each is above the one before."""
+    page = read(json.dumps([{"id": value, "note": "x" * filler} for value in ids]).encode())
+    assert page.ids_ascend is ascend
+    assert len(page.segments) == (len(ids) if filler else min(1, len(ids)))
+
+
 def test_starts_and_ids_are_read():
     """Given rows in unusual forms, then starts and ids are read where they can be."""
     page = read(

@@ -767,13 +767,24 @@ _ALL = (
         ),
     ),
     Mutation(
+        "ascending-ids-resumed",
+        "A page whose ids ascend is delivered from its first row on, although a stream continues in its first second.",
+        f"{_PAGING}.order",
+        (
+            (
+                "        if result.ids_ascend and not self.descending and self.resume is None:\n",
+                "        if result.ids_ascend and not self.descending:\n",
+            ),
+        ),
+    ),
+    Mutation(
         "position-before-delivery",
         "The position counts records that are decoded and that nobody has taken yet.",
         f"{_FETCHING}.reader",
         (
             (
-                "        delivered = len(keys) - length_hint(ready)\n",
-                "        delivered = len(keys)\n",
+                "        delivered = len(starts) - length_hint(ready)\n",
+                "        delivered = len(starts)\n",
             ),
         ),
     ),
