@@ -72,6 +72,7 @@ class ColumnPageBuilder:
         #: The sort keys of all rows; the starts of each segment are in microseconds.
         self._starts: list[npt.NDArray[np.int64]] = []
         self._ids = array("q")
+        self._ids_ascend = True
         #: The rows that start in the same second as the row before.
         self._ties = array("q")
         self._rows = 0
@@ -104,7 +105,10 @@ class ColumnPageBuilder:
             self._decode(last=True)
         segments = tuple(self._segments)
         if self._splitter is None:
-            return RawPage(segments, self._join_starts(), self._ids, self._size, wire_bytes, self._ties)
+            starts = self._join_starts()
+            return RawPage(
+                segments, starts, self._ids, self._size, wire_bytes, self._ties, ids_ascend=self._ids_ascend
+            )
         rest = self._splitter.build()
         starts = [start for keys in self._starts for start in keys.view("M8[us]").tolist()]
         ids = [*self._ids, *rest.ids]
@@ -129,6 +133,8 @@ class ColumnPageBuilder:
         self._segments.append(ColumnSegment(b"", batch.num_rows, columns))
         start_keys, ids = (int_values(batch.column(name)) for name in SORT_KEYS)
         self._add_starts(start_keys)
+        following = np.concatenate((self._ids[-1:], ids)) if self._ids else ids
+        self._ids_ascend = self._ids_ascend and bool((following[1:] > following[:-1]).all())
         self._ids.frombytes(ids.view("u1").data)
 
     def _add_starts(self, starts: npt.NDArray[np.int64]) -> None:

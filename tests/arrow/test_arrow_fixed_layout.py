@@ -58,19 +58,35 @@ def test_the_samples_of_the_documentation_have_a_fixed_layout(name, blank):
     check_equal_to_records(page_of(body), FLAT)
 
 
-@pytest.mark.parametrize("block_bytes", [100, 300, 100_000])
-def test_rows_of_the_same_second_are_known(block_bytes, monkeypatch):
-    """Given calls of which some start in the same second, when they are decoded block by block, then these rows are listed."""
+def read_block_by_block(rows, block_bytes, monkeypatch):
+    """The page of rows with a fixed layout, decoded in blocks of this size."""
     monkeypatch.setattr(_batches, "ARRIVING_BYTES", block_bytes)
-    seconds = [0, 0, 1, 2, 2, 2, 3, 4, 4]
-    rows = [{"id": id_, "call_start": f"2024-02-26 04:39:0{second}"} for id_, second in enumerate(seconds)]
     body = json.dumps(rows).encode()
     builder = reader_of(("id", "call_start"))[0].page_format.new_builder()
     for start in range(0, len(body), 100):
         builder.feed(body[start : start + 100])
     page = builder.build(len(body))
     assert all(isinstance(segment, ColumnSegment) for segment in page.segments)
-    assert list(page.ties) == [1, 4, 5, 8]
+    return page
+
+
+@pytest.mark.parametrize("block_bytes", [100, 300, 100_000])
+def test_rows_of_the_same_second_are_known(block_bytes, monkeypatch):
+    """Given calls of which some start in the same second, when they are decoded block by block, then these rows are listed."""
+    seconds = [0, 0, 1, 2, 2, 2, 3, 4, 4]
+    rows = [{"id": id_, "call_start": f"2024-02-26 04:39:0{second}"} for id_, second in enumerate(seconds)]
+    assert list(read_block_by_block(rows, block_bytes, monkeypatch).ties) == [1, 4, 5, 8]
+
+
+@pytest.mark.parametrize("block_bytes", [100, 100_000])
+@pytest.mark.parametrize(
+    ("ids", "ascend"),
+    [((1, 2, 3, 7, 8), True), ((1, 2, 2, 7, 8), False), ((1, 2, 3, 8, 7), False), ((9, 2, 3, 7, 8), False)],
+)
+def test_it_is_known_whether_ids_ascend(ids, ascend, block_bytes, monkeypatch):
+    """Given ids, when their rows are decoded block by block, then it is known whether each is above the one before."""
+    rows = [{"id": id_, "call_start": "2024-02-26 04:39:00"} for id_ in ids]
+    assert read_block_by_block(rows, block_bytes, monkeypatch).ids_ascend is ascend
 
 
 TRAPS = {
