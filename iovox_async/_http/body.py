@@ -76,7 +76,7 @@ class ResponseBody:
         self._max_bytes = max_bytes
         self._decoded = 0
 
-    def decode(self, work: Callable[[bytes], object], block: bytes) -> None:
+    def decode(self, work: Callable[[bytes | memoryview], object], block: bytes | memoryview) -> None:
         """Calls a decoder; the time it takes does not count as the network's."""
         started = time.perf_counter()
         work(block)
@@ -90,8 +90,8 @@ class ResponseBody:
         await take_turn(priority)
         self.deadline.decoding += time.perf_counter() - started
 
-    async def blocks(self) -> AsyncGenerator[bytes]:
-        """Reads and decompresses the body block by block.
+    async def blocks(self) -> AsyncGenerator[bytes | memoryview]:
+        """Reads and decompresses the body block by block; a block is valid until the next one is read.
 
         Raises:
             DecodeError: it is truncated, damaged or too large.
@@ -118,7 +118,7 @@ class ResponseBody:
         if self._gzip is not None:
             self._gzip.finish()
 
-    async def joined_blocks(self) -> AsyncGenerator[bytes]:
+    async def joined_blocks(self) -> AsyncGenerator[bytes | memoryview]:
         """The same, with small blocks joined."""
         small: list[bytes] = []
         async with aclosing(self.blocks()) as blocks:
@@ -126,7 +126,7 @@ class ResponseBody:
                 if len(block) >= _SMALL_BLOCK and not small:
                     yield block
                     continue
-                small.append(block)
+                small.append(bytes(block))
                 if len(block) >= _SMALL_BLOCK or len(small) >= _MOST_JOINED:
                     yield b"".join(small)
                     small.clear()

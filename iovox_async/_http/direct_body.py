@@ -55,7 +55,7 @@ class DirectBody:
         self._connection = connection
         self._pooled = pooled
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
         while self._connection.body_left:
             yield await self._connection.read_body()
         async for _ in self._pooled:

@@ -2,11 +2,12 @@
 
 httpcore's own backend starts a timer and opens a cancel scope for each read, and stops reading from the socket between two reads.
 Here an attempt's deadline covers all its reads, bytes are taken as the event loop receives them, and the pool gets them as they are.
+A body that the pool does not get is received into memory that each connection keeps, part by part.
 
 Invariants:
 - Exceptions are those of the package that the pool belongs to.
 - After `aclose`, the socket is closed.
-- About one read's bytes wait for the pool, at most: more would only take memory, and time to join them.
+- About one read's bytes wait for the pool, at most: more would only take memory, and time to join them. Of a body, one part waits.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ from .direct_body import without_body
 if TYPE_CHECKING:
     import ssl
 
-#: Bytes waiting for the pool, beyond which no more are received; asyncio receives up to 256 KB at once.
+#: Bytes waiting for the pool, beyond which no more are received.
 _MAX_WAITING: Final = 64 * 1024
+#: Bytes received at once for the pool; while a head is expected, few of those that follow it, since they are copied once more.
+_READ_BYTES: Final = 256 * 1024
+_HEAD_BYTES: Final = 8 * 1024
+#: Bytes of one part of a body: less than a millisecond of work.
+_PART_BYTES: Final = 512 * 1024
+_NOTHING: Final = memoryview(b"")
 #: Seconds until the next address of a host is tried as well (RFC 8305).
 _NEXT_ADDRESS_DELAY: Final = 0.25
 
@@ -41,6 +48,8 @@ class AsyncioBackend:
 
     def __init__(self, package: Any) -> None:
         self._package = package
+        #: What is received for the pool is copied from here at once, so all connections share it.
+        self._scratch = memoryview(bytearray(_READ_BYTES))
 
     async def connect_tcp(self, host: str, port: int, **_: Any) -> AsyncioStream:
         """Opens a connection. The pool sets no timeout, local address or socket options."""
@@ -97,7 +106,7 @@ class AsyncioBackend:
         return stream
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, address: str, port: int) -> AsyncioStream:
-        stream = AsyncioStream(self._package, loop)
+        stream = AsyncioStream(self._package, loop, self._scratch)
         await loop.create_connection(lambda: stream, address, port)
         await stream.close_if_cancelled()
         return stream
@@ -107,12 +116,19 @@ class AsyncioBackend:
         await asyncio.sleep(seconds)
 
 
-class AsyncioStream(asyncio.Protocol):
-    """One connection; an `AsyncNetworkStream` of httpcore, and the asyncio protocol that receives its bytes."""
+class AsyncioStream(asyncio.BufferedProtocol):
+    """One connection; an `AsyncNetworkStream` of httpcore, and the asyncio protocol that receives its bytes.
 
-    def __init__(self, package: Any, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        package: the module `httpcore` or `httpcore2`.
+        loop: the event loop.
+        scratch: memory for bytes that are copied at once.
+    """
+
+    def __init__(self, package: Any, loop: asyncio.AbstractEventLoop, scratch: memoryview) -> None:
         self._package = package
         self._loop = loop
+        self._scratch = scratch
         self._transport: Any = None
         self._received: list[bytes] = []
         self._waiting = 0
@@ -128,16 +144,28 @@ class AsyncioStream(asyncio.Protocol):
         self._expects_head = False
         #: The length of a body that the pool does not get, and its bytes that were not read yet.
         self.body_length = self.body_left = 0
+        #: Memory for parts of bodies, the part being received, and what is still free of it.
+        self._memory = self._part = self._free = _NOTHING
 
     # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        self._received.append(data)
-        self._waiting += len(data)
-        if self._waiting > _MAX_WAITING and not self._is_paused:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - a hint
+        return self._free or (self._scratch[:_HEAD_BYTES] if self._expects_head else self._scratch)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._free:
+            self._free = self._free[nbytes:]
+            if self._free:
+                return
+            is_enough = len(self._part) < self.body_left
+        else:
+            self._received.append(bytes(self._scratch[:nbytes]))
+            self._waiting += nbytes
+            is_enough = self._waiting > _MAX_WAITING
+        if is_enough and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
         _wake(self._reader)
@@ -170,40 +198,61 @@ class AsyncioStream(asyncio.Protocol):
             self._expects_head = False
             head, rest, self.body_length = without_body(data)
             if self.body_length:
-                self._put_back(rest)
+                self._received.insert(0, rest)
+                self._waiting += len(rest)
                 self.body_left = self.body_length
+                self._receive_part()
                 return head
         return data
 
-    async def read_body(self) -> bytes:
-        """Returns the next bytes of a body that the pool does not get."""
-        data = await self._receive()
-        if not data:
-            received = self.body_length - self.body_left
-            raise self._package.RemoteProtocolError(
-                "peer closed connection without sending complete message body "
-                f"(received {received} bytes, expected {self.body_length})"
-            )
-        if len(data) > self.body_left:
-            # Bytes after the body: the pool does not use a connection again that is readable.
-            self._put_back(data[self.body_left :])
-            data = data[: self.body_left]
-        self.body_left -= len(data)
-        return data
+    async def read_body(self) -> memoryview:
+        """Returns the next part of a body that the pool does not get; it is valid until the next call."""
+        if not self._part:
+            self._receive_part()
+        while self._free:
+            if not await self._wait():
+                received = self.body_length - self.body_left + len(self._part) - len(self._free)
+                raise self._package.RemoteProtocolError(
+                    "peer closed connection without sending complete message body "
+                    f"(received {received} bytes, expected {self.body_length})"
+                )
+        part, self._part = self._part, _NOTHING
+        self.body_left -= len(part)
+        return part
 
-    def _put_back(self, data: bytes) -> None:
-        if data:
-            self._received.insert(0, data)
-            self._waiting += len(data)
+    def _receive_part(self) -> None:
+        """Receives the next part of the body, beginning with the bytes that wait."""
+        size = min(self.body_left, _PART_BYTES)
+        if size > len(self._memory):
+            self._memory = memoryview(bytearray(size))
+        self._part = self._free = self._memory[:size]
+        waiting = memoryview(self._take())
+        count = min(len(waiting), size)
+        self._free[:count] = waiting[:count]
+        self._free = self._free[count:]
+        if count < len(waiting):
+            # After the last part, these are no bytes of the body: the pool does not use a connection again that is readable.
+            self._received.append(bytes(waiting[count:]))
+            self._waiting = len(waiting) - count
 
     async def _receive(self) -> bytes:
         while not self._received:
-            if self._is_closed or self._error is not None:
-                raise _with_context(self._package.ReadError(_message(self._error)), self._error)
-            if self._ended:
+            if not await self._wait():
                 return b""
-            self._reader = self._loop.create_future()
-            await self._reader
+        return self._take()
+
+    async def _wait(self) -> bool:
+        """Waits until something happens; False if the server has sent its last byte."""
+        if self._is_closed or self._error is not None:
+            raise _with_context(self._package.ReadError(_message(self._error)), self._error)
+        if self._ended:
+            return False
+        self._reader = self._loop.create_future()
+        await self._reader
+        return True
+
+    def _take(self) -> bytes:
+        """Returns the bytes that wait, and lets more be received."""
         data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
         self._received.clear()
         self._waiting = 0
@@ -218,6 +267,7 @@ class AsyncioStream(asyncio.Protocol):
         if buffer:
             self._expects_head = buffer.startswith(b"GET ")
             self.body_length = self.body_left = 0
+            self._part = self._free = _NOTHING
             self._transport.write(buffer)
         while not self._may_write:
             self._writer = self._loop.create_future()

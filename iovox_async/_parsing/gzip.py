@@ -27,7 +27,7 @@ class GzipDecoder(msgspec.Struct):
     _decompressor: Any = msgspec.field(default_factory=lambda: zlib.decompressobj(31))
     _between_members: bool = True
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Decompresses the next bytes, in steps of at most `STEP_BYTES`.
 
         Raises:

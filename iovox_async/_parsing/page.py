@@ -159,8 +159,8 @@ class RawPage(msgspec.Struct, eq=False, weakref=True):
 class PageBuilder(Protocol):
     """Builds one page from the body of a response."""
 
-    def feed(self, data: bytes) -> None:
-        """Adds the next bytes of the body, decompressed."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Adds the next bytes of the body, decompressed. Their memory is used again afterwards."""
 
     async def finish(self, wire_bytes: int) -> RawPage:
         """Returns the page after the last bytes; `wire_bytes` is the size of the body as it was sent.

@@ -99,7 +99,7 @@ class PageSplitter(msgspec.Struct):
     #: Matches the end of a record and the beginning of the next.
     _boundary: re.Pattern[bytes] = _NO_MATCH
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Adds the next bytes; splits off a segment when enough are buffered."""
         self.size += len(data)
         # In blocks, since each split copies the buffer: a page fed at once would be copied as often as it has segments.
@@ -110,6 +110,9 @@ class PageSplitter(msgspec.Struct):
             self._buffered += len(block)
             while self._buffered >= self._threshold and self._split():
                 pass
+        # The memory of `data` is used again, so what is left of its blocks is copied; those before them are bytes already.
+        latest = slice(-1 - len(data) // SEGMENT_BYTES, None)
+        self._buffer[latest] = map(bytes, self._buffer[latest])
 
     @staticmethod
     def empty() -> RawPage:

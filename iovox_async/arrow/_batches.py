@@ -80,13 +80,13 @@ class ColumnPageBuilder:
         #: Takes the remaining bytes, once there are other rows.
         self._splitter: PageSplitter | None = None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Adds the next bytes; decodes a block when enough are buffered."""
         self._size += len(data)
         if self._splitter is not None:
             self._splitter.feed(data)
             return
-        self._parts.append(data)
+        self._parts.append(bytes(data))
         self._buffered += len(data)
         if self._buffered >= ARRIVING_BYTES:
             self._decode(last=False)

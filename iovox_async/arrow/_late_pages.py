@@ -64,8 +64,8 @@ class _LatePageBuilder:
         self._blocks: deque[bytes] = deque()
         self._builder: PageBuilder | None = None
 
-    def feed(self, data: bytes) -> None:
-        self._blocks.append(data)
+    def feed(self, data: bytes | memoryview) -> None:
+        self._blocks.append(bytes(data))
         if self._pages.loaded.is_set():
             # One new block and one that was kept, not all of them at once, so that the event loop is not blocked.
             for _ in range(min(2, len(self._blocks))):

@@ -1,5 +1,7 @@
 """Bodies that the pool does not get: which ones, and what becomes of their connections."""
 
+import asyncio
+
 import anyio
 import httpcore
 import httpcore2
@@ -10,6 +12,7 @@ from support.faults import CALL, PAGE, RawServer, answering, http_answer
 from iovox_async import AsyncInsights, RetryPolicy
 from iovox_async._http.direct_body import without_body
 from iovox_async._http.network import PoolTransport
+from iovox_async._http.sockets import AsyncioStream
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 #: Larger than what is received at once.
@@ -76,7 +79,7 @@ async def test_a_body_is_complete_and_its_connection_is_used_again(transport):
         for body in (BODY, PAGE, b""):
             response = await get(transport, server)
             assert response.headers["content-length"] == str(len(body))
-            assert b"".join([block async for block in response.stream]) == body
+            assert b"".join([bytes(block) async for block in response.stream]) == body
             await response.stream.aclose()
         assert server.connections == 1
 
@@ -89,7 +92,7 @@ async def test_a_connection_whose_body_is_left_is_closed(transport):
             break
         await response.stream.aclose()
         response = await get(transport, server)
-        assert b"".join([block async for block in response.stream]) == PAGE
+        assert b"".join([bytes(block) async for block in response.stream]) == PAGE
         await response.stream.aclose()
         assert server.connections == 2
 
@@ -99,7 +102,7 @@ async def test_bytes_after_a_body_end_its_connection(transport):
     async with RawServer(answering(http_answer(PAGE) + http_answer(b"[7]"), http_answer(BODY))) as server:
         for body in (PAGE, BODY):
             response = await get(transport, server)
-            assert b"".join([block async for block in response.stream]) == body
+            assert b"".join([bytes(block) async for block in response.stream]) == body
             await response.stream.aclose()
         assert server.connections == 2
 
@@ -163,3 +166,45 @@ async def test_a_truncated_page_is_requested_again():
         page = await insights.page("2024-01-01", "2024-01-31")
         assert [call.id for call in page.calls] == [CALL["id"]]
         assert server.connections == 3
+
+
+class Pausing(asyncio.Transport):
+    """A transport that keeps whether it reads."""
+
+    reading = True
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+
+@pytest.mark.parametrize("rest", [b"", b"more"])
+@pytest.mark.parametrize("lump", [1 << 22, 600_000, 8191])
+async def test_a_body_is_complete_in_whatever_lumps_it_arrives(lump, rest):
+    """Given an event loop that gives bytes in lumps, also more than there is space for (as on Windows), a body is whole."""
+    data = http_answer(BODY) + rest
+    lumps = [data[start : start + lump] for start in range(0, len(data), lump)]
+    stream = AsyncioStream(httpcore, asyncio.get_running_loop(), memoryview(bytearray(10_000)))
+    stream.connection_made(transport := Pausing())
+
+    async def send():
+        while lumps:
+            if transport.reading:
+                asyncio.protocols._feed_data_to_buffered_proto(stream, lumps.pop(0))
+            await asyncio.sleep(0)
+        stream.eof_received()
+
+    async with anyio.create_task_group() as group:
+        stream._expects_head = True
+        group.start_soon(send)
+        assert (await stream.read(1)).endswith(b"\r\ncontent-length: 0\r\n\r\n")
+        parts = []
+        while stream.body_left:
+            parts.append(bytes(await stream.read_body()))
+            await asyncio.sleep(0)
+    assert len(parts) == 2
+    assert b"".join(parts) == BODY
+    assert await stream.read(1) == rest
+    assert await stream.read(1) == b""

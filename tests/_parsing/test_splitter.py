@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import feed
 from support.model_server import examples
 
 from iovox_async._parsing.page import RawPage
@@ -20,8 +21,7 @@ from iovox_async.errors import DecodeError
 
 def read(*parts: bytes) -> RawPage:
     splitter = PageSplitter()
-    for part in parts:
-        splitter.feed(part)
+    feed(splitter, *parts)
     return splitter.build()
 
 

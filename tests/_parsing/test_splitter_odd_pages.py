@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.builders import feed
 from support.model_server import examples
 from support.odd_values import BROKEN_TEXTS
 
@@ -21,8 +22,7 @@ from iovox_async.errors import DecodeError, RecordError
 
 def read(*parts: bytes) -> RawPage:
     splitter = PageSplitter()
-    for part in parts:
-        splitter.feed(part)
+    feed(splitter, *parts)
     return splitter.build()
 
 

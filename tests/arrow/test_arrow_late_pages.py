@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.arrow_pages import reader_of, spec_of
+from support.builders import feed
 
 from iovox_async import Fields
 from iovox_async._parsing.decoder import CallDecoder
@@ -30,15 +31,13 @@ async def test_a_page_does_not_depend_on_when_its_decoder_is_loaded(before):
         usual.feed(block)
     pages = LatePages()
     builder = pages.page_format.new_builder()
-    for block in BLOCKS[:before]:
-        builder.feed(block)
+    feed(builder, *BLOCKS[:before])
     finishing = None
     if before == len(BLOCKS):
         finishing = asyncio.ensure_future(builder.finish(len(BODY)))
         await asyncio.sleep(0)
     await pages.load(CallDecoder(FLAT), spec_of(FLAT), None)
-    for block in BLOCKS[before:]:
-        builder.feed(block)
+    feed(builder, *BLOCKS[before:])
     page = await (finishing or builder.finish(len(BODY)))
     assert keys(page) == keys(usual.build(len(BODY)))
     assert page.rows == 200

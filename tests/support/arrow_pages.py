@@ -24,6 +24,8 @@ from iovox_async.arrow._from_json import JsonColumnDecoder
 from iovox_async.arrow.schema import column_names, column_types, in_schema_order, schema_of
 from iovox_async.models import Model
 
+from .builders import feed
+
 LONDON = ZoneInfo("Europe/London")
 
 
@@ -96,8 +98,8 @@ def build_page(reader, body, block_bytes=ARRIVING_BYTES):
     """The page of the bytes of a response, which arrive in pieces, as a stream builds it."""
     builder = reader.page_format.new_builder()
     with patch.object(_batches, "ARRIVING_BYTES", block_bytes):
-        for start in range(0, len(body), 7 + block_bytes // 5):
-            builder.feed(body[start : start + 7 + block_bytes // 5])
+        size = 7 + block_bytes // 5
+        feed(builder, *[body[start : start + size] for start in range(0, len(body), size)])
         return builder.build(len(body))
 
 
