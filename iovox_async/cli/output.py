@@ -27,7 +27,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 import click
 import msgspec
 
-from iovox_async._platform import replace_file, sync_directory, sync_file
+from iovox_async._platform import lock_file, replace_file, sync_directory, sync_file
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -229,7 +229,12 @@ class _SpecialFile(Output):
 
 
 class FileOutput(Output):
-    """A regular file. It is written under a temporary name in the same directory and renamed at the end."""
+    """A regular file. It is written under a temporary name in the same directory and renamed at the end.
+
+    What an interrupted run has written can be continued: its state, a file of its own, names the temporary file and the bytes in it
+    that count. A state is replaced at once, and only by one of a run that has written more, so that nothing kept is lost, however
+    often a run is interrupted or killed.
+    """
 
     keeps_partial_data = False
 
@@ -238,12 +243,26 @@ class FileOutput(Output):
         self._path = path
         self._mode = mode
         # A random part, so that two processes that write the same file do not write the same temporary one.
-        self._temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
-        #: What an interrupted run has left: its data, and the state that `keep` was called with.
-        self.unfinished: Path = path.with_name(f".{path.name}.part")
-        self._state = path.with_name(f".{path.name}.part.json")
-        #: Continue the unfinished file, and do so by appending to it.
-        self.continues = self.appends = False
+        self._temporary = self._new_path()
+        self._state_path = path.with_name(f".{path.name}.part.json")
+        self._state: dict[str, Any] = {}
+        #: The file of an interrupted run that this one continues, and whether it does so by appending to it.
+        self.unfinished: Path | None = None
+        self._appends = False
+
+    def _new_path(self) -> Path:
+        return self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.part")
+
+    def _read_state(self) -> dict[str, Any]:
+        """The state on the disk; empty if there is none whose file is there."""
+        try:
+            state: dict[str, Any] = msgspec.json.decode(self._state_path.read_bytes())
+            path = self._path.with_name(state["file"])
+            if path.parent == self._path.parent and path.stat().st_size >= state["bytes"]:
+                return state
+        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
+            pass
+        return {}
 
     def load_state(self) -> dict[str, Any]:
         """The state that `keep` was called with.
@@ -251,32 +270,64 @@ class FileOutput(Output):
         Raises:
             click.UsageError: there is nothing to continue.
         """
-        try:
-            state: dict[str, Any] = msgspec.json.decode(self._state.read_bytes())
-            if self.unfinished.stat().st_size == state["bytes"]:
-                return state
-        except (OSError, msgspec.DecodeError, KeyError, TypeError):
-            pass
-        raise click.UsageError(
-            f"--resume: there is no unfinished {self.name} to continue. Leave --resume out."
-        )
+        self._state = self._read_state()
+        if not self._state:
+            raise click.UsageError(
+                f"--resume: there is no unfinished {self.name} to continue. Leave --resume out."
+            )
+        return self._state
+
+    def continue_unfinished(self, *, append: bool) -> None:
+        """Continues the file of the state that was loaded: by appending to it, or else the caller reads and writes it again."""
+        self.unfinished, self._appends = self._path.with_name(self._state["file"]), append
 
     async def _open(self) -> None:
-        if self.appends:
-            self.unfinished.rename(self._temporary)
-        self._file = self._temporary.open("ab" if self.appends else "xb", buffering=0)
+        if self._appends and self.unfinished is not None:
+            self._temporary = self.unfinished
+            self._file = self._temporary.open("r+b", buffering=0)
+            self._lock_unfinished()
+            # What a killed run has written after its state does not count.
+            self._file.truncate(self._state["bytes"])
+            self._file.seek(0, os.SEEK_END)
+        else:
+            self._file = self._temporary.open("xb", buffering=0)
         if self._mode is not None:
             self._temporary.chmod(self._mode)
+
+    def _lock_unfinished(self) -> None:
+        try:
+            lock_file(self._file)
+            is_ours = self._read_state() == self._state
+        except (BlockingIOError, PermissionError):
+            is_ours = False
+        if not is_ours:
+            self._file.close()
+            raise click.ClickException(
+                f"Another run continues the unfinished {self.name}. Wait until it ends."
+            )
 
     def keep(self, state: dict[str, Any]) -> bool:
         """Keeps what was written so far, so that a later run can continue; returns whether that is possible."""
         with contextlib.suppress(OSError):
+            state |= {"file": self._temporary.name, "bytes": self._temporary.stat().st_size}
+            old, draft = self._read_state(), self._new_path()
+            try:
+                draft.write_bytes(msgspec.json.encode(state))
+                replace_file(draft, self._state_path)
+            except OSError:
+                draft.unlink(missing_ok=True)
+                raise
+            self._state = state
             self._file.close()
-            state["bytes"] = self._temporary.stat().st_size
-            self._state.write_bytes(msgspec.json.encode(state))
-            self._temporary.rename(self.unfinished)
+            self._remove_file_of(old)
             return True
         return False
+
+    def _remove_file_of(self, state: dict[str, Any]) -> None:
+        """Removes the temporary file of an earlier state."""
+        if state and state["file"] != self._temporary.name:
+            with contextlib.suppress(OSError):
+                self._path.with_name(state["file"]).unlink()
 
     async def _close(self, *, commit: bool) -> None:
         try:
@@ -286,12 +337,16 @@ class FileOutput(Output):
             with contextlib.suppress(OSError):
                 self._file.close()
             # After the rename there is no temporary file any more.
-            for path in (self._temporary, *((self.unfinished, self._state) if commit else ())):
+            if self._state.get("file") != self._temporary.name:
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    self._temporary.unlink()
 
     def _commit(self) -> None:
         sync_file(self._file.fileno())
         self._file.close()
+        state = self._read_state()
         replace_file(self._temporary, self._path)
         sync_directory(self._path.parent)
+        with contextlib.suppress(OSError):
+            self._state_path.unlink()
+        self._remove_file_of(state)

@@ -17,6 +17,7 @@ import pytest
 from support.cli import call_ids, parse_lines, resume_arguments
 
 from iovox_async import Fields
+from iovox_async._platform import lock_file
 from iovox_async.sandbox import Sandbox
 
 START, END = "2024-01-01", "2024-01-31"
@@ -176,6 +177,53 @@ def test_failed_run_keeps_the_old_file_and_is_resumed(run, sandbox, faults, tmp_
     assert read_rows(path) == read_rows(whole)
     assert len(read_rows(path)) == 600 + (ending == "csv.gz")
     assert sorted(tmp_path.iterdir()) == [path, whole]
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "arrow"])
+def test_file_is_continued_however_often_it_fails(run, sandbox, faults, tmp_path, ending):
+    """Given an unfinished file, when runs that continue it fail, at once and later, or are killed, then nothing is lost, up to --limit."""
+    path, limit = tmp_path / f"calls.{ending}", 500
+    fields = "id,call_start,node_name"
+    args = ("calls", START, END, "--page-size", 50, "--concurrency", 1, "--fields", fields, "--limit", limit)
+    args += ("-o", path)
+    faults(fail_after=4, kinds="403")
+    written = [first := run(*args)]
+    for fail_after in (0, 3):
+        if ending != "arrow":
+            # A run that was killed while it continued the file has left what it wrote.
+            unfinished = next(file for file in tmp_path.iterdir() if file.suffix == ".part")
+            unfinished.write_bytes(unfinished.read_bytes() + b"a part of a page")
+        faults(fail_after=fail_after, kinds="403")
+        written.append(run(*resume_arguments(written[-1].stderr)))
+        assert written[-1].exit_code == 3
+    counts = [int(re.search(r"unfinished: (\d+) calls written", result.stderr)[1]) for result in written]
+    assert 0 < counts[0] == counts[1] < counts[2] < limit
+    faults()
+    other = run(*("node_name,id,call_start" if arg == fields else arg for arg in args), "--resume")
+    assert (other.exit_code, "is of another run" in other.stderr) == (2, True)
+    assert run(*resume_arguments(first.stderr)).exit_code == 0
+    rows = read_rows(path)[ending == "csv.gz" :]
+    ids = [int(row.split(b",")[0]) for row in rows] if ending == "csv.gz" else [row["id"] for row in rows]
+    assert ids == sandbox.ids()[:limit]
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_unfinished_file_is_continued_by_one_run(run, faults, tmp_path):
+    """Given a run that continues an unfinished file, when another one would, then it is refused, and harms nothing."""
+    path = tmp_path / "calls.jsonl"
+    faults(fail_after=4, kinds="403")
+    first = run("calls", START, END, "--page-size", 50, "--concurrency", 1, "-o", path)
+    faults()
+    unfinished = next(file for file in tmp_path.iterdir() if file.suffix == ".part")
+    before = unfinished.read_bytes()
+    with unfinished.open("r+b") as other:
+        lock_file(other)
+        refused = run(*resume_arguments(first.stderr))
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("Error: Another run continues the unfinished ")
+    assert unfinished.read_bytes() == before
+    assert run(*resume_arguments(first.stderr)).exit_code == 0
+    assert len(read_rows(path)) == 600
 
 
 def read_rows(path):

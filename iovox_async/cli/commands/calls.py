@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,8 +43,9 @@ class CallsCommand(msgspec.Struct):
         typed: the range as it was typed.
         ctx: the command as it was called, from which the command that continues is built.
         position: the position after the last call written; None if it is not known.
-        written: how many calls were written.
-        kept: whether an unfinished file was kept.
+        earlier: how many calls the unfinished file that is continued contains.
+        written: how many calls this run has written.
+        kept: whether an unfinished file can be continued.
     """
 
     account: options.Account
@@ -54,6 +55,7 @@ class CallsCommand(msgspec.Struct):
     typed: options.TypedRange
     ctx: click.Context
     position: str | None = None
+    earlier: int = 0
     written: int = 0
     kept: bool = False
 
@@ -93,7 +95,7 @@ class CallsCommand(msgspec.Struct):
     async def _copy(self, stream: CallStream) -> None:
         # The output of a resumed run is appended to an earlier one, which has the header.
         await self._write(self.writer.start(header=self.arguments["resume"] is None))
-        if isinstance(self.output, FileOutput) and self.output.continues and self.writer.is_arrow:
+        if isinstance(self.output, FileOutput) and self.output.unfinished and self.writer.is_arrow:
             for batch in self.writer.read(str(self.output.unfinished)):
                 await self._write(await self._encode(batch))
         pages: AsyncIterator[Any] = stream.arrow() if self.writer.is_arrow else stream.pages()
@@ -126,10 +128,15 @@ class CallsCommand(msgspec.Struct):
         """Completes what was written, and keeps a file so that it can be continued."""
         if self.position and (self.output.keeps_partial_data or self.writer.can_continue):
             await self._write(self.writer.finish())
-        state = {"position": self.position, "written": self.written, "form": self.writer.form}
-        can_keep = self.position and self.written and self.writer.can_continue
-        if can_keep and isinstance(self.output, FileOutput):
-            self.kept = self.output.keep(state)
+        if not isinstance(self.output, FileOutput):
+            return
+        if self.position and self.written and self.writer.can_continue:
+            layout = _layout(self.writer.form, self.writer.columns, excel=self.writer.excel)
+            written = self.earlier + self.written
+            self.kept = self.output.keep({"position": self.position, "written": written, "layout": layout})
+        if not self.kept and self.output.unfinished is not None:
+            # What this run has continued is still there as it was.
+            self.kept, self.written = True, 0
 
     def _print_resume_command(self, reason: str = "") -> bool:
         """Prints the command that writes the rest; returns False if there is none."""
@@ -140,7 +147,12 @@ class CallsCommand(msgspec.Struct):
         elif not self.output.keeps_partial_data:
             print_warning(f"{reason}{self.output.name} was not written.")
             return False
-        elif not self.position or not (self.written or self.arguments["resume"]) or self.writer.is_arrow:
+        elif (
+            not self.position
+            or not (self.written or self.arguments["resume"])
+            or self.written == self.arguments["max_calls"]
+            or self.writer.is_arrow
+        ):
             if reason:
                 print_warning(reason)
             return False
@@ -150,9 +162,14 @@ class CallsCommand(msgspec.Struct):
                 new["--limit"] = str(limit - self.written)
         # YESTERDAY and last-month are other days tomorrow; the position contains the dates.
         replaced = {"--date-constant", *self.typed.replaced}
-        text = f"{reason}{format_count(self.written, 'call')} written."
+        text = f"{reason}{format_count(self.earlier + self.written, 'call')} written."
         print_resume_command(self.ctx, text, new, without=replaced)
         return True
+
+
+def _layout(form: str, columns: Sequence[Field], *, excel: bool) -> list[str]:
+    """What a file has in common with the one that it continues, down to the order of its columns."""
+    return [f"excel {form}" if excel else form, *columns]
 
 
 @command(
@@ -268,19 +285,20 @@ def calls(
         )
     if form in BINARY and not is_file and destination.name == "stdout" and is_terminal("stdout"):
         raise click.UsageError(f"--format {form} is not text. Give -o FILE, or a pipe.")
-    resume = arguments["resume"]
+    resume, earlier = arguments["resume"], 0
     if resume is not None and isinstance(destination, FileOutput):
         state = destination.load_state()
-        if resume not in {"", state["position"]} or state["form"] != form:
+        layout = _layout(form, fields, excel=excel)
+        if resume not in {"", state.get("position")} or state.get("layout") != layout:
             raise click.UsageError(f"--resume: the unfinished {output} is of another run.")
-        destination.continues, destination.appends = True, form not in BINARY
-        arguments["resume"] = resume = state["position"]
+        destination.continue_unfinished(append=form not in BINARY)
+        arguments["resume"], earlier = (resume := state["position"]), state["written"]
         if limit := arguments["max_calls"]:
-            if limit < state["written"]:
+            if limit < earlier:
                 raise click.UsageError(
-                    f"--limit must be at least {state['written']}, got {limit}: so many calls are in the unfinished {output}."
+                    f"--limit must be at least {earlier}, got {limit}: so many calls are in the unfinished {output}."
                 )
-            arguments["max_calls"] = limit - state["written"]
+            arguments["max_calls"] = limit - earlier
     elif resume == "":
         raise click.UsageError("--resume needs the position that an earlier run printed, or -o FILE.")
     query = None if date_constant is None else InsightsQuery(date_constant=date_constant)
@@ -297,7 +315,7 @@ def calls(
         table = TableEncoder(fields) if form == "table" else None
         writer = CallWriter(form, fields, compression, excel=excel, to_file=is_file, text_encoder=table)
         command = CallsCommand(
-            account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, position=resume
+            account, {**arguments, **filters, **dates}, writer, destination, typed, ctx, resume, earlier
         )
         await command.run()
         if table and 0 < (shown := len(table.widths)) < len(table.columns):
