@@ -292,7 +292,8 @@ class LenientConverter:
             if not _SECONDS.fullmatch(text):
                 _refuse(data, "a duration as HH:MM:SS")
             data = float(text)
-        if not isfinite(data) or abs(data) > _MAX_SECONDS:
+        # Not by `isfinite`, which integers of more than 308 digits overflow; NaN is not less either.
+        if not abs(data) <= _MAX_SECONDS:
             raise InvalidValue("is too long for the duration of a call")
         return timedelta(seconds=data)
 

@@ -129,6 +129,7 @@ INVALID_VALUES = [
     ("talk_time", True),
     ("talk_time", math.nan),
     ("talk_time", 1e300),
+    ("talk_time", 10**400),
     ("talk_time", "PT5S"),
     ("has_recording", "MAYBE"),
     ("has_recording", 2),
