@@ -23,7 +23,8 @@ from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
 from ._arrays import bool_array, int_array, int_scalar, int_values, str_scalar, text_buffers
 from ._kernels import MEMORY_POOL, call, cast, is_in
-from ._plain_values import CLOCK_LENGTH, WORD, clock_seconds, int64_array
+from ._plain_values import CLOCK_LENGTH, clock_seconds, int64_array
+from ._row_values import WORD
 from ._timezones import MIN_MICROSECONDS, OffsetTable
 from .schema import EXTRA, ColumnKind, ColumnType, column_types, zone_name
 

@@ -1,13 +1,12 @@
 """Decodes rows that are all written alike, by the offsets of their values instead of parsing JSON.
 
 This costs a small part of reading JSON: the keys, which are most of the bytes of flat records, are compared all at once and
-not looked up. One row is the template: its values, and the literals between them, which are the same in every row. A
-delimiter (a comma; or a quote, if texts contain commas) is found in all bytes by one comparison. Each value ends at a known
-distance from a delimiter of its row, and the next one begins after the literal, so all rows are split at once.
+not looked up. One row is the template: it shows the keys, and the literals between the values, which are the same in every row.
+The ends of the rows are found in all bytes by one search, and then the values of all rows from left to right (`_row_values`).
 
 Rows are decoded only if this proves that the result is right; otherwise the decoder returns None. The proof:
 
-1. Values and literals, in turn, cover all bytes of the rows: each value ends after it begins, within the rows.
+1. Values and literals, in turn, cover all bytes of the rows.
 2. All literals (keys, colons, braces, quotes and commas) equal those of the template, byte for byte.
 3. No text has a quote, a backslash or a control character, and all bytes are UTF-8, so texts stand as they are.
 4. Each value that is not a text is a 64-bit integer, written as JSON writes it.
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -32,11 +30,12 @@ from ._arrays import MAX_BYTES, ReusableBuffer, text_buffers
 from ._columns import FAST_PATH_ERRORS, ColumnConverter, Columns
 from ._from_json import check_utf8
 from ._kernels import cast, take
-from ._plain_values import PageBytes, Values, read_column
+from ._plain_values import read_column
+from ._row_values import FLAGS, MARGIN, PageBytes, find_values, row_bounds, without_braces_in_texts
 from .schema import ColumnType, column_types
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from ._row_values import Values
 
 _MEMBER: Final = re.compile(rb'\s*"([^"]*)"\s*:\s*(?:"([^"]*)"|(-?\d+))\s*([,}])')
 _SEPARATOR: Final = re.compile(rb"\s*,\s*(?=\{)")
@@ -44,45 +43,34 @@ _BLANKS: Final = b" \t\r\n"
 _LIST_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?=\{)")
 _LIST_END: Final = re.compile(rb"\}[ \t\r\n]*\][ \t\r\n]*\Z")
 _BLANK, _ZERO, _NINE = b" 09"
-#: Bytes before and after the rows: space for a copy of the template, and for blanks at the ends of a page.
-_MARGIN: Final = 8192
 _TEXT_KINDS: Final = frozenset({"str", "datetime", "duration", "bool"})
-#: A row has few commas and four times as many quotes; but texts may contain commas.
-_DELIMITERS: Final = b',"'
 #: The length of the shortest page with a row; an empty page says nothing about the next.
 _MIN_BYTES: Final = len(b'[{"id":1}]')
 #: Pages that are skipped after one without a fixed layout: one, then about twice as many after each further one.
 _MAX_SKIPPED: Final = 63
 
 
-class RowLayout(msgspec.Struct, frozen=True, dict=True):
-    """Where the values of a row are, relative to its delimiters.
+class RowLayout(msgspec.Struct, frozen=True):
+    """How rows are written.
 
     Attributes:
-        row: the template.
-        separator: the bytes between two rows.
-        delimiter: the delimiter.
         values: the key of each value, and whether it is a text (otherwise an integer).
-        ends: where each value ends: the number of a delimiter, counted from the start of the row, and the distance from it.
-        literals: the bytes after each value, up to the next one; those of the last reach into the next row.
+        literals: the bytes before each value, from the value before it on; those of the first begin in the row before.
+        opening: the end of the first literal, with which a row begins.
+        separator: the bytes between two rows.
+        widths: the length of each value; None for those that are not equally long in all rows so far.
     """
 
-    row: bytes
-    separator: bytes
-    delimiter: int
     values: tuple[tuple[str, bool], ...]
-    ends: tuple[tuple[int, int], ...]
     literals: tuple[bytes, ...]
-
-    @cached_property
-    def sizes_before(self) -> npt.NDArray[np.int64]:
-        """The size of the literal before each value, one to a row."""
-        return np.array([[len(literal)] for literal in (self.literals[-1], *self.literals[:-1])])
+    opening: bytes
+    separator: bytes
+    widths: tuple[int | None, ...]
 
     @property
-    def delimiters(self) -> int:
-        """How many delimiters a row has, with the separator after it."""
-        return self.row.count(self.delimiter) + self.separator.count(self.delimiter)
+    def closing(self) -> bytes:
+        """The start of the first literal, with which a row ends."""
+        return self.literals[0].removesuffix(self.separator + self.opening)
 
 
 class FixedLayoutDecoder:
@@ -97,7 +85,7 @@ class FixedLayoutDecoder:
         self._types = types
         self._converter = converter
         self._buffer = ReusableBuffer()
-        self._flags = ReusableBuffer()
+        self._flags = np.empty(FLAGS, np.bool_)
         #: The layout of the latest rows.
         self._layout: RowLayout | None = None
         self._pages_to_skip = 0
@@ -120,7 +108,7 @@ class FixedLayoutDecoder:
             return None
         for layout in self._layouts(parts, first):
             try:
-                json_columns, rows, rest = self._split(layout, parts, first, last)
+                json_columns, rows, rest, layout = self._split(layout, parts, first, last)  # noqa: PLW2901
                 columns = self._converter.convert(json_columns, rows)
             except MemoryError:  # also one of Arrow's errors
                 raise
@@ -138,17 +126,15 @@ class FixedLayoutDecoder:
         latest = self._layout
         if latest is not None:
             yield latest
-        start = b"".join(parts)[: 2 * _MARGIN]
+        start = b"".join(parts)[: 2 * MARGIN]
         match = _LIST_START.match(start) if first else None
         template = _first_row(start[0 if match is None else match.end() :])
-        if template is not None:
-            for delimiter in _DELIMITERS:
-                layout = self._layout_of(*template, delimiter)
-                if layout is not None and layout != latest:
-                    yield layout
+        layout = None if template is None else self._layout_of(*template)
+        if layout is not None and (latest is None or layout.literals != latest.literals):
+            yield layout
 
-    def _layout_of(self, row: bytes, separator: bytes, delimiter: int) -> RowLayout | None:
-        """The layout of a row, or None if it has none or its values contain the delimiter."""
+    def _layout_of(self, row: bytes, separator: bytes) -> RowLayout | None:
+        """The layout of a row, or None if it has none."""
         values: dict[str, bool] = {}
         spans: list[tuple[int, int]] = []
         for member in _MEMBER.finditer(row, 1):
@@ -160,44 +146,40 @@ class FixedLayoutDecoder:
                 return None
             values[key] = is_text
             spans.append(member.span(2 if is_text else 3))
-        if any(delimiter in row[start:stop] for start, stop in spans):
-            return None
-        unit = row + separator
-        # The delimiter after the last value may be in the next row.
-        ends = [
-            (unit.count(delimiter, 0, stop), stop - (unit + unit).find(delimiter, stop)) for _, stop in spans
-        ]
-        literals = [unit[stop:start] for (_, stop), (start, _) in pairwise(spans)]
-        literals.append(unit[spans[-1][1] :] + unit[: spans[0][0]])
-        return RowLayout(row, separator, delimiter, tuple(values.items()), tuple(ends), tuple(literals))
+        opening = row[: spans[0][0]]
+        literals = [row[spans[-1][1] :] + separator + opening]
+        literals += [row[stop:start] for (_, stop), (start, _) in pairwise(spans)]
+        widths = [stop - start for start, stop in spans]
+        return RowLayout(tuple(values.items()), tuple(literals), opening, separator, tuple(widths))
 
     def _split(
         self, layout: RowLayout, parts: Sequence[bytes], first: bool, last: bool
-    ) -> tuple[dict[str, pa.Array], int, bytes]:
-        """The values of all rows by their keys, the number of rows, and the bytes of the incomplete last row."""
-        data, rest = self._join(layout, parts, first, last)
-        array = np.frombuffer(data, np.uint8)
-        flags = np.frombuffer(self._flags.get(len(array)), np.bool_)[: len(array)]
-        positions = np.flatnonzero(np.equal(array, layout.delimiter, out=flags))
-        rows, remainder = divmod(len(positions), layout.delimiters)
-        # Two of them are copies of the template.
-        rows -= 2
-        if remainder or rows < 1:
-            raise UnsupportedByFastPath
-        return _split_rows(layout, data, positions, rows, self._types), rows, rest
+    ) -> tuple[dict[str, pa.Array], int, bytes, RowLayout]:
+        """The values of all rows by their keys, the number of rows, the bytes of the incomplete last row, and the layout."""
+        page, rest = self._join(layout, parts, first, last)
+        bounds = row_bounds(page, layout.literals[0], self._flags)
+        widths = [*layout.widths]
+        try:
+            values = find_values(page, bounds, layout.literals, widths)
+        except UnsupportedByFastPath:
+            bounds = without_braces_in_texts(page, layout.literals[0], bounds)
+            widths = [*layout.widths]
+            values = find_values(page, bounds, layout.literals, widths)
+        columns = _read_columns(layout, page, values, self._types)
+        return columns, len(bounds) - 1, rest, msgspec.structs.replace(layout, widths=tuple(widths))
 
     def _join(
         self, layout: RowLayout, parts: Sequence[bytes], first: bool, last: bool
-    ) -> tuple[memoryview, bytes]:
+    ) -> tuple[PageBytes, bytes]:
         """All rows in one buffer, and the bytes of the incomplete last row.
 
-        A copy of the template precedes the rows and another one follows them, so that all rows have the same neighbours.
+        The end of a row precedes them and the start of one follows them, so that all rows have the same neighbours.
         """
         size = sum(map(len, parts))
         if size > MAX_BYTES:
             raise UnsupportedByFastPath
-        buffer = self._buffer.get(size + 2 * _MARGIN)
-        start = end = _MARGIN
+        buffer = self._buffer.get(size + 4 * MARGIN)
+        start = end = 2 * MARGIN
         # A slice of the bytearray itself would copy the part once more.
         view = memoryview(buffer)
         for part in parts:
@@ -210,17 +192,17 @@ class FixedLayoutDecoder:
             start = list_start.end()
         rest = b""
         if last:
-            list_end = _LIST_END.search(buffer, max(start, end - _MARGIN), end)
+            list_end = _LIST_END.search(buffer, max(start, end - MARGIN), end)
             if list_end is None:
                 raise UnsupportedByFastPath
             stop = list_end.start() + 1
         else:
             stop, next_start = _last_boundary(layout, buffer, start, end)
             rest = bytes(memoryview(buffer)[next_start:end])
-        before, after = layout.row + layout.separator, layout.separator + layout.row + layout.separator
+        before, after = layout.closing + layout.separator, layout.separator + layout.opening
         buffer[start - len(before) : start] = before
         buffer[stop : stop + len(after)] = after
-        return memoryview(buffer)[start - len(before) : stop + len(after)], rest
+        return PageBytes(view, start - len(before), stop + len(after)), rest
 
 
 def _first_row(data: bytes) -> tuple[bytes, bytes] | None:
@@ -240,48 +222,18 @@ def _checked_row(row: bytes, separator: bytes) -> tuple[bytes, bytes] | None:
         msgspec.json.decode(row)
     except (ValueError, RecursionError):
         return None
-    fits = len(row) + 2 * len(separator) <= _MARGIN and separator.strip(_BLANKS) == b","
+    fits = len(row) + 2 * len(separator) <= MARGIN and separator.strip(_BLANKS) == b","
     return (row, separator) if fits else None
 
 
 def _last_boundary(layout: RowLayout, buffer: bytearray, start: int, end: int) -> tuple[int, int]:
     """Where the last complete row stops, and where the row after it starts."""
-    literal = layout.literals[-1]
+    literal = layout.literals[0]
     position = buffer.rfind(literal, start, end)
     if position < 0:
         raise UnsupportedByFastPath
-    stop = position + literal.index(b"}") + 1
+    stop = position + len(layout.closing)
     return stop, stop + len(layout.separator)
-
-
-def _split_rows(
-    layout: RowLayout,
-    data: memoryview,
-    positions: npt.NDArray[np.int64],
-    rows: int,
-    types: Mapping[str, ColumnType],
-) -> dict[str, pa.Array]:
-    """The values by their keys; `positions` are those of all delimiters in `data`.
-
-    There are two more rows in `data` than in `rows`: the copies of the template before and after them.
-    """
-    step = layout.delimiters
-    # Where the last value of the row before ends, and each value of the row.
-    ends = np.empty((len(layout.ends) + 1, rows), np.int64)
-    before_row = layout.ends[-1]
-    in_row = [(step + number, distance) for number, distance in layout.ends]
-    for index, (number, distance) in enumerate([before_row, *in_row]):
-        np.add(positions[number::step][:rows], distance, out=ends[index])
-    starts, stops = ends[:-1] + layout.sizes_before, ends[1:]
-    widths = stops - starts
-    narrowest, widest = widths.min(axis=1).tolist(), widths.max(axis=1).tolist()
-    if min(narrowest) < 0:
-        raise UnsupportedByFastPath
-    page = PageBytes(data)
-    values = [Values(page, *value) for value in zip(starts, stops, widths, narrowest, widest, strict=True)]
-    for stop, literal in zip(stops, layout.literals, strict=True):
-        _check_literal(page, stop, literal)
-    return _read_columns(layout, page, values, types)
 
 
 def _read_columns(
@@ -292,15 +244,15 @@ def _read_columns(
     characters: list[bytes] = []
     for (key, _), column_values in zip(layout.values, values, strict=True):
         column = read_column(types[key].kind, column_values)
-        if column is None and column_values.width:
-            column, joined = column_values.equally_long_texts()
+        if column is None and column_values.fixed_width:
+            column, joined = column_values.texts(column_values.fixed_width)
             characters.append(joined)
         if column is None:
             others[key] = column_values
         else:
             columns[key] = column
     if others:
-        texts = _copy_slices(page.data, [*others.values()])
+        texts = _copy_slices(page.memory, [*others.values()])
         characters.append(text_buffers(texts)[1].tobytes())
         rows = len(texts) // len(others)
         for number, key in enumerate(others):
@@ -312,23 +264,13 @@ def _read_columns(
     return columns
 
 
-def _check_literal(page: PageBytes, starts: npt.NDArray[np.int64], literal: bytes) -> None:
-    """Step 2 of the proof, for one literal of all rows."""
-    try:
-        equal = page.at(starts, len(literal)).tobytes() == literal * len(starts)
-    except IndexError:  # a slice ends after the data
-        equal = False
-    if not equal:
-        raise UnsupportedByFastPath
-
-
-def _copy_slices(data: memoryview, values: Sequence[Values]) -> pa.StringArray:
+def _copy_slices(memory: memoryview, values: Sequence[Values]) -> pa.StringArray:
     """The values of several keys, one key after the other."""
-    offsets = np.empty((len(values), len(values[0].starts), 2), np.int32)
+    offsets = np.empty((len(values), len(values[0].bases), 2), np.int32)
     for column, column_values in zip(offsets, values, strict=True):
         column[:, 0], column[:, 1] = column_values.starts, column_values.stops
     # Every other item of this array is one of them; the others are never looked at.
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(memory)]
     items = pa.Array.from_buffers(pa.string(), offsets.size - 1, buffers)
     return take(items, np.arange(0, offsets.size, 2, dtype=np.int32))
 

@@ -13,35 +13,30 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
+from ._row_values import HIGHEST_BITS, WORD, WORD_BYTES
 from ._timezones import MICROSECOND
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ._row_values import Integers, Values, Words
     from .schema import ColumnKind
 
-    Words = npt.NDArray[np.uint64]
-    Integers = npt.NDArray[np.int64]
-
-#: Eight bytes, the first of them lowest.
-WORD: Final = np.dtype("<u8")
 #: Bytes of a time of day, and of a duration.
 CLOCK_LENGTH: Final = len("00:00:00")
-_HIGH_BITS: Final = 0x8080808080808080
-_ZEROS: Final = np.uint64(int.from_bytes(b"00000000", "little"))
+_ZEROS: Final = np.frombuffer(b"00000000", WORD)
 #: What to add to the digits of a number, so that the highest bit of each byte shows whether it is more than 9.
-_ABOVE_NINE: Final = 0x7676767676767676
-_CLOCK: Final = np.uint64(int.from_bytes(b"00:00:00", "little"))
+_ABOVE_NINE: Final = np.array(0x7676767676767676, WORD)
+_CLOCK: Final = np.frombuffer(b"00:00:00", WORD)
 #: The same for a time: its digits are at most 29:59:59, and the colons are 0.
-_ABOVE_CLOCK: Final = int.from_bytes([0x7F - limit for limit in (2, 9, 0, 5, 9, 0, 5, 9)], "little")
+_ABOVE_CLOCK: Final = np.frombuffer(bytes([0x7F - limit for limit in (2, 9, 0, 5, 9, 0, 5, 9)]), WORD)
 _LAST_HOUR: Final = 23
 _MAX_DIGITS: Final = 18
-#: Bytes before a number that are read with it: three words have 24, and a number at least one digit.
-_BYTES_BEFORE: Final = 24
+#: The smallest number of so many digits that does not begin with a zero.
+_SMALLEST: Final = np.array([0, 0, *(10**digits for digits in range(1, _MAX_DIGITS))], np.uint64)
 _SECOND: Final = 1_000_000
 _DATE_LENGTH: Final = len("2024-02-26 04:39:59")
 _DAY_LENGTH: Final = len("2024-02-26 ")
@@ -51,63 +46,6 @@ _MAX_DAYS_SHARE: Final = 1 / 8
 _FEW_DAYS: Final = 64
 _TRUE, _FALS = (int.from_bytes(text, "little") for text in (b"TRUE", b"FALS"))
 _LAST_OF_FALSE: Final = ord("E")
-
-
-class PageBytes:
-    """The bytes of a page, from which the same number of bytes is read at many offsets at once."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self._slices: dict[int, npt.NDArray[np.void]] = {}
-
-    def at(self, offsets: Integers, size: int) -> npt.NDArray[np.void]:
-        """A copy of so many bytes at each offset.
-
-        Raises:
-            IndexError: they are not all in the page.
-        """
-        slices = self._slices.get(size)
-        if slices is None:
-            # All slices of this size, which overlap.
-            slices = np.ndarray(len(self.data) - size + 1, f"V{size}", self.data, strides=(1,))
-            self._slices[size] = slices
-        return slices[offsets]
-
-    def words_at(self, offsets: Integers) -> Words:
-        """Eight bytes at each offset as a number, the first of them lowest."""
-        return self.at(offsets, 8).view(WORD)
-
-
-class Values(msgspec.Struct, eq=False):
-    """The values of a key in all rows.
-
-    Attributes:
-        page: the bytes that they are in.
-        starts: the offsets at which they start, in ascending order.
-        stops: the offsets after them.
-        widths: the length of each.
-        narrowest: the smallest of them.
-        widest: the largest of them.
-    """
-
-    page: PageBytes
-    starts: Integers
-    stops: Integers
-    widths: Integers
-    narrowest: int
-    widest: int
-
-    @property
-    def width(self) -> int | None:
-        """The length of all values, or None if they differ."""
-        return self.widest if self.narrowest == self.widest else None
-
-    def equally_long_texts(self) -> tuple[pa.StringArray, bytes]:
-        """The values, which are all `width` bytes long, as texts; and their characters, which are not checked."""
-        joined = self.page.at(self.starts, self.widest).tobytes()
-        offsets = np.arange(0, len(joined) + 1, self.widest, dtype=np.int32)
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(joined)]
-        return pa.Array.from_buffers(pa.string(), len(self.starts), buffers), joined
 
 
 def read_column(kind: ColumnKind, values: Values) -> pa.Array | None:
@@ -140,8 +78,11 @@ def clock_seconds(words: Words) -> Integers | None:
     if hours.max() > _LAST_HOUR:
         return None
     hours *= 3600
-    hours += (numbers >> 24 & 0xFF) * 60
-    hours += numbers >> 48 & 0xFF
+    numbers >>= 24
+    hours += (numbers & 0xFF) * 60
+    numbers >>= 24
+    numbers &= 0xFF
+    hours += numbers
     return hours.view(np.int64)
 
 
@@ -152,24 +93,19 @@ def int64_array(integers: Integers | None) -> pa.Int64Array | None:
     return pa.Array.from_buffers(pa.int64(), len(integers), [None, pa.py_buffer(integers)])
 
 
-def _is_any_above(digits: Words, above: int) -> bool:
-    return bool((((digits + above) | digits) & _HIGH_BITS).any())
+def _is_any_above(digits: Words, above: Words) -> bool:
+    marked = digits + above
+    marked |= digits
+    return bool(np.bitwise_or.reduce(marked) & HIGHEST_BITS)
 
 
 def _read_integers(values: Values) -> Integers | None:
-    if values.narrowest < 1 or values.widest > _MAX_DIGITS or values.starts[0] < _BYTES_BEFORE:
-        return None
-    starts_with_zero = values.page.at(values.starts, 1).view(np.uint8) == ord("0")
-    if (starts_with_zero & (values.widths > 1)).any():
+    narrowest, widest = values.extent()
+    if narrowest < 1 or widest > _MAX_DIGITS:
         return None
     total: Any = 0
-    for digits_after in range(0, values.widest, 8):
-        digits = values.page.words_at(values.stops - (8 + digits_after)) ^ _ZEROS
-        if digits_after + 8 > values.narrowest:
-            # What precedes the value is no digit of it.
-            bits = np.maximum(8 * (digits_after + 8 - values.widths), 0).view(np.uint64)
-            digits >>= bits
-            digits <<= bits
+    for digits_after in range(0, widest, 8):
+        digits = _eight_digits(values, digits_after)
         if _is_any_above(digits, _ABOVE_NINE):
             return None
         # Neighbours are joined: to numbers of two digits, and these to one of eight.
@@ -183,29 +119,49 @@ def _read_integers(values: Values) -> Integers | None:
         number += pairs
         number >>= 32
         total = number if digits_after == 0 else total + number * 10**digits_after
+    if (total < _SMALLEST[values.widths]).any():
+        return None
     integers: Integers = total.view(np.int64)
     return integers
 
 
+def _eight_digits(values: Values, digits_after: int) -> Words:
+    """Eight digits of each number, of which so many others follow; where it has fewer, there are zeros before them."""
+    end = WORD_BYTES + digits_after
+    widths, (narrowest, widest) = values.widths, values.extent()
+    if isinstance(widths, int) and end <= widths:
+        return values.words_at(widths - end) ^ _ZEROS
+    if isinstance(widths, int):
+        return (values.words_at(0) ^ _ZEROS) << np.uint64(8 * (end - widths))
+    if widest <= WORD_BYTES:
+        return (values.words_at(0) ^ _ZEROS) << (8 * (end - widths)).view(np.uint64)
+    digits = values.page.at(values.stops - end, WORD_BYTES).view(WORD) ^ _ZEROS
+    if end > narrowest:
+        # What precedes the value is no digit of it.
+        bits = np.maximum(8 * (end - widths), 0).view(np.uint64)
+        digits >>= bits
+        digits <<= bits
+    return digits
+
+
 def _read_durations(values: Values) -> Integers | None:
-    return clock_seconds(values.page.words_at(values.starts)) if values.width == CLOCK_LENGTH else None
+    return clock_seconds(values.words_at(0)) if values.have_width(CLOCK_LENGTH) else None
 
 
 def _read_local_times(values: Values) -> Integers | None:
     """Dates that are written `YYYY-MM-DD HH:MM:SS`. Most rows have the day of the row before, so few days are read."""
-    if values.width != _DATE_LENGTH:
+    if not values.have_width(_DATE_LENGTH):
         return None
-    words_at, starts = values.page.words_at, values.starts
-    seconds = clock_seconds(words_at(starts + 11))
+    seconds = clock_seconds(values.words_at(11))
     if seconds is None:
         return None
-    first_part, last_part = words_at(starts), words_at(starts + 3)
+    first_part, last_part = values.words_at(0), values.words_at(3)
     is_other_day = (first_part[1:] != first_part[:-1]) | (last_part[1:] != last_part[:-1])
     changes = np.flatnonzero(is_other_day) + 1
     if len(changes) > max(_FEW_DAYS, _MAX_DAYS_SHARE * len(seconds)):
         return None
     firsts = np.concatenate(([0], changes, [len(seconds)]))
-    texts = values.page.at(starts[firsts[:-1]], _DAY_LENGTH).tobytes()
+    texts = values.at(0, _DAY_LENGTH)[firsts[:-1]].tobytes()
     days = [_day_start(texts[index : index + _DAY_LENGTH]) for index in range(0, len(texts), _DAY_LENGTH)]
     if None in days:
         return None
@@ -226,8 +182,9 @@ def _day_start(text: bytes) -> int | None:
 
 
 def _read_booleans(values: Values) -> npt.NDArray[np.bool_] | None:
-    first_four = values.page.at(values.starts, 4).view("<u4")
-    is_true = (first_four == _TRUE) & (values.widths == len("TRUE"))
-    is_false = (first_four == _FALS) & (values.widths == len("FALSE"))
-    is_false &= values.page.at(values.starts + 4, 1).view(np.uint8) == _LAST_OF_FALSE
+    widths = values.widths
+    first_four = values.at(0, 4).view("<u4")
+    is_true = (first_four == _TRUE) & (widths == len("TRUE"))
+    is_false = (first_four == _FALS) & (widths == len("FALSE"))
+    is_false &= values.at(4, 1).view(np.uint8) == _LAST_OF_FALSE
     return is_true if (is_true | is_false).all() else None

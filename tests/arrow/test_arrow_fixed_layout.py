@@ -35,9 +35,15 @@ CONVERTER = converter_of(FLAT)
 START = '"call_start": "2024-02-26 04:39:59"'
 
 
-def decode(body):
-    """The columns of a page with flat fields, by the fixed-layout decoder only; None if it does not support the page."""
-    decoded = FixedLayoutDecoder(CONVERTER).decode([body])
+def decode(body, before=None):
+    """The columns of a page with flat fields, by the fixed-layout decoder only; None if it does not support the page.
+
+    With `before`, the decoder has decoded this page first.
+    """
+    decoder = FixedLayoutDecoder(CONVERTER)
+    if before is not None:
+        assert decoder.decode([before]) is not None
+    decoded = decoder.decode([body])
     return None if decoded is None else decoded[0].batch
 
 
@@ -160,7 +166,7 @@ def test_rows_that_only_look_alike_are_read_as_records_are(name):
 
 @pytest.mark.parametrize("texts", [("a, b", ",,"), ("}, {", "{"), ("[", "]")], ids=str)
 def test_texts_may_contain_commas_and_braces(texts):
-    """Given texts with commas, when read, then quotes are the delimiter and the decoder supports the page."""
+    """Given texts with commas and braces, when read, then the decoder supports the page."""
     assert decode(rows_of_texts(*texts)).column("node_id").to_pylist() == list(texts)
     assert decode(b" " + rows_of_texts(*texts) + b"\n ") is not None
 
@@ -181,11 +187,12 @@ def rows_of_texts(*texts):
     length=st.integers(0, 12),
     inserted=st.binary(max_size=3)
     | st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b"\n", b"0", b"-", b" "]),
+    is_second=st.booleans(),
 )
-def test_damaged_bytes_are_read_as_json_or_refused(page, position, length, inserted):
+def test_damaged_bytes_are_read_as_json_or_refused(page, position, length, inserted, is_second):
     """Given a page with some bytes replaced, when read, then the columns are those of JSON, or there are none."""
     damaged = page[:position] + inserted + page[position + length :]
-    batch = decode(damaged)
+    batch = decode(damaged, page if is_second else None)
     if batch is not None:
         rows = json.loads(damaged.decode("utf-8-sig"))
         assert batch.num_rows == len(rows)
@@ -222,6 +229,25 @@ def test_texts_full_of_punctuation_are_read_as_records_are(rows, odd, separators
         rows[-1] = {**rows[-1], odd[0]: odd[1]}
     page = page_of(json.dumps(rows, ensure_ascii=False, separators=separators).encode())
     check_equal_to_records(page, FLAT, on_error="skip")
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_every_row_has_the_keys_of_the_page_before(row):
+    """Given a page that was decoded, when a key of any row of the next one has another name, then that is not decoded."""
+    page = rows_of_texts("a", "b", "c")
+    parts = page.split(b'{"id"')
+    assert decode(b'{"id"'.join(parts[: row + 1]) + b'{"ix"' + b'{"id"'.join(parts[row + 1 :]), page) is None
+
+
+def test_texts_and_numbers_may_be_longer_than_on_the_page_before():
+    """Given a page, when texts and numbers of the next one have other lengths, then they are read, whatever their lengths."""
+    texts = ["", "a" * 7, "b" * 8, "c" * 9, "d" * 71, "e" * 72, "f" * 73, "g" * 3000, "h}"]
+    batch = decode(rows_of_texts(*texts), rows_of_texts("a", "b"))
+    assert batch.column("node_id").to_pylist() == texts
+    rows = [{"id": 10**digits, "call_start": "2024-02-26 04:39:59"} for digits in range(18)]
+    batch = decode(json.dumps(rows).encode(), json.dumps(rows[:1]).encode())
+    assert batch.column("id").to_pylist() == [10**digits for digits in range(18)]
+    assert decode(rows_of_texts("a" * 20_000), rows_of_texts("a", "b")) is None
 
 
 def test_an_empty_page_does_not_slow_down_the_next():
