@@ -36,9 +36,9 @@ EXIT_CODES: Final = {
 
 #: What our dependencies import if it is installed, and this process never uses: httpx's own command line with rich and
 #: pygments, and other event loops, for httpcore and tenacity, which take 50 ms each; cloudpickle and pyarrow's own stores (those
-#: of the extra `remote` are of fsspec), which take 10 ms together.
+#: of the extra `remote` are of fsspec), which take 10 ms together. socksio is imported for a SOCKS proxy, see `options.Account`.
 _UNUSED_MODULES: Final = (
-    *("httpx._main", "trio", "tornado", "cloudpickle"),
+    *("httpx._main", "trio", "tornado", "cloudpickle", "socksio"),
     *("pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs"),
 )
 #: New objects that may form cycles, after which the garbage collector runs: more than are imported, which all stay.
@@ -55,6 +55,9 @@ def main() -> None:
     atexit.register(_end_process, status)  # the first to be registered is the last to run
     # numpy starts a thread for each core when it is imported; nothing here multiplies matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if hasattr(sys, "setdlopenflags"):
+        # Functions of libraries are looked up when they are called: of those of numpy and pyarrow, few are.
+        sys.setdlopenflags(os.RTLD_LAZY)
     for name in _UNUSED_MODULES:
         # None makes its import fail.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the documentation of `sys.modules` says

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -116,6 +117,9 @@ class Account(msgspec.Struct, frozen=True):
         """
         from iovox_async.client import AsyncInsights  # a slow import, and `--help` does not need it
 
+        # `cli.main` has blocked it; httpcore imports it again for the first connection through a SOCKS proxy.
+        if sys.modules.get("socksio", self) is None:
+            del sys.modules["socksio"]
         return AsyncInsights(**self.arguments, **arguments)
 
     def resolve(self, typed: TypedRange, *, echo: bool = True) -> tuple[datetime | None, datetime | None]:

@@ -196,3 +196,10 @@ def test_no_drawing_of_a_profile_or_an_account_shows_its_key():
         "Profile(name='uk')",
         "Account(profile='uk')",
     ]
+
+
+def test_a_client_may_use_a_socks_proxy(monkeypatch):
+    """Given that socksio is blocked, as by the start of the command, when a client is made, then it can be imported."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    Account({"username": USERNAME, "secure_key": KEY, "proxy": "socks5://127.0.0.1:9"}).client()
+    assert sys.modules.get("socksio", "not imported yet") is not None
