@@ -222,9 +222,11 @@ class DeltaDirectory:
             ids = self._table.read_day(entry.partition, ["id"])
         return sum((ArrowChunk(batch).ids() for batch in ids.to_batches()), IdChecksum())
 
-    def drop_before(self, stop: datetime) -> None:
-        """Deletes the days that ended before a time; they are not read again."""
+    def drop_before(self, stop: datetime, unread: Collection[object]) -> None:
+        """Deletes the days that ended before a time; neither they nor the unread ones are read by a later run."""
         day = str(stop.date())
+        if unread and not self._exists:
+            self._prepare_table()
         if self._exists and self._table.properties.get(DROPPED_BEFORE, "") < day:
             self._table.set_properties({DROPPED_BEFORE: day})
         if any(name < day for name in self.storage.days):

@@ -20,20 +20,22 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
 from .._wording import Wording
 from ..errors import BackfillError, BackfillMismatchError, ManifestCorruptedError
 from ._chunks import IdChecksum
-from ._manifest import MANIFEST, Manifest, ManifestEntry
+from ._manifest import MANIFEST, Manifest, ManifestEntry, dropped_entry
+from ._partitions import partitions_in
 from ._storage import STATE_FOLDER, TEMPORARY_SUFFIX
 from .report import PartitionChanges
 
 if TYPE_CHECKING:
     from ._job import Job
     from ._locks import Lock
+    from ._partitions import Partitioning, PartitionRange
     from ._storage import AtomicFile, Storage
 
 logger: logging.Logger = logging.getLogger("iovox_async")
@@ -253,21 +255,24 @@ class BackfillDirectory:
         """The partitions of the directory, without those whose files were deleted."""
         return [entry for name, entry in self.manifest.entries.items() if name not in self.deleted]
 
-    def drop_before(self, time: datetime) -> None:
-        """Removes the files of partitions that ended before a time; they are not read again."""
-        entries = self.manifest.entries
+    def drop_before(self, time: datetime, unread: Iterable[PartitionRange]) -> None:
+        """Removes the files of partitions that ended before a time; neither they nor the unread ones are read by a later run."""
+        entries, partitioning = self.manifest.entries, cast("Partitioning", self._job.partition)
         with self._write_mutex:
-            dropped = {
-                name: msgspec.structs.replace(
-                    entry, file=None, bytes=0, sha256="", rows=0, final=True, dropped=True
-                )
-                for name, entry in entries.items()
-                if not entry.dropped and entry.stop <= time
+            held = [entry for entry in entries.values() if not entry.dropped]
+            ended = {
+                part.name: part
+                for entry in held
+                for part in partitions_in(entry.start, entry.stop, partitioning)
             }
-            if dropped:
-                self._obsolete_files |= {path for name in dropped if (path := entries[name].file)}
-                entries.update(dropped)
-                self.deleted |= dropped.keys()
+            ended = {name: part for name, part in ended.items() if part.stop <= time}
+            ended |= {part.name: part for part in unread if part.name not in entries}
+            if ended:
+                self._obsolete_files |= {
+                    entry.file for entry in held if entry.file and entry.partition in ended
+                }
+                entries.update((name, dropped_entry(part, entries.get(name))) for name, part in ended.items())
+                self.deleted |= ended.keys()
                 self._write_entries()
 
     def finish(self, report: bytes, *, done: bool) -> None:  # noqa: ARG002 - every run has a report

@@ -76,6 +76,22 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
         return PartitionRange(self.partition, self.start, self.stop)
 
 
+def dropped_entry(part: PartitionRange, entry: ManifestEntry | None) -> ManifestEntry:
+    """The entry of a partition that is dropped, as a whole, so that no part of it is read again."""
+    entry = entry or ManifestEntry(partition=part.name, start=part.start, stop=part.stop, final=True)
+    return msgspec.structs.replace(
+        entry,
+        start=part.start,
+        stop=part.stop,
+        final=True,
+        dropped=True,
+        rows=0,
+        file=None,
+        bytes=0,
+        sha256="",
+    )
+
+
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
     backfill: int
     job: Job

@@ -322,13 +322,13 @@ class Backfill:
         ranges = partitions_to_read(
             plan.start, plan.stop, partitioning, entries, [*again, *directory.damaged]
         )
-        dropped = {part.name for part in whole if drop_before is not None and part.stop <= drop_before}
+        dropped = {part.name: part for part in whole if drop_before is not None and part.stop <= drop_before}
         ranges = [part for part in ranges if part.name not in dropped]
         names = {part.name for part in ranges}
         self._counters.partitions_skipped = sum(part.name not in names for part in whole)
         await self._read(directory, plan, ranges)
         if drop_before is not None:
-            await run_in_thread(partial(directory.drop_before, drop_before))
+            await run_in_thread(partial(directory.drop_before, drop_before, dropped.values()))
 
     async def _compare_with_endpoint(self, directory: Directory, plan: _Plan) -> None:
         entries = directory.manifest.entries

@@ -33,7 +33,17 @@ class TestDropBefore:
         """Given a new directory and drop_before, the days before are not read."""
         report = await job().run(drop_before=datetime(2024, 1, 9))
         assert report.partitions == 2
+        assert (await job().run()).requests == 0
         assert ids_in(out) == sandbox.ids("2024-01-09")
+
+    async def test_partition_that_was_read_in_part_is_dropped_as_a_whole(self, job, sandbox, out):
+        """Given a month of which the first days were read, drop_before within it keeps it, and after it drops it for good."""
+        first = job(attrs.evolve(QUERY, end_date="2024-01-03 12:00"), partition="month")
+        await first.run(drop_before=date(2024, 1, 20))
+        assert ids_in(out) == sandbox.ids(end="2024-01-03 12:00")
+        await first.run(drop_before=date(2024, 2, 1))
+        assert (await job(partition="month").run()).requests == 0
+        assert ids_in(out) == []
 
     @pytest.mark.slow
     async def test_everything_may_be_dropped(self, job, out):

@@ -260,6 +260,12 @@ class TestState:
         assert (await delta().verify()).verified == 6
         assert ids_in_table(out) == kept
 
+    async def test_days_dropped_before_there_is_a_table_stay_away(self, delta, out):
+        """Given a new table and drop_before after the range, then no later run reads the range."""
+        await delta().run(drop_before=date(2025, 1, 1))
+        assert (await delta().run()).requests == 0
+        assert ids_in_table(out) == []
+
     def test_days_written_at_a_time_are_staged_in_one_folder(self, out, monkeypatch):
         """Given two threads that stage their first files at the same time, both files are in the folder that is kept."""
         both_are_here = threading.Barrier(2)
