@@ -19,6 +19,7 @@ from .._config import (
 from .._http.budgets import PageBudget
 from .._http.connections import Connections
 from .._http.headers import check_headers
+from .._http.slots import SlotQueue
 from .._http.tasks import TaskSupervisor
 from .._http.throttle import RequestThrottle
 from .._http.throttle_view import ThrottleView
@@ -97,6 +98,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     time: AccountTime
     runtime: Runtime
     is_view: bool = False
+    slots: SlotQueue = msgspec.field(default_factory=SlotQueue)
     _estimators: dict[tuple[Field, ...], PageSizeEstimator] = msgspec.field(default_factory=dict)
 
     def page_sizes(self, fields: tuple[Field, ...]) -> PageSizeEstimator:
@@ -124,7 +126,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
         async def send() -> RawPage:
             holder = object()
-            await self.throttle.acquire(holder)
+            await self.slots.acquire(self.throttle, holder, owner=holder)
             try:
                 page = await self.throttle.run(attempt, self.retry, on_retry=telemetry.retry_scheduled)
             finally:

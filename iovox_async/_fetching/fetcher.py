@@ -206,7 +206,7 @@ class PageFetcher:
                     holder = object()
                     await take_turn(REQUESTING)
                     try:
-                        await self._throttle.acquire(holder)
+                        await self._connection.slots.acquire(self._throttle, holder, owner=self)
                     except RequestError as error:
                         # The account was refused a moment ago. Not raised: the task group would wrap it.
                         self._fail(error)
@@ -231,9 +231,12 @@ class PageFetcher:
         return self._error is None and self.plan.can_request(ahead=ahead)
 
     async def _wait_for_room(self, request: PageRequest, latest: float) -> bool:
-        """Waits before a part of a page is received, until the reader needs it or has nothing else; returns whether it needs it."""
+        """Waits before a part of a page is received, until the reader needs it or has nothing else, or others wait for the slot.
+
+        Returns whether the reader needs it.
+        """
         while not (is_next := self.plan.is_next(request)) and not self._waiting.has_room(self._may_receive):
-            if self._loop.time() >= latest:
+            if self._connection.slots.has_others(self, self._may_receive) or self._loop.time() >= latest:
                 break
             self._may_receive.clear()
             with anyio.move_on_after(latest - self._loop.time()):

@@ -65,3 +65,28 @@ async def test_pages_are_received_in_any_case_before_a_server_may_lose_patience(
 
         # then all pages in flight are received
         await until(lambda: calls.stats.buffered_pages > 3)
+
+
+@pytest.mark.parametrize("concurrency", [None, 3])
+async def test_pages_are_received_while_another_request_waits_for_their_slots(
+    served, monkeypatch, concurrency
+):
+    # given a stream whose reader is busy, and whose pages wait in the network, so that their requests hold all slots
+    monkeypatch.setattr(fetcher, "WAITING_BYTES", 5_000)
+    monkeypatch.setattr(fetcher, "UNREAD_SECONDS", 60.0)
+    sandbox, url = served
+    async with AsyncInsights("demo", "demo-key", base_url=url, page_size=PAGE_ROWS, concurrency=4) as session:
+        insights = session if concurrency is None else session.with_options(concurrency=concurrency)
+        async with insights.stream(START, END) as calls:
+            first = await anext(aiter(calls))
+            await until(
+                lambda: calls.stats.buffered_pages >= 2 and calls.stats.in_flight == (concurrency or 4)
+            )
+
+            # when it makes a request of a call
+            async with asyncio.timeout(20):
+                (call,) = await insights.get(first.id)
+
+            # then that does not wait for the reader, and all calls come
+            assert call.id == first.id
+            assert 1 + len([call async for call in calls]) == len(sandbox.ids())
