@@ -257,7 +257,7 @@ def _read_columns(
         rows = len(texts) // len(others)
         for number, key in enumerate(others):
             columns[key] = texts.slice(number * rows, rows)
-    _check_characters(b"".join(characters), page.data)
+    _check_characters(characters, page.data)
     for key, is_text in layout.values:
         if not is_text and columns[key].type == pa.string():
             columns[key] = _integers(columns[key])
@@ -275,13 +275,14 @@ def _copy_slices(memory: memoryview, values: Sequence[Values]) -> pa.StringArray
     return take(items, np.arange(0, offsets.size, 2, dtype=np.int32))
 
 
-def _check_characters(characters: bytes, data: memoryview) -> None:
+def _check_characters(texts: Sequence[bytes], data: memoryview) -> None:
     """Step 3 of the proof, for the characters of all texts."""
-    if b'"' in characters or b"\\" in characters:
-        raise UnsupportedByFastPath
-    if characters and np.frombuffer(characters, np.uint8).min() < _BLANK:
-        raise UnsupportedByFastPath
-    if not characters.isascii():
+    for characters in texts:
+        if b'"' in characters or b"\\" in characters:
+            raise UnsupportedByFastPath
+        if characters and np.frombuffer(characters, np.uint8).min() < _BLANK:
+            raise UnsupportedByFastPath
+    if not all(characters.isascii() for characters in texts):
         check_utf8(bytes(data))
 
 

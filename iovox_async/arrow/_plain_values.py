@@ -78,10 +78,10 @@ def clock_seconds(words: Words) -> Integers | None:
     if hours.max() > _LAST_HOUR:
         return None
     hours *= 3600
-    numbers >>= 24
-    hours += (numbers & 0xFF) * 60
-    numbers >>= 24
-    numbers &= 0xFF
+    # The minutes are three bytes further, and the seconds six: so both are added up in the highest two bytes.
+    numbers &= 0x00FF0000FF000000
+    numbers *= (60 << 24) + 1
+    numbers >>= 48
     hours += numbers
     return hours.view(np.int64)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Eight bytes, the first of them lowest.
 WORD: Final = np.dtype("<u8")
 WORD_BYTES: Final = 8
+#: Bytes that are copied of a value whose end is searched for, so that the ends of short ones are found there.
+_COPIED_BYTES: Final = 2 * WORD_BYTES
 #: Bytes that are searched at a time for the ends of rows.
 FLAGS: Final = 1 << 18
 #: Bytes before and after the rows that may be read with them, and the longest text.
@@ -78,7 +80,7 @@ class Values(msgspec.Struct, eq=False):
     Attributes:
         page: the bytes that they are in.
         bases: an offset in the page for each row, from which all its values have the same distance.
-        copies: the bytes from there on: at least the value, if it has a fixed width, and `WORD_BYTES` more.
+        copies: the bytes from there on: at least the value, if it has a fixed width, and `WORD_BYTES` more at least.
         offset: that distance.
         fixed_width: the length of all values, if it is known; otherwise None.
         lengths: the length of each value, if it is not.
@@ -213,7 +215,7 @@ def find_values(
     while (first := len(values)) < len(literals):
         offsets, size = _stretch(literals[first:], widths[first:])
         next_value = first + len(offsets)
-        copies = page.at(bases, size + WORD_BYTES)
+        copies = page.at(bases, size + _COPIED_BYTES)
         equal = _count_equal(copies, literals[first:next_value], offsets)
         is_end = next_value == len(literals) and widths[-1] is not None
         next_bases = bases + size
@@ -260,11 +262,18 @@ def _count_equal(copies: Slices, literals: Sequence[bytes], offsets: Sequence[in
 
 def _lengths(page: PageBytes, starts: Integers, copies: Slices, offset: int, end: int) -> Integers:
     """How many bytes there are from each start to the next byte `end`; the first of them are in `copies` at the offset."""
-    words = _part_of(copies, offset, WORD_BYTES).view(WORD) ^ (np.uint64(end) * _LOWEST_BITS)
-    # The highest bit of the first byte that was `end`, and perhaps of others after it.
-    lengths = _bytes_before((words - _LOWEST_BITS) & ~words & HIGHEST_BITS)
-    rows = (lengths == WORD_BYTES).nonzero()[0]
-    distance, window = WORD_BYTES, _WINDOW
+    pattern = np.uint64(end) * _LOWEST_BITS
+    lengths = np.zeros(len(starts), np.int64)
+    for distance in range(0, _COPIED_BYTES, WORD_BYTES):
+        words = _part_of(copies, offset + distance, WORD_BYTES).view(WORD) ^ pattern
+        # The highest bit of the first byte that was `end`, and perhaps of others after it.
+        more = _bytes_before((words - _LOWEST_BITS) & ~words & HIGHEST_BITS)
+        more *= lengths == distance
+        lengths += more
+        if lengths.max() < distance + WORD_BYTES:
+            return lengths
+    rows = (lengths == _COPIED_BYTES).nonzero()[0]
+    distance, window = _COPIED_BYTES, _WINDOW
     while len(rows):
         if distance + window > MARGIN:
             raise UnsupportedByFastPath
