@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from .._parsing.gzip import GzipDecoder
 from .._wording import Wording
 from ..errors import DecodeError, TransportError
+from .direct_body import DirectBody
 from .engines import describe_type
 from .turns import RECEIVING, take_turn
 
@@ -81,6 +82,11 @@ class ResponseBody:
         started = time.perf_counter()
         work(block)
         self.deadline.decoding += time.perf_counter() - started
+
+    def receive_into(self, space: Callable[[], memoryview | None]) -> None:
+        """Has blocks received right into the memory that `space` returns; if that is not possible, they are anywhere."""
+        if self._gzip is None and isinstance(self._stream, DirectBody):
+            self._stream.space = space
 
     async def take_turn(self) -> None:
         """Waits for the turn to decode a block; the wait does not count as the network's either."""

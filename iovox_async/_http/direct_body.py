@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from .sockets import AsyncioStream
 
@@ -49,7 +49,12 @@ class DirectBody:
     Args:
         connection: the connection.
         pooled: the body as the pool has it: empty.
+
+    Attributes:
+        space: returns the memory for the next block; None: it is the connection's.
     """
+
+    space: Callable[[], memoryview | None] | None = None
 
     def __init__(self, connection: AsyncioStream, pooled: Any) -> None:
         self._connection = connection
@@ -57,7 +62,7 @@ class DirectBody:
 
     async def __aiter__(self) -> AsyncIterator[memoryview]:
         while self._connection.body_left:
-            yield await self._connection.read_body()
+            yield await self._connection.read_body(None if self.space is None else self.space())
         async for _ in self._pooled:
             pass  # so that the pool sees the end of the response
 

@@ -2,7 +2,7 @@
 
 httpcore's own backend starts a timer and opens a cancel scope for each read, and stops reading from the socket between two reads.
 Here an attempt's deadline covers all its reads, bytes are taken as the event loop receives them, and the pool gets them as they are.
-A body that the pool does not get is received into memory that each connection keeps, part by part.
+A body that the pool does not get is received part by part, into memory of the connection or of whoever reads it.
 
 Invariants:
 - Exceptions are those of the package that the pool belongs to.
@@ -142,10 +142,10 @@ class AsyncioStream(asyncio.BufferedProtocol):
         self._writer: asyncio.Future[None] | None = None
         #: The next bytes are the head of a response to a GET request.
         self._expects_head = False
-        #: The length of a body that the pool does not get, and its bytes that were not read yet.
+        #: The length of a body that the pool does not get, and its bytes that were not received yet.
         self.body_length = self.body_left = 0
-        #: Memory for parts of bodies, the part being received, and what is still free of it.
-        self._memory = self._part = self._free = _NOTHING
+        #: Memory for parts of bodies, and what is free of the part that is being received.
+        self._memory = self._free = _NOTHING
 
     # Called by asyncio.
 
@@ -158,17 +158,22 @@ class AsyncioStream(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._free:
             self._free = self._free[nbytes:]
+            self.body_left -= nbytes
             if self._free:
                 return
-            is_enough = len(self._part) < self.body_left
+            is_enough = self.body_left > 0
         else:
             self._received.append(bytes(self._scratch[:nbytes]))
             self._waiting += nbytes
             is_enough = self._waiting > _MAX_WAITING
-        if is_enough and not self._is_paused:
+        if is_enough:
+            self._pause()
+        _wake(self._reader)
+
+    def _pause(self) -> None:
+        if not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
-        _wake(self._reader)
 
     def eof_received(self) -> None:
         self._end(None)
@@ -198,42 +203,54 @@ class AsyncioStream(asyncio.BufferedProtocol):
             self._expects_head = False
             head, rest, self.body_length = without_body(data)
             if self.body_length:
-                self._received.insert(0, rest)
-                self._waiting += len(rest)
+                self._put_back(rest)
                 self.body_left = self.body_length
-                self._receive_part()
+                if len(rest) < self.body_length:
+                    self._pause()  # until there is memory for it
                 return head
         return data
 
-    async def read_body(self) -> memoryview:
-        """Returns the next part of a body that the pool does not get; it is valid until the next call."""
-        if not self._part:
-            self._receive_part()
-        while self._free:
-            if not await self._wait():
-                received = self.body_length - self.body_left + len(self._part) - len(self._free)
-                raise self._package.RemoteProtocolError(
-                    "peer closed connection without sending complete message body "
-                    f"(received {received} bytes, expected {self.body_length})"
-                )
-        part, self._part = self._part, _NOTHING
-        self.body_left -= len(part)
+    async def read_body(self, space: memoryview | None = None) -> memoryview:
+        """Receives the next part of a body that the pool does not get.
+
+        Args:
+            space: the memory for it, which is filled unless the body ends; None: memory of the connection, valid until the next call.
+        """
+        if space is None:
+            size = min(self.body_left, _PART_BYTES)
+            if size > len(self._memory):
+                self._memory = memoryview(bytearray(size))
+            space = self._memory[:size]
+        else:
+            self._memory = _NOTHING  # that of the connection would only add to it
+        part = self._free = space[: self.body_left]
+        try:
+            self._take_part()
+            while self._free:
+                if not await self._wait():
+                    received = self.body_length - self.body_left
+                    raise self._package.RemoteProtocolError(
+                        "peer closed connection without sending complete message body "
+                        f"(received {received} bytes, expected {self.body_length})"
+                    )
+        finally:
+            self._free = _NOTHING
         return part
 
-    def _receive_part(self) -> None:
-        """Receives the next part of the body, beginning with the bytes that wait."""
-        size = min(self.body_left, _PART_BYTES)
-        if size > len(self._memory):
-            self._memory = memoryview(bytearray(size))
-        self._part = self._free = self._memory[:size]
+    def _take_part(self) -> None:
+        """Copies the bytes that wait to the free memory, and lets more be received."""
         waiting = memoryview(self._take())
-        count = min(len(waiting), size)
+        count = min(len(waiting), len(self._free))
         self._free[:count] = waiting[:count]
         self._free = self._free[count:]
-        if count < len(waiting):
-            # After the last part, these are no bytes of the body: the pool does not use a connection again that is readable.
-            self._received.append(bytes(waiting[count:]))
-            self._waiting = len(waiting) - count
+        self.body_left -= count
+        # Bytes after the body stay: the pool does not use a connection again that is readable.
+        self._put_back(bytes(waiting[count:]))
+
+    def _put_back(self, data: bytes) -> None:
+        if data:
+            self._received.insert(0, data)
+            self._waiting += len(data)
 
     async def _receive(self) -> bytes:
         while not self._received:
@@ -267,7 +284,6 @@ class AsyncioStream(asyncio.BufferedProtocol):
         if buffer:
             self._expects_head = buffer.startswith(b"GET ")
             self.body_length = self.body_left = 0
-            self._part = self._free = _NOTHING
             self._transport.write(buffer)
         while not self._may_write:
             self._writer = self._loop.create_future()
@@ -323,7 +339,7 @@ class AsyncioStream(asyncio.BufferedProtocol):
         """Returns a property of the connection."""
         if info == "is_readable":
             # The pool reads it of each idle connection: one that is readable has been closed by the server.
-            return self._is_closed or self._ended or bool(self._received)
+            return self._is_closed or self._ended or bool(self._received or self.body_left)
         return self._transport.get_extra_info(
             {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
         )

@@ -268,6 +268,7 @@ class Endpoint:
             problem = f"the page has the encoding {self._mask(encoding)[:40]!r}, but only gzip was accepted"
             raise RetryableFailure(DecodeError(problem), max_attempts=1)
         builder = new_page()
+        body.receive_into(builder.space)
         try:
             async with contextlib.aclosing(body.joined_blocks()) as blocks:
                 async for block in blocks:

@@ -159,6 +159,9 @@ class RawPage(msgspec.Struct, eq=False, weakref=True):
 class PageBuilder(Protocol):
     """Builds one page from the body of a response."""
 
+    def space(self) -> memoryview | None:
+        """Memory that may be used for the next bytes of the body, or None if any will do."""
+
     def feed(self, data: bytes | memoryview) -> None:
         """Adds the next bytes of the body, decompressed. Their memory is used again afterwards."""
 

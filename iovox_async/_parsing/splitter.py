@@ -99,6 +99,9 @@ class PageSplitter(msgspec.Struct):
     #: Matches the end of a record and the beginning of the next.
     _boundary: re.Pattern[bytes] = _NO_MATCH
 
+    def space(self) -> None:
+        """None: bytes are copied into segments, wherever they are."""
+
     def feed(self, data: bytes | memoryview) -> None:
         """Adds the next bytes; splits off a segment when enough are buffered."""
         self.size += len(data)

@@ -27,6 +27,7 @@ from ._from_json import JsonColumnDecoder
 from ._from_records import RecordColumns
 from ._kernels import MEMORY_POOL
 from ._late_pages import PAGE_BYTES
+from ._row_buffer import RowBuffer
 from ._timezones import from_microseconds
 from .schema import column_names, in_schema_order, schema_of
 
@@ -64,9 +65,8 @@ class ColumnPageBuilder:
 
     def __init__(self, decoder: FixedLayoutDecoder) -> None:
         self._decoder = decoder
-        #: Bytes that are not decoded yet, and their number.
-        self._parts: list[bytes] = []
-        self._buffered = 0
+        #: The bytes that are not decoded yet.
+        self._buffer = RowBuffer(ARRIVING_BYTES)
         self._size = 0
         self._segments: list[Segment] = []
         #: The sort keys of all rows; the starts of each segment are in microseconds.
@@ -80,16 +80,22 @@ class ColumnPageBuilder:
         #: Takes the remaining bytes, once there are other rows.
         self._splitter: PageSplitter | None = None
 
+    def space(self) -> memoryview | None:
+        """Where the next bytes are decoded."""
+        return self._buffer.space
+
     def feed(self, data: bytes | memoryview) -> None:
         """Adds the next bytes; decodes a block when enough are buffered."""
         self._size += len(data)
+        view = memoryview(data)
+        while view and self._splitter is None:
+            count = self._buffer.room
+            self._buffer.add(view[:count])
+            view = view[count:]
+            if not self._buffer.room:
+                self._decode(last=False)
         if self._splitter is not None:
-            self._splitter.feed(data)
-            return
-        self._parts.append(bytes(data))
-        self._buffered += len(data)
-        if self._buffered >= ARRIVING_BYTES:
-            self._decode(last=False)
+            self._splitter.feed(view)
 
     async def finish(self, wire_bytes: int) -> RawPage:
         """The same as `build`, for the protocol `PageBuilder`."""
@@ -119,16 +125,15 @@ class ColumnPageBuilder:
         return AscendingStarts(starts) if self._is_ascending else starts.view("M8[us]").tolist()
 
     def _decode(self, *, last: bool) -> None:
-        first, parts = not self._segments, self._parts
-        decoded = self._decoder.decode(parts, first=first, last=last)
-        if decoded is None:
+        first = not self._segments
+        columns = self._decoder.decode(self._buffer, first=first, last=last)
+        if columns is None:
             self._splitter = PageSplitter()
-            for data in parts if first else (b"[", *parts):
-                self._splitter.feed(data)
-            self._parts = []
+            if not first:
+                self._splitter.feed(b"[")
+            self._splitter.feed(self._buffer.data)
+            self._buffer = RowBuffer(0)
             return
-        columns, rest = decoded
-        self._parts, self._buffered = [rest], len(rest)
         batch = columns.batch
         self._segments.append(ColumnSegment(b"", batch.num_rows, columns))
         start_keys, ids = (int_values(batch.column(name)) for name in SORT_KEYS)

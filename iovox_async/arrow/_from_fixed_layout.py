@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from .._parsing.compiled import UnsupportedByFastPath
 from ..models import Call
-from ._arrays import MAX_BYTES, ReusableBuffer, text_buffers
+from ._arrays import MAX_BYTES, text_buffers
 from ._columns import FAST_PATH_ERRORS, ColumnConverter, Columns
 from ._from_json import check_utf8
 from ._kernels import cast, take
@@ -35,6 +35,7 @@ from ._row_values import FLAGS, MARGIN, PageBytes, find_values, row_bounds, with
 from .schema import ColumnType, column_types
 
 if TYPE_CHECKING:
+    from ._row_buffer import RowBuffer
     from ._row_values import Values
 
 _MEMBER: Final = re.compile(rb'\s*"([^"]*)"\s*:\s*(?:"([^"]*)"|(-?\d+))\s*([,}])')
@@ -84,49 +85,49 @@ class FixedLayoutDecoder:
         )
         self._types = types
         self._converter = converter
-        self._buffer = ReusableBuffer()
         self._flags = np.empty(FLAGS, np.bool_)
         #: The layout of the latest rows.
         self._layout: RowLayout | None = None
         self._pages_to_skip = 0
         self._last_skipped = 0
 
-    def decode(
-        self, parts: Sequence[bytes], *, first: bool = True, last: bool = True
-    ) -> tuple[Columns, bytes] | None:
-        """The columns of a block of a page, and the bytes of its incomplete last row; None if its rows are not written alike.
+    def decode(self, rows: RowBuffer, *, first: bool = True, last: bool = True) -> Columns | None:
+        """The columns of a block of a page; None if its rows are not written alike.
 
         Args:
-            parts: the bytes of the block, which begin with a row.
+            rows: the bytes of the block, which begin with a row; afterwards, those of its incomplete last row, or all.
             first: it is the first block of the page, so the start of the list precedes its rows.
             last: it is the last block of the page, so the end of the list follows its rows.
         """
-        if sum(map(len, parts)) < _MIN_BYTES:
+        if len(rows) < _MIN_BYTES:
             return None
         if first and self._pages_to_skip:
             self._pages_to_skip -= 1
             return None
-        for layout in self._layouts(parts, first):
+        for layout in self._layouts(rows, first):
             try:
-                json_columns, rows, rest, layout = self._split(layout, parts, first, last)  # noqa: PLW2901
-                columns = self._converter.convert(json_columns, rows)
+                json_columns, count, next_start, layout = self._split(layout, rows, first, last)  # noqa: PLW2901
+                columns = self._converter.convert(json_columns, count)
             except MemoryError:  # also one of Arrow's errors
                 raise
             except FAST_PATH_ERRORS:
                 continue
+            finally:
+                rows.restore()
+            rows.drop_before(next_start)
             self._layout = layout
             self._last_skipped = 0
-            return columns, rest
+            return columns
         if first:
             self._pages_to_skip = self._last_skipped = min(_MAX_SKIPPED, 2 * self._last_skipped + 1)
         return None
 
-    def _layouts(self, parts: Sequence[bytes], first: bool) -> Iterator[RowLayout]:
+    def _layouts(self, rows: RowBuffer, first: bool) -> Iterator[RowLayout]:
         """The layout of the latest rows, and then those of the first row of this block."""
         latest = self._layout
         if latest is not None:
             yield latest
-        start = b"".join(parts)[: 2 * MARGIN]
+        start = bytes(rows.data[: 2 * MARGIN])
         match = _LIST_START.match(start) if first else None
         template = _first_row(start[0 if match is None else match.end() :])
         layout = None if template is None else self._layout_of(*template)
@@ -153,10 +154,10 @@ class FixedLayoutDecoder:
         return RowLayout(tuple(values.items()), tuple(literals), opening, separator, tuple(widths))
 
     def _split(
-        self, layout: RowLayout, parts: Sequence[bytes], first: bool, last: bool
-    ) -> tuple[dict[str, pa.Array], int, bytes, RowLayout]:
-        """The values of all rows by their keys, the number of rows, the bytes of the incomplete last row, and the layout."""
-        page, rest = self._join(layout, parts, first, last)
+        self, layout: RowLayout, rows: RowBuffer, first: bool, last: bool
+    ) -> tuple[dict[str, pa.Array], int, int, RowLayout]:
+        """The values of all rows by their keys, the number of rows, where the incomplete last row starts, and the layout."""
+        page, next_start = _surrounded(layout, rows, first, last)
         bounds = row_bounds(page, layout.literals[0], self._flags)
         widths = [*layout.widths]
         try:
@@ -166,43 +167,31 @@ class FixedLayoutDecoder:
             widths = [*layout.widths]
             values = find_values(page, bounds, layout.literals, widths)
         columns = _read_columns(layout, page, values, self._types)
-        return columns, len(bounds) - 1, rest, msgspec.structs.replace(layout, widths=tuple(widths))
+        return columns, len(bounds) - 1, next_start, msgspec.structs.replace(layout, widths=tuple(widths))
 
-    def _join(
-        self, layout: RowLayout, parts: Sequence[bytes], first: bool, last: bool
-    ) -> tuple[PageBytes, bytes]:
-        """All rows in one buffer, and the bytes of the incomplete last row.
 
-        The end of a row precedes them and the start of one follows them, so that all rows have the same neighbours.
-        """
-        size = sum(map(len, parts))
-        if size > MAX_BYTES:
+def _surrounded(layout: RowLayout, rows: RowBuffer, first: bool, last: bool) -> tuple[PageBytes, int]:
+    """All complete rows, and where the incomplete last row starts.
+
+    The end of a row precedes them and the start of one follows them, so that all rows have the same neighbours.
+    """
+    if len(rows) > MAX_BYTES:
+        raise UnsupportedByFastPath
+    start, end = rows.start, rows.end
+    if first:
+        list_start = _LIST_START.match(rows.memory, start, end)
+        if list_start is None:
             raise UnsupportedByFastPath
-        buffer = self._buffer.get(size + 4 * MARGIN)
-        start = end = 2 * MARGIN
-        # A slice of the bytearray itself would copy the part once more.
-        view = memoryview(buffer)
-        for part in parts:
-            view[end : end + len(part)] = part
-            end += len(part)
-        if first:
-            list_start = _LIST_START.match(buffer, start, end)
-            if list_start is None:
-                raise UnsupportedByFastPath
-            start = list_start.end()
-        rest = b""
-        if last:
-            list_end = _LIST_END.search(buffer, max(start, end - MARGIN), end)
-            if list_end is None:
-                raise UnsupportedByFastPath
-            stop = list_end.start() + 1
-        else:
-            stop, next_start = _last_boundary(layout, buffer, start, end)
-            rest = bytes(memoryview(buffer)[next_start:end])
-        before, after = layout.closing + layout.separator, layout.separator + layout.opening
-        buffer[start - len(before) : start] = before
-        buffer[stop : stop + len(after)] = after
-        return PageBytes(view, start - len(before), stop + len(after)), rest
+        start = list_start.end()
+    if last:
+        list_end = _LIST_END.search(rows.memory, max(start, end - MARGIN), end)
+        if list_end is None:
+            raise UnsupportedByFastPath
+        stop, next_start = list_end.start() + 1, end
+    else:
+        stop, next_start = _last_boundary(layout, rows.memory, start, end)
+    before, after = layout.closing + layout.separator, layout.separator + layout.opening
+    return rows.surround(start, stop, before, after), next_start
 
 
 def _first_row(data: bytes) -> tuple[bytes, bytes] | None:

@@ -64,7 +64,17 @@ class _LatePageBuilder:
         self._blocks: deque[bytes] = deque()
         self._builder: PageBuilder | None = None
 
+    @property
+    def _can_decode(self) -> bool:
+        return self._pages.loaded.is_set() and not self._blocks
+
+    def space(self) -> memoryview | None:
+        return self._build().space() if self._can_decode else None
+
     def feed(self, data: bytes | memoryview) -> None:
+        if self._can_decode:
+            self._build().feed(data)
+            return
         self._blocks.append(bytes(data))
         if self._pages.loaded.is_set():
             # One new block and one that was kept, not all of them at once, so that the event loop is not blocked.

@@ -181,8 +181,9 @@ class Pausing(asyncio.Transport):
 
 
 @pytest.mark.parametrize("rest", [b"", b"more"])
+@pytest.mark.parametrize(("space", "parts"), [(None, 2), (memoryview(bytearray(300_000)), 4)])
 @pytest.mark.parametrize("lump", [1 << 22, 600_000, 8191])
-async def test_a_body_is_complete_in_whatever_lumps_it_arrives(lump, rest):
+async def test_a_body_is_complete_in_whatever_lumps_it_arrives(lump, space, parts, rest):
     """Given an event loop that gives bytes in lumps, also more than there is space for (as on Windows), a body is whole."""
     data = http_answer(BODY) + rest
     lumps = [data[start : start + lump] for start in range(0, len(data), lump)]
@@ -200,11 +201,13 @@ async def test_a_body_is_complete_in_whatever_lumps_it_arrives(lump, rest):
         stream._expects_head = True
         group.start_soon(send)
         assert (await stream.read(1)).endswith(b"\r\ncontent-length: 0\r\n\r\n")
-        parts = []
+        received = []
         while stream.body_left:
-            parts.append(bytes(await stream.read_body()))
+            part = await stream.read_body(space)
+            assert space is None or part.obj is space.obj
+            received.append(bytes(part))
             await asyncio.sleep(0)
-    assert len(parts) == 2
-    assert b"".join(parts) == BODY
+    assert len(received) == parts
+    assert b"".join(received) == BODY
     assert await stream.read(1) == rest
     assert await stream.read(1) == b""

@@ -26,6 +26,8 @@ from iovox_async._http.tls import Trust, check_verify, create_context
 
 START, END = "2024-01-01", "2024-01-10"
 ONCE = RetryPolicy(max_attempts=1)
+#: An empty page, larger than what is received at once.
+LARGE = b"[" + b" " * 1_500_000 + b"]"
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -206,8 +208,9 @@ async def test_a_client_certificate_is_taken_from_the_context(engine, bundle, au
     context = ssl.create_default_context(cafile=bundle)
     clients.issue_cert("client@company.example").configure_cert(context)
     tls = server_context(authority, client_authority=clients)
-    async with RawServer(answering(http_answer()), tls=tls) as server:
-        await request_page(server.base_url, **engine_options(engine, context))
+    async with RawServer(answering(http_answer(LARGE)), tls=tls) as server:
+        page = await request_page(server.base_url, **engine_options(engine, context))
+        assert page.calls == []
 
 
 @every_engine
@@ -259,11 +262,12 @@ async def test_requests_pass_through_a_proxy_with_tls_and_a_password(engine, bun
         await tunnel(connection, server.port)
 
     async with (
-        RawServer(answering(http_answer()), tls=server_context(authority)) as server,
+        RawServer(answering(http_answer(LARGE)), tls=server_context(authority)) as server,
         RawServer(connect, tls=server_context(authority)) as proxy,
     ):
         url = f"https://me:p%40ss@127.0.0.1:{proxy.port}"
-        await request_page(server.base_url, proxy=url, verify=bundle, engine=engine)
+        page = await request_page(server.base_url, proxy=url, verify=bundle, engine=engine)
+        assert page.calls == []
     (head,) = heads
     assert b"CONNECT 127.0.0.1:" in head
     assert b"Proxy-Authorization: Basic bWU6cEBzcw==" in head

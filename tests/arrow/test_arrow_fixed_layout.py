@@ -28,11 +28,19 @@ from iovox_async import Fields
 from iovox_async.arrow import _batches, _from_fixed_layout, _plain_values, schema_for
 from iovox_async.arrow._batches import ColumnSegment
 from iovox_async.arrow._from_fixed_layout import FixedLayoutDecoder
+from iovox_async.arrow._row_buffer import RowBuffer
 
 DATA = Path(__file__).parents[1] / "data"
 FLAT = tuple(Fields.CALL)
 CONVERTER = converter_of(FLAT)
 START = '"call_start": "2024-02-26 04:39:59"'
+
+
+def rows_in_memory(body):
+    """A buffer with the bytes of rows."""
+    rows = RowBuffer(len(body))
+    rows.add(body)
+    return rows
 
 
 def decode(body, before=None):
@@ -42,9 +50,9 @@ def decode(body, before=None):
     """
     decoder = FixedLayoutDecoder(CONVERTER)
     if before is not None:
-        assert decoder.decode([before]) is not None
-    decoded = decoder.decode([body])
-    return None if decoded is None else decoded[0].batch
+        assert decoder.decode(rows_in_memory(before)) is not None
+    decoded = decoder.decode(rows_in_memory(body))
+    return None if decoded is None else decoded.batch
 
 
 def is_column_page(body):
@@ -253,16 +261,16 @@ def test_texts_and_numbers_may_be_longer_than_on_the_page_before():
 def test_an_empty_page_does_not_slow_down_the_next():
     """Given several empty pages, when a page with a fixed layout follows, then it is tried and decoded."""
     decoder = FixedLayoutDecoder(converter_of(FLAT))
-    assert [decoder.decode([b"[]"]) for _ in range(5)] == [None] * 5
-    assert decoder.decode([rows_of_texts("a", "b")]) is not None
+    assert [decoder.decode(rows_in_memory(b"[]")) for _ in range(5)] == [None] * 5
+    assert decoder.decode(rows_in_memory(rows_of_texts("a", "b"))) is not None
 
 
 def test_after_a_page_without_a_fixed_layout_some_are_not_tried():
     """Given failures, when pages with a fixed layout follow, then ever more are skipped; a success resets this."""
     decoder = FixedLayoutDecoder(converter_of(FLAT))
-    odd, even = [rows_of_texts("a", None)], [rows_of_texts("a", "b")]
-    assert [decoder.decode(odd) for _ in range(3)] == [None] * 3
-    decoded = [decoder.decode(even) is not None for _ in range(6)]
+    odd, even = rows_of_texts("a", None), rows_of_texts("a", "b")
+    assert [decoder.decode(rows_in_memory(odd)) for _ in range(3)] == [None] * 3
+    decoded = [decoder.decode(rows_in_memory(even)) is not None for _ in range(6)]
     assert decoded == [False, False, False, True, True, True]
 
 

@@ -96,8 +96,8 @@ def reader_of(fields=Fields.ALL, timezone=None, on_error="raise", **options):
 
 def build_page(reader, body, block_bytes=ARRIVING_BYTES):
     """The page of the bytes of a response, which arrive in pieces, as a stream builds it."""
-    builder = reader.page_format.new_builder()
     with patch.object(_batches, "ARRIVING_BYTES", block_bytes):
+        builder = reader.page_format.new_builder()
         size = 7 + block_bytes // 5
         feed(builder, *[body[start : start + size] for start in range(0, len(body), size)])
         return builder.build(len(body))

@@ -2,9 +2,14 @@
 
 
 def feed(builder, *parts):
-    """Gives the builder these parts, in memory that has other bytes afterwards."""
+    """Gives the builder these parts: in its own memory if it has some, otherwise in memory that has other bytes afterwards."""
     memory = bytearray(max(map(len, parts), default=0))
     for part in parts:
-        memory[: len(part)] = part
-        builder.feed(memoryview(memory)[: len(part)])
-        memory[:] = b"~" * len(memory)
+        rest = memoryview(part)
+        while rest:
+            space = builder.space()
+            block = memoryview(memory if space is None else space)[: len(rest)]
+            block[:] = rest[: len(block)]
+            builder.feed(block)
+            rest = rest[len(block) :]
+            memory[:] = b"~" * len(memory)
