@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import deque
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .. import follow, stream
 from .._fetching.session import SessionBound
@@ -35,6 +35,87 @@ def _next_item(
         if not ready:
             thread.run(step)
         return ready.popleft()
+
+
+# The iterators are no generators, which an exception would end: after an error or Ctrl-C, their next step would say that all was
+# delivered.
+
+
+class _CallIterator(SessionBound):
+    """The calls of a stream, which lives as long as its iterators."""
+
+    __slots__ = ("_reader", "_stream")
+
+    def __init__(self, stream: CallStream) -> None:
+        self._stream = stream
+        self._reader = stream._stream._reader  # noqa: SLF001 - of this package
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Call:
+        reader = self._reader
+        while True:
+            for call in reader.ready:
+                return call
+            if reader.closed and reader.finished:
+                raise StopIteration
+            with self._stream._lock:  # noqa: SLF001 - of this module; after a fork it is another one
+                # Another thread may have taken the step.
+                if length_hint(reader.ready):
+                    continue
+                if self._stream._thread.run(reader.step, reader.next_calls) is None:  # noqa: SLF001 - as above
+                    raise StopIteration
+
+
+class _ItemIterator(SessionBound, Generic[T]):
+    """The pages or record batches of a stream."""
+
+    __slots__ = ("_next_item", "_reader", "_stream")
+
+    def __init__(self, stream: CallStream, next_item: Callable[[], Awaitable[T | None]]) -> None:
+        self._stream = stream
+        self._reader = stream._stream._reader  # noqa: SLF001 - of this package
+        self._next_item = next_item
+
+    def __iter__(self) -> Self:
+        return self
+
+    async def _step(self) -> None:
+        self._stream._items_ready.append(await self._reader.step(self._next_item))  # noqa: SLF001 - of this module
+
+    def __next__(self) -> T:
+        stream = self._stream
+        if self._reader.closed and self._reader.finished and not stream._items_ready:  # noqa: SLF001 - as above
+            raise StopIteration
+        item: T | None = _next_item(stream._lock, stream._items_ready, stream._thread, self._step)  # noqa: SLF001 - as above
+        if item is None:
+            raise StopIteration
+        return item
+
+
+class _FollowIterator(SessionBound):
+    """The calls that polls deliver."""
+
+    __slots__ = ("_follower", "_state")
+
+    def __init__(self, follower: CallFollower) -> None:
+        self._follower = follower
+        self._state = follower._follower._state  # noqa: SLF001 - of this package
+
+    def __iter__(self) -> Self:
+        return self
+
+    async def _step(self) -> None:
+        self._follower._calls_ready.append(await self._state.step())  # noqa: SLF001 - of this module
+
+    def __next__(self) -> Call:
+        follower = self._follower
+        with follower._lock:  # noqa: SLF001 - as above
+            call = None if follower._calls_ready else self._state.take_ready()  # noqa: SLF001 - as above
+        if call is not None:
+            return call
+        return _next_item(follower._lock, follower._calls_ready, follower._thread, self._step)  # noqa: SLF001 - as above
 
 
 #: What may be inherited by a fork.
@@ -92,36 +173,12 @@ class CallStream(SessionBound):
 
     def __iter__(self) -> Iterator[Call]:
         self._stream._set_mode("calls")  # noqa: SLF001 - of this package
-        return self._calls()
-
-    def _calls(self) -> Iterator[Call]:
-        reader = self._stream._reader  # noqa: SLF001 - as above
-        while True:
-            ready = reader.ready
-            for call in ready:
-                yield call
-                if reader.ready is not ready:  # closed
-                    break
-            with self._lock:
-                # Another thread may have taken the step.
-                if length_hint(reader.ready):
-                    continue
-                if self._thread.run(reader.step, reader.next_calls) is None:
-                    return
-
-    def _items(self, next_item: Callable[[], Awaitable[T | None]]) -> Iterator[T]:
-        reader = self._stream._reader  # noqa: SLF001 - as above
-
-        async def step() -> None:
-            self._items_ready.append(await reader.step(next_item))
-
-        while (item := _next_item(self._lock, self._items_ready, self._thread, step)) is not None:
-            yield item
+        return _CallIterator(self)
 
     @like(stream.CallStream.pages)
     def pages(self) -> Iterator[Page]:
         self._stream._set_mode("pages")  # noqa: SLF001 - as above
-        return self._items(self._stream._reader.next_page)  # noqa: SLF001 - as above
+        return _ItemIterator(self, self._stream._reader.next_page)  # noqa: SLF001 - as above
 
     @like(stream.CallStream.arrow)
     def arrow(self) -> Iterator[pa.RecordBatch]:
@@ -129,7 +186,7 @@ class CallStream(SessionBound):
 
         _require_pyarrow()
         self._stream._set_mode("arrow")  # noqa: SLF001 - as above
-        return self._items(self._stream._reader.next_record_batch)  # noqa: SLF001 - as above
+        return _ItemIterator(self, self._stream._reader.next_record_batch)  # noqa: SLF001 - as above
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Exports the calls as an Arrow C stream, in a PyCapsule, for `duckdb.sql("from calls")` and the like.
@@ -177,7 +234,7 @@ class CallStream(SessionBound):
     def collect(self) -> list[Call]:
         calls: list[Call]
         with self._stream._gathering("calls") as calls:  # noqa: SLF001 - of this package
-            calls.extend(self._calls())
+            calls.extend(_CallIterator(self))
         return calls
 
     @property
@@ -241,18 +298,7 @@ class CallFollower(SessionBound):
 
     def __iter__(self) -> Iterator[Call]:
         self._follower._state.check_open()  # noqa: SLF001 - of this package
-        return self._calls()
-
-    def _calls(self) -> Iterator[Call]:
-        state = self._follower._state  # noqa: SLF001 - as above
-
-        async def step() -> None:
-            self._calls_ready.append(await state.step())
-
-        while True:
-            with self._lock:
-                call = None if self._calls_ready else state.take_ready()
-            yield call or _next_item(self._lock, self._calls_ready, self._thread, step)
+        return _FollowIterator(self)
 
     @property
     def latest_call_start(self) -> datetime:

@@ -382,8 +382,11 @@ def test_given_a_wait_when_interrupted_then_it_ends_at_once_and_the_next_step_lo
 
         monkeypatch.setattr(endpoint, "get_page", get_page_late)
 
+        source = {"calls": stream, "follower": follower}.get(what)
+        items = iter(source or stream.pages())  # one iterator: an interruption does not end it
+
         def read(count=None):
-            for item in {"calls": stream, "follower": follower}.get(what) or stream.pages():
+            for item in items:
                 delivered.append(item)
                 if len(delivered) == count:
                     return
