@@ -31,7 +31,7 @@ _MAX_WAITING: Final = 64 * 1024
 _READ_BYTES: Final = 256 * 1024
 _HEAD_BYTES: Final = 8 * 1024
 #: Bytes of one part of a body: less than a millisecond of work.
-_PART_BYTES: Final = 512 * 1024
+_PART_BYTES: Final = 384 * 1024
 _NOTHING: Final = memoryview(b"")
 #: Seconds until the next address of a host is tried as well (RFC 8305).
 _NEXT_ADDRESS_DELAY: Final = 0.25
