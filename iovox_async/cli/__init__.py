@@ -14,7 +14,6 @@ import gc
 import os
 import sys
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Final
 
 DONE: Final = 0
@@ -42,9 +41,6 @@ _UNUSED_MODULES: Final = (
     *("httpx._main", "trio", "tornado", "cloudpickle", "socksio"),
     *("pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs"),
 )
-#: Modules of numpy that do nothing but add docstrings to its functions, as it runs without under `python -OO`: 1 % of the time of a
-#: backfill. They are empty here.
-_DOCSTRING_MODULES: Final = ("numpy._core._add_newdocs", "numpy._core._add_newdocs_scalars")
 #: New objects that may form cycles, after which the garbage collector runs: more than are imported, which all stay.
 _GC_THRESHOLD: Final = 300_000
 #: The values for which the frame of `main` reserves space, each of 8 bytes.
@@ -65,8 +61,6 @@ def main() -> None:
     for name in _UNUSED_MODULES:
         # None makes its import fail.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the documentation of `sys.modules` says
-    for name in _DOCSTRING_MODULES:
-        sys.modules.setdefault(name, ModuleType(name))
     try:
         if not all(map(_is_installed, ("click", "rich", "rich_click"))):
             from iovox_async.errors import MissingExtraError
