@@ -89,10 +89,10 @@ class ColumnPageBuilder:
         self._size += len(data)
         view = memoryview(data)
         while view and self._splitter is None:
-            count = self._buffer.room
+            count = self._buffer.free_bytes
             self._buffer.add(view[:count])
             view = view[count:]
-            if not self._buffer.room:
+            if not self._buffer.free_bytes:
                 self._decode(last=False)
         if self._splitter is not None:
             self._splitter.feed(view)

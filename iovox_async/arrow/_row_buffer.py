@@ -42,7 +42,7 @@ class RowBuffer:
         return self._view[self.start : self.end]
 
     @property
-    def room(self) -> int:
+    def free_bytes(self) -> int:
         """How many bytes may be added."""
         return self._size - len(self)
 
