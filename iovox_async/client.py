@@ -61,7 +61,7 @@ class AsyncInsights(Session):
         secure_key: its key; by default IOVOX_SECURE_KEY. No repr, log, error or file contains it.
         base_url: by default IOVOX_URL, else the address of the service. https, or http to this machine; see `allow_http`.
         concurrency: the number of requests in flight, at most, over all streams of the session.
-        page_size: rows per request, 1 to 20,000; None: chosen by the size of the records (about 3.3 MB per page). Small
+        page_size: rows per request, 1 to 20,000; None: chosen by the size of the records (about 4 MB per page). Small
             pages take many requests, and pages of one row several for each call.
         retry: how often and how long a request is retried.
         timeout: seconds or a timedelta for one attempt, from its start to the last byte. Time in which this program computes

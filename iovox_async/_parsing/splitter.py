@@ -30,8 +30,8 @@ from .repair import decode_utf8, list_keys, repair
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-#: Bytes of JSON to aim at in a page: about 10,000 calls of the default fields, so that few requests are needed.
-PAGE_BYTES: Final = 3_300_000
+#: Bytes of JSON to aim at in a page: about 12,000 calls of the default fields, so that few requests are needed.
+PAGE_BYTES: Final = 4_000_000
 #: Bytes of JSON in one segment, at most: about 400 calls of the default fields, a millisecond of work.
 SEGMENT_BYTES: Final = 128 * 1024
 #: JSON objects in one segment, about. CPython collects garbage after 700 new objects that are alive: each segment of calls with many
