@@ -1,4 +1,4 @@
-"""Counts the requests of a session that wait for a slot: `SlotQueue`."""
+"""Keeps which requests of a session wait for a slot: `SlotQueue`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class SlotQueue(msgspec.Struct, eq=False):
     """The requests that wait for a slot.
 
-    A page whose reader is busy waits in the network, and its request holds a slot meanwhile. It must not do so while a request of
-    another stream, or of `page` or `get`, waits for that slot: often the busy reader itself is what waits, for a request that it makes
-    of each call.
+    A page whose reader is busy is not received, and its request holds a slot meanwhile. It is received after all when a request of
+    another stream, or of `page` or `get`, waits for a slot: a reader may make such a request for each call, and otherwise each would
+    wait for the other.
     """
 
     #: The stream of each, or the request itself.

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 #: Bytes waiting for the pool, beyond which no more are received.
 _MAX_WAITING: Final = 64 * 1024
-#: Bytes received at once for the pool; while a head is expected, few of those that follow it, since they are copied once more.
+#: Bytes received at once for the pool.
 _READ_BYTES: Final = 256 * 1024
+#: The same while a head is expected: what is received of a body along with it is copied once more.
 _HEAD_BYTES: Final = 8 * 1024
 #: Bytes of one part of a body: less than a millisecond of work.
 _PART_BYTES: Final = 384 * 1024

@@ -82,27 +82,25 @@ class Values(msgspec.Struct, eq=False):
         bases: an offset in the page for each row, from which all its values have the same distance.
         copies: the bytes from there on: at least the value, if it has a fixed width, and `WORD_BYTES` more at least.
         offset: that distance.
-        fixed_width: the length of all values, if it is known; otherwise None.
-        lengths: the length of each value, if it is not.
+        widths: the length of all values, or of each.
     """
 
     page: PageBytes
     bases: Integers
     copies: Slices
     offset: int
-    fixed_width: int | None
-    lengths: Integers | None = None
+    widths: Integers | int
 
     @property
-    def widths(self) -> Integers | int:
-        """The length of each value, or of all."""
-        return self.fixed_width if self.lengths is None else self.lengths  # type: ignore[return-value]  # one of them is known
+    def fixed_width(self) -> int | None:
+        """The length of all values; None if each has its own."""
+        return self.widths if isinstance(self.widths, int) else None
 
     def extent(self) -> tuple[int, int]:
         """The length of the shortest and of the longest value."""
-        if self.lengths is None:
-            return self.fixed_width, self.fixed_width  # type: ignore[return-value]
-        return int(self.lengths.min()), int(self.lengths.max())
+        if isinstance(self.widths, int):
+            return self.widths, self.widths
+        return int(self.widths.min()), int(self.widths.max())
 
     def have_width(self, width: int) -> bool:
         """Whether all values are so long."""
@@ -151,8 +149,8 @@ def row_bounds(page: PageBytes, literal: bytes, flags: npt.NDArray[np.bool_]) ->
 
 def without_braces_in_texts(page: PageBytes, literal: bytes, bounds: Integers) -> Integers:
     """Those of the bounds at which the literal is."""
-    found = page.at(bounds, len(literal)).view(np.uint8).reshape(-1, len(literal))
-    remaining: Integers = bounds[(found == np.frombuffer(literal, np.uint8)).all(axis=1)]
+    candidates = page.at(bounds, len(literal)).view(np.uint8).reshape(-1, len(literal))
+    remaining: Integers = bounds[(candidates == np.frombuffer(literal, np.uint8)).all(axis=1)]
     return remaining
 
 
@@ -168,11 +166,11 @@ def _positions(data: npt.NDArray[np.uint8], byte: int, flags: npt.NDArray[np.boo
         indices = (words != 0).nonzero()[0]
         first = words[indices]
         if (first & (first - 1)).any():
-            found = flags.nonzero()[0]
+            offsets = flags.nonzero()[0]
         else:
-            found = WORD_BYTES * indices + _bytes_before(first)
-        found += start
-        positions.append(found)
+            offsets = WORD_BYTES * indices + _bytes_before(first)
+        offsets += start
+        positions.append(offsets)
     return np.concatenate(positions)
 
 
@@ -226,12 +224,13 @@ def find_values(
             widths[first + equal - 1] = None
             continue
         for width, offset in zip(widths[first:next_value], offsets, strict=True):
-            lengths = None
-            if width is None:
-                end = literals[next_value % len(literals)][0]
-                lengths = _lengths(page, next_bases, copies, size, end)
-                next_bases += lengths
-            values.append(Values(page, bases, copies, offset, width, lengths))
+            if width is not None:
+                values.append(Values(page, bases, copies, offset, width))
+                continue
+            end = literals[next_value % len(literals)][0]
+            lengths = _lengths(page, next_bases, copies, size, end)
+            next_bases += lengths
+            values.append(Values(page, bases, copies, offset, lengths))
         bases = next_bases
     if not np.array_equal(bases, bounds[1:]):
         raise UnsupportedByFastPath

@@ -41,7 +41,16 @@ def _next_item(
 # delivered.
 
 
-class _CallIterator(SessionBound):
+class _Iterator(SessionBound):
+    """Base class of the iterators."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Self:
+        return self
+
+
+class _CallIterator(_Iterator):
     """The calls of a stream, which lives as long as its iterators."""
 
     __slots__ = ("_reader", "_stream")
@@ -49,9 +58,6 @@ class _CallIterator(SessionBound):
     def __init__(self, stream: CallStream) -> None:
         self._stream = stream
         self._reader = stream._stream._reader  # noqa: SLF001 - of this package
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> Call:
         reader = self._reader
@@ -68,7 +74,7 @@ class _CallIterator(SessionBound):
                     raise StopIteration
 
 
-class _ItemIterator(SessionBound, Generic[T]):
+class _ItemIterator(_Iterator, Generic[T]):
     """The pages or record batches of a stream."""
 
     __slots__ = ("_next_item", "_reader", "_stream")
@@ -77,9 +83,6 @@ class _ItemIterator(SessionBound, Generic[T]):
         self._stream = stream
         self._reader = stream._stream._reader  # noqa: SLF001 - of this package
         self._next_item = next_item
-
-    def __iter__(self) -> Self:
-        return self
 
     async def _step(self) -> None:
         self._stream._items_ready.append(await self._reader.step(self._next_item))  # noqa: SLF001 - of this module
@@ -94,7 +97,7 @@ class _ItemIterator(SessionBound, Generic[T]):
         return item
 
 
-class _FollowIterator(SessionBound):
+class _FollowIterator(_Iterator):
     """The calls that polls deliver."""
 
     __slots__ = ("_follower", "_state")
@@ -102,9 +105,6 @@ class _FollowIterator(SessionBound):
     def __init__(self, follower: CallFollower) -> None:
         self._follower = follower
         self._state = follower._follower._state  # noqa: SLF001 - of this package
-
-    def __iter__(self) -> Self:
-        return self
 
     async def _step(self) -> None:
         self._follower._calls_ready.append(await self._state.step())  # noqa: SLF001 - of this module

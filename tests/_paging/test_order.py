@@ -73,11 +73,14 @@ def test_ascending_ids_change_nothing_but_the_work(rows, fraction, descending, r
     ids = list(accumulate(step for _, step in rows))
     order = DeliveryOrder(descending, None if resume is None else (at(resume[0]), resume[1]))
     part = range(min(cut), min(max(cut), len(rows)))
-    compared, known = (
+    with_comparison, without = (
         order.slice(PageResult(starts, "page", lambda: ids, ids_ascend=ids_ascend), starts, part)
         for ids_ascend in (False, True)
     )
-    assert (list(known.rows), known.duplicates) == (list(compared.rows), compared.duplicates)
+    assert (list(without.rows), without.duplicates) == (
+        list(with_comparison.rows),
+        with_comparison.duplicates,
+    )
 
 
 def test_rows_in_order_are_a_range():
